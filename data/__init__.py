@@ -1,0 +1,1 @@
+"""Recorders, synthetic worlds, video IO, shards, validation and loading."""

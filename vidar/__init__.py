@@ -1,0 +1,20 @@
+"""vidar: autoregressive video generation and world models."""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+DISTRIBUTION = "vidar-world"  # the name on the package index; messages that name an extra use it
+
+_LAZY = {
+    "load": "vidar.world.load",
+    "World": "vidar.world.world",
+    "fit": "vidar.train.fit",
+    "record": "vidar.data.record",
+}
+__all__ = ["DISTRIBUTION", "__version__", "load", "World", "fit", "record"]  # noqa: F822
+
+
+def __getattr__(name: str):
+    if name not in _LAZY:
+        raise AttributeError(f"module 'vidar' has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)

@@ -1,0 +1,133 @@
+"""ActionSpec: what a player can do. Stored with data and model; gymnasium space, validators and key map derive from it.
+
+Alignment: action a_t acts between frame t-1 and frame t; a_0 is `unknown`. `unknown` is a flag of its own, not a value:
+a boolean array travels beside the actions.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from vidar.config import Config
+from vidar.types import VidarError
+
+Kind = Literal["binary", "choice", "camera", "continuous"]
+
+
+class Action(Config):
+    """One column of an action vector.
+
+    binary: 0 or 1. choice: 0 .. size-1. camera: a mu-law bin 0 .. size-1 (odd; the middle bin is rest).
+    continuous: a number in [low, high].
+    """
+
+    name: str
+    kind: Kind = "binary"
+    size: int = 2
+    low: float = -1.0
+    high: float = 1.0
+    noop: float = 0.0
+    keys: tuple[str, ...] = ()  # binary: the keys that press it; choice and camera: the key of each value in turn
+
+    @model_validator(mode="after")
+    def _check(self) -> Action:
+        if self.kind == "camera" and self.size % 2 == 0:
+            raise ValueError(f"camera action {self.name!r} needs an odd number of bins")
+        if not (self.low < self.high and self.lowest <= self.noop <= self.highest):
+            raise ValueError(f"action {self.name!r}: noop {self.noop} lies outside its range")
+        return self
+
+    @property
+    def lowest(self) -> float:
+        """The least legal value."""
+        return self.low if self.kind == "continuous" else 0.0
+
+    @property
+    def highest(self) -> float:
+        """The greatest legal value."""
+        if self.kind == "continuous":
+            return self.high
+        return 1.0 if self.kind == "binary" else float(self.size - 1)
+
+
+class ActionSpec(Config):
+    """The action vector of a world: an ordered tuple of `Action`."""
+
+    actions: tuple[Action, ...] = Field(default=())
+
+    @model_validator(mode="after")
+    def _check(self) -> ActionSpec:
+        names = [action.name for action in self.actions]
+        if len(set(names)) != len(names):
+            raise ValueError(f"action names repeat: {names}")
+        return self
+
+    @property
+    def width(self) -> int:
+        """Columns of the action vector."""
+        return len(self.actions)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Column names."""
+        return tuple(action.name for action in self.actions)
+
+    def noop(self) -> np.ndarray:
+        """Legal, nothing pressed: float32 [A]."""
+        return np.array([action.noop for action in self.actions], dtype=np.float32)
+
+    def validate_actions(self, actions: np.ndarray, where: str) -> np.ndarray:
+        """Check [T, A] against the spec; returns float32. Raises VidarError naming `where`, column and first bad row."""
+        values = np.asarray(actions)
+        if values.ndim != 2 or values.shape[1] != self.width:
+            shape = "x".join(map(str, values.shape))
+            raise VidarError(f"{where}: actions have shape {shape}, expected T x {self.width} ({', '.join(self.names)})")
+        if not np.issubdtype(values.dtype, np.number):
+            raise VidarError(f"{where}: actions have dtype {values.dtype}, expected numbers")
+        values = values.astype(np.float32)
+        for column, action in enumerate(self.actions):
+            v = values[:, column]
+            good = np.isfinite(v) & (v >= action.lowest) & (v <= action.highest)
+            if action.kind != "continuous":
+                good &= v == np.round(v)
+            if not good.all():
+                row = int(np.argmin(good))
+                legal = f"{action.lowest:g}..{action.highest:g}" + ("" if action.kind == "continuous" else " whole")
+                raise VidarError(f"{where}: action {action.name!r} row {row} is {v[row]:g}, legal is {legal}")
+        return values
+
+    def space(self) -> Any:
+        """The gymnasium space: MultiBinary, MultiDiscrete or, where a column is continuous, Box."""
+        from gymnasium import spaces
+
+        if any(action.kind == "continuous" for action in self.actions):
+            low = np.array([a.lowest for a in self.actions], dtype=np.float32)
+            high = np.array([a.highest for a in self.actions], dtype=np.float32)
+            return spaces.Box(low, high, dtype=np.float32)
+        if all(action.kind == "binary" for action in self.actions):
+            return spaces.MultiBinary(self.width)
+        return spaces.MultiDiscrete([int(a.highest) + 1 for a in self.actions])
+
+    def key_map(self) -> dict[str, tuple[str, float]]:
+        """key -> (action name, value)."""
+        table: dict[str, tuple[str, float]] = {}
+        for action in self.actions:
+            for value, key in enumerate(action.keys):
+                table[key] = (action.name, 1.0 if action.kind == "binary" else float(value))
+        return table
+
+
+def mu_law_bins(degrees: np.ndarray, size: int, limit: float = 20.0, mu: float = 10.0) -> np.ndarray:
+    """Camera angle -> bin, mu-law (VPT: limit 20 degrees, mu 10; 11 bins). float [..] -> int [..] in 0 .. size-1."""
+    v = np.clip(np.asarray(degrees, dtype=np.float64) / limit, -1, 1)
+    squashed = np.sign(v) * np.log1p(mu * np.abs(v)) / np.log1p(mu)
+    return np.round((squashed + 1) / 2 * (size - 1)).astype(np.int64)
+
+
+def mu_law_degrees(bins: np.ndarray, size: int, limit: float = 20.0, mu: float = 10.0) -> np.ndarray:
+    """Inverse of `mu_law_bins` at bin centres."""
+    v = np.asarray(bins, dtype=np.float64) / (size - 1) * 2 - 1
+    return np.sign(v) * np.expm1(np.abs(v) * np.log1p(mu)) / mu * limit

@@ -1,0 +1,1 @@
+"""State: rings, journal, mark and rewind; eviction policies."""

@@ -1,0 +1,154 @@
+"""Typed configuration: frozen pydantic models, one per owner, chosen by type.
+
+In YAML or JSON a config carries `type: vidar....XConfig`. The loader imports only under `vidar.` and accepts only
+subclasses of `Config`, so a file that arrives from outside can name nothing else.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Self, cast
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from vidar.types import UsageError
+
+
+class Config(BaseModel):
+    """Base of every config: frozen, unknown keys refused with the nearest valid one. Subclasses add `build(...)`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+
+    def __init__(self, **data: Any) -> None:
+        for key in data:
+            if key not in type(self).model_fields:
+                raise UsageError(unknown_key(key, type(self).model_fields, type(self).__name__))
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            raise UsageError(f"{type(self).__name__}: {first_problem(error)}") from None
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some fields changed, validated again."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self)(**{**values, **changes})
+
+
+def unknown_key(key: str, valid: Iterable[str], owner: str) -> str:
+    """One line for a key that does not exist, with the nearest valid ones."""
+    names = sorted(valid)
+    near = difflib.get_close_matches(key, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"valid: {', '.join(names) or 'none'}"
+    return f"{owner} has no {key!r}; {hint}"
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first problem of a validation error as `key: message`."""
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    return f"{where}: {problem['msg']} (got {problem.get('input')!r})" if where else str(problem["msg"])
+
+
+def to_dict(value: Any) -> Any:
+    """A config as plain data: {type: "vidar....XConfig", field: ...}, recursively."""
+    if isinstance(value, Config):
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        return {"type": kind, **{name: to_dict(getattr(value, name)) for name in type(value).model_fields}}
+    if isinstance(value, Mapping):
+        return {str(k): to_dict(v) for k, v in cast(Mapping[Any, Any], value).items()}
+    if isinstance(value, list | tuple):
+        return [to_dict(item) for item in cast(Iterable[Any], value)]
+    return value
+
+
+def from_dict(data: Any) -> Any:
+    """Inverse of `to_dict`. Raises UsageError for a type outside `vidar.` or one that is not a Config."""
+    if isinstance(data, Mapping):
+        mapping = cast(Mapping[str, Any], data)
+        fields = {str(key): from_dict(value) for key, value in mapping.items() if key != "type"}
+        return _config_type(str(mapping["type"]))(**fields) if "type" in mapping else fields
+    if isinstance(data, list):
+        return [from_dict(item) for item in cast(list[Any], data)]
+    return data
+
+
+def _config_type(path: str) -> type[Config]:
+    module, _, name = path.rpartition(".")
+    if not module.startswith("vidar."):
+        raise UsageError(f"type {path!r} is refused: only configs under vidar. are loaded")
+    try:
+        found = getattr(import_module(module), name, None)
+    except ModuleNotFoundError:
+        found = None
+    if not (inspect.isclass(found) and issubclass(found, Config)):
+        raise UsageError(f"type {path!r} is not a vidar config")
+    return found
+
+
+def to_yaml(config: Config) -> str:
+    """The resolved config as YAML; `load_file` reads it back to an equal config."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False, width=110)
+
+
+def load_file(path: str | os.PathLike[str]) -> Any:
+    """Read a config from .yaml, .yml or .json."""
+    file = Path(path)
+    if not file.is_file():
+        raise UsageError(f"{file}: no such config file")
+    try:
+        text = file.read_text()
+        data: Any = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+    except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise UsageError(f"{file}: not readable as {file.suffix or 'YAML'}: {str(error).splitlines()[0]}") from None
+    if not (isinstance(data, Mapping) and "type" in data):
+        raise UsageError(f"{file}: a config file needs a 'type' at the top; `vidar config RECIPE` prints one")
+    return from_dict(cast(Any, data))
+
+
+def parse_value(text: str) -> Any:
+    """A command-line value as YAML reads it: numbers, true/false, null, [lists], text."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def override(config: Config, path: str, value: Any) -> Config:
+    """`a.b` = value in a config: a new config. Raises UsageError naming the nearest key."""
+    head, _, rest = path.partition(".")
+    if head not in type(config).model_fields:
+        raise UsageError(unknown_key(head, type(config).model_fields, type(config).__name__))
+    if not rest:
+        return config.replace(**{head: from_dict(value)})
+    inner = getattr(config, head)
+    if not isinstance(inner, Config):
+        raise UsageError(f"{type(config).__name__}.{head} is not a config; nothing lies below it at {rest!r}")
+    return config.replace(**{head: override(inner, rest, value)})
+
+
+def resolve(recipe: Callable[..., Config], assignments: Iterable[str]) -> Config:
+    """Apply `name=value` (an argument of the recipe) and `a.b=value` (a path in its result) to a recipe."""
+    arguments: dict[str, Any] = {}
+    paths: list[tuple[str, Any]] = []
+    parameters = inspect.signature(recipe).parameters
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"{text!r} is not an assignment; write key=value")
+        if "." in key:
+            paths.append((key, parse_value(value)))
+        elif key in parameters:
+            arguments[key] = parse_value(value)
+        else:
+            raise UsageError(unknown_key(key, parameters, f"recipe {recipe.__name__}"))
+    config = recipe(**arguments)
+    for key, value in paths:
+        config = override(config, key, value)
+    return config

@@ -1,0 +1,1 @@
+"""Token mixers: attention (and, later, linear and state-space mixers)."""

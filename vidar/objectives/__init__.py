@@ -1,0 +1,1 @@
+"""What a unit is: paths, steppers, context transforms and objectives."""

@@ -1,0 +1,1 @@
+"""Constructors of orders, one per file."""

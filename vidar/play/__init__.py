@@ -1,0 +1,1 @@
+"""Real-time play (not built yet): environment, session, server, window."""

@@ -1,0 +1,1 @@
+"""The small worlds that ship with the package."""

@@ -1,0 +1,1 @@
+"""Filters, guidance and accelerators around decode."""

@@ -1,0 +1,1 @@
+"""Long-video synthesis (not built yet): plan, workers, streaming writer."""

@@ -1,0 +1,1 @@
+"""Video to codes and back."""

@@ -1,0 +1,1 @@
+"""Training methods: step(model, batch, rng) -> Loss."""

@@ -1,0 +1,1 @@
+"""A trained world: load, save, stream, generate."""
