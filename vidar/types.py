@@ -163,6 +163,7 @@ class Objective(Protocol):
     """What a unit is. decode calls the model; an objective never does, and it owns no parameters of the model."""
 
     passes: tuple[Pass, ...]
+    input_width: int  # I: columns of the raw slot inputs
 
     def start(self, unit: int, past: Past, rng: Rng) -> Tensor:
         """What is in flight before the first step, [n, C]."""

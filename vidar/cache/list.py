@@ -1,0 +1,100 @@
+"""ListState: the functional state. Nothing is overwritten, so gradients may flow through a rollout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vidar.core.decode import RowState
+from vidar.core.layout import Layout, join
+from vidar.core.step import Step
+from vidar.types import MEMORY, NOBODY, Slots
+
+
+@dataclass(frozen=True)
+class ListMark:
+    """A point to come back to: all lists as they were."""
+
+    keys: dict[tuple[str, int], tuple[Tensor, Tensor]]
+    slots: dict[str, Slots]
+    rows: tuple[RowState, ...]
+
+
+@dataclass
+class ListState:
+    """Keys and values by (relation, layer), grown by concatenation; masks do what rings do by overwriting.
+
+    detach: committed keys carry no gradient (self-forcing). The batch rows of one call may not differ in padding of
+    what they commit other than by cells of nobody, which are kept and never seen.
+    """
+
+    relations: tuple[str, ...]
+    rows: list[RowState]
+    detach: bool = False
+    keys: dict[tuple[str, int], tuple[Tensor, Tensor]] = field(
+        default_factory=dict[tuple[str, int], tuple[Tensor, Tensor]]
+    )
+    slots: dict[str, Slots] = field(default_factory=dict[str, Slots])
+    trace: list[Any] = field(default_factory=list[Any])
+    _kept: Tensor | None = None
+    _fresh: Slots | None = None
+
+    @classmethod
+    def create(cls, relations: Sequence[str], batch: int, detach: bool = False) -> ListState:
+        """An empty state for `batch` rows."""
+        return cls(tuple(relations), [RowState() for _ in range(batch)], detach)
+
+    def give(self, unit: int, codes: Tensor) -> None:
+        """Codes [B, n, C] of a given unit, known before its turn."""
+        for row, code in zip(self.rows, codes, strict=True):
+            row.codes[unit] = code
+            row.done.add(unit)
+
+    def held(self) -> Mapping[str, Slots]:
+        """By relation, all slots committed so far."""
+        return self.slots
+
+    def read(self, relation: str, layer: int) -> tuple[Tensor, Tensor] | None:
+        """Keys and values [B, R, K, E] of a layer, R growing."""
+        return self.keys.get((relation, layer))
+
+    def begin(self, layout: Layout, inputs: Tensor) -> None:
+        """Remember which slots of the call are to be kept: the MEMORY ones that are somebody in any row."""
+        self._fresh = layout.slots
+        somebody = (layout.slots.role == MEMORY) & (layout.slots.cell != NOBODY)
+        self._kept = torch.nonzero(somebody.any(dim=0))[:, 0]
+
+    def write(self, relation: str, layer: int, k: Tensor, v: Tensor) -> None:
+        """Append the kept slots of fresh keys and values [B, S, K, E]."""
+        assert self._kept is not None
+        k, v = k[:, self._kept], v[:, self._kept]
+        if self.detach:
+            k, v = k.detach(), v.detach()
+        old = self.keys.get((relation, layer))
+        self.keys[relation, layer] = (k, v) if old is None else (torch.cat([old[0], k], 1), torch.cat([old[1], v], 1))
+
+    def end(self, step: Step) -> None:
+        """Append the record of the kept slots."""
+        assert self._fresh is not None and self._kept is not None
+        if self._kept.numel():
+            fresh, kept = self._fresh, self._kept
+            new = Slots(
+                fresh.site[:, kept], fresh.cell[:, kept], fresh.unit[:, kept], fresh.role[:, kept], fresh.coord[:, kept]
+            )
+            for name in self.relations:
+                self.slots[name] = join(self.slots[name], new) if name in self.slots else new
+        self._kept = self._fresh = None
+        self.trace.append(step)
+
+    def mark(self) -> ListMark:
+        """A point to come back to; costs nothing, needs no release."""
+        return ListMark(dict(self.keys), dict(self.slots), tuple(row.copy() for row in self.rows))
+
+    def rewind(self, mark: ListMark) -> None:
+        """Go back to a mark, all rows."""
+        self.keys, self.slots = dict(mark.keys), dict(mark.slots)
+        self.rows = [row.copy() for row in mark.rows]

@@ -1,0 +1,73 @@
+"""Grid: where the sites are. Coordinates with named axes, and the cell of each site."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from vidar.types import NOBODY
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Three functions: unit -> sites, site -> cell, site -> coordinates. Positions come from here and nowhere else.
+
+    sites(unit) -> long [n]; cell(site long [..]) -> long [..], NOBODY for padding; coord(site) -> float64 [.., A].
+    num_sites is None for an endless stream.
+    """
+
+    axes: tuple[str, ...]
+    sites: Callable[[int], Tensor]
+    cell: Callable[[Tensor], Tensor]
+    coord: Callable[[Tensor], Tensor]
+    num_sites: int | None
+
+    def padded(self, padding: Tensor) -> Grid:
+        """The same sites, those where bool `padding` [N] is True being nobody's (left padding of a short text)."""
+        inner = self.cell
+
+        def cell(site: Tensor) -> Tensor:
+            inside = site < padding.shape[0]
+            hit = padding[site.clamp(0, padding.shape[0] - 1)] & inside
+            return torch.where(hit, NOBODY, inner(site))
+
+        return replace(self, cell=cell)
+
+
+def table_grid(axes: Sequence[str], unit_of_site: Tensor, cell: Tensor, coord: Tensor) -> Grid:
+    """A grid from tables: unit_of_site long [N], cell long [N], coord [N, A]. Sites of a unit keep their order."""
+    units = [torch.nonzero(unit_of_site == u)[:, 0] for u in range(int(unit_of_site.max()) + 1)]
+    positions = coord.to(torch.float64)
+    return Grid(
+        axes=tuple(axes),
+        sites=lambda unit: units[unit],
+        cell=lambda site: cell[site],
+        coord=lambda site: positions[site],
+        num_sites=int(unit_of_site.shape[0]),
+    )
+
+
+def frame_grid(
+    height: int,
+    width: int,
+    num_frames: int | None = None,
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0),
+) -> Grid:
+    """Frames of height x width sites, one unit and one cell each; axes t y x; endless without `num_frames`."""
+    n = height * width
+
+    def coord(site: Tensor) -> Tensor:
+        inside = site % n
+        axes = (site // n, inside // width, inside % width)
+        return torch.stack([a.to(torch.float64) * s for a, s in zip(axes, scale, strict=True)], dim=-1)
+
+    return Grid(
+        axes=("t", "y", "x"),
+        sites=lambda unit: torch.arange(unit * n, (unit + 1) * n),
+        cell=lambda site: site // n,
+        coord=coord,
+        num_sites=None if num_frames is None else num_frames * n,
+    )

@@ -1,0 +1,145 @@
+"""Order: which sites are generated together, what each group may see, and what must come first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from vidar.core.relation import Relation, Rule
+from vidar.types import NOBODY
+
+
+def _identity(cell: Tensor) -> Tensor:
+    return cell
+
+
+@dataclass(frozen=True)
+class Order:
+    """Relations between cells, units made of cells, and content edges between units.
+
+    relations   by name; blocks of a model name the relation of each mixer
+    num_units   None: endless (stationary after `warmup` units, units are visited in order)
+    num_cells   cells of a finite order
+    unit        cell -> unit, NOBODY for nobody
+    needs       rule over units (u, v): the input of u cannot be built before the code of v is known; None: as `sees`
+    reach       endless: the largest u - v for which `needs` or `sees` may hold
+    """
+
+    relations: Mapping[str, Relation]
+    num_units: int | None = None
+    num_cells: int | None = None
+    unit: Callable[[Tensor], Tensor] = _identity
+    needs: Rule | None = None
+    reach: int = 0
+    warmup: int = 0
+    approximate: bool = False
+
+    @property
+    def endless(self) -> bool:
+        """True where there is no last unit."""
+        return self.num_units is None
+
+    def exists(self, unit: int) -> bool:
+        """Whether a unit number is somebody."""
+        return unit >= 0 and (self.num_units is None or unit < self.num_units)
+
+    @cached_property
+    def _cell_unit(self) -> Tensor:
+        assert self.num_units is not None, "tables exist for finite orders only"
+        cells = self.num_units if self.num_cells is None else self.num_cells
+        return self.unit(torch.arange(cells))
+
+    @cached_property
+    def sees(self) -> Tensor:
+        """bool [U, U]: any cell of u reads any cell of v in any relation, in either role.
+
+        In a joint relation a forward edge exists only while both units are in flight: it belongs to the schedule.
+        """
+        units = self._cell_unit
+        cells = torch.arange(units.shape[0])
+        table = torch.zeros(self.num_units or 0, self.num_units or 0, dtype=torch.bool)
+        for relation in self.relations.values():
+            for rule in (relation.sees, relation.memory):
+                if rule is None:
+                    continue
+                q, k = torch.nonzero(rule(cells[:, None], cells[None, :]), as_tuple=True)
+                u, v = units[q], units[k]
+                real = (u >= 0) & (v >= 0) & ~((v > u) & relation.joint)
+                table[u[real], v[real]] = True
+        return table
+
+    @cached_property
+    def needs_table(self) -> Tensor:
+        """bool [U, U]: content edges."""
+        if self.needs is None:
+            return self.sees & ~torch.eye(self.sees.shape[0], dtype=torch.bool)
+        units = torch.arange(self.num_units or 0)
+        return self.needs(units[:, None], units[None, :]).clone()
+
+    @cached_property
+    def before(self) -> Tensor:
+        """bool [U, U]: `needs | sees` off the diagonal: v comes before u."""
+        return (self.needs_table | self.sees) & ~torch.eye(self.sees.shape[0], dtype=torch.bool)
+
+    @cached_property
+    def wave_of(self) -> Tensor:
+        """long [U]: longest path over `needs | sees`. Raises ValueError where they hold a cycle."""
+        before = self.before
+        wave = torch.zeros(before.shape[0], dtype=torch.long)
+        for _ in range(before.shape[0] + 1):
+            longer = torch.where(before, wave[None, :] + 1, 0).amax(dim=1) if before.numel() else wave
+            if torch.equal(longer, wave):
+                return wave
+            wave = longer
+        raise ValueError("needs and sees together hold a cycle: no unit of it can come first")
+
+    def waves(self) -> list[list[int]]:
+        """Units that may run together, in order."""
+        return [torch.nonzero(self.wave_of == w)[:, 0].tolist() for w in range(int(self.wave_of.max()) + 1)]
+
+    def last_reader(self, unit: int) -> int:
+        """The last wave (endless: the last unit) that reads this unit; NOBODY where nobody else does."""
+        if self.num_units is None:
+            return unit + self.reach
+        readers = self.sees[:, unit].clone()
+        readers[unit] = False
+        return int(self.wave_of[readers].max()) if bool(readers.any()) else NOBODY
+
+    def needers(self, unit: int) -> Iterable[int]:
+        """Later units whose input may need the code of this one."""
+        if self.num_units is None:
+            later = torch.arange(unit + 1, unit + 1 + self.reach)
+            if self.needs is not None:
+                later = later[self.needs(later, torch.full_like(later, unit))]
+            return later.tolist()
+        column = self.needs_table[:, unit].clone()
+        column[unit] = False
+        return torch.nonzero(column)[:, 0].tolist()
+
+    def need(self, unit: int, other: int) -> bool:
+        """Whether `start`, `inputs` or `memory` of a unit may look at the code of another."""
+        if self.num_units is not None:
+            return bool(self.needs_table[unit, other])
+        rule = self.needs or next(iter(self.relations.values())).sees
+        return other != unit and bool(rule(torch.tensor(unit), torch.tensor(other)))
+
+    def tasks(self) -> list[list[int]]:
+        """Connected components of `sees`: work that shares keys. Between them only codes travel."""
+        near = self.sees | self.sees.T
+        label = torch.arange(near.shape[0])
+        while True:
+            lower = torch.minimum(label, torch.where(near, label[None, :], label[:, None]).amin(dim=1))
+            if torch.equal(lower, label):
+                break
+            label = lower
+        return [torch.nonzero(label == root)[:, 0].tolist() for root in label.unique().tolist()]
+
+    def content_edges(self) -> list[tuple[int, int]]:
+        """(u, v): u of one task needs the code of v of another."""
+        label = {unit: n for n, task in enumerate(self.tasks()) for unit in task}
+        pairs = torch.nonzero(self.needs_table).tolist()
+        return [(u, v) for u, v in pairs if label[u] != label[v]]
