@@ -6,7 +6,7 @@ ring, U units, L layers, A axes, D width, K heads, E head width, V vocabulary, C
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -165,19 +165,19 @@ class Objective(Protocol):
     passes: tuple[Pass, ...]
     input_width: int  # I: columns of the raw slot inputs
 
-    def start(self, unit: int, past: Past, rng: Rng) -> Tensor:
-        """What is in flight before the first step, [n, C]."""
+    def start(self, unit: int, past: Past, rng: Rng) -> Any:
+        """What is in flight before the first step: the objective's own immutable record, stepper history included."""
         ...
 
-    def inputs(self, unit: int, x: Tensor, step: int) -> Tensor:
+    def inputs(self, unit: int, x: Any, step: int) -> Tensor:
         """Raw slot inputs of a refinement step, [n, I]."""
         ...
 
-    def update(self, unit: int, x: Tensor, out: Tensor, step: int, rng: Rng) -> Tensor:
+    def update(self, unit: int, x: Any, out: Tensor, step: int, rng: Rng) -> Any:
         """One solver step, one unmask round, or the prediction itself."""
         ...
 
-    def finish(self, x: Tensor) -> Tensor:
+    def finish(self, x: Any) -> Tensor:
         """What was in flight -> the code, [n, C]."""
         ...
 
@@ -210,7 +210,16 @@ class Conditioner(Protocol):
         ...
 
 
-Stepper = Callable[..., tuple[Tensor, Any]]  # (x, v, level, next level, history) -> (x, history)
+class Stepper(Protocol):
+    """A solver of the probability flow: which levels the model is asked at, and what to do with each answer."""
+
+    def evaluations(self, levels: Sequence[float]) -> list[float]:
+        """levels, from 1 (noise) down to 0 (data) -> the levels of the model calls, in order."""
+        ...
+
+    def update(self, x: Tensor, v: Tensor, call: int, levels: Sequence[float], history: Any) -> tuple[Tensor, Any]:
+        """(x, velocity at x, number of the call, levels, history) -> (x to ask next, history)."""
+        ...
 
 
 class Method(Protocol):

@@ -33,7 +33,7 @@ class RowState:
     clock: int = 0
     codes: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
     outs: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
-    x: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
+    x: dict[int, Any] = field(default_factory=dict[int, Any])
     committed: set[int] = field(default_factory=set[int])
     done: set[int] = field(default_factory=set[int])
 

@@ -58,6 +58,7 @@ class Layout:
     row           long [S]: the modulation row of each slot; rows are the runs of equal (unit, cell, role)
     row_start     long [M]: the first slot of each modulation row
     row_unit      long [B or 1, M];  row_role: long [M]
+    row_step      long [M]: the row's refinement step, -1 where it only commits (and nothing is asked of it)
     row_length    slots per modulation row where all are equal, else None
     """
 
@@ -68,6 +69,7 @@ class Layout:
     row_start: Tensor
     row_unit: Tensor
     row_role: Tensor
+    row_step: Tensor
     row_length: int | None
     memo: dict[str, Any] = field(default_factory=dict[str, Any])
 
@@ -134,11 +136,23 @@ def compile_layout(
     held: by relation, the slots that its ring keeps now; without it there is no state (training).
     """
     slots, number = _collect(rows, order, grids, clocks)
+    steps = torch.tensor([-1 if row.step is None else row.step for row in rows])
+    return assemble(slots, number, steps[number], order, grids[0].axes, held)
+
+
+def assemble(
+    slots: Slots,
+    number: Tensor,
+    steps: Tensor,
+    order: Order,
+    axes: tuple[str, ...],
+    held: Mapping[str, Slots] | None = None,
+) -> Layout:
+    """Layout from slots. number, steps: long [S], the row of the Step that a slot belongs to, and its refinement step."""
     views: dict[str, View] = {}
     for name, relation in order.relations.items():
         ring = None if held is None else held.get(name)
-        keys = slots if ring is None else join(ring, slots)
-        views[name] = View(relation, slots, keys, grids[0].axes)
+        views[name] = View(relation, slots, slots if ring is None else join(ring, slots), axes)
     change = torch.ones_like(number, dtype=torch.bool)
     change[1:] = (number[1:] != number[:-1]) | (slots.cell[:, 1:] != slots.cell[:, :-1]).any(dim=0)
     start = torch.nonzero(change)[:, 0]
@@ -147,11 +161,12 @@ def compile_layout(
     return Layout(
         slots=slots,
         views=views,
-        axes=grids[0].axes,
+        axes=axes,
         row=torch.cumsum(change, 0) - 1,
         row_start=start,
         row_unit=slots.unit[:, start],
         row_role=slots.role[0, start],
+        row_step=steps[start],
         row_length=int(lengths[0]) if regular else None,
     )
 

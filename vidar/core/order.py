@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from vidar.core.relation import Relation, Rule
 from vidar.types import NOBODY
+
+FOREVER = sys.maxsize  # the last reader of a unit that is never forgotten
 
 
 def _identity(cell: Tensor) -> Tensor:
@@ -102,9 +105,11 @@ class Order:
         return [torch.nonzero(self.wave_of == w)[:, 0].tolist() for w in range(int(self.wave_of.max()) + 1)]
 
     def last_reader(self, unit: int) -> int:
-        """The last wave (endless: the last unit) that reads this unit; NOBODY where nobody else does."""
+        """The last wave (endless: the last unit) that reads this unit; NOBODY where nobody else does, FOREVER for sinks."""
         if self.num_units is None:
-            return unit + self.reach
+            far, cell = torch.tensor(unit + 2 * (self.reach + self.warmup) + 1), torch.tensor(unit)
+            rules = [rule for r in self.relations.values() for rule in (r.sees, r.memory) if rule is not None]
+            return FOREVER if any(bool(rule(far, cell)) for rule in rules) else unit + self.reach
         readers = self.sees[:, unit].clone()
         readers[unit] = False
         return int(self.wave_of[readers].max()) if bool(readers.any()) else NOBODY

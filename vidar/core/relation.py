@@ -64,9 +64,9 @@ def own(q: Tensor, k: Tensor) -> Tensor:
 
 
 def window(length: int, sinks: int = 0) -> Rule:
-    """Causal, the last `length` cells with oneself, and the first `sinks` cells."""
+    """Causal: oneself, the `length` cells before, and the first `sinks` cells."""
 
     def rule(q: Tensor, k: Tensor) -> Tensor:
-        return (k <= q) & ((k > q - length) | (k < sinks))
+        return (k <= q) & ((k >= q - length) | (k < sinks))
 
     return rule

@@ -1,0 +1,287 @@
+"""The systems of the property suite: order, objective, schedule and the number of calls the formula gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
+
+import torch
+from toys import NextRing, NextScale, NextToken, OracleModel, OracleState, Recorder, ToyModel, codebook
+
+from vidar.cache.ring import RingState
+from vidar.core.decode import RowState, decode
+from vidar.core.grid import Grid, table_grid
+from vidar.core.order import Order
+from vidar.core.relation import Relation, table_rule
+from vidar.core.step import Row, Step, by_waves, chunk, endless, pipeline, prefill
+from vidar.objectives.context import CleanConfig, ContextNoiseConfig
+from vidar.objectives.flow import FlowConfig
+from vidar.objectives.steppers import HeunConfig
+from vidar.orders.frame import frame_order, nothing
+from vidar.orders.frame_scale import frame_scale_order
+from vidar.orders.plan import plan_order
+from vidar.orders.prefix import prefix_order
+from vidar.orders.ring import ring_order
+from vidar.orders.scale import clip_scale_order, scale_order
+from vidar.orders.token import token_order
+from vidar.rng import Rng
+from vidar.types import MEMORY, QUERY
+
+CHANNELS = 3
+BOOK = codebook()
+
+
+@dataclass
+class Case:
+    """training: "twin", "single" or None (in-flight reading: its training calls are the oracle's calls)."""
+
+    name: str
+    order: Order
+    grids: list[Grid]
+    objective: Any
+    schedule: Callable[[], Any]
+    calls: int
+    training: str | None = None
+    model: Any = None
+    given: dict = field(default_factory=dict)
+    codes: dict = field(default_factory=dict)  # unit -> [B, n, C], known beforehand
+    clock: int = 0
+    cond: Any = None
+    combine: Any = None
+    seed: int = 11
+    videos: list[int] | None = None
+
+    def __post_init__(self):
+        if self.model is None:
+            out = BOOK.shape[0] if hasattr(self.objective, "book") else CHANNELS
+            axes = len(self.grids[0].axes)
+            self.model = ToyModel(self.objective.input_width, out, self.order.relations, axes)
+        if self.cond is None:
+            generator = torch.Generator().manual_seed(5)
+            table = torch.randn(512, 24, generator=generator, dtype=torch.float64)
+            self.cond = lambda layout: table[layout.row_unit.clamp(min=0) % 512]  # an action per unit
+
+    @property
+    def rngs(self):
+        return [Rng(self.seed, b) for b in (self.videos or range(len(self.grids)))]
+
+    def ring_state(self, traced=True):
+        state = RingState.create(self.order, self.grids, self.model.ring_shapes(), torch.float64, traced=traced)
+        return self.ready(state)
+
+    def ready(self, state):
+        for unit, codes in self.codes.items():
+            state.give(unit, codes)
+        for row in state.rows:
+            row.clock = self.clock
+        return state
+
+    def oracle(self):
+        return self.ready(OracleState([RowState() for _ in self.grids]))
+
+    def run(self, state, model=None, schedule=None, order=None, **changes):
+        """All emitted codes and the recorder of the calls."""
+        recorder = Recorder(model or self.model)
+        arguments = {"given": self.given, "cond": self.cond, "combine": self.combine, "rngs": self.rngs, **changes}
+        steps = self.schedule() if schedule is None else schedule
+        with torch.no_grad():
+            codes = {
+                (b, u): c
+                for b, u, c in decode(recorder, order or self.order, self.grids, self.objective, steps, state, **arguments)
+            }
+        return codes, recorder
+
+    def run_ring(self, **changes):
+        return self.run(self.ring_state(), **changes)
+
+    def run_oracle(self, **changes):
+        return self.run(self.oracle(), OracleModel(self.model, self.order, changes.get("cond", self.cond)), **changes)
+
+    def but(self, **changes):
+        return replace(self, **changes)
+
+
+def flow(grid, steps=2, heun=False, context=None):
+    stepper = {"stepper": HeunConfig()} if heun else {}
+    config = FlowConfig(steps=steps, context=context or ContextNoiseConfig(), **stepper)
+    return config.build(CHANNELS, grid, torch.float64)
+
+
+def latents(grid, units, batch=1, seed=2):
+    """Random codes of given units."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        u: torch.randn(batch, grid.sites(u).shape[0], CHANNELS, generator=generator, dtype=torch.float64) for u in units
+    }
+
+
+def token_raster():
+    order, grid = token_order(2, 2, 3)
+    passes = NextToken.passes
+    return Case("token raster", order, [grid], NextToken(BOOK), lambda: by_waves(order, passes), 12, "single")
+
+
+def token_prefilled():
+    order, grid = token_order(2, 2, 3)
+    given = {u: torch.tensor([[u % 7]]) for u in range(5)}
+    schedule = lambda: by_waves(order, NextToken.passes, given)  # noqa: E731
+    return Case("token raster, prefilled", order, [grid], NextToken(BOOK), schedule, 7 + 1, "single", codes=given)
+
+
+def ring():
+    order, grid = ring_order(2, 3, 3)
+    objective = NextRing(BOOK, grid)
+    return Case("ring", order, [grid], objective, lambda: by_waves(order, objective.passes), 6, "single")
+
+
+def frames(fused, steps=2, heun=False):
+    order, grid = frame_order(1, 2, 4)
+    objective = flow(grid, steps, heun)
+    n = len(objective.passes) - 1
+    calls = 4 * n + 1 if fused else 4 * (n + 1)
+    name = f"frame, {'fused' if fused else 'eager'}{', Heun' if heun else ''}"
+    return Case(name, order, [grid], objective, lambda: by_waves(order, objective.passes, fused=fused), calls, "twin")
+
+
+def frames_given(fused):
+    order, grid = frame_order(1, 2, 5)
+    objective, given = flow(grid), latents(grid, [0, 1])
+    calls = 3 * 2 + 1 + (0 if fused else 2 + 1)  # W (n + 1) + G, or W n + 1 with the prefill riding along
+    schedule = lambda: by_waves(order, objective.passes, given, fused)  # noqa: E731
+    name = f"frame, image to video, {'fused' if fused else 'eager'}"
+    return Case(name, order, [grid], objective, schedule, calls, "twin", codes=given)
+
+
+def endless_frames(fused, past=3, sinks=0, batch=1, count=None):
+    order, grid = frame_order(1, 2, None, past, sinks)
+    objective = flow(grid)
+    frames_run = count or 3 * (past + sinks) + 2
+    per_frame = 2 if fused else 3
+    name = f"endless, window {past}, sinks {sinks}, {'fused' if fused else 'eager'}, {batch} rows"
+    schedule = lambda: islice(endless(2, fused), frames_run * per_frame)  # noqa: E731
+    return Case(name, order, [grid] * batch, objective, schedule, frames_run * per_frame, "twin")
+
+
+def chunk_in_flight(fused):
+    order, grid = prefix_order(1, 2, 6, chunk=2, prefix=2, past=6)
+    objective, given = flow(grid), latents(grid, [0, 1])
+
+    def schedule():
+        yield prefill([0, 1], advance=2)
+        yield from chunk(6, 2, 2, fused, first=2)
+
+    calls = 2 * 3 + 1 if not fused else 2 * 2 + 1 + 1
+    return Case(f"chunk in flight, factorised, {'fused' if fused else 'eager'}", order, [grid], objective, schedule,
+                calls, codes=given)  # fmt: skip
+
+
+def chunk_joint():
+    order, grid = frame_order(1, 2, 6, 3, in_flight=2)
+    objective = flow(grid)
+    return Case("chunk in flight, joint window", order, [grid], objective, lambda: chunk(6, 2, 2), 9)
+
+
+def pipeline_in_flight(forward):
+    order, grid = frame_order(1, 2, 7, 4, in_flight=3, forward=forward)
+    objective = flow(grid, steps=3)
+    name = "pipeline, full attention in flight" if forward else "pipeline in flight"
+    return Case(name, order, [grid], objective, lambda: pipeline(7, 3), 7 + 3)
+
+
+def scales():
+    sizes = [(1, 1, 1), (1, 2, 2), (1, 2, 3)]
+    order, grid = scale_order(sizes)
+    objective = NextScale(BOOK, sizes)
+    return Case("scales of an image", order, [grid], objective, lambda: by_waves(order, objective.passes), 3, "single")
+
+
+def clip_scales():
+    sizes = [(1, 1, 1), (2, 1, 2), (2, 2, 2)]
+    order, grid = clip_scale_order([sizes, sizes])
+    objective = NextScale(BOOK, sizes)
+    schedule = lambda: by_waves(order, objective.passes)  # noqa: E731
+    return Case("clip x scale, needs != sees", order, [grid], objective, schedule, 6, "single")
+
+
+def frame_scales(past=2):
+    sizes = [(1, 1), (1, 2), (2, 2)]
+    order, grid = frame_scale_order(sizes, 6, past)
+    objective = NextScale(BOOK, [(1, *size) for size in sizes], memory_unit=True)
+    given = {u: objective.content(u) for u in range(3, 24, 4)}
+    schedule = lambda: by_waves(order, objective.passes, given, fused=True)  # noqa: E731
+    return Case("frame x scale with memory unit", order, [grid], objective, schedule, 18, "single", given=given)
+
+
+def plan():
+    order, grid = plan_order(2, 6, 1, 2)
+    objective = flow(grid)
+    given = {0: lambda codes: torch.full((2, CHANNELS), 0.3, dtype=torch.float64), 4: re_encoded}
+    schedule = lambda: by_waves(order, objective.passes, given)  # noqa: E731
+    waves = order.waves()
+    free = sum(any(u not in given for u in wave) for wave in waves)
+    return Case("plan", order, [grid], objective, schedule, free * 3 + 1 + 1, "twin", given=given)
+
+
+def re_encoded(codes):
+    """The terminal anchor of segment 0, through a function that stands for decode and re-encode."""
+    return torch.tanh(codes[1][4:6])
+
+
+def random_dag():
+    generator = torch.Generator().manual_seed(8)
+    units = 7
+    sees = (torch.rand(units, units, generator=generator) < 0.5).tril(-1) | torch.eye(units, dtype=torch.bool)
+    shuffled = torch.randperm(units, generator=generator)
+    sees = sees[shuffled][:, shuffled]
+    sizes = torch.randint(1, 4, (units,), generator=generator)
+    unit = torch.repeat_interleave(torch.arange(units), sizes)
+    grid = table_grid(("n", "m"), unit, unit, torch.randn(unit.shape[0], 2, generator=generator, dtype=torch.float64))
+    order = Order({"main": Relation(table_rule(sees))}, units, needs=nothing)
+    objective = flow(grid)
+    calls = len(order.waves()) * 3
+    return Case("random DAG", order, [grid], objective, lambda: by_waves(order, objective.passes), calls, "twin")
+
+
+def text_frames(lengths, words=3, units=4):
+    """Unit 0 is text (given, left padded per row), then causal frames."""
+    frame = 2
+    unit = torch.cat([torch.zeros(words, dtype=torch.long), torch.repeat_interleave(torch.arange(1, units), frame)])
+    number = torch.cat([torch.arange(words), torch.arange(10, 10 + (units - 1) * frame)])
+    coord = torch.stack([unit, number], -1).double()
+    grids = []
+    for length in lengths:
+        moved = coord.clone()
+        moved[:words, 1] -= words - length  # the first real word is at 0 in every row
+        padding = torch.arange(unit.shape[0]) < words - length
+        grids.append(table_grid(("t", "n"), unit, unit, moved).padded(padding))
+    sees = torch.ones(units, units, dtype=torch.bool).tril()
+    return Order({"main": Relation(table_rule(sees))}, units, needs=nothing), grids
+
+
+def guidance(lengths=(3, 1)):
+    order, grids = text_frames(lengths)
+    objective = flow(grids[0], context=CleanConfig())
+    words = latents(grids[0], [0])[0]
+    codes = {0: words.expand(len(lengths), -1, -1).clone()}
+    for b, length in enumerate(lengths):
+        codes[0][b] = torch.roll(words[0], 3 - length, 0)  # the same words, left padded
+
+    def combine(out):
+        return (out[1:] + 2.5 * (out[:1] - out[1:])).expand(2, -1, -1)
+
+    schedule = lambda: by_waves(order, objective.passes, [0])  # noqa: E731
+    return Case("guidance rows, texts of 3 and 1 words", order, grids, objective, schedule, 3 * 3 + 1, codes=codes,
+                combine=combine, videos=[0, 0])  # fmt: skip
+
+
+CASES = [
+    token_raster(), token_prefilled(), ring(), frames(False), frames(True), frames(False, 3, heun=True),
+    frames_given(False), frames_given(True), endless_frames(False), endless_frames(True), endless_frames(True, 2, 1),
+    endless_frames(True, batch=2), chunk_in_flight(False), chunk_in_flight(True), chunk_joint(),
+    pipeline_in_flight(False), pipeline_in_flight(True), scales(), clip_scales(), frame_scales(), plan(), random_dag(),
+    guidance(),
+]  # fmt: skip
+BY_NAME = {case.name: case for case in CASES}
+__all__ = ["BY_NAME", "CASES", "MEMORY", "QUERY", "Case", "Row", "Step", "flow", "latents", "text_frames"]

@@ -1,0 +1,183 @@
+"""P4: decode a, mark, junk, rewind, decode b == decode a, b, in bits."""
+
+from itertools import islice
+
+import pytest
+import torch
+from cases import BY_NAME, endless_frames
+
+from vidar.cache.ring import RingState
+from vidar.core.decode import Decoder
+from vidar.core.step import endless
+from vidar.rng import Rng
+
+
+def decoder(case, seed=None):
+    rngs = case.rngs if seed is None else [Rng(seed, b) for b in range(len(case.grids))]
+    return Decoder(case.model, case.order, case.grids, case.objective, rngs, case.given, case.cond, case.combine)
+
+
+def run(player, state, steps):
+    with torch.no_grad():
+        return [item for step in steps for item in player.step(step, state)]
+
+
+def tensors(state):
+    rings = [t for r in state.rings.values() for t in (r.k, r.v, r.slots.site, r.slots.cell, r.slots.coord)]
+    small = [c for row in state.rows for c in [*row.codes.values(), *(x.x for x in row.x.values())]]
+    return [t.clone() for t in rings + small]
+
+
+def same_bits(a, b):
+    return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b))
+
+
+def same_codes(a, b):
+    return len(a) == len(b) and all(x[:2] == y[:2] and torch.equal(x[2], y[2]) for x, y in zip(a, b))
+
+
+SITUATIONS = {
+    "eager, ring wrapped": (False, 1, 3 * 8, 3 * 9),
+    "fused, unit pending": (True, 1, 2 * 8, 2 * 9),
+    "inside a refinement": (True, 1, 2 * 8 + 1, 2 * 9 + 1),
+    "before the window is full": (False, 1, 3, 3 * 9),
+    "several rows": (True, 3, 2 * 8, 2 * 9 + 1),
+}
+
+
+def situation(name):
+    fused, batch, before, junk = SITUATIONS[name]
+    case = endless_frames(fused, batch=batch)
+    steps = list(islice(endless(2, fused), before + 10))
+    junk_steps = list(islice(endless(2, fused), before, before + junk))
+    return case, steps[:before], junk_steps, steps[before:]
+
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_rewind_restores_every_bit(name):
+    case, before, junk, after = situation(name)
+    straight, state = case.ring_state(), case.ring_state()
+    run(decoder(case), straight, before)
+    run(decoder(case), state, before)
+    mark = state.mark()
+    run(decoder(case, seed=99), state, junk)
+    assert not same_bits(tensors(state), tensors(straight))
+    state.rewind(mark)
+    assert same_bits(tensors(state), tensors(straight)) and state.trace == straight.trace
+    state.release(mark)
+    assert state.journal == [[] for _ in state.rows]
+    assert same_codes(run(decoder(case), state, after), run(decoder(case), straight, after))
+
+
+def test_rewind_of_one_row_leaves_the_others_alone():
+    case, before, junk, after = situation("several rows")
+    state, straight, never = case.ring_state(), case.ring_state(), case.ring_state()
+    for one in (state, straight, never):
+        run(decoder(case), one, before)
+    mark = state.mark()
+    run(decoder(case, seed=99), state, junk)
+    run(decoder(case, seed=99), straight, junk)
+    state.rewind(mark, rows=[1])
+    for ring, moved, still in zip(state.rings.values(), straight.rings.values(), never.rings.values()):
+        for b, reference in ((0, moved), (1, still), (2, moved)):
+            assert torch.equal(ring.k[:, b], reference.k[:, b])
+            assert torch.equal(ring.slots.cell[b], reference.slots.cell[b])
+    assert [row.clock for row in state.rows] == [straight.rows[0].clock, never.rows[1].clock, straight.rows[2].clock]
+    step = endless(2, True)
+    made = run(decoder(case), state, [next(step), next(step)])
+    reference = run(decoder(case), never, [next(s) for s in [endless(2, True)] for _ in range(2)])
+    assert made and reference
+
+
+def test_nested_marks():
+    case, before, junk, _ = situation("eager, ring wrapped")
+    state = case.ring_state()
+    run(decoder(case), state, before)
+    outer, kept = state.mark(), tensors(state)
+    run(decoder(case, 5), state, junk[:3])
+    inner, inside = state.mark(), tensors(state)
+    run(decoder(case, 6), state, junk)
+    state.rewind(inner)
+    assert same_bits(tensors(state), inside)
+    state.rewind(outer)
+    assert same_bits(tensors(state), kept)
+    with pytest.raises(ValueError, match="released"):
+        state.rewind(inner)
+
+
+def test_fork_and_stack_are_copies():
+    case, before, junk, after = situation("several rows")
+    state = case.ring_state()
+    run(decoder(case), state, before)
+    kept = tensors(state)
+    again = RingState.stack([state.fork([0]), state.fork([1, 2])])
+    assert same_bits(tensors(again), kept)
+    run(decoder(case, 99), again, junk)
+    assert same_bits(tensors(state), kept)
+
+
+def test_extras_are_rewound_as_a_whole_tree():
+    state = endless_frames(False).ring_state()
+    state.extras[0]["tokenizer"] = torch.ones(2)
+    mark = state.mark()
+    state.extras[0]["tokenizer"] = torch.zeros(2)
+    state.extras[0]["memory"] = 1
+    state.rewind(mark)
+    assert torch.equal(state.extras[0]["tokenizer"], torch.ones(2)) and "memory" not in state.extras[0]
+
+
+def test_rewind_of_a_prefill_that_wrapped_the_ring():
+    case = BY_NAME["endless, window 2, sinks 1, fused, 1 rows"]
+    steps = list(islice(endless(2, True), 30))
+    straight, state = case.ring_state(), case.ring_state()
+    run(decoder(case), straight, steps[:16])
+    run(decoder(case), state, steps[:16])
+    mark = state.mark()
+    run(decoder(case, 4), state, steps[16:])
+    state.rewind(mark)
+    assert same_bits(tensors(state), tensors(straight))
+
+
+# twins: each of these must be noticed
+
+
+def broken(name, monkeypatch_state):
+    case, before, junk, after = situation(name)
+    straight, state = case.ring_state(), case.ring_state()
+    run(decoder(case), straight, before)
+    run(decoder(case), state, before)
+    mark = state.mark()
+    run(decoder(case, seed=99), state, junk)
+    monkeypatch_state(state, mark)
+    a, b = run(decoder(case), state, after), run(decoder(case), straight, after)
+    return max((float((x[2] - y[2]).abs().max()) for x, y in zip(a, b)), default=9.0) if len(a) == len(b) else 9.0
+
+
+def test_twin_without_a_journal_fails():
+    def rewind(state, mark):
+        state.journal = [[] for _ in state.rows]
+        state.rewind(mark._replace(lengths=(0,)) if hasattr(mark, "_replace") else forget(mark))
+
+    assert broken("eager, ring wrapped", rewind) > 1e-2
+
+
+def forget(mark):
+    object.__setattr__(mark, "lengths", tuple(0 for _ in mark.lengths))
+    return mark
+
+
+def test_twin_pending_not_restored_fails():
+    def rewind(state, mark):
+        codes = dict(state.rows[0].codes)
+        state.rewind(mark)
+        state.rows[0].codes = {unit: torch.zeros_like(code) for unit, code in mark.rows[0].codes.items()} or codes
+
+    assert broken("fused, unit pending", rewind) > 1e-2
+
+
+def test_twin_x_in_flight_lost_fails():
+    def rewind(state, mark):
+        state.rewind(mark)
+        state.rows[0].x = {}
+
+    assert broken("inside a refinement", rewind) > 1e-3

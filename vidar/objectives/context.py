@@ -1,0 +1,60 @@
+"""Context transforms: what later units see of a unit. Training and play use the same object."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vidar.config import Config
+from vidar.rng import Rng
+
+
+class CleanConfig(Config):
+    """Teacher forcing: later units see a unit as it is."""
+
+    def build(self) -> Clean:
+        """The transform."""
+        return Clean()
+
+
+class Clean:
+    """Code as it is, level 0."""
+
+    def __call__(self, unit: int, code: Tensor, rng: Rng, play: bool) -> tuple[Tensor, float]:
+        """Unchanged."""
+        return code, 0.0
+
+
+class ContextNoiseConfig(Config):
+    """Noise on what later units see, its level told to the model (NFD 3.3; Diffusion Forcing).
+
+    Training draws the level uniformly from [0, most]; play uses `level`, which must lie inside.
+    Choice: most 0.3, level 0.05: sources give only the range 0.02-0.1 for play.
+    """
+
+    most: float = 0.3
+    level: float = 0.05
+
+    def build(self) -> ContextNoise:
+        """The transform."""
+        return ContextNoise(self)
+
+
+class ContextNoise:
+    """(1 - s) code + s noise."""
+
+    def __init__(self, config: ContextNoiseConfig):
+        if not 0 <= config.level <= config.most < 1:
+            raise ValueError(f"context level {config.level} must lie in [0, most={config.most}], most below 1")
+        self.config = config
+
+    def __call__(self, unit: int, code: Tensor, rng: Rng, play: bool) -> tuple[Tensor, float]:
+        """code [n, C] -> (noisy code, level)."""
+        level = self.config.level if play else self.config.most * float(rng.uniform("level", unit, 1))
+        noise = rng.normal("context", unit, 0, code.shape).to(code)
+        return (1 - level) * code + level * noise, level
+
+
+def with_level(x: Tensor, level: float) -> Tensor:
+    """[n, C] -> [n, C + 1]: the level as the last column."""
+    return torch.cat([x, x.new_full((x.shape[0], 1), level)], dim=-1)

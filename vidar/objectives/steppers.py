@@ -1,0 +1,60 @@
+"""Solvers of the probability flow dx/ds = v(x, s), from s = 1 (noise) to s = 0 (data)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from vidar.config import Config
+
+
+class EulerConfig(Config):
+    """Euler: one model call per step."""
+
+    def build(self) -> Euler:
+        """The stepper."""
+        return Euler()
+
+
+class Euler:
+    """x' = x + (s' - s) v."""
+
+    def evaluations(self, levels: Sequence[float]) -> list[float]:
+        """All levels but the last."""
+        return list(levels[:-1])
+
+    def update(self, x: Tensor, v: Tensor, call: int, levels: Sequence[float], history: Any) -> tuple[Tensor, Any]:
+        """One step."""
+        return x + (levels[call + 1] - levels[call]) * v, None
+
+
+class HeunConfig(Config):
+    """Heun: two model calls per step, one for the last."""
+
+    def build(self) -> Heun:
+        """The stepper."""
+        return Heun()
+
+
+class Heun:
+    """Trapezoid rule with an Euler predictor (EDM, algorithm 1); the last step is Euler, as no level lies beyond."""
+
+    def evaluations(self, levels: Sequence[float]) -> list[float]:
+        """s_0, s_1, s_1, s_2, s_2, ..: predictor and corrector of each step, the last without a corrector."""
+        calls: list[float] = []
+        for n in range(len(levels) - 1):
+            calls.append(levels[n])
+            if n < len(levels) - 2:
+                calls.append(levels[n + 1])
+        return calls
+
+    def update(self, x: Tensor, v: Tensor, call: int, levels: Sequence[float], history: Any) -> tuple[Tensor, Any]:
+        """Even calls predict and remember (x, v); odd calls correct."""
+        step = call // 2
+        width = levels[step + 1] - levels[step]
+        if call % 2 == 0:
+            return x + width * v, (x, v)
+        before, slope = history
+        return before + width * 0.5 * (slope + v), None

@@ -1,0 +1,75 @@
+"""Frames: a frame is a unit and a cell; window, sinks, several frames in flight."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vidar.config import Config
+from vidar.core.grid import Grid, frame_grid
+from vidar.core.order import Order
+from vidar.core.relation import Relation, Rule, window
+
+
+def nothing(q: Tensor, k: Tensor) -> Tensor:
+    """A rule that never holds: a unit's input needs no other code."""
+    return torch.zeros(torch.broadcast_shapes(q.shape, k.shape), dtype=torch.bool)
+
+
+def all_in_flight(length: int, ahead: int, sinks: int = 0) -> Rule:
+    """As `window`, and forward up to `ahead` cells (full attention among the units in flight: Rolling Forcing)."""
+    backward = window(length, sinks)
+
+    def rule(q: Tensor, k: Tensor) -> Tensor:
+        return backward(q, k) | ((k > q) & (k <= q + ahead))
+
+    return rule
+
+
+class FrameOrderConfig(Config):
+    """Frames generated one after the other, or `in_flight` together.
+
+    window: past frames a frame may see beside itself (None: all; needs a finite length). sinks: first frames never
+    forgotten. in_flight > 1: frames in flight read each other, forward too with `forward`.
+    """
+
+    window: int | None = 32
+    sinks: int = 0
+    in_flight: int = 1
+    forward: bool = False
+
+    def build(self, height: int, width: int, num_frames: int | None = None) -> tuple[Order, Grid]:
+        """Order and grid of frames of height x width sites; endless without `num_frames`."""
+        return frame_order(height, width, num_frames, self.window, self.sinks, self.in_flight, self.forward)
+
+
+def frame_order(
+    height: int,
+    width: int,
+    num_frames: int | None = None,
+    past: int | None = None,
+    sinks: int = 0,
+    in_flight: int = 1,
+    forward: bool = False,
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0),
+) -> tuple[Order, Grid]:
+    """One relation `main`; its ring keeps past + sinks frames, which is enough because a call writes after it reads.
+
+    Units in flight count towards the past of the last of them, so no further room is needed for them.
+    Raises ValueError for an endless stream without `past`.
+    """
+    if past is None and num_frames is None:
+        raise ValueError("an endless stream of frames needs a window")
+    sites = height * width
+    reach = num_frames or 0 if past is None else past
+    memory = window(reach, sinks)
+    sees = all_in_flight(reach, in_flight - 1, sinks) if forward else memory
+    relation = Relation(
+        sees=sees,
+        memory=memory if forward else None,
+        joint=in_flight > 1,
+        capacity=None if past is None else (past + sinks) * sites,
+        sinks=sinks * sites,
+    )
+    order = Order({"main": relation}, num_frames, num_frames, needs=nothing, reach=reach, warmup=reach + sinks)
+    return order, frame_grid(height, width, num_frames, scale)

@@ -1,0 +1,61 @@
+"""Frames of scales with a memory unit per frame: next-frame and next-scale prediction (VideoAR)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from vidar.core.grid import Grid
+from vidar.core.order import Order
+from vidar.core.relation import Relation
+from vidar.orders.scale import scale_sites
+
+
+def frame_scale_order(
+    sizes: Sequence[tuple[int, int]], num_frames: int | None = None, past: int = 4
+) -> tuple[Order, Grid]:
+    """Unit f (K + 1) + k is scale k of frame f; unit f (K + 1) + K is the memory unit of frame f (full content).
+
+    (f, k) sees itself, the coarser scales of its frame and the memory units of the `past` frames before; its input
+    needs the coarser scales; a memory unit needs all scales of its frame. Endless without `num_frames`.
+    """
+    scales = len(sizes)
+    period = scales + 1
+    pyramid = [(1, h, w) for h, w in sizes]
+    number, coord = scale_sites([*pyramid, pyramid[-1]])
+    coord[:, 0] = number
+    per_frame = number.shape[0]
+
+    def sees(q: Tensor, k: Tensor) -> Tensor:
+        frame_q, frame_k = q // period, k // period
+        inside = (frame_q == frame_k) & (k <= q)
+        memory = (k % period == scales) & (frame_k < frame_q) & (frame_k >= frame_q - past)
+        return inside | memory
+
+    def needs(q: Tensor, k: Tensor) -> Tensor:
+        return (q // period == k // period) & (k < q)
+
+    def sites(unit: int) -> Tensor:
+        return torch.nonzero(number == unit % period)[:, 0] + unit // period * per_frame
+
+    def place(site: Tensor) -> Tensor:
+        frame = (site // per_frame).to(torch.float64)
+        inside = coord[site % per_frame].clone()
+        inside[..., 1] = inside[..., 1] + frame
+        return inside
+
+    pyramid_sites = int((number < scales).sum())
+    grid = Grid(
+        axes=("s", "t", "y", "x"),
+        sites=sites,
+        cell=lambda site: site // per_frame * period + number[site % per_frame],
+        coord=place,
+        num_sites=None if num_frames is None else num_frames * per_frame,
+    )
+    count = None if num_frames is None else num_frames * period
+    capacity = max(past * per_frame, pyramid_sites)
+    relation = Relation(sees, capacity=capacity)
+    reach = (past + 1) * period
+    return Order({"main": relation}, count, count, needs=needs, reach=reach, warmup=reach), grid
