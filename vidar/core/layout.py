@@ -148,7 +148,7 @@ def assemble(
     axes: tuple[str, ...],
     held: Mapping[str, Slots] | None = None,
 ) -> Layout:
-    """Layout from slots. number, steps: long [S], the row of the Step that a slot belongs to, and its refinement step."""
+    """Layout from slots. number, steps: long [S], the Step row a slot belongs to and its refinement step."""
     views: dict[str, View] = {}
     for name, relation in order.relations.items():
         ring = None if held is None else held.get(name)

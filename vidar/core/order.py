@@ -105,7 +105,7 @@ class Order:
         return [torch.nonzero(self.wave_of == w)[:, 0].tolist() for w in range(int(self.wave_of.max()) + 1)]
 
     def last_reader(self, unit: int) -> int:
-        """The last wave (endless: the last unit) that reads this unit; NOBODY where nobody else does, FOREVER for sinks."""
+        """The last wave (endless: unit) that reads this unit; NOBODY where nobody else does, FOREVER for sinks."""
         if self.num_units is None:
             far, cell = torch.tensor(unit + 2 * (self.reach + self.warmup) + 1), torch.tensor(unit)
             rules = [rule for r in self.relations.values() for rule in (r.sees, r.memory) if rule is not None]
