@@ -84,7 +84,9 @@ class ActionSpec(Config):
         values = np.asarray(actions)
         if values.ndim != 2 or values.shape[1] != self.width:
             shape = "x".join(map(str, values.shape))
-            raise VidarError(f"{where}: actions have shape {shape}, expected T x {self.width} ({', '.join(self.names)})")
+            raise VidarError(
+                f"{where}: actions have shape {shape}, expected T x {self.width} ({', '.join(self.names)})"
+            )
         if not np.issubdtype(values.dtype, np.number):
             raise VidarError(f"{where}: actions have dtype {values.dtype}, expected numbers")
         values = values.astype(np.float32)

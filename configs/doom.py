@@ -1,0 +1,94 @@
+"""Recipes on ViZDoom (`my_way_home`, 64 x 80, 17.5 frames/s): tokenizer and world.
+
+Reproduces no paper: a frame-causal flow world in the manner of Next-Frame Diffusion, sized for two CPU cores.
+Commands, minutes and figures: README.md beside this file.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from vidar.actions import Action, ActionSpec
+from vidar.conditioning.action import ActionEmbedConfig
+from vidar.conditioning.net import WorldNetConfig
+from vidar.data.loader import ClipsConfig
+from vidar.nn.backbone import BackboneConfig
+from vidar.nn.embed import LevelConfig
+from vidar.objectives.flow import FlowConfig
+from vidar.orders.frame import FrameOrderConfig
+from vidar.tokenizers.autoencoder import AutoencoderConfig
+from vidar.train.fit import TrainConfig
+from vidar.train.latents import LatentClipsConfig
+from vidar.train.methods.autoencode import AutoencodeConfig
+from vidar.train.methods.world import TrainWorldConfig
+from vidar.train.optim import OptimConfig
+from vidar.world.world import WorldConfig
+
+Preset = Literal["demo", "tiny"]
+
+ACTIONS = ActionSpec(
+    actions=(
+        Action(name="TURN_LEFT", keys=("ArrowLeft",)),
+        Action(name="TURN_RIGHT", keys=("ArrowRight",)),
+        Action(name="MOVE_FORWARD", keys=("ArrowUp", "w")),
+        Action(name="MOVE_LEFT", keys=("a",)),
+        Action(name="MOVE_RIGHT", keys=("d",)),
+    )
+)
+# preset: tokenizer widths; width, depth, heads, head width of the network
+TOKENIZERS = {"demo": (32, 64, 128), "tiny": (8, 8, 8)}
+NETWORKS = {"demo": (256, 6, 4, 64), "tiny": (32, 2, 2, 16)}
+
+
+def _tokenizer(preset: Preset) -> AutoencoderConfig:
+    return AutoencoderConfig(widths=TOKENIZERS[preset], latent_channels=8, space_stride=8, time_stride=1)
+
+
+def tokenizer_doom(preset: Preset = "demo", data: str = "runs/data/doom", minutes: float = 15.0) -> TrainConfig:
+    """Per-frame convolutional autoencoder: 64 x 80 pixels to 8 x 10 latents of 8 channels."""
+    return TrainConfig(
+        name="tokenizer_doom",
+        method=AutoencodeConfig(tokenizer=_tokenizer(preset)),
+        data=ClipsConfig(path=data, clip_frames=2, batch=8, stride=2),
+        optim=OptimConfig(lr=2e-3, steps=20_000, warmup_steps=100),
+        minutes=minutes,
+        sample_every=1000,
+    )
+
+
+def world_doom(
+    preset: Preset = "demo",
+    data: str = "runs/data/doom",
+    tokenizer: str = "runs/tokenizer_doom/model",
+    frames: int = 16,
+    batch: int = 16,
+    minutes: float = 20.0,
+) -> TrainConfig:
+    """Frame-causal flow world on 20 sites a frame; a frame sees the 15 before it."""
+    width, depth, heads, head_width = NETWORKS[preset]
+    net = WorldNetConfig(
+        backbone=BackboneConfig(
+            width=width, depth=depth, heads=heads, head_width=head_width, in_width=33, out_width=32, level=LevelConfig()
+        ),
+        conditioner=ActionEmbedConfig(spec=ACTIONS, width=width),
+    )
+    world = WorldConfig(
+        name="doom",
+        fps=17.5,
+        height=64,
+        width=80,
+        actions=ACTIONS,
+        tokenizer=_tokenizer(preset),
+        order=FrameOrderConfig(window=frames - 1),
+        objective=FlowConfig(steps=8),
+        net=net,
+    )
+    return TrainConfig(
+        name="world_doom",
+        method=TrainWorldConfig(world=world, tokenizer=tokenizer, clip_frames=frames),
+        data=LatentClipsConfig(path=data, tokenizer=tokenizer, clip_frames=frames, batch=batch),
+        optim=OptimConfig(lr=1e-3, steps=100_000, warmup_steps=200),
+        compile=True,
+        minutes=minutes,
+        sample_every=1000,
+    )

@@ -1,0 +1,58 @@
+"""Files that exist whole or not at all: temporary name in the same folder, fsync, rename."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vidar.types import VidarError
+
+TEMPORARY = ".tmp."  # marks the names of files that are not finished
+
+
+def check_output(path: str | os.PathLike[str]) -> Path:
+    """Refuse an output that cannot become a file, before anything is computed. Raises VidarError."""
+    file = Path(path)
+    if file.exists() and not file.is_file():
+        raise VidarError(f"{file}: is not a regular file; give the name of a file to write")
+    if not file.parent.is_dir():
+        what = "is not a folder" if file.parent.exists() else "does not exist"
+        raise VidarError(f"{file}: the folder {file.parent} {what}; create it first")
+    if not os.access(file.parent, os.W_OK):
+        raise VidarError(f"{file}: no permission to write into {file.parent}")
+    return file
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path beside `path`: renamed to `path` when the block succeeds, removed when it fails.
+
+    Raises VidarError in one line when the system refuses (disk full, no permission, ...).
+    """
+    file = check_output(path)
+    temporary = file.with_name(f"{file.name}{TEMPORARY}{os.getpid()}")
+    try:
+        yield temporary
+        publish(temporary, file)
+    except OSError as error:
+        raise VidarError(f"{file}: cannot be written: {error.strerror or error}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def publish(temporary: Path, file: Path) -> None:
+    """fsync, rename, fsync of the folder."""
+    sync(temporary)
+    os.replace(temporary, file)
+    sync(file.parent)
+
+
+def sync(path: Path) -> None:
+    """fsync of a file or a folder by name."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,231 @@
+"""Episodes -> webdataset shards: plain tar files that appear only when complete.
+
+One sample of a shard `NAME-SPLIT-%06d.tar`:
+  KEY.mp4  KEY.json  KEY.actions.npy  KEY.<extra>.npy (large uint8: .npz)  KEY.txt (caption, where there is one)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import tarfile
+import zipfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from vidar.actions import ActionSpec
+from vidar.config import to_dict
+from vidar.data.atomic import TEMPORARY, publish
+from vidar.data.episode import Episode
+from vidar.data.index import INDEX, SCHEMA, Index, Shard, load_index, save_index
+from vidar.data.reader import scan_shard
+from vidar.data.video import encode_video
+from vidar.types import UsageError, VidarError
+
+KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")  # no dot: webdataset splits key and extension at the first one
+EXTRA = re.compile(r"[a-z][a-z0-9_]{0,15}")
+COMPRESS = 1 << 16  # bytes of a uint8 extra above which it is stored as .npz
+
+
+class ShardWriter:
+    """Writes the episodes of one split into a folder: `with ShardWriter(out, "train", spec) as w: w.write(episode)`.
+
+    A killed writer leaves complete shards and an index that lists exactly those; what was in the open shard is lost.
+    Another split, or more of the same, may be added later; one writer per folder at a time.
+    """
+
+    def __init__(
+        self,
+        out_dir: str | os.PathLike[str],
+        split: str,
+        spec: ActionSpec,
+        max_samples: int = 64,
+        lossless: bool = False,
+        crf: int = 18,
+    ):
+        self.folder = Path(out_dir)
+        if not KEY.fullmatch(split):
+            raise UsageError(f"split {split!r} must be letters, digits, - and _")
+        if max_samples < 1:
+            raise UsageError(f"max_samples is {max_samples}, must be at least 1")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            raise VidarError(
+                f"{self.folder}: cannot be a data folder: it or a parent is a file, or read-only"
+            ) from None
+        if not os.access(self.folder, os.W_OK):
+            raise VidarError(f"{self.folder}: no permission to write there")
+        self.split, self.spec, self.max_samples, self.lossless, self.crf = split, spec, max_samples, lossless, crf
+        self.index = load_index(self.folder) if (self.folder / INDEX).exists() else None
+        if self.index is not None and self.index.spec != spec:
+            raise VidarError(f"{self.folder}: holds data with other actions ({', '.join(self.index.spec.names)})")
+        self.keys = self._stored_keys()
+        self._tar: tarfile.TarFile | None = None
+        self._samples = self._frames = 0
+        self._format: tuple[float, int, int] | None = None
+        if self.index is not None:
+            self._format = (self.index.fps, self.index.height, self.index.width)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def write(self, episode: Episode) -> None:
+        """Add one episode. Raises VidarError naming it, before anything is written, where it is not as documented."""
+        members = self._members(episode)
+        try:
+            if self._tar is None:
+                self._tar = tarfile.TarFile(self._temporary(), "w", format=tarfile.USTAR_FORMAT)
+                self._samples = self._frames = 0
+            for name, data in members.items():
+                info = tarfile.TarInfo(f"{episode.name}.{name}")
+                info.size = len(data)
+                self._tar.addfile(info, io.BytesIO(data))
+        except BaseException as failure:
+            self._abandon()
+            if isinstance(failure, OSError):
+                raise VidarError(f"{self._file()}: cannot be written: {failure.strerror or failure}") from None
+            raise
+        self._format = (float(episode.fps), *episode.frames.shape[1:3])
+        self.keys.add(episode.name)
+        self._samples += 1
+        self._frames += len(episode.frames)
+        if self._samples == self.max_samples:
+            self.close()
+
+    def close(self) -> None:
+        """Finish the open shard and list it. The writer may go on with a next shard."""
+        if self._tar is None:
+            return
+        file = self._file()
+        try:
+            self._tar.close()
+            self._tar = None
+            with self._temporary().open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            publish(self._temporary(), file)
+        except OSError as error:
+            raise VidarError(f"{file}: cannot be written: {error.strerror or error}") from None
+        finally:
+            self._abandon()
+        entry = Shard(file.name, self.split, self._samples, self._frames, file.stat().st_size, digest)
+        assert self._format is not None
+        listed = load_index(self.folder) if (self.folder / INDEX).exists() else None  # another split's writer may have
+        if listed is not None and (listed.fps, listed.height, listed.width) != self._format:
+            raise VidarError(f"{file}: not listed: another writer put videos of another fps or size into {self.folder}")
+        self.index = Index(self.spec, *self._format, (*(listed.shards if listed else ()), entry))
+        save_index(self.folder, self.index)
+
+    def _abandon(self) -> None:
+        """Remove what is not finished; a shard that was published is no longer under the temporary name."""
+        self._temporary().unlink(missing_ok=True)
+        self._tar = None
+
+    def _file(self) -> Path:
+        listed = self.index.shards if self.index is not None else ()
+        number = sum(shard.split == self.split for shard in listed)
+        name = re.sub(r"[^A-Za-z0-9_-]+", "_", self.folder.resolve().name) or "data"
+        return self.folder / f"{name}-{self.split}-{number:06d}.tar"
+
+    def _temporary(self) -> Path:
+        file = self._file()
+        return file.with_name(f"{file.name}{TEMPORARY}{os.getpid()}")
+
+    def _stored_keys(self) -> set[str]:
+        mine = [shard for shard in (self.index.shards if self.index else ()) if shard.split == self.split]
+        return {key for shard in mine for key in scan_shard(self.folder / shard.name).samples}
+
+    def _members(self, episode: Episode) -> dict[str, bytes]:
+        _check(episode, self.spec, self._format)
+        if episode.name in self.keys:
+            raise VidarError(f"episode {episode.name}: is already in split {self.split!r} of {self.folder}; rename it")
+        where = f"episode {episode.name}"
+        count, height, width = episode.frames.shape[:3]
+        actions = checked_actions(self.spec, episode.actions, where)
+        video = encode_video(episode.frames, episode.fps, crf=self.crf, lossless=self.lossless, name=where)
+        extras = {n: pack_array(np.asarray(a), f"{where}: extra {n!r}") for n, a in episode.extras.items()}
+        stored = pack_array(actions, f"{where}: actions")[1]
+        side: dict[str, Any] = {
+            "schema": SCHEMA,
+            "n_frames": count,
+            "fps": float(episode.fps),
+            "height": height,
+            "width": width,
+            "action_space": to_dict(self.spec),
+            "episode_id": episode.name,
+            "start_frame": int(episode.meta.get("start_frame", 0)),
+            "source": episode.source,
+            "caption": episode.caption,
+            "license": str(episode.meta.get("license", "")),
+            "sha256_mp4": hashlib.sha256(video).hexdigest(),
+            "sha256_actions": hashlib.sha256(stored).hexdigest(),
+            "sha256_extras": {n: hashlib.sha256(data).hexdigest() for n, (_, data) in extras.items()},
+            "meta": dict(episode.meta),
+        }
+        try:
+            text = json.dumps(side, allow_nan=False).encode()
+        except (TypeError, ValueError) as error:
+            raise VidarError(f"{where}: meta is not plain JSON: {error}") from None
+        members = {"mp4": video, "json": text, "actions.npy": stored}
+        members |= {f"{n}.{suffix}": data for n, (suffix, data) in extras.items()}
+        return members | ({"txt": episode.caption.encode()} if episode.caption else {})
+
+
+def checked_actions(spec: ActionSpec, actions: np.ndarray, where: str) -> np.ndarray:
+    """float32 [T, A] with row 0 (never read) set to zeros, the others checked against the spec."""
+    values = np.array(actions)
+    if values.ndim == 2 and values.shape[1] == spec.width and len(values):
+        values[0] = spec.noop().astype(values.dtype)  # zeros need not be legal
+    values = spec.validate_actions(values, where)
+    values[0] = 0
+    return values
+
+
+def pack_array(array: np.ndarray, where: str) -> tuple[str, bytes]:
+    """(suffix, bytes): .npy, or a compressed .npz where the array is uint8 and large; equal arrays, equal bytes."""
+    if array.dtype.hasobject:
+        raise VidarError(f"{where}: holds Python objects; only plain numbers are stored")
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    if array.dtype != np.uint8 or array.nbytes <= COMPRESS:
+        return "npy", buffer.getvalue()
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        entry = zipfile.ZipInfo("data.npy")  # dated 1980, where numpy would write the time of day
+        entry.compress_type = zipfile.ZIP_DEFLATED
+        archive.writestr(entry, buffer.getvalue(), compresslevel=3)
+    return "npz", packed.getvalue()
+
+
+def _check(episode: Episode, spec: ActionSpec, fixed: tuple[float, int, int] | None) -> None:
+    name, frames = episode.name, episode.frames
+    if not KEY.fullmatch(name):
+        raise VidarError(f"episode {name!r}: a name is 1 to 80 letters, digits, - and _ (no dot, no slash)")
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
+        raise VidarError(f"episode {name}: frames are {frames.dtype} {list(frames.shape)}, expected uint8 [T, H, W, 3]")
+    if len(frames) < 2:
+        raise VidarError(f"episode {name}: has {len(frames)} frame(s), at least 2 are needed for one action")
+    if episode.spec != spec:
+        raise VidarError(f"episode {name}: its ActionSpec is not the writer's ({', '.join(spec.names)})")
+    if len(episode.actions) != len(frames):
+        raise VidarError(f"episode {name}: {len(episode.actions)} action rows for {len(frames)} frames; one per frame")
+    mine = (float(episode.fps), *frames.shape[1:3])
+    if fixed is not None and mine != fixed:
+        raise VidarError(
+            f"episode {name}: {mine[0]:g} fps, height {mine[1]}, width {mine[2]}; the data set has {fixed[0]:g} fps, "
+            f"height {fixed[1]}, width {fixed[2]}; write it to a folder of its own"
+        )
+    for extra, array in episode.extras.items():
+        if not EXTRA.fullmatch(extra) or extra == "actions":
+            raise VidarError(f"episode {name}: extra {extra!r}: a name is 1 to 16 of a-z, 0-9, _ and not 'actions'")
+        if np.ndim(array) < 1 or len(array) != len(frames):
+            raise VidarError(f"episode {name}: extra {extra!r} needs one row per frame ({len(frames)})")

@@ -1,0 +1,113 @@
+"""The gymnasium recorder and `record`."""
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from vidar.data.explore import ReplayPolicy
+from vidar.data.gym import GymConfig, GymRecorder, action_columns
+from vidar.data.reader import episodes
+from vidar.data.record import record
+from vidar.data.shapes_env import ShapesEnv
+from vidar.data.synthetic import ShapesConfig
+from vidar.types import UsageError, VidarError
+
+
+def test_recording_the_environment_of_shapes_equals_the_world():
+    config = ShapesConfig(height=24, width=40, frames=20)
+    world = config.build().episode(5)
+    e = GymRecorder(ShapesEnv(config)).episode(5)
+    np.testing.assert_array_equal(e.frames, world.frames)
+    np.testing.assert_array_equal(e.actions, world.actions)
+    np.testing.assert_array_equal(e.extras["rewards"], world.extras["rewards"])
+    assert e.fps == world.fps and e.spec.actions[0].size == 5
+    again = GymRecorder(ShapesEnv(config)).episode(5, ReplayPolicy(world.actions))
+    np.testing.assert_array_equal(again.frames, world.frames)
+
+
+def test_resizing_is_a_mean_over_boxes():
+    config = ShapesConfig(height=32, width=48)
+    full, half = ShapesEnv(config), GymRecorder(ShapesEnv(config), height=16, width=24, frames=3)
+    frame, _ = full.reset(seed=1)
+    means = frame.reshape(16, 2, 24, 2, 3).mean((1, 3))
+    assert np.abs(half.episode(1).frames[0] - means).max() <= 1.01  # Pillow rounds after each axis
+    with pytest.raises(UsageError, match="height and width together"):
+        GymRecorder(ShapesEnv(config), height=16)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Discrete(4, start=-1),
+        spaces.MultiBinary(3),
+        spaces.MultiDiscrete([2, 5]),
+        spaces.MultiDiscrete([3, 3], start=[1, -1]),
+        spaces.Box(np.array([-2.0, 1.0], np.float32), np.array([0.5, 4.0], np.float32)),
+        spaces.Box(-1, 1, (2, 2), np.float32),
+    ],
+    ids=str,
+)
+def test_every_row_of_the_columns_is_an_action_of_the_space(space):
+    spec, to_env = action_columns(space, "test")
+    for high in (0.0, 1.0):
+        row = np.array([a.highest if high else a.lowest for a in spec.actions], np.float32)
+        action = to_env(row)
+        assert space.contains(action), action
+    assert space.contains(to_env(spec.noop()))
+    if isinstance(space, spaces.Discrete):
+        assert to_env(np.array([0.0])) == -1
+
+
+@pytest.mark.parametrize("space", [spaces.Box(-np.inf, np.inf, (2,)), spaces.Dict({"a": spaces.Discrete(2)})], ids=str)
+def test_other_spaces_are_refused_in_one_line(space):
+    with pytest.raises(VidarError, match="cannot be recorded") as error:
+        action_columns(space, "test")
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_id_names_near_matches_in_one_line():
+    with pytest.raises(UsageError, match="no environment 'CartPol-v1'; did you mean .*CartPole-v1") as error:
+        GymConfig(env_id="CartPol-v1").build()
+    assert "\n" not in str(error.value)
+    with pytest.raises(UsageError, match="no environment 'nosuchmodule:X-v0'"):
+        GymConfig(env_id="nosuchmodule:X-v0").build()
+
+
+def test_an_environment_without_pictures_says_how_to_mend_it():
+    class Blind(gymnasium.Env):
+        observation_space, action_space = spaces.Discrete(2), spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            return 0, {}
+
+    with pytest.raises(VidarError, match="render_mode='rgb_array'"):
+        GymRecorder(Blind()).episode(0)
+
+
+def test_record_writes_shards_that_read_back(tmp_path):
+    config, seen = ShapesConfig(height=32, width=32), []
+    summary = record(config, None, tmp_path / "d", episodes=3, frames=12, seed=4, progress=lambda *at: seen.append(at))
+    assert (summary["episodes"], summary["frames"], seen) == (3, 36, [(1, 3), (2, 3), (3, 3)])
+    world = config.replace(frames=12).build()
+    stored = {e.name: e for e in episodes(tmp_path / "d", "train")}
+    for seed in (4, 5, 6):
+        want = world.episode(seed)
+        got = stored[want.name]
+        np.testing.assert_array_equal(got.actions, want.actions)
+        np.testing.assert_array_equal(got.extras["state"], want.extras["state"])
+        assert np.abs(got.frames.astype(int) - want.frames).mean() < 8 and got.caption == want.caption
+
+
+def test_record_refuses_bad_arguments_before_writing(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UsageError, match="is a file"):
+        record(ShapesConfig(), None, tmp_path / "file", episodes=1)
+    with pytest.raises(UsageError, match="is a file"):
+        record(ShapesConfig(), None, tmp_path / "file" / "below", episodes=1)
+    for bad in ({"episodes": 0}, {"episodes": 1, "frames": 1}, {"episodes": 1, "seed": -1}):
+        with pytest.raises(UsageError, match="at least 1 episode"):
+            record(ShapesConfig(), None, tmp_path / "new", **bad)
+    with pytest.raises(UsageError, match="no environment"):
+        record("NoSuchThing-v0", None, tmp_path / "new", episodes=1)
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,161 @@
+"""All forms of attention mean the same: outputs and gradients in float64, against the explicit one."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from vidar.cache.ring import RingShape, RingState
+from vidar.core.grid import frame_grid
+from vidar.core.layout import View, compile_layout
+from vidar.core.order import Order
+from vidar.core.relation import Relation, own, table_rule, window
+from vidar.core.step import Row, Step, single, twin
+from vidar.nn.attention import AttentionConfig, ExplicitConfig, SDPAConfig, attend
+from vidar.nn.auto import AutoAttentionConfig
+from vidar.nn.folded import FoldedConfig, fold_tables
+from vidar.nn.runs import groups
+from vidar.nn.slices import SlicesConfig
+from vidar.types import MEMORY, QUERY
+
+FRAMES, H, W, K, E = 5, 2, 3, 2, 4
+FORMS = [SDPAConfig(), SlicesConfig(), FoldedConfig(), AutoAttentionConfig()]
+
+
+def view_of(relation: Relation, rows=None, held=None, clocks=(0,), padding=None) -> View:
+    order = Order({"main": relation}, num_units=FRAMES)
+    grid = frame_grid(H, W, FRAMES)
+    grid = grid if padding is None else grid.padded(padding)
+    return compile_layout(rows or twin(range(FRAMES)), order, [grid] * len(clocks), clocks, held).views["main"]
+
+
+def half_full_ring(relation: Relation) -> View:
+    order, grid = Order({"main": relation}, num_units=FRAMES), frame_grid(H, W, FRAMES)
+    state = RingState.create(order, [grid], {"main": RingShape(1, K, E)}, torch.float64)
+    for unit in range(2):
+        step = Step((Row(unit, MEMORY, None),))
+        layout = compile_layout(step.rows, order, [grid], [0], state.held())
+        state.begin(layout, torch.zeros(1, H * W, 1))
+        state.end(step)
+    rows = (Row(2, MEMORY, None), Row(3, QUERY, 0))
+    return compile_layout(rows, order, [grid], [0], state.held()).views["main"]
+
+
+def random_table() -> torch.Tensor:
+    table = torch.rand(FRAMES, FRAMES, generator=torch.Generator().manual_seed(3)) < 0.5
+    table[2] = False  # nobody: a blind reader
+    return table
+
+
+PAD = torch.arange(FRAMES * H * W) % 7 == 1
+VIEWS = {
+    "all": lambda: view_of(Relation(lambda q, k: (q >= 0) & (k >= 0)), single(range(FRAMES))),
+    "single": lambda: view_of(Relation(window(3)), single(range(FRAMES))),
+    "twin": lambda: view_of(Relation(window(3))),
+    "random": lambda: view_of(Relation(table_rule(random_table()), memory=table_rule(random_table().T))),
+    "padded": lambda: view_of(Relation(window(2)), padding=PAD),
+    "time": lambda: view_of(Relation(window(3), fold=("y", "x"))),
+    "row": lambda: view_of(Relation(window(2), fold=("y",)), padding=PAD),
+    "space": lambda: view_of(Relation(own, fold=("t",), joint=True)),
+    "ring": lambda: half_full_ring(Relation(window(3), capacity=3 * H * W)),
+    "folded ring": lambda: half_full_ring(Relation(window(3), fold=("y", "x"), capacity=3 * H * W)),
+    "clocks": lambda: view_of(Relation(window(3)), (Row(0, MEMORY, None), Row(1, QUERY, 0)), clocks=(0, -1)),
+    "keep": lambda: replace(
+        view_of(Relation(window(3))),
+        keep=torch.rand(2, FRAMES, FRAMES, generator=torch.Generator().manual_seed(5)) < 0.6,
+    ),
+}
+
+
+def run(view: View, config: AttentionConfig, grad: bool = True) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    sizes = [view.q.cell.shape[1], view.k.cell.shape[1], view.k.cell.shape[1], view.q.cell.shape[1]]
+    q, k, v, weight = (torch.randn(2, s, K, E, generator=generator, dtype=torch.float64) for s in sizes)
+    if not grad:
+        return [attend(q, k, v, view, config)]
+    leaves = [part.requires_grad_() for part in (q, k, v)]
+    out = attend(q, k, v, view, config)
+    return [out.detach(), *torch.autograd.grad((out * weight).sum(), leaves)]
+
+
+@pytest.mark.parametrize("name", VIEWS)
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: type(form).__name__)
+def test_forms_agree(name: str, form: AttentionConfig) -> None:
+    view = VIEWS[name]()
+    expected = run(view, ExplicitConfig())
+    for got, want in zip(run(view, form), expected, strict=True):
+        assert got.isfinite().all()
+        assert (got - want).abs().max() <= 1e-12
+    with torch.no_grad():
+        assert (run(view, form, grad=False)[0] - expected[0]).abs().max() <= 1e-12
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_explicit_equals_a_loop(name: str) -> None:
+    """Reader by reader over the keys its row of the dense mask lists; blind readers give zero."""
+    view = VIEWS[name]()
+    generator = torch.Generator().manual_seed(0)
+    sizes = [view.q.cell.shape[1], view.k.cell.shape[1], view.k.cell.shape[1]]
+    q, k, v = (torch.randn(2, s, K, E, generator=generator, dtype=torch.float64) for s in sizes)
+    out = attend(q, k, v, view, ExplicitConfig())
+    for b in range(2):
+        for s in range(0, sizes[0], 5):
+            seen = view.dense[b % view.dense.shape[0], s]
+            logits = torch.einsum("ke,tke->kt", q[b, s], k[b, seen]) / E**0.5
+            want = torch.einsum("kt,tke->ke", logits.softmax(-1), v[b, seen]) if seen.any() else torch.zeros(K, E)
+            assert (out[b, s] - want).abs().max() <= 1e-12
+
+
+def test_views_are_what_they_are_meant_for() -> None:
+    """Blind rows, per-row masks and short fold groups really occur; slices and folds are really used."""
+    assert VIEWS["all"]().mask is None
+    assert VIEWS["random"]().blind is not None and VIEWS["padded"]().blind is not None
+    assert VIEWS["clocks"]().dense.shape[0] == 2 and groups(VIEWS["clocks"]()) is None
+    assert groups(VIEWS["keep"]()) is None and groups(VIEWS["time"]()) is None
+    q, k, _ = fold_tables(VIEWS["folded ring"]())
+    assert q.shape == (6, 2) and k.shape == (6, 4)  # two frames in the ring, two fresh; empty places left out
+    assert (fold_tables(VIEWS["row"]())[1] < 0).any()
+
+
+@pytest.mark.parametrize("name", [name for name in VIEWS if groups(VIEWS[name]()) is not None])
+def test_groups_rebuild_the_dense_mask(name: str) -> None:
+    view = VIEWS[name]()
+    mask = torch.zeros_like(view.dense[0])
+    for group in groups(view):
+        for first, last in group.keys:
+            mask[slice(*group.slots), first:last] = True
+    assert torch.equal(mask, view.dense[0])
+
+
+def test_slice_gradients_by_finite_differences() -> None:
+    view = VIEWS["twin"]()
+    parts = [torch.randn(1, 60, 1, 2, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    assert torch.autograd.gradcheck(lambda *qkv: attend(*qkv, view, SlicesConfig()), parts, fast_mode=True)
+
+
+def test_huge_dead_keys_do_not_leak() -> None:
+    view = VIEWS["ring"]()
+    dead = ~view.dense.any(dim=1)[0]
+    assert dead.any()
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, n, K, E, generator=generator) for n in (12, dead.numel(), dead.numel()))
+    for form in (ExplicitConfig(), *FORMS):
+        filled = [torch.where(dead[None, :, None, None], 1e30, part) for part in (k, v)]
+        assert torch.equal(attend(q, *filled, view, form), attend(q, k, v, view, form))
+
+
+def test_memo_survives_inference_mode() -> None:
+    view = VIEWS["twin"]()
+    with torch.inference_mode():
+        run(view, SDPAConfig(), grad=False)
+    run(view, SDPAConfig())
+
+
+@torch.no_grad()
+def test_flex_agrees() -> None:
+    from vidar.nn.flex import FlexConfig
+
+    for name in ("twin", "random", "padded", "ring"):
+        view = VIEWS[name]()
+        q, k, v = (torch.randn(2, n, K, 16) for n in (view.q.cell.shape[1], *[view.k.cell.shape[1]] * 2))
+        assert (attend(q, k, v, view, FlexConfig()) - attend(q, k, v, view, ExplicitConfig())).abs().max() <= 1e-5

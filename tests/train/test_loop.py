@@ -1,0 +1,314 @@
+"""The loop on a toy method: y = 2 x0 - 3 x1 + 1 by linear regression."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vidar.config import Config
+from vidar.rng import Rng
+from vidar.train import checkpoint
+from vidar.train.fit import TrainConfig, fit
+from vidar.train.log import read_log
+from vidar.train.optim import OptimConfig
+from vidar.types import Loss, UsageError, VidarError
+
+
+@dataclass(frozen=True)
+class Batch:
+    x: Tensor
+    y: Tensor
+    number: Tensor
+    names: list[str]
+
+
+class ToyDataConfig(Config):
+    size: int = 8
+    bad: tuple[int, ...] = ()
+    kill_at: int = -1
+    signal: int = int(signal.SIGTERM)
+    pause: float = 0.0
+
+    def build(self):
+        return ToyData(self)
+
+
+class ToyData:
+    def __init__(self, config):
+        self.config = config
+
+    def batch(self, index):
+        config = self.config
+        number = torch.arange(index * config.size, (index + 1) * config.size)
+        x = torch.stack([Rng(7, int(n)).normal("start", shape=(2,)).float() for n in number])
+        y = x @ torch.tensor([2.0, -3.0]) + 1.0
+        if index in config.bad:
+            y[0] = math.nan
+        if index == config.kill_at:
+            os.kill(os.getpid(), config.signal)
+        time.sleep(config.pause)
+        return Batch(x, y, number, [f"clip{n}" for n in number.tolist()])
+
+
+class ToyMethodConfig(Config):
+    dropout: float = 0.0
+    noise: float = 0.0
+
+    def build(self):
+        return ToyMethod(self)
+
+
+class ToyMethod:
+    def __init__(self, config):
+        self.config = config
+
+    def build_model(self):
+        return nn.Sequential(nn.Dropout(self.config.dropout), nn.Linear(2, 1))
+
+    def step(self, model, batch, rngs):
+        noise = torch.stack([rng.normal("level").float() for rng in rngs]) * self.config.noise
+        error = model(batch.x)[:, 0] - batch.y - noise
+        return Loss(error.square().mean(), {"mae": error.abs().mean().detach()})
+
+    def sample(self, model, batch, path):
+        path.with_suffix(".json").write_text(json.dumps([model[1].bias.item(), model.training, batch.number.tolist()]))
+
+    def export(self, model, directory):
+        directory.mkdir(exist_ok=True)
+        (directory / "bias.json").write_text(json.dumps(model[1].bias.tolist()))
+
+
+def config(steps=30, method=None, data=None, **changes):
+    optim = OptimConfig(lr=0.05, steps=steps, weight_decay=0.0, warmup_steps=4, clip=100.0)
+    plain = {"ema_decay": 0.9, "precision": "fp32", "log_every": 1, "save_every_s": 1e9}
+    return TrainConfig(
+        name="toy",
+        method=method or ToyMethodConfig(),
+        data=data or ToyDataConfig(),
+        **{"optim": optim, **plain, **changes},
+    )
+
+
+def losses(out):
+    return {record["step"]: record["loss"] for record in read_log(out / "log.jsonl") if "loss" in record}
+
+
+def weights(result, name="model"):
+    return checkpoint.load_file(result.checkpoint / f"{name}.safetensors")
+
+
+def test_finds_the_known_optimum(tmp_path):
+    optim = OptimConfig(lr=0.05, steps=400, weight_decay=0.0, warmup_steps=10)
+    result = fit(config(optim=optim, log_every=50), tmp_path / "run", device="cpu")
+    for name in ("model", "ema"):
+        found = weights(result, name)
+        assert torch.allclose(found["1.weight"], torch.tensor([[2.0, -3.0]]), atol=2e-3)
+        assert torch.allclose(found["1.bias"], torch.tensor([1.0]), atol=2e-3)
+    assert json.loads((result.model / "bias.json").read_text())[0] == pytest.approx(1.0, abs=2e-3)
+    assert result.step == 400 and result.stopped is None and result.skipped == 0
+
+
+def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path):
+    method = ToyMethodConfig(dropout=0.3, noise=0.5)
+    whole = fit(config(method=method), tmp_path / "whole", device="cpu")
+    cut = config(method=method, data=ToyDataConfig(kill_at=12))
+    part = fit(cut, tmp_path / "part", device="cpu")
+    assert part.stopped == "SIGTERM" and part.step == 13 and part.model is None
+    torch.manual_seed(123)  # the global generator must not matter
+    rest = fit(config(method=method), tmp_path / "part", resume="auto", device="cpu")
+    assert losses(tmp_path / "part") == losses(tmp_path / "whole") and len(losses(tmp_path / "whole")) == 30
+    for name in ("model", "ema", "optimizer"):
+        ours, theirs = weights(rest, name), weights(whole, name)
+        assert ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+def test_resume_drops_log_lines_past_the_checkpoint(tmp_path):
+    fit(config(steps=5), tmp_path, device="cpu")
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": 6, "loss": 99.0}\n{"step": 7, "lo')
+    fit(config(steps=8), tmp_path, resume="auto", device="cpu")
+    steps = [record["step"] for record in read_log(tmp_path / "log.jsonl") if "loss" in record]
+    assert steps == list(range(1, 9)) and 99.0 not in losses(tmp_path).values()
+
+
+def test_non_finite_batch_is_skipped_and_named(tmp_path):
+    result = fit(config(steps=6, data=ToyDataConfig(bad=(2,))), tmp_path, device="cpu")
+    records = read_log(tmp_path / "log.jsonl")
+    skipped = [record for record in records if record.get("event") == "skipped"]
+    assert len(skipped) == 1 and skipped[0]["names"] == [f"clip{n}" for n in range(16, 24)]
+    assert result.skipped == 1 and result.step == 6
+    state = json.loads((result.checkpoint / "state.json").read_text())
+    assert state["cursor"] == 7 and all(torch.isfinite(v).all() for v in weights(result).values())
+
+
+def test_skipping_equals_never_having_seen_the_batch(tmp_path):
+    """With batch 3 non-finite, the weights are those of a run whose loss at batch 3 was never asked for."""
+    last = fit(config(steps=3), tmp_path / "a", device="cpu")
+    bad = config(steps=3, data=ToyDataConfig(bad=(3,)))
+    assert weights(fit(bad, tmp_path / "b", device="cpu"))["1.weight"].equal(weights(last)["1.weight"])
+    skipped = fit(config(steps=4, data=ToyDataConfig(bad=(3, 4))), tmp_path / "c", device="cpu")
+    assert skipped.skipped == 2 and not weights(skipped)["1.weight"].equal(weights(last)["1.weight"])
+
+
+def test_ten_non_finite_batches_in_a_row_stop_the_run(tmp_path):
+    with pytest.raises(VidarError, match="10 non-finite batches in a row at step 2 .*clip16.*optim.lr") as error:
+        fit(config(data=ToyDataConfig(bad=tuple(range(2, 12)))), tmp_path / "ten", device="cpu")
+    assert "\n" not in str(error.value)
+    nine = fit(config(data=ToyDataConfig(bad=tuple(range(2, 11)))), tmp_path / "nine", device="cpu")
+    assert nine.skipped == 9 and nine.step == 30
+
+
+def test_infinite_gradient_of_a_finite_loss_is_skipped(tmp_path):
+    class Root(ToyMethod):
+        def step(self, model, batch, rngs):
+            zero = (model(batch.x)[:, 0] * 0.0).sum()
+            bad = torch.sqrt(zero.square())  # 0, and its gradient is 0 * inf
+            return Loss(bad if int(batch.number[0]) == 8 else super().step(model, batch, rngs).total)
+
+    class RootConfig(ToyMethodConfig):
+        def build(self):
+            return Root(self)
+
+    result = fit(config(steps=4, method=RootConfig()), tmp_path, device="cpu")
+    assert result.skipped == 1 and all(torch.isfinite(v).all() for v in weights(result).values())
+
+
+def test_time_budget_ends_annealed_and_survives_resume(tmp_path):
+    optim = OptimConfig(lr=0.05, steps=10**6, warmup_steps=0, weight_decay=0.0)
+    timed = config(optim=optim, minutes=0.4 / 60, data=ToyDataConfig(pause=0.01))
+    started = time.monotonic()
+    result = fit(timed, tmp_path, device="cpu")
+    assert 0.4 <= result.elapsed < time.monotonic() - started
+    records = [r for r in read_log(tmp_path / "log.jsonl") if "lr" in r]
+    assert records[-1]["lr"] < 0.01 * 0.05 and all(a["lr"] >= b["lr"] for a, b in zip(records, records[1:]))
+    again = fit(timed, tmp_path, resume="auto", device="cpu")
+    assert again.step == result.step and again.elapsed == pytest.approx(result.elapsed)
+
+
+def test_stream_of_the_data_is_used_from_the_cursor_and_closed(tmp_path):
+    seen = []
+
+    class Ahead(ToyData):
+        def stream(self, start):
+            seen.append(start)
+            try:
+                while True:
+                    yield ToyData.batch(self, start)
+                    start += 1
+            finally:
+                seen.append("closed")
+
+        def batch(self, index):
+            raise AssertionError("asked past the stream")
+
+    class AheadConfig(ToyDataConfig):
+        def build(self):
+            return Ahead(self)
+
+    fit(config(steps=3, data=AheadConfig()), tmp_path / "a", device="cpu")
+    fit(config(steps=5, data=AheadConfig()), tmp_path / "a", resume="auto", device="cpu")
+    fit(config(steps=3), tmp_path / "b", device="cpu")
+    fit(config(steps=5), tmp_path / "b", resume="auto", device="cpu")
+    assert seen == [0, "closed", 3, "closed"] and losses(tmp_path / "a") == losses(tmp_path / "b")
+
+
+def test_samples_use_the_average_and_the_same_batch(tmp_path):
+    result = fit(config(steps=20, sample_every=10), tmp_path, device="cpu")
+    assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["step-00000010.json", "step-00000020.json"]
+    bias, training, numbers = json.loads((tmp_path / "samples" / "step-00000020.json").read_text())
+    assert bias == weights(result, "ema")["1.bias"].item() != weights(result)["1.bias"].item()
+    assert not training and numbers == list(range(8))
+
+
+def test_log_holds_means_rates_and_parts(tmp_path):
+    fit(config(steps=6, method=ToyMethodConfig(noise=0.1)), tmp_path / "one", device="cpu")
+    fit(config(steps=6, method=ToyMethodConfig(noise=0.1), log_every=4), tmp_path / "four", device="cpu")
+    singly = losses(tmp_path / "one")
+    jointly = losses(tmp_path / "four")
+    assert list(jointly) == [4, 6]
+    assert jointly[4] == pytest.approx(sum(singly[s] for s in (1, 2, 3, 4)) / 4, rel=1e-6)
+    assert jointly[6] == pytest.approx(sum(singly[s] for s in (5, 6)) / 2, rel=1e-6)
+    record = read_log(tmp_path / "one" / "log.jsonl")[0]
+    assert record.keys() >= {"step", "loss", "lr", "grad_norm", "samples_per_s", "elapsed", "mae", "data_wait"}
+    assert record["lr"] == pytest.approx(0.05 / 4)
+
+
+def test_bf16_autocast_reaches_the_model(tmp_path):
+    seen = []
+
+    class Watch(ToyMethod):
+        def step(self, model, batch, rngs):
+            seen.append(model(batch.x).dtype)
+            return super().step(model, batch, rngs)
+
+    class WatchConfig(ToyMethodConfig):
+        def build(self):
+            return Watch(self)
+
+    fit(config(steps=1, method=WatchConfig(), precision="bf16"), tmp_path / "a", device="cpu")
+    fit(config(steps=1, method=WatchConfig()), tmp_path / "b", device="cpu")
+    assert seen == [torch.bfloat16, torch.float32]
+
+
+def test_global_generator_is_left_alone(tmp_path):
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    fit(config(steps=2), tmp_path, device="cpu")
+    assert torch.rand(1).equal(expected)
+
+
+class Unbuildable(Config):
+    def build(self):
+        raise AssertionError("built before the checks")
+
+
+@pytest.mark.parametrize("where", ["/dev/full", "/proc/vidar", "file", "file/below"])
+def test_useless_out_is_refused_before_building(tmp_path, where):
+    (tmp_path / "file").write_text("mine")
+    out = Path(where) if where.startswith("/") else tmp_path / where
+    with pytest.raises(UsageError, match="out") as error:
+        fit(config(method=Unbuildable(), data=Unbuildable()), out, device="cpu")
+    assert "\n" not in str(error.value) and (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_finished_run_is_not_overwritten(tmp_path):
+    fit(config(steps=2), tmp_path, device="cpu")
+    with pytest.raises(UsageError, match="already holds a run"):
+        fit(config(steps=2, method=Unbuildable()), tmp_path, device="cpu")
+    with pytest.raises(UsageError, match="not a complete checkpoint"):
+        fit(config(steps=2, method=Unbuildable()), tmp_path, resume=tmp_path / "nowhere", device="cpu")
+
+
+def test_interrupt_saves_and_returns(tmp_path):
+    result = fit(config(data=ToyDataConfig(kill_at=3, signal=int(signal.SIGINT))), tmp_path, device="cpu")
+    assert result.stopped == "SIGINT" and result.step == 4 and checkpoint.is_complete(result.checkpoint)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_sigterm_exits_zero_with_a_checkpoint(tmp_path):
+    command = [sys.executable, __file__, str(tmp_path)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "log.jsonl").exists() or not losses(tmp_path):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors.decode()
+    newest = checkpoint.newest(tmp_path / "checkpoints")
+    assert newest is not None and json.loads((newest / "state.json").read_text())["step"] == max(losses(tmp_path))
+    assert b"\r" not in errors and b"samples/s" in errors
+
+
+if __name__ == "__main__":
+    fit(config(steps=10**6, data=ToyDataConfig(pause=0.01)), sys.argv[1], device="cpu")

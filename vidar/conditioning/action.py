@@ -1,0 +1,91 @@
+"""Actions -> modulation rows: one embedding per (unit, cell, role) row of a layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vidar.actions import ActionSpec
+from vidar.config import Config
+from vidar.core.layout import Layout
+from vidar.nn.embed import linear, table
+from vidar.types import Cond
+
+
+@dataclass(frozen=True)
+class Actions:
+    """Actions by unit number: values float [B, U, A], unknown bool [B, U].
+
+    first: the unit of column 0, an int or long [B]; a stream keeps only a window of units.
+    """
+
+    values: Tensor
+    unknown: Tensor
+    first: int | Tensor = 0
+
+
+class ActionEmbedConfig(Config):
+    """history: how many earlier actions the embedding of a unit also sees."""
+
+    spec: ActionSpec
+    width: int = Field(ge=1)
+    history: int = Field(default=0, ge=0)
+
+    def build(self) -> ActionEmbed:
+        """An embedder with fresh weights."""
+        return ActionEmbed(self)
+
+
+class ActionEmbed(nn.Module):
+    """Sum of column embeddings, or one learned vector where the action is unknown; then a two-layer MLP with SiLU.
+
+    Choice: the last layer is not zero at the start. adaLN's own weights are; with both at zero the action would learn
+    only after the second of two products has left zero, and unknown and noop would start as one.
+    """
+
+    def __init__(self, config: ActionEmbedConfig) -> None:
+        super().__init__()
+        self.config = config
+        actions = config.spec.actions
+        self._numbers = [i for i, a in enumerate(actions) if a.kind in ("binary", "continuous")]
+        self._choices = [i for i, a in enumerate(actions) if a.kind in ("choice", "camera")]
+        ranges = [(a.low, a.high) if a.kind == "continuous" else (-1.0, 1.0) for a in actions]  # binary stays 0 or 1
+        chosen = torch.tensor([ranges[i] for i in self._numbers]).reshape(-1, 2)
+        self.register_buffer("centre", chosen.mean(dim=1), persistent=False)
+        self.register_buffer("reach", (chosen[:, 1] - chosen[:, 0]) / 2, persistent=False)
+        self.numbers = linear(len(self._numbers), config.width, std=1.0) if self._numbers else None
+        self.tables = nn.ModuleList([table(actions[i].size, config.width) for i in self._choices])
+        self.unknown = table(1, config.width)
+        self.first = linear((config.history + 1) * config.width, config.width, bias=True)
+        self.second = linear(config.width, config.width, bias=True)
+
+    def forward(self, conditions: Actions, layout: Layout) -> Cond:
+        """Modulation [B, M, D]. A unit outside the record, or nobody, has an unknown action."""
+        batch, count = conditions.unknown.shape
+        device = conditions.unknown.device
+        start = torch.as_tensor(conditions.first, device=device).reshape(-1, 1)
+        unit = layout.row_unit.to(device)
+        made = self._embed(conditions)  # [B, U + 1, D], the last one unknown
+        seen: list[Tensor] = []
+        for back in range(self.config.history + 1):
+            column = unit - back - start
+            inside = (unit >= back) & (column >= 0) & (column < count)
+            column = torch.where(inside, column, count).expand(batch, -1)
+            seen.append(made.gather(1, column[..., None].expand(-1, -1, made.shape[-1])))
+        return Cond(modulation=self.second(F.silu(self.first(torch.cat(seen, dim=-1)))))
+
+    def _embed(self, conditions: Actions) -> Tensor:
+        values, weight = conditions.values, self.first.weight
+        made = weight.new_zeros(*conditions.unknown.shape, self.config.width)
+        if self.numbers is not None:
+            scaled = (values[..., self._numbers] - self.centre) / self.reach
+            made = made + self.numbers(scaled.to(weight.dtype))
+        for column, embedding in zip(self._choices, self.tables, strict=True):
+            made = made + embedding(values[..., column].round().long())
+        unknown = self.unknown.weight[0]
+        made = torch.where(conditions.unknown[..., None], unknown, made)
+        return torch.cat([made, unknown.expand(made.shape[0], 1, -1)], dim=1)

@@ -1,0 +1,53 @@
+"""The network of a world: a conditioner and a backbone, trained and saved as one module."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from vidar.config import Config
+from vidar.core.layout import Layout
+from vidar.nn.backbone import BackboneConfig
+from vidar.types import Cond, State
+
+
+class WorldNetConfig(Config):
+    """conditioner: the config of any `vidar.types.Conditioner` that is an nn.Module, or None."""
+
+    backbone: BackboneConfig
+    conditioner: Config | None = None
+
+    def build(self) -> WorldNet:
+        """A network with fresh weights."""
+        return WorldNet(self)
+
+
+class WorldNet(nn.Module):
+    """`net(inputs, layout, conditions, state) -> out`: a Model whose third argument is raw conditions."""
+
+    def __init__(self, config: WorldNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.conditioner = None if config.conditioner is None else cast(Any, config.conditioner).build()
+        self.backbone = config.backbone.build()
+
+    def condition(self, conditions: Any, layout: Layout) -> Cond:
+        """Ports for a layout; empty without conditions. A Cond made before (once for many steps) passes through."""
+        if isinstance(conditions, Cond):
+            return conditions
+        if conditions is None or self.conditioner is None:
+            return Cond()
+        return self.conditioner(conditions, layout)
+
+    def forward(self, inputs: Tensor, layout: Layout, conditions: Any = None, state: State | None = None) -> Tensor:
+        """inputs [B, S, I] -> [B, S, O]."""
+        return self.backbone(inputs, layout, self.condition(conditions, layout), state)
+
+    def ring_shapes(self) -> dict[str, tuple[int, int, int]]:
+        """See `Backbone.ring_shapes`."""
+        return self.backbone.ring_shapes()
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the backbone's parts in place, see `Backbone.compile`."""
+        self.backbone.compile(*args, **kwargs)

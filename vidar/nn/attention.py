@@ -1,0 +1,105 @@
+"""Attention of the slots of a call to `ring ++ fresh` keys, by a View. One meaning, several forms, all exact.
+
+A config chooses a form; `build(view, device, grad)` decides everything that depends on the view, once, and gives a
+function of tensors alone: (q [B, S, K, E], k [B, T, K, E], v) -> [B, S, K, E]. A slot that sees nothing gets zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vidar.config import Config
+from vidar.core.layout import View
+
+Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class AttentionConfig(Config):
+    """A form of attention."""
+
+    def build(self, view: View, device: torch.device, grad: bool) -> Attention:
+        """The attention of one view; `grad`: whether a backward pass will follow."""
+        raise TypeError(f"{type(self).__name__} is not a form of attention; choose ExplicitConfig or another one")
+
+
+def planned(config: AttentionConfig, view: View, device: torch.device, grad: bool) -> Attention:
+    """`config.build`, once per view and device: kept in the memo of the view."""
+    key = f"attention {config!r} {device} {grad}"
+    if key not in view.memo:
+        with torch.inference_mode(False), torch.no_grad():  # the memo outlives an inference_mode block
+            view.memo[key] = config.build(view, device, grad)
+    return view.memo[key]
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, view: View, config: AttentionConfig) -> Tensor:
+    """q [B, S, K, E], k and v [B, T, K, E] -> [B, S, K, E]."""
+    return planned(config, view, q.device, torch.is_grad_enabled() and q.requires_grad)(q, k, v)
+
+
+def heads_first(x: Tensor) -> Tensor:
+    """[B, S, K, E] <-> [B, K, S, E]."""
+    return x.transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class Masked:
+    """The mask of a view on a device: open bool [B or 1, 1, S, T] or None, blind bool [B or 1, S, 1, 1] or None.
+
+    Rows of `open` that see nothing are all True, so that neither softmax nor its gradient is NaN; `blind` marks them.
+    """
+
+    open: Tensor | None
+    blind: Tensor | None
+
+    @classmethod
+    def of(cls, view: View, device: torch.device) -> Masked:
+        """From a view."""
+        if view.mask is None:
+            return cls(None, None)
+        if view.blind is None:
+            return cls(view.mask[:, None].to(device), None)
+        filled = view.mask | view.blind[..., None]
+        return cls(filled[:, None].to(device), view.blind[..., None, None].to(device))
+
+    def close(self, out: Tensor) -> Tensor:
+        """Zero the slots that see nothing, [B, S, K, E]."""
+        return out if self.blind is None else out.masked_fill(self.blind, 0.0)
+
+
+class ExplicitConfig(AttentionConfig):
+    """Matrix product, softmax in float32 or wider, matrix product: the specification of every other form."""
+
+    def build(self, view: View, device: torch.device, grad: bool) -> Attention:
+        """See `AttentionConfig`."""
+        masked = Masked.of(view, device)
+
+        def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            logits = torch.matmul(
+                heads_first(q) * q.shape[-1] ** -0.5, heads_first(k).transpose(-1, -2)
+            )  # [B, K, S, T]
+            wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            if masked.open is not None:
+                wide = wide.masked_fill(~masked.open, float("-inf"))
+            weights = torch.softmax(wide, dim=-1).to(v.dtype)
+            return masked.close(heads_first(torch.matmul(weights, heads_first(v))))
+
+        return attention
+
+
+class SDPAConfig(AttentionConfig):
+    """torch's scaled_dot_product_attention with the dense mask, or without one where everything is visible."""
+
+    def build(self, view: View, device: torch.device, grad: bool) -> Attention:
+        """See `AttentionConfig`."""
+        masked = Masked.of(view, device)
+
+        def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            out = F.scaled_dot_product_attention(heads_first(q), heads_first(k), heads_first(v), attn_mask=masked.open)
+            return masked.close(heads_first(out))
+
+        return attention

@@ -1,0 +1,164 @@
+"""The backbone: embed, blocks, head. It satisfies `vidar.types.Model` and knows no paper, order or objective."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from vidar.config import Config
+from vidar.core.layout import Layout
+from vidar.nn.attention import AttentionConfig, planned
+from vidar.nn.auto import AutoAttentionConfig
+from vidar.nn.block import MLP, Block, Call
+from vidar.nn.embed import EmbedConfig, LevelConfig, LinearEmbedConfig, table
+from vidar.nn.heads import LinearHeadConfig
+from vidar.nn.mixers import MixerConfig, SelfAttentionConfig
+from vidar.nn.rope import AxialRopeConfig, RopeConfig, Tables
+from vidar.types import NOBODY, Cond, State
+
+EMPTY = Cond()
+
+
+class BackboneConfig(Config):
+    """A transformer over slots.
+
+    width, depth         D and the number of blocks
+    heads, head_width    K and E; K * E need not be D
+    in_width, out_width  I and O; with `level`, the last of the I columns is a noise level of the slot's row
+    mixers               of every block, in turn; each names its relation
+    memory_width         width of Cond.memory, for cross-attention
+    gate_std             spread of the modulation's weights; 0: every block starts as the identity
+    """
+
+    width: int = Field(ge=1)
+    depth: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    head_width: int = Field(ge=2)
+    in_width: int = Field(ge=1)
+    out_width: int = Field(ge=1)
+    mlp_ratio: float = Field(default=4.0, gt=0)
+    mixers: tuple[MixerConfig, ...] = (SelfAttentionConfig(),)
+    rope: RopeConfig = AxialRopeConfig()
+    level: LevelConfig | None = None
+    embed: EmbedConfig = LinearEmbedConfig()
+    head: LinearHeadConfig = LinearHeadConfig()
+    attention: AttentionConfig = AutoAttentionConfig()
+    memory_width: int = Field(default=0, ge=0)
+    gate_std: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> BackboneConfig:
+        if not self.mixers:
+            raise ValueError("a backbone needs at least one mixer")
+        self.rope.build(self.rope.axes, self.head_width)
+        with torch.device("meta"):
+            self.embed.build(self.in_width - (self.level is not None), self.width)
+        return self
+
+    def build(self) -> Backbone:
+        """A backbone with fresh weights (torch's default generator)."""
+        return Backbone(self)
+
+
+class Backbone(nn.Module):
+    """`backbone(inputs [B, S, I], layout, cond, state) -> [B, S, O]`."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = config.embed.build(config.in_width - (config.level is not None), config.width)
+        self.level = None if config.level is None else config.level.build(config.width)
+        self.role = table(2, config.width, std=0.5)  # tells a clean copy (MEMORY) from a noisy one (QUERY)
+        self.blocks = nn.ModuleList([self._block(number) for number in range(config.depth)])
+        self.head = config.head.build(config.width, config.out_width, config.gate_std)
+        self._rope_key = f"rope {config.rope!r} {config.head_width}"
+
+    def _block(self, number: int) -> Block:
+        c = self.config
+        mixers: list[nn.Module] = []
+        for place, mixer in enumerate(c.mixers):
+            before = sum(_relation(other) == _relation(mixer) for other in c.mixers[:place])
+            layer = number * sum(_relation(other) == _relation(mixer) for other in c.mixers) + before
+            mixers.append(mixer.build(c.width, c.heads, c.head_width, c.memory_width, c.gate_std, layer))
+        return Block(mixers, MLP(c.width, c.mlp_ratio, c.gate_std))
+
+    def ring_shapes(self) -> dict[str, tuple[int, int, int]]:
+        """By relation: layers that use it, key heads K, head width E."""
+        c = self.config
+        names = [mixer.relation for mixer in c.mixers if isinstance(mixer, SelfAttentionConfig)]
+        return {name: (names.count(name) * c.depth, c.heads, c.head_width) for name in dict.fromkeys(names)}
+
+    def forward(self, inputs: Tensor, layout: Layout, cond: Cond | None = None, state: State | None = None) -> Tensor:
+        """See `vidar.types.Model`. Slots of nobody may hold anything."""
+        cond = EMPTY if cond is None else cond
+        inputs = self._somebody(inputs, layout)
+        x, rows = self._embed(inputs, layout, cond)
+        call = self._call(inputs, layout, cond, state)
+        x = x.unflatten(1, (-1, layout.row_length or 1))  # [B, G, n, D]
+        for block in self.blocks:
+            x = block(x, rows, call)
+        return self.head(x, rows, call.row)
+
+    def _somebody(self, inputs: Tensor, layout: Layout) -> Tensor:
+        """Zero the slots of nobody: even a NaN there must not reach a sum."""
+        nobody = _memo(layout, "nobody", inputs.device, lambda: layout.slots.cell == NOBODY)
+        if not layout.memo.setdefault("any nobody", bool((layout.slots.cell == NOBODY).any())):
+            return inputs
+        return inputs.masked_fill(nobody[..., None], 0.0)
+
+    def _embed(self, inputs: Tensor, layout: Layout, cond: Cond) -> tuple[Tensor, Tensor]:
+        """Slots [B, S, D] and modulation rows [B or 1, M, D]."""
+        role = _memo(layout, "row_role", inputs.device, lambda: layout.row_role)
+        rows = self.role(role)[None]
+        if self.level is not None:
+            start = _memo(layout, "row_start", inputs.device, lambda: layout.row_start)
+            rows = rows + self.level(inputs[:, start, -1])
+            inputs = inputs[..., :-1]
+        x = self.embed(inputs)
+        if cond.modulation is not None:
+            rows = rows + cond.modulation.to(rows.dtype)
+        if cond.add is not None:
+            x = x + cond.add.to(x.dtype)
+        return x, rows
+
+    def _call(self, inputs: Tensor, layout: Layout, cond: Cond, state: State | None) -> Call:
+        """Everything the blocks need to know of the layout, looked up once."""
+        device, grad = inputs.device, torch.is_grad_enabled()
+        row = None if layout.row_length else _memo(layout, "row", device, lambda: layout.row)
+        attention = {
+            name: planned(self.config.attention, layout.views[name], device, grad) for name in self.ring_shapes()
+        }
+        weight = self.role.weight
+        memory = None if cond.memory is None else cond.memory.to(weight.dtype)
+        dtype = torch.promote_types(weight.dtype, torch.float32)
+        return Call(row, self._tables(layout, device, dtype), attention, state, memory, cond.memory_mask)
+
+    def _tables(self, layout: Layout, device: torch.device, dtype: torch.dtype) -> Tables | None:
+        key = f"{self._rope_key} {device} {dtype}"
+        if key not in layout.memo:
+            with torch.inference_mode(False):
+                rope = self.config.rope.build(layout.axes, self.config.head_width)
+                made = rope(layout.slots.coord, dtype)
+                layout.memo[key] = None if made is None else (made[0].to(device), made[1].to(device))
+        return layout.memo[key]
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the parts of every block around attention, in place, and the head."""
+        for part in (*self.blocks, self.head):
+            part.compile(*args, **kwargs)
+
+
+def _relation(mixer: MixerConfig) -> str | None:
+    return mixer.relation if isinstance(mixer, SelfAttentionConfig) else None
+
+
+def _memo(layout: Layout, name: str, device: torch.device, make: Any) -> Tensor:
+    """A tensor of the layout on a device, copied once."""
+    key = f"{name} {device}"
+    if key not in layout.memo:
+        with torch.inference_mode(False):
+            layout.memo[key] = make().to(device)
+    return layout.memo[key]

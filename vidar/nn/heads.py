@@ -1,0 +1,40 @@
+"""From the width of a backbone to the outputs of an objective."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from vidar.config import Config
+from vidar.nn.block import Modulation, flat
+from vidar.nn.embed import linear
+from vidar.nn.norm import modulate
+
+
+class LinearHeadConfig(Config):
+    """A modulated norm and one linear map. std 0: outputs start at zero."""
+
+    std: float = Field(default=0.0, ge=0)
+
+    def build(self, width: int, out_width: int, gate_std: float) -> LinearHead:
+        """A head of `out_width` columns."""
+        return LinearHead(width, out_width, self.std, gate_std)
+
+
+class LinearHead(nn.Module):
+    """[B, G, n, D] -> [B, S, O]."""
+
+    def __init__(self, width: int, out_width: int, std: float, gate_std: float) -> None:
+        super().__init__()
+        self.modulation = Modulation(width, 2, gate_std)
+        self.map = linear(width, out_width, bias=True, std=std) if std > 0 else nn.Linear(width, out_width)
+        if std == 0:
+            nn.init.zeros_(self.map.weight)
+            nn.init.zeros_(self.map.bias)
+
+    def forward(self, x: Tensor, rows: Tensor, row: Tensor | None) -> Tensor:
+        """The outputs come in float32 or wider."""
+        shift, scale = self.modulation(rows, row)
+        out = self.map(flat(modulate(x, shift, scale)))
+        return out.to(torch.promote_types(out.dtype, torch.float32))

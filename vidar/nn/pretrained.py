@@ -1,0 +1,77 @@
+"""A module on disk: `config.json` (type and fields) and `model.safetensors`. Nothing is unpickled."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file as load_tensors
+from safetensors.torch import save_file as save_tensors
+from torch import nn
+
+from vidar.config import Config, load_file, to_dict
+from vidar.data.atomic import replacing
+from vidar.types import VidarError
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+
+
+def save_component(
+    module: nn.Module, config: Config, directory: str | os.PathLike[str], dtype: torch.dtype | None = None
+) -> None:
+    """Write weights and config; `dtype` stores floating weights in that type.
+
+    Both files appear whole or not at all: weights first, config last. Raises VidarError where they cannot be written.
+    """
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        name: value.detach().to("cpu", dtype if dtype and value.is_floating_point() else value.dtype).contiguous()
+        for name, value in module.state_dict().items()
+    }
+    text = json.dumps(to_dict(config), indent=2) + "\n"
+    with replacing(folder / WEIGHTS) as file:
+        save_tensors(tensors, file, metadata={"format": "pt"})
+    with replacing(folder / CONFIG) as file:
+        file.write_text(text)
+
+
+def load_component(directory: str | os.PathLike[str]) -> Any:
+    """The module that `save_component` wrote, in evaluation mode and in the dtype that its config builds.
+
+    Raises VidarError where a file is missing, damaged, or does not fit the other one.
+    """
+    folder = Path(directory)
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise VidarError(f"{folder / name}: missing; {folder} is not a complete saved model")
+    config = load_file(folder / CONFIG)
+    try:
+        tensors = load_tensors(folder / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        problem = str(error).splitlines()[0]
+        raise VidarError(f"{folder / WEIGHTS}: damaged or truncated ({problem}); save or fetch it again") from None
+    module: nn.Module = config.build()
+    problem = misfit(module, tensors)
+    if problem:
+        raise VidarError(f"{folder / WEIGHTS}: does not fit {CONFIG} beside it: {problem}")
+    module.load_state_dict(tensors)
+    return module.eval()
+
+
+def misfit(module: nn.Module, tensors: dict[str, torch.Tensor]) -> str:
+    """The first difference between a module's tensors and `tensors`, or nothing."""
+    wanted = module.state_dict()
+    for name in sorted(wanted.keys() | tensors.keys()):
+        if name not in tensors:
+            return f"{name} is missing"
+        if name not in wanted:
+            return f"{name} is not wanted"
+        if wanted[name].shape != tensors[name].shape:
+            return f"{name} has shape {list(tensors[name].shape)}, not {list(wanted[name].shape)}"
+    return ""

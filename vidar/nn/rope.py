@@ -1,0 +1,134 @@
+"""Rotary position embedding: coordinates -> angles -> (cos, sin). Half-split convention throughout.
+
+Angles are made in float64 and only the tables are cast. Channel c of E and channel c + E/2 share an angle:
+rot(x) = x * cos + concat(-x[E/2:], x[:E/2]) * sin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from vidar.config import Config
+
+Tables = tuple[Tensor, Tensor]  # cos, sin [.., E]
+Rope = Callable[[Tensor, torch.dtype], Tables | None]  # (coordinates float64 [.., A], dtype) -> tables
+MM_GROUP = 16  # rotation pairs after which the owners of MM-RoPE repeat
+MM_OWNER = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 1, 1, 2, 2, 1, 1, 2, 2])  # t 4 : h 6 : w 6
+
+
+def frequencies(width: int, base: float) -> Tensor:
+    """theta_i = base^(-2 i / width), float64 [width / 2]. Raises ValueError for an odd width."""
+    if width % 2:
+        raise ValueError(f"rotary width {width} is odd; pairs of channels rotate together")
+    return base ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+
+
+def _tables(angles: Tensor, dtype: torch.dtype) -> Tables:
+    both = torch.cat([angles, angles], dim=-1)
+    return both.cos().to(dtype), both.sin().to(dtype)
+
+
+def rope_1d(position: Tensor, head_width: int, base: float = 10000.0, dtype: torch.dtype = torch.float32) -> Tables:
+    """Position [..] -> (cos, sin) [.., E] (RoFormer eq. 15)."""
+    return _tables(position.to(torch.float64)[..., None] * frequencies(head_width, base), dtype)
+
+
+def rope_nd(
+    coords: Tensor, head_width: int, split: Sequence[int], base: float = 10000.0, dtype: torch.dtype = torch.float32
+) -> Tables:
+    """Coordinates [.., A] -> (cos, sin) [.., E]; axis a owns a band of split[a] channels with frequencies of its own.
+
+    Raises ValueError where `split` does not fit the axes or the head.
+    """
+    if len(split) != coords.shape[-1] or sum(split) != head_width:
+        raise ValueError(
+            f"split {tuple(split)} must have {coords.shape[-1]} axes and add up to head_width {head_width}"
+        )
+    exact = coords.to(torch.float64)
+    bands = [exact[..., a, None] * frequencies(width, base) for a, width in enumerate(split)]
+    return _tables(torch.cat(bands, dim=-1), dtype)
+
+
+def mm_rope(coords: Tensor, head_width: int, base: float = 10000.0, dtype: torch.dtype = torch.float32) -> Tables:
+    """Lumos-1, MM-RoPE: scaled coordinates (t, h, w) [.., 3] -> (cos, sin) [.., E].
+
+    All axes share the full-width frequencies; frequency i belongs to t, h or w by i mod 16, so that every axis sees
+    high and low ones. Equal coordinates give plain 1D RoPE. Raises ValueError where 32 does not divide head_width.
+    """
+    _check_mm(head_width)
+    owner = MM_OWNER.repeat(head_width // (2 * MM_GROUP))
+    return _tables(coords.to(torch.float64)[..., owner] * frequencies(head_width, base), dtype)
+
+
+def _check_mm(head_width: int) -> None:
+    if head_width % (2 * MM_GROUP):
+        raise ValueError(f"head_width {head_width} is not a multiple of {2 * MM_GROUP}, which MM-RoPE needs")
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate [B, S, K, E] by tables [B or 1, S, E]; computed in float32 or wider, result in the dtype of x."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    low, high = wide.chunk(2, dim=-1)
+    turned = torch.cat([-high, low], dim=-1)
+    return (wide * cos[..., None, :] + turned * sin[..., None, :]).to(x.dtype)
+
+
+class MMRopeConfig(Config):
+    """MM-RoPE over three named axes (Lumos-1)."""
+
+    axes: tuple[str, str, str] = ("t", "y", "x")
+    base: float = Field(default=10000.0, gt=1)
+
+    def build(self, axes: Sequence[str], head_width: int) -> Rope:
+        """Raises ValueError for a head width or axes that do not fit."""
+        _check_mm(head_width)
+        columns = _columns(self.axes, axes)
+        return lambda coords, dtype: mm_rope(coords[..., columns], head_width, self.base, dtype)
+
+
+class AxialRopeConfig(Config):
+    """One band of channels per axis, for any number of named axes; one axis is plain 1D RoPE.
+
+    split: channels of each axis, adding up to the head width; None: as even as pairs allow.
+    """
+
+    axes: tuple[str, ...] = ("t", "y", "x")
+    split: tuple[int, ...] | None = None
+    base: float = Field(default=10000.0, gt=1)
+
+    def build(self, axes: Sequence[str], head_width: int) -> Rope:
+        """Raises ValueError for axes or a split that do not fit."""
+        columns = _columns(self.axes, axes)
+        split = even_split(head_width, len(self.axes)) if self.split is None else self.split
+        rope_nd(torch.zeros(1, len(columns)), head_width, split, self.base)
+        return lambda coords, dtype: rope_nd(coords[..., columns], head_width, split, self.base, dtype)
+
+
+class NoRopeConfig(Config):
+    """No rotation: positions reach the model by another way, or not at all."""
+
+    axes: tuple[str, ...] = ()
+
+    def build(self, axes: Sequence[str], head_width: int) -> Rope:
+        """A rope that gives no tables."""
+        return lambda coords, dtype: None
+
+
+RopeConfig = MMRopeConfig | AxialRopeConfig | NoRopeConfig
+
+
+def even_split(head_width: int, num_axes: int) -> tuple[int, ...]:
+    """Even channel counts that add up to head_width; the first axis (time) takes the rest. 64, 3 -> (24, 20, 20)."""
+    each = head_width // (2 * num_axes) * 2
+    return (head_width - each * (num_axes - 1), *([each] * (num_axes - 1)))
+
+
+def _columns(wanted: Sequence[str], axes: Sequence[str]) -> list[int]:
+    missing = [name for name in wanted if name not in axes]
+    if missing:
+        raise ValueError(f"rope wants axis {missing[0]!r}; the grid has {', '.join(axes)}")
+    return [list(axes).index(name) for name in wanted]

@@ -1,0 +1,171 @@
+"""Checkpoints that a kill at any instant cannot spoil: safetensors + JSON in one directory per step.
+
+    checkpoints/step-00001234/{model,ema,optimizer}.safetensors  state.json  COMPLETE
+
+A checkpoint is written under a temporary name, synced, marked COMPLETE (sizes of all files) and only then renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+import vidar
+from vidar.config import Config, to_dict
+from vidar.train.ema import Ema
+from vidar.types import VidarError
+
+MARKER = "COMPLETE"
+TEMPORARY = ".tmp-"
+DISCARDED = ".old-"
+
+
+@dataclass
+class Counters:
+    """Where a run stands. cursor: the next batch index; elapsed: seconds of training, over all its parts."""
+
+    step: int = 0
+    cursor: int = 0
+    elapsed: float = 0.0
+    skipped: int = 0
+
+
+def save(
+    folder: Path, counters: Counters, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer, config: Config
+) -> Path:
+    """Write `folder/step-N` and return it. Raises VidarError where the disk refuses; older checkpoints stay."""
+    final = folder / f"step-{counters.step:08d}"
+    if is_complete(final):
+        return final
+    temporary = folder / f"{TEMPORARY}{final.name}-{os.getpid()}"
+    try:
+        temporary.mkdir(parents=True)
+        save_file(_packed(_weights(model)), temporary / "model.safetensors")
+        save_file(_packed(_weights(ema.model)), temporary / "ema.safetensors")
+        save_file(_packed(_moments(model, optimizer)), temporary / "optimizer.safetensors")
+        versions = {"vidar": vidar.__version__, "torch": torch.__version__, "python": platform.python_version()}
+        state = {**asdict(counters), "versions": versions, "config": to_dict(config)}
+        (temporary / "state.json").write_text(json.dumps(state, indent=1))
+        for file in temporary.iterdir():
+            _sync(file)
+        sizes = {file.name: file.stat().st_size for file in temporary.iterdir()}
+        (temporary / MARKER).write_text(json.dumps(sizes))
+        _sync(temporary / MARKER)
+        _sync(temporary)
+        if final.exists():
+            _discard(final)
+        os.rename(temporary, final)
+        _sync(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise VidarError(f"{final}: the checkpoint cannot be written ({error}); free space or change out") from None
+    return final
+
+
+def load(path: Path, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer) -> Counters:
+    """Restore a complete checkpoint in place. Raises VidarError naming the file or the parameter that does not fit."""
+    if not is_complete(path):
+        raise VidarError(f"{path}: not a complete checkpoint; resume='auto' takes the newest complete one")
+    try:
+        weights, averages, moments = (load_file(path / f"{n}.safetensors") for n in ("model", "ema", "optimizer"))
+        state = json.loads((path / "state.json").read_text())
+        counters = Counters(**{name: state[name] for name in asdict(Counters())})
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise VidarError(f"{path}: damaged checkpoint ({error}); remove it to resume from an older one") from None
+    _restore(path / "model.safetensors", _weights(model), weights)
+    _restore(path / "ema.safetensors", _weights(ema.model), averages)
+    names = dict(model.named_parameters())
+    for key, value in moments.items():
+        kind, _, name = key.partition(".")
+        if name not in names:
+            raise VidarError(f"{path / 'optimizer.safetensors'}: the model has no parameter {name!r}")
+        like = names[name] if value.shape == names[name].shape else torch.empty(value.shape, device=names[name].device)
+        optimizer.state[names[name]][kind] = torch.empty_like(like, dtype=value.dtype).copy_(value)
+    return counters
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest complete checkpoint of a run, or None."""
+    return max(complete(folder), default=None)
+
+
+def complete(folder: Path) -> list[Path]:
+    """All complete checkpoints, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if is_complete(path))
+
+
+def is_complete(path: Path) -> bool:
+    """The marker is there and every file has the size that it states."""
+    try:
+        sizes: dict[str, Any] = json.loads((path / MARKER).read_text())
+        return all((path / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def retain(folder: Path, keep: int) -> None:
+    """Keep the newest `keep` complete checkpoints; a deletion that fails stops nothing."""
+    for path in complete(folder)[:-keep]:
+        _discard(path)
+
+
+def clean(folder: Path) -> None:
+    """Remove what a killed run left half-written or half-deleted."""
+    for prefix in (TEMPORARY, DISCARDED):
+        for path in folder.glob(f"{prefix}*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _discard(path: Path) -> None:
+    doomed = path.with_name(f"{DISCARDED}{path.name}-{os.getpid()}")
+    try:
+        os.rename(path, doomed)
+    except OSError:
+        return
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters (tied ones once) and persistent buffers by name."""
+    kept = model.state_dict().keys()
+    return {**dict(model.named_parameters()), **{k: v for k, v in model.named_buffers() if k in kept}}
+
+
+def _packed(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().contiguous() for name, value in tensors.items()}
+
+
+def _moments(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The state of the optimiser as `kind.parameter`."""
+    found: dict[str, Tensor] = {}
+    for name, parameter in model.named_parameters():
+        for kind, value in optimizer.state.get(parameter, {}).items():
+            found[f"{kind}.{name}"] = value
+    return found
+
+
+def _restore(file: Path, mine: dict[str, Tensor], stored: dict[str, Tensor]) -> None:
+    for name in mine.keys() | stored.keys():
+        if name not in mine or name not in stored or mine[name].shape != stored[name].shape:
+            raise VidarError(f"{file}: does not fit the model at {name!r}; resume with the config of the run")
+    with torch.no_grad():
+        for name, value in mine.items():
+            value.copy_(stored[name])

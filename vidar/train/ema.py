@@ -1,0 +1,29 @@
+"""Exponential moving average of the weights."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+
+class Ema:
+    """`model` is the averaged copy, always in eval mode: e <- d e + (1 - d) p after each update; buffers are copied.
+
+    Choice: d = min(decay, (1 + n) / (10 + n)) at update n (from 0), so that a short run is not held by its start.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self._parameters = list(self.model.parameters()), list(model.parameters())
+        self._buffers = list(zip(self.model.buffers(), model.buffers()))
+
+    @torch.no_grad()
+    def update(self, count: int) -> None:
+        """Take in the weights of the model it was made from; `count` is the number of updates before this one."""
+        decay = min(self.decay, (1 + count) / (10 + count))
+        torch._foreach_lerp_(*self._parameters, 1.0 - decay)
+        for mine, theirs in self._buffers:
+            mine.copy_(theirs)

@@ -1,0 +1,163 @@
+"""`vidar.fit`: one call from a typed config to a trained model on disk."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from vidar.config import Config, to_yaml
+from vidar.rng import Rng
+from vidar.train import checkpoint
+from vidar.train.ema import Ema
+from vidar.train.log import RunLog
+from vidar.train.loop import Job, Stop, train
+from vidar.train.optim import OptimConfig
+from vidar.types import UsageError
+
+
+class TrainConfig(Config):
+    """One training run. `method.build()` gives a Method with `build_model()`, `data.build()` a `batch(index)`.
+
+    minutes  time budget: the schedule follows the larger of step / steps and elapsed / minutes, so a run that is
+             bounded by time also ends with its rate annealed
+    out      where the run is written; default runs/NAME
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    method: Config
+    data: Config
+    optim: OptimConfig
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    precision: Literal["bf16", "fp32"] = "bf16"
+    seed: int = 0
+    compile: bool = False
+    log_every: int = Field(default=50, ge=1)
+    save_every_s: float = Field(default=300.0, ge=0)
+    sample_every: int = Field(default=0, ge=0)
+    keep_checkpoints: int = Field(default=2, ge=2)
+    minutes: float | None = Field(default=None, gt=0)
+    out: str | None = None
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a run left. stopped: the signal that ended it early, or None; model: the exported directory."""
+
+    out: Path
+    step: int
+    elapsed: float
+    skipped: int
+    stopped: str | None
+    checkpoint: Path
+    model: Path | None
+
+
+@runtime_checkable
+class Exports(Protocol):
+    """A method that writes a model directory."""
+
+    def export(self, model: nn.Module, directory: Path) -> None:
+        """Write `model` in the layout that `vidar.load` reads, over what an earlier run left in `directory`."""
+        ...
+
+
+@runtime_checkable
+class Closes(Protocol):
+    """Data that holds threads or files."""
+
+    def close(self) -> None:
+        """Let them go."""
+        ...
+
+
+@runtime_checkable
+class Movable(Protocol):
+    """A method that holds frozen modules."""
+
+    def to(self, device: torch.device) -> Any:
+        """Move them."""
+        ...
+
+
+def fit(
+    config: TrainConfig,
+    out: str | os.PathLike[str] | None = None,
+    resume: str | os.PathLike[str] | None = None,
+    device: str | None = None,
+) -> FitResult:
+    """Train, save checkpoints, export the averaged model to out/model.
+
+    resume: "auto" continues from the newest complete checkpoint of `out` (from the start where there is none); a path
+    names one. SIGTERM and SIGINT save and return. Raises UsageError before anything is built where `out` cannot be
+    used, VidarError where training cannot go on.
+    """
+    folder = Path(out or config.out or Path("runs") / config.name)
+    start = check(folder, resume)
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    cuda = [torch.cuda.current_device()] if where.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda), Stop() as stop:
+        job = build(config, folder, where)
+        if start is not None:
+            job.counters = checkpoint.load(start, job.model, job.ema, job.optimizer)
+        if config.compile:
+            job.model.compile()
+        (folder / "config.yaml").write_text(to_yaml(config))
+        log = RunLog(folder, config.name, job.counters.step)
+        try:
+            train(job, log, stop)
+            exported = export(job) if stop.signal is None else None
+            log.event("stopped" if stop.signal else "done", job.counters.step, checkpoint=str(job.checkpoint))
+        finally:
+            log.close()
+            if isinstance(job.data, Closes):
+                job.data.close()
+    assert job.checkpoint is not None
+    done = job.counters
+    return FitResult(folder, done.step, done.elapsed, done.skipped, stop.signal, job.checkpoint, exported)
+
+
+def check(folder: Path, resume: str | os.PathLike[str] | None) -> Path | None:
+    """Refuse an `out` that cannot be used; make it; find the checkpoint to start from."""
+    checkpoints = folder / "checkpoints"
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: out is not a directory; choose another out")
+    if resume is None and checkpoint.newest(checkpoints) is not None:
+        raise UsageError(f"{folder} already holds a run; resume='auto' continues it, or choose another out")
+    if resume not in (None, "auto") and not checkpoint.is_complete(Path(resume)):
+        raise UsageError(f"{resume}: not a complete checkpoint; resume='auto' takes the newest complete one")
+    try:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        probe = checkpoints / f"{checkpoint.TEMPORARY}probe-{os.getpid()}"
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as error:
+        raise UsageError(f"{folder}: out cannot be written ({error.strerror}); choose another out") from None
+    checkpoint.clean(checkpoints)
+    return checkpoint.newest(checkpoints) if resume == "auto" else Path(resume) if resume else None
+
+
+def build(config: TrainConfig, folder: Path, device: torch.device) -> Job:
+    """Everything a run holds, from its config; the weights are a function of the seed."""
+    data: Any = config.data.build()  # type: ignore[attr-defined]
+    method: Any = config.method.build()  # type: ignore[attr-defined]
+    if isinstance(method, Movable):
+        method.to(device)
+    torch.manual_seed(int(Rng(config.seed).raw("init", 0, 0, 1)[0] >> 1))
+    model: nn.Module = method.build_model().to(device)
+    ema = Ema(model, config.ema_decay)
+    return Job(config, folder, device, method, data, model, ema, config.optim.build(model))
+
+
+def export(job: Job) -> Path | None:
+    """Write the averaged model to out/model where the method can."""
+    if not isinstance(job.method, Exports):
+        return None
+    directory = job.out / "model"
+    job.method.export(job.ema.model, directory)
+    return directory

@@ -1,0 +1,121 @@
+"""Clips of latents: a data set encoded once with a frozen tokenizer, then read from memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vidar.config import Config
+from vidar.data.atomic import replacing
+from vidar.data.reader import data_info, episodes
+from vidar.nn.pretrained import load_component
+from vidar.rng import Rng
+from vidar.tokenizers.patch import to_sites
+from vidar.tokenizers.pixels import to_float
+from vidar.types import UsageError, VidarError
+
+
+@dataclass(frozen=True)
+class LatentBatch:
+    """codes bfloat16 [B, T, n, C]; actions float32 [B, T, A], unknown bool [B, T]; number long [B]; names."""
+
+    codes: Tensor
+    actions: Tensor
+    unknown: Tensor
+    number: Tensor
+    names: Sequence[str]
+
+
+class LatentClipsConfig(Config):
+    """Clips of `clip_frames` latent frames from shards at `path`, encoded by the tokenizer in directory `tokenizer`.
+
+    The latents are kept beside the shards, under a name made of the tokenizer's weights.
+    """
+
+    path: str
+    tokenizer: str
+    split: str = "train"
+    clip_frames: int = Field(ge=2)
+    batch: int = Field(ge=1)
+    patch: int = Field(default=2, ge=1)
+    seed: int = 0
+
+    def build(self) -> LatentClips:
+        """Reads the latents, or encodes them first. Raises VidarError for missing data or tokenizer."""
+        return LatentClips(self)
+
+
+class LatentClips:
+    """`batch(index)` is a pure function of the index: windows in a new order every epoch."""
+
+    def __init__(self, config: LatentClipsConfig):
+        self.config = config
+        weights = Path(config.tokenizer) / "model.safetensors"
+        if not weights.is_file():
+            raise UsageError(f"{config.tokenizer}: no tokenizer there; train one first: vidar train tokenizer_...")
+        self.info = data_info(config.path)
+        digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:12]
+        stored = Path(config.path) / f"latents-{config.split}-{digest}-p{config.patch}.safetensors"
+        if not stored.is_file():
+            encode_split(config, stored)
+        with safe_open(stored, "pt") as file:  # pyright: ignore
+            self.codes, self.actions = file.get_tensor("codes"), file.get_tensor("actions")
+            lengths = file.get_tensor("lengths")
+            self.names = (file.metadata() or {})["names"].split("\n")
+        self.first = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+        windows = (lengths - config.clip_frames + 1).clamp(min=0)
+        if not int(windows.sum()):
+            raise VidarError(
+                f"{config.path}: longest episode has {int(lengths.max())} frames, clips {config.clip_frames}"
+            )
+        self.windows = torch.cat([windows.new_zeros(1), windows.cumsum(0)])
+        self._order: tuple[int, Tensor] = (-1, torch.empty(0))
+
+    def batch(self, index: int) -> LatentBatch:
+        """Running batch `index`, from 0."""
+        count, size = int(self.windows[-1]), self.config.batch
+        numbers = torch.arange(index * size, (index + 1) * size)
+        frames, names = [], []
+        for number in numbers.tolist():
+            epoch, place = divmod(number, count)
+            if self._order[0] != epoch:
+                self._order = (epoch, Rng(self.config.seed).permutation("shuffle", count, epoch))
+            window = self._order[1][place]
+            episode = int(torch.searchsorted(self.windows, window, right=True)) - 1
+            start = int(window - self.windows[episode])
+            frames.append(int(self.first[episode]) + start + torch.arange(self.config.clip_frames))
+            names.append(f"{self.names[episode]}@{start}")
+        rows = torch.stack(frames)
+        unknown = torch.zeros(rows.shape, dtype=torch.bool)
+        unknown[:, 0] = True
+        return LatentBatch(self.codes[rows], self.actions[rows], unknown, numbers, names)
+
+
+@torch.inference_mode()
+def encode_split(config: LatentClipsConfig, stored: Path) -> None:
+    """Encode every episode of a split, each as one stream, and store codes, actions and lengths."""
+    tokenizer = load_component(config.tokenizer)
+    codes, actions, lengths, names = [], [], [], []
+    for episode in episodes(config.path, config.split, extras=()):
+        state, parts = None, []
+        for start in range(0, len(episode.frames), 32):
+            video = torch.from_numpy(np.ascontiguousarray(episode.frames[start : start + 32]))[None]
+            with torch.autocast("cpu", torch.bfloat16):
+                made, state = tokenizer.encode(to_float(video), state)
+            parts.append(to_sites(made.data, config.patch)[0].unflatten(0, (video.shape[1], -1)))
+        codes.append(torch.cat(parts).to(torch.bfloat16))
+        actions.append(torch.from_numpy(episode.actions))
+        lengths.append(len(episode.frames))
+        names.append(episode.name)
+    tensors = {"codes": torch.cat(codes), "actions": torch.cat(actions), "lengths": torch.tensor(lengths)}
+    with replacing(stored) as file:
+        save_file(tensors, file, metadata={"names": "\n".join(names)})

@@ -1,0 +1,111 @@
+"""The log of a run: log.jsonl always, TensorBoard where installed, a progress line on stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+
+class RunLog:
+    """Appends to `out/log.jsonl`: one object per log step, and one per event (`event`: what happened).
+
+    Lines past `step`, which a killed run wrote after its last checkpoint, are dropped first.
+    """
+
+    def __init__(self, out: Path, name: str, step: int) -> None:
+        file = out / "log.jsonl"
+        if file.exists():
+            _truncate(file, step)
+        self._file = file.open("a", buffering=1)
+        self._board = _board(out / "tensorboard", step)
+        self._console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        self._progress: Progress | None = None
+        if self._console.is_terminal:
+            columns = (TextColumn(name), BarColumn(), TextColumn("{task.fields[line]}"))
+            self._progress = Progress(*columns, console=self._console, refresh_per_second=4, transient=True)
+            self._progress.add_task(name, total=1.0, line="")
+            self._progress.start()
+
+    def step(self, record: Mapping[str, float], progress: float) -> None:
+        """Log the numbers of a step; `progress` in [0, 1] gives the time that is left."""
+        self._write(record)
+        if self._board is not None:
+            for key, value in record.items():
+                self._board.add_scalar(key, value, int(record["step"]))
+        line = _line(record, progress)
+        if self._progress is None:
+            self._console.print(line, markup=False)
+        else:
+            self._progress.update(self._progress.task_ids[0], completed=progress, line=line)
+
+    def event(self, event: str, step: int, **details: Any) -> None:
+        """Log something that is not a number per step: a skipped batch, a checkpoint, the end."""
+        self._write({"event": event, "step": step, **details})
+        shown = " ".join(f"{key}={value}" for key, value in details.items())
+        self._console.print(f"step {step}: {event} {shown}", markup=False)
+
+    def close(self) -> None:
+        """Flush and end all writers."""
+        if self._progress is not None:
+            self._progress.stop()
+        if self._board is not None:
+            self._board.close()
+        self._file.close()
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+        self._file.write(json.dumps(plain) + "\n")
+
+
+def read_log(file: Path) -> list[dict[str, Any]]:
+    """The whole objects of a log; a line torn by a kill is left out."""
+    records = []
+    for line in file.read_text().splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and "step" in record:
+            records.append(record)
+    return records
+
+
+def _truncate(file: Path, step: int) -> None:
+    kept = [record for record in read_log(file) if record["step"] <= step]
+    temporary = file.with_name(f"{file.name}.tmp.{os.getpid()}")
+    with temporary.open("w") as stream:
+        stream.writelines(json.dumps(record) + "\n" for record in kept)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, file)
+
+
+def _board(folder: Path, step: int) -> Any:
+    if find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=step + 1)
+
+
+def _line(record: Mapping[str, float], progress: float) -> str:
+    left = record["elapsed"] * (1.0 - progress) / max(progress, 1e-9)
+    return (
+        f"step {record['step']} loss {record['loss']:.4g} lr {record['lr']:.3g} |g| {record['grad_norm']:.3g} "
+        f"{record['samples_per_s']:.1f} samples/s, {_clock(left)} left"
+    )
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

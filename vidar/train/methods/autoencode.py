@@ -1,0 +1,132 @@
+"""Training of an autoencoder: reconstruction, structure, a Gaussian bottleneck and an optional adversary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from PIL import Image
+from pydantic import Field
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from vidar.config import Config
+from vidar.rng import Rng
+from vidar.tokenizers.autoencoder import Autoencoder, AutoencoderConfig
+from vidar.tokenizers.discriminator import (
+    Discriminator,
+    DiscriminatorConfig,
+    adaptive_weight,
+    discriminator_hinge,
+    generator_hinge,
+)
+from vidar.tokenizers.perceptual import structure_loss
+from vidar.tokenizers.pixels import to_float, to_uint8
+from vidar.types import Loss, Segment
+
+
+class AutoencodeConfig(Config):
+    """Weights of the terms; 0 leaves a term out.
+
+    Choice: a posterior of fixed deviation `latent_noise` and its KL to a unit normal, which is z^2 / 2 up to a
+    constant. The decoder learns to bear errors of that size, encoding stays deterministic, latents stay bounded.
+    """
+
+    tokenizer: AutoencoderConfig = AutoencoderConfig()
+    l1: float = Field(1.0, ge=0)
+    l2: float = Field(1.0, ge=0)
+    structure: float = Field(0.1, ge=0)
+    latent_penalty: float = Field(1e-4, ge=0)
+    latent_noise: float = Field(0.1, ge=0)
+    gan: DiscriminatorConfig | None = None
+
+    def build(self) -> Autoencode:
+        """The method; `build_model` gives what it trains."""
+        return Autoencode(self)
+
+
+class AdversarialPair(nn.Module):
+    """An autoencoder and its adversary, trained by one optimiser: neither loss reaches the other's weights."""
+
+    def __init__(self, autoencoder: Autoencoder, discriminator: Discriminator) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.discriminator = discriminator
+
+
+class Autoencode:
+    """Method `autoencode`. On a CPU or GPU with bf16 call `step` inside `torch.autocast(device, torch.bfloat16)`."""
+
+    def __init__(self, config: AutoencodeConfig) -> None:
+        self.config = config
+
+    def build_model(self) -> Autoencoder | AdversarialPair:
+        """What is trained: the autoencoder, with its adversary if there is one."""
+        autoencoder = self.config.tokenizer.build()
+        if self.config.gan is None:
+            return autoencoder
+        return AdversarialPair(autoencoder, Discriminator(self.config.gan, self.config.tokenizer.video_channels))
+
+    @staticmethod
+    def product(model: Autoencoder | AdversarialPair) -> Autoencoder:
+        """What is kept of a trained model."""
+        return model.autoencoder if isinstance(model, AdversarialPair) else model
+
+    def step(self, model: Autoencoder | AdversarialPair, batch: Segment, rngs: Sequence[Rng]) -> Loss:
+        """Loss on a batch of clips; one Rng per clip."""
+        config, autoencoder = self.config, self.product(model)
+        video = to_float(batch.video.to(autoencoder.latent_mean.device))
+        raw, _ = autoencoder.encode_raw(video)
+        if model.training:
+            autoencoder.track_statistics(raw)
+        noise = torch.stack([rng.normal("renoise", shape=raw.shape[1:]) for rng in rngs]).to(raw)
+        out, _ = autoencoder.decode_raw(raw + config.latent_noise * noise)
+        parts = {"l1": F.l1_loss(out, video), "l2": F.mse_loss(out, video), "latent_penalty": raw.square().mean() / 2}
+        if config.structure:
+            parts["structure"] = structure_loss(out, video)
+        total = sum((getattr(config, name) * value for name, value in parts.items()), out.new_zeros(()))
+        if isinstance(model, AdversarialPair):
+            gan, adversary = self._adversary(model, video, out, total)
+            total = total + gan + adversary
+            parts |= {"gan": gan, "adversary": adversary}
+        parts["psnr"] = -10 * torch.log10(parts["l2"].detach() / 4)
+        return Loss(total, {name: value.detach() for name, value in parts.items()})
+
+    def _adversary(self, pair: AdversarialPair, video: Tensor, out: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+        """The weighted term for the autoencoder and the loss of the adversary."""
+        judge, config = pair.discriminator, pair.discriminator.config
+        frozen = {name: value.detach() for name, value in judge.named_parameters()}
+        gan = generator_hinge(functional_call(judge, frozen, (out,)))
+        weight = config.weight * judge.ramp()
+        if config.adaptive:
+            weight = weight * adaptive_weight(total, gan, pair.autoencoder.decoder.head.conv.weight)
+        if pair.training:
+            judge.steps += 1
+        return weight * gan, discriminator_hinge(judge(video), judge(out.detach()))
+
+    @torch.no_grad()
+    def evaluate(self, model: Autoencoder | AdversarialPair, video: Tensor) -> dict[str, float]:
+        """PSNR in dB (mean over frames, of 8-bit pixels) and structure loss on uint8 video [B, T, H, W, 3]."""
+        autoencoder = self.product(model)
+        video = video.to(autoencoder.latent_mean.device)
+        x = to_float(video)
+        out, _ = autoencoder.decode(autoencoder.encode(x)[0])
+        error = (to_uint8(out).float() - video.float()).square().mean(dim=(2, 3, 4))
+        psnr = 10 * torch.log10(255**2 / error.clamp_min(1e-6))
+        return {"psnr": psnr.mean().item(), "structure": structure_loss(out, x).item()}
+
+    def export(self, model: Autoencoder | AdversarialPair, directory: Path) -> None:
+        """Write the autoencoder as a model directory."""
+        self.product(model).save_pretrained(directory)
+
+    @torch.no_grad()
+    def sample(self, model: Autoencoder | AdversarialPair, batch: Segment, path: Path) -> None:
+        """Write PATH.png: the first frames of eight clips, below them what comes back."""
+        autoencoder = self.product(model)
+        video = batch.video[:8].to(autoencoder.latent_mean.device)
+        out, _ = autoencoder.decode(autoencoder.encode(to_float(video))[0])
+        rows = torch.stack([video[:, 0], to_uint8(out)[:, 0]])
+        Image.fromarray(rearrange(rows, "r b h w c -> (r h) (b w) c").cpu().numpy()).save(path.with_suffix(".png"))

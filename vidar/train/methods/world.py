@@ -1,0 +1,102 @@
+"""Training of a world on latent clips: TWIN (teacher forcing, two copies) or SINGLE (diffusion forcing, one copy)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from vidar.conditioning.action import Actions
+from vidar.conditioning.net import WorldNet
+from vidar.config import Config
+from vidar.core.layout import Layout, compile_layout
+from vidar.core.step import Row, single, twin
+from vidar.data.video import write_video
+from vidar.nn.pretrained import load_component
+from vidar.rng import Rng
+from vidar.tokenizers.autoencoder import Autoencoder
+from vidar.train.latents import LatentBatch
+from vidar.types import Loss
+from vidar.world.load import save
+from vidar.world.world import World, WorldConfig
+
+
+class TwinConfig(Config):
+    """Every frame twice: as what later frames see, and as what is asked."""
+
+    def rows(self, frames: int) -> tuple[Row, ...]:
+        """Training rows."""
+        return twin(range(frames))
+
+
+class SingleConfig(Config):
+    """Every frame once, each with its own level."""
+
+    def rows(self, frames: int) -> tuple[Row, ...]:
+        """Training rows."""
+        return single(range(frames))
+
+
+class TrainWorldConfig(Config):
+    """tokenizer: directory of the trained one. p_unknown: share of clips whose actions are hidden from the model."""
+
+    world: WorldConfig
+    tokenizer: str
+    stream: TwinConfig | SingleConfig = TwinConfig()
+    clip_frames: int = Field(ge=2)
+    p_unknown: float = Field(default=0.05, ge=0, le=1)
+
+    def build(self) -> TrainWorld:
+        """The method."""
+        return TrainWorld(self)
+
+
+class TrainWorld:
+    """`step` is one loss on latent clips; `export` writes a world directory."""
+
+    def __init__(self, config: TrainWorldConfig):
+        self.config = config
+        self.order, self.grid, self.objective = config.world.system(config.clip_frames)
+        self.layout: Layout = compile_layout(config.stream.rows(config.clip_frames), self.order, [self.grid])
+
+    def build_model(self) -> WorldNet:
+        """The network with fresh weights."""
+        return self.config.world.net.build()
+
+    def step(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
+        """Loss on a batch of latent clips, one Rng per clip."""
+        seen, target, keep = self.objective.prepare(batch.codes.flatten(1, 2), self.layout, rngs)
+        device = next(model.parameters()).device
+        hidden = torch.tensor([float(rng.uniform("drop")) < self.config.p_unknown for rng in rngs])
+        unknown = batch.unknown | hidden[:, None]
+        out = model(seen.to(device), self.layout.with_keep(keep), Actions(batch.actions.to(device), unknown.to(device)))
+        return self.objective.loss(out, type(target)(target.value.to(device), target.weight.to(device)))
+
+    def world(self, model: WorldNet) -> World:
+        """A world of this network and the frozen tokenizer."""
+        return World(self.config.world, cast(Autoencoder, load_component(self.config.tokenizer)), model)
+
+    def export(self, model: WorldNet, directory: Path) -> None:
+        """Write tokenizer and network as a world directory (bfloat16)."""
+        save(self.world(model), directory)
+
+    @torch.no_grad()
+    def sample(self, model: WorldNet, batch: LatentBatch, path: Path) -> None:
+        """Write PATH.mp4: four clips of the data, below them the model's own after a quarter of each as context."""
+        world, count = self.world(model), min(4, len(batch.codes))
+        codes, actions = batch.codes[:count].float(), batch.actions[:count]
+        known = max(1, codes.shape[1] // 4)
+        steps = iter(actions[:, known:].unbind(1))
+        made = list(world.codes(codes[:, :known], steps, actions[:, :known]))
+        dreamed = torch.cat([codes[:, :known], torch.stack(made, 1)], 1)
+        rows = [stacked(world.decode(part)[0]) for part in (codes, dreamed)]
+        write_video(path.with_suffix(".mp4"), torch.cat(rows, 1).numpy(), self.config.world.fps)
+
+
+def stacked(video: Tensor) -> Tensor:
+    """uint8 [B, T, H, W, 3] -> [T, H, B W, 3]."""
+    return torch.cat(list(video), dim=2)

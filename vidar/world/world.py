@@ -1,0 +1,291 @@
+"""A world: tokenizer, network and what is known of them; streams and clips from context and actions."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice, repeat
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from vidar.actions import ActionSpec
+from vidar.cache.ring import RingShape, RingState
+from vidar.conditioning.action import Actions
+from vidar.conditioning.net import WorldNet, WorldNetConfig
+from vidar.config import Config
+from vidar.core.decode import Decoder
+from vidar.core.grid import Grid
+from vidar.core.order import Order
+from vidar.core.step import endless, prefill
+from vidar.data.video import read_video
+from vidar.objectives.flow import Flow, FlowConfig
+from vidar.orders.frame import FrameOrderConfig
+from vidar.rng import Rng
+from vidar.tokenizers.autoencoder import Autoencoder, AutoencoderConfig
+from vidar.tokenizers.patch import from_sites, to_sites
+from vidar.tokenizers.pixels import to_float, to_uint8
+from vidar.types import Codes, UsageError, VidarError
+
+
+class WorldConfig(Config):
+    """What is known of a world beside its weights.
+
+    patch: side of the latent patches that are one site. context: frames of context used at most.
+    """
+
+    name: str
+    fps: float = Field(gt=0)
+    height: int = Field(ge=1)
+    width: int = Field(ge=1)
+    actions: ActionSpec
+    patch: int = Field(default=2, ge=1)
+    context: int = Field(default=16, ge=1)
+    tokenizer: AutoencoderConfig
+    order: FrameOrderConfig
+    objective: FlowConfig
+    net: WorldNetConfig
+
+    @property
+    def sites(self) -> tuple[int, int]:
+        """Rows and columns of sites of one frame. Raises UsageError where the sizes do not divide."""
+        stride = self.tokenizer.space_stride * self.patch
+        for name, size in (("height", self.height), ("width", self.width)):
+            if size % stride:
+                low = size // stride * stride
+                raise UsageError(f"{name} {size} does not divide by {stride}; use {low or stride} or {low + stride}")
+        if self.tokenizer.time_stride != 1:
+            raise UsageError("a world acted on frame by frame needs tokenizer.time_stride 1")
+        return self.height // stride, self.width // stride
+
+    @property
+    def channels(self) -> int:
+        """Numbers per site."""
+        return self.tokenizer.latent_channels * self.patch**2
+
+    def system(self, num_frames: int | None = None, dtype: torch.dtype = torch.float32) -> tuple[Order, Grid, Flow]:
+        """Order, grid and objective; endless without `num_frames`."""
+        order, grid = self.order.build(*self.sites, num_frames)
+        return order, grid, self.objective.build(self.channels, grid, dtype)
+
+    def build(self) -> World:
+        """A world with fresh weights."""
+        return World(self, self.tokenizer.build(), self.net.build())
+
+
+@dataclass(frozen=True)
+class Generated:
+    """frames uint8 [B, T, H, W, 3]; seconds each frame took."""
+
+    frames: np.ndarray
+    seconds: list[float]
+
+
+class ActionTape:
+    """Actions by frame number, appended as they become known; what a conditioner is given at each call."""
+
+    def __init__(self, batch: int, width: int, keep: int):
+        self.keep, self.first = keep, 0
+        self.values = torch.zeros(batch, 0, width)
+        self.unknown = torch.zeros(batch, 0, dtype=torch.bool)
+
+    def append(self, values: Tensor, unknown: Tensor) -> None:
+        """values [B, n, A], unknown [B, n]; only the last `keep` frames are kept."""
+        self.values = torch.cat([self.values, values.to(self.values)], 1)
+        self.unknown = torch.cat([self.unknown, unknown], 1)
+        drop = max(0, self.values.shape[1] - self.keep)
+        self.values, self.unknown, self.first = self.values[:, drop:], self.unknown[:, drop:], self.first + drop
+
+    def __call__(self, layout: Any) -> Actions:
+        """The conditions of one call."""
+        return Actions(self.values, self.unknown, self.first)
+
+
+def fast_dtype() -> torch.dtype:
+    """bfloat16 where the CPU multiplies matrices in it, else float32."""
+    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+
+
+class World:
+    """A learned world. `stream` and `generate` take context frames and actions and give uint8 frames."""
+
+    def __init__(self, config: WorldConfig, tokenizer: Autoencoder, net: WorldNet):
+        self.config, self.tokenizer, self.net = config, tokenizer.eval(), net.eval()
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> World:
+        """Move the weights; returns itself."""
+        for module in (self.tokenizer, self.net):
+            cast(nn.Module, module).to(device=device, dtype=dtype)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.net.parameters()).device
+
+    @property
+    def num_parameters(self) -> int:
+        """Weights of tokenizer and network."""
+        return sum(p.numel() for module in (self.tokenizer, self.net) for p in module.parameters())
+
+    @torch.inference_mode()
+    def encode(self, video: Tensor) -> Tensor:
+        """uint8 [B, T, H, W, 3] -> codes float32 [B, T, n, C], by frame."""
+        self._check_size(video.shape[2], video.shape[3], "the context")
+        codes, _ = self.tokenizer.encode(to_float(video).to(self.device))
+        return to_sites(codes.data.float(), self.config.patch).unflatten(1, (video.shape[1], -1)).cpu()
+
+    @torch.inference_mode()
+    def decode(self, codes: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Codes [B, T, n, C] of frames -> (uint8 [B, T, H, W, 3], tokenizer state)."""
+        stride = self.config.tokenizer.space_stride
+        shape = (codes.shape[1], self.config.height // stride, self.config.width // stride)
+        latent = from_sites(codes.flatten(1, 2), shape, self.config.patch).to(self.device)
+        video, state = self.tokenizer.decode(Codes("latent", latent), state)
+        return to_uint8(video).cpu(), state
+
+    @torch.inference_mode()
+    def codes(
+        self,
+        context: Tensor,
+        actions: Iterable[Tensor],
+        context_actions: Tensor | None = None,
+        rngs: Sequence[Rng] | None = None,
+        steps: int | None = None,
+    ) -> Iterator[Tensor]:
+        """Endless codes [B, n, C], one frame at a time.
+
+        context: codes [B, T, n, C]. context_actions [B, T, A]: row t acts between frames t-1 and t; None: unknown.
+        actions: yields [B, A] for each new frame, asked for when the frame is begun. The frame is committed with the
+        first refinement of the next one.
+        """
+        batch, length = context.shape[:2]
+        config = self.config if steps is None else self.config.replace(objective=self._with_steps(steps))
+        order, grid, objective = config.system()
+        shapes = {name: RingShape(*shape) for name, shape in self.net.ring_shapes().items()}
+        dtype = next(self.net.parameters()).dtype
+        state = RingState.create(order, [grid] * batch, shapes, dtype, self.device)
+        for unit in range(length):
+            state.give(unit, context[:, unit])
+        tape = ActionTape(batch, config.actions.width, length + order.reach + 2)
+        known = torch.zeros(batch, length, config.actions.width) if context_actions is None else context_actions
+        unknown = torch.ones(batch, length, dtype=torch.bool)
+        unknown[:, 1:] = context_actions is None
+        tape.append(known, unknown)
+        decoder = Decoder(self._model, order, [grid] * batch, objective, rngs or rows(0, batch), cond=tape)
+        calls = len(objective.passes) - 1
+        first = prefill(range(length - 1), advance=length)
+        schedule = chain([first] if length > 1 else [], endless(calls, fused=True))
+        if length == 1:
+            for row in state.rows:
+                row.clock = 1
+        source = iter(actions)
+        if length > 1:
+            decoder.step(next(schedule), state)
+        for action in source:
+            tape.append(action[:, None], torch.zeros(batch, 1, dtype=torch.bool))
+            made = [item for step in islice(schedule, calls) for item in decoder.step(step, state)]
+            yield torch.stack([code for _, _, code in made])
+
+    def rollout(
+        self,
+        context: Tensor,
+        actions: Iterable[Tensor],
+        context_actions: Tensor | None = None,
+        rngs: Sequence[Rng] | None = None,
+        steps: int | None = None,
+    ) -> Iterator[Tensor]:
+        """As `codes`, for frames: context uint8 [B, T, H, W, 3] -> endless uint8 [B, H, W, 3]."""
+        keep = min(context.shape[1], self.config.context)
+        context = context[:, -keep:]
+        context_actions = None if context_actions is None else context_actions[:, -keep:]
+        codes = self.encode(context)
+        state = self.decode(codes)[1] if self.config.tokenizer.time_kernel > 1 else None
+        for code in self.codes(codes, actions, context_actions, rngs, steps):
+            video, state = self.decode(code[:, None], state)
+            yield video[:, 0]
+
+    def stream(
+        self,
+        context: Any,
+        actions: Iterable[Any] | None = None,
+        seed: int = 0,
+        context_actions: Any = None,
+        steps: int | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Endless frames uint8 [H, W, 3] of one world.
+
+        context: uint8 [T, H, W, 3], one frame [H, W, 3], or the path of a video. actions: [A] for each new frame, asked
+        for one by one; None: nothing is pressed, without an end.
+        """
+        frames = self.context_frames(context)
+        rest = self.config.actions.noop()
+        source = repeat(rest) if actions is None else self._checked(actions)
+        steps_of = (torch.as_tensor(np.asarray(a, np.float32))[None] for a in source)
+        before = None if context_actions is None else torch.as_tensor(context_actions, dtype=torch.float32)[None]
+        for frame in self.rollout(frames[None], steps_of, before, [Rng(seed)], steps):
+            yield frame[0].numpy()
+
+    def generate(
+        self,
+        context: Any,
+        actions: Any = None,
+        num_frames: int | None = None,
+        seed: int = 0,
+        context_actions: Any = None,
+        steps: int | None = None,
+    ) -> Generated:
+        """A clip of `num_frames` new frames (default: as many as actions): frames uint8 [1, num_frames, H, W, 3]."""
+        if actions is not None:
+            actions = self.config.actions.validate_actions(np.asarray(actions), "actions")
+        count = len(actions) if num_frames is None and actions is not None else num_frames
+        if not count or count < 1:
+            raise UsageError("generate needs num_frames >= 1, or actions")
+        if actions is not None and len(actions) < count:
+            raise UsageError(f"{len(actions)} actions are too few for {count} frames; give one row a frame")
+        frames, seconds, last = [], [], time.perf_counter()
+        for frame in islice(self.stream(context, actions, seed, context_actions, steps), count):
+            frames.append(frame)
+            seconds.append(time.perf_counter() - last)
+            last = time.perf_counter()
+        return Generated(np.stack(frames)[None], seconds)
+
+    def context_frames(self, context: Any) -> Tensor:
+        """Frames, one frame or a path -> uint8 [T, H, W, 3] of the world's size. Raises VidarError otherwise."""
+        name = "the context"
+        if isinstance(context, str | os.PathLike):
+            name = str(Path(context))
+            context = read_video(context)[0]
+        frames = torch.as_tensor(np.asarray(context))
+        frames = frames[None] if frames.ndim == 3 else frames
+        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != torch.uint8 or not len(frames):
+            raise VidarError(f"{name}: expected uint8 frames T x H x W x 3, got {frames.dtype} {list(frames.shape)}")
+        self._check_size(frames.shape[1], frames.shape[2], name)
+        return frames
+
+    def _checked(self, actions: Iterable[Any]) -> Iterator[np.ndarray]:
+        for n, action in enumerate(actions):
+            yield self.config.actions.validate_actions(np.asarray(action)[None], f"action {n}")[0]
+
+    def _check_size(self, height: int, width: int, name: str) -> None:
+        want = (self.config.height, self.config.width)
+        if (height, width) != want:
+            raise VidarError(f"{name} is {width}x{height}, this world is {want[1]}x{want[0]}; resize it first")
+
+    def _model(self, inputs: Tensor, layout: Any, cond: Any = None, state: Any = None) -> Tensor:
+        moved = None if cond is None else Actions(cond.values.to(self.device), cond.unknown.to(self.device), cond.first)
+        return self.net(inputs.to(self.device), layout, moved, state).float().cpu()
+
+    def _with_steps(self, steps: int) -> FlowConfig:
+        return self.config.objective.replace(steps=steps)
+
+
+def rows(seed: int, batch: int) -> list[Rng]:
+    """One Rng per row of a job."""
+    return [Rng(seed, video) for video in range(batch)]
