@@ -87,10 +87,8 @@ class Case:
         arguments = {"given": self.given, "cond": self.cond, "combine": self.combine, "rngs": self.rngs, **changes}
         steps = self.schedule() if schedule is None else schedule
         with torch.no_grad():
-            codes = {
-                (b, u): c
-                for b, u, c in decode(recorder, order or self.order, self.grids, self.objective, steps, state, **arguments)
-            }
+            made = decode(recorder, order or self.order, self.grids, self.objective, steps, state, **arguments)
+            codes = {(b, u): c for b, u, c in made}
         return codes, recorder
 
     def run_ring(self, **changes):

@@ -19,8 +19,8 @@ def passes_of(case, recorder):
     table = {}
     for layout, inputs, out in recorder.calls:
         step = layout.row_step[layout.row]
-        for key in {(u, r, s) for u, r, s in zip(layout.slots.unit[0].tolist(), layout.slots.role[0].tolist(), step.tolist())}:
-            unit, role, i = key
+        slots = zip(layout.slots.unit[0].tolist(), layout.slots.role[0].tolist(), step.tolist())
+        for unit, role, i in set(slots):
             if unit < 0:
                 continue
             where = (layout.slots.unit[0] == unit) & (layout.slots.role[0] == role) & (step == i)

@@ -4,7 +4,6 @@ from dataclasses import replace
 from itertools import islice
 
 import pytest
-import torch
 from cases import BY_NAME, CASES, endless_frames, flow, guidance, latents, text_frames
 
 from vidar.cache.list import ListState
@@ -71,7 +70,8 @@ def test_padded_guidance_rows_equal_each_text_alone():
     _, both = padded.run_ring()
     order, grids = text_frames([1], words=1)
     words = {0: padded.codes[0][1:, 2:]}
-    alone = padded.but(order=order, grids=grids, objective=flow(grids[0], context=CleanConfig()), codes=words, videos=[0])
+    objective = flow(grids[0], context=CleanConfig())
+    alone = padded.but(order=order, grids=grids, objective=objective, codes=words, videos=[0])
     _, one = alone.run_ring()
     for (layout, _, x), (other, _, y) in zip(both.calls, one.calls):
         real, expected = layout.slots.cell[1] >= 0, other.slots.cell[0] >= 0
@@ -92,7 +92,7 @@ def test_tasks_joined_by_a_content_edge_equal_the_whole():
         made, recorder = case.run(state, schedule=steps)
         codes, calls = codes | made, calls + len(recorder.calls)
     assert calls == 2 * (3 * 3 + 1)  # each task: waves of plan, fill 1, fill 2, and one prefill
-    assert all(torch.equal(codes[key], whole[key]) or (codes[key] - whole[key]).abs().max() < TOLERANCE for key in whole)
+    assert all(float((codes[key] - whole[key]).abs().max()) < TOLERANCE for key in whole)
 
 
 def test_a_prefill_longer_than_the_ring_keeps_the_last_sites():
@@ -107,7 +107,8 @@ def test_a_prefill_longer_than_the_ring_keeps_the_last_sites():
 
 
 def test_list_state_equals_ring_state():
-    for name in ("endless, window 3, sinks 0, fused, 1 rows", "frame x scale with memory unit", "token raster, prefilled"):
+    endless_name = "endless, window 3, sinks 0, fused, 1 rows"
+    for name in (endless_name, "frame x scale with memory unit", "token raster, prefilled"):
         case = BY_NAME[name]
         state = case.ready(ListState.create(list(case.order.relations), len(case.grids)))
         assert largest_difference(case.run(state), case.run_oracle()) < TOLERANCE

@@ -1,9 +1,12 @@
 """P2: what is decided at run time leaves a trace, and the replay of the trace equals the oracle."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from cases import BY_NAME, endless_frames, flow
 from test_p1b import TOLERANCE, largest_difference
+from toys import OracleModel
 
 from vidar.core.step import Row, Step, by_waves
 from vidar.orders.frame import frame_order
@@ -29,8 +32,6 @@ def adaptive_case():
 
     def before(q, k):  # the adaptive rule looks at the code of the frame before
         return k == q - 1
-
-    from dataclasses import replace
 
     return case.but(order=replace(order, needs=before), grids=[grid], objective=flow(grid))
 
@@ -85,19 +86,16 @@ def test_eviction_is_replayed_from_its_trace(evicted):
     case, result, trace = evicted
     assert sum(not isinstance(entry, Step) for entry in trace) == 2 * 9
     oracle = case.oracle()
-    from toys import OracleModel
-
     replayed = case.run(oracle, OracleModel(case.model, case.order, case.cond), replay(trace, oracle))
     assert largest_difference(result, replayed) < TOLERANCE
 
 
 def test_eviction_matters_and_a_dropped_trace_entry_fails(evicted):
     case, result, trace = evicted
-    from toys import OracleModel
-
     oracle = case.oracle()
     first = next(n for n, entry in enumerate(trace) if not isinstance(entry, Step))
-    replayed = case.run(oracle, OracleModel(case.model, case.order, case.cond), replay(trace[:first] + trace[first + 1 :], oracle))
+    model, short = OracleModel(case.model, case.order, case.cond), trace[:first] + trace[first + 1 :]
+    replayed = case.run(oracle, model, replay(short, oracle))
     assert largest_difference(result, replayed) > 1e-3
 
 

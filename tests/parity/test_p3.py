@@ -3,6 +3,7 @@
 import pytest
 import torch
 from cases import BY_NAME, CHANNELS, Case, latents
+from toys import NextRing
 
 from vidar.core.layout import compile_layout
 from vidar.core.step import single, twin
@@ -101,7 +102,10 @@ def test_next_token_prepare_equals_decode(name):
     assert torch.equal(seen[0], torch.stack([pieces[n] for n in range(12)])) and torch.equal(target.value, labels)
 
 
-@pytest.mark.parametrize("name", ["scales of an image", "clip x scale, needs != sees", "frame x scale with memory unit"])
+SCALES = ["scales of an image", "clip x scale, needs != sees", "frame x scale with memory unit"]
+
+
+@pytest.mark.parametrize("name", SCALES)
 def test_next_scale_prepare_equals_decode(name):
     case, made, recorder = decoded(name)
     units = case.order.num_units - (1 if case.objective.memory_unit else 0)  # nobody reads the last memory unit
@@ -131,6 +135,4 @@ def test_next_ring_reads_outputs_of_the_ring_before():
     for u in range(1, 6):
         assert torch.equal(case.objective.start(u, Past({}, {u - 1: outs[u - 1]}), case.rngs[0]), made[u])
     with pytest.raises(KeyError):  # twin: the wrong predecessor is not even in `past`
-        from toys import NextRing
-
         case.but(objective=NextRing(case.objective.book, case.grids[0], lag=2)).run_ring()

@@ -33,7 +33,8 @@ def dependents(case, source, by_action=False):
     order = case.order
     for layout in [c[0] for c in case.run_ring()[1].calls]:
         slots = layout.slots
-        rows = list(dict.fromkeys(zip(slots.unit[0].tolist(), slots.role[0].tolist(), layout.row_step[layout.row].tolist())))
+        steps = layout.row_step[layout.row].tolist()
+        rows = dict.fromkeys(zip(slots.unit[0].tolist(), slots.role[0].tolist(), steps))
         rows = [row for row in rows if row[0] >= 0]
         for unit, _, _ in rows:
             if unit not in begun and unit not in case.codes:

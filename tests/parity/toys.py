@@ -256,7 +256,7 @@ class NextScale:
         self.input_width, self.period = book.shape[1], len(sizes) + int(memory_unit)
 
     def accumulate(self, codes, base, count):
-        """Sum of the first `count` scales of the pyramid that starts at unit `base`, at the finest size [C, t, h, w]."""
+        """Sum of the first `count` scales of the pyramid from unit `base` on, at the finest size [1, C, t, h, w]."""
         total = self.book.new_zeros(1, self.input_width, *self.sizes[-1])
         for k in range(count):
             part = self.book[codes[base + k]].T.reshape(1, -1, *self.sizes[k])
@@ -293,14 +293,13 @@ class NextScale:
     def prepare(self, codes, layout, rngs):
         """codes: one dict unit -> labels per batch row. Inputs of all rows at once, built without the decode loop."""
         seen, labels, weight = [], [], []
+        units = layout.row_unit[0].tolist()
         for row in codes:
-            parts = [self.resampled(row, u) for u in layout.row_unit[0].tolist()]
+            parts = [self.resampled(row, u) for u in units]
+            sizes = [len(part) for part in parts]
             seen.append(torch.cat(parts))
-            own = [row.get(u, torch.zeros(p.shape[0], dtype=torch.long)) for u, p in zip(layout.row_unit[0].tolist(), parts)]
-            labels.append(torch.cat(own))
-            weight.append(
-                torch.cat([torch.full((p.shape[0],), float(u in row)) for u, p in zip(layout.row_unit[0].tolist(), parts)])
-            )
+            labels.append(torch.cat([row.get(u, torch.zeros(n, dtype=torch.long)) for u, n in zip(units, sizes)]))
+            weight.append(torch.cat([torch.full((n,), float(u in row)) for u, n in zip(units, sizes)]))
         return torch.stack(seen), Target(torch.stack(labels), torch.stack(weight)), None
 
 

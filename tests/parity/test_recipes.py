@@ -1,0 +1,144 @@
+"""The property suite over every recipe that has an Order, at preset="tiny", with its own network in float64."""
+
+from itertools import islice
+
+import pytest
+import torch
+from cases import Case
+from test_p1 import difference
+from test_p1b import TOLERANCE, largest_difference
+from test_p4 import decoder, run, same_bits, same_codes, tensors
+from test_p5 import OneUnitOtherwise, dependents, moved
+
+from vidar.actions import ActionSpec
+from vidar.conditioning.action import Actions
+from vidar.configs.catalog import recipes
+from vidar.core.step import endless
+from vidar.rng import Rng
+from vidar.types import Past
+from vidar.world.world import WorldConfig
+
+
+def worlds():
+    found = {}
+    for name, recipe in recipes().items():
+        method = recipe(preset="tiny").method
+        world = getattr(method, "world", None)
+        if isinstance(world, WorldConfig):
+            found[name] = method
+    return found
+
+
+WORLDS = worlds()
+
+
+def random_actions(spec: ActionSpec, count):
+    generator = torch.Generator().manual_seed(4)
+    columns = [
+        torch.randint(0, int(a.highest) + 1, (count,), generator=generator).double()
+        if a.kind != "continuous"
+        else torch.rand(count, generator=generator).double() * (a.high - a.low) + a.low
+        for a in spec.actions
+    ]
+    return torch.stack(columns, -1)[None]
+
+
+def case_of(name, fused=True, endless_stream=True, frames=None):
+    """A recipe's own order, objective and network (weights drawn, gates opened) as a case of the suite."""
+    world = WORLDS[name].world
+    length = frames or 2 * (world.order.window or 4) + 3
+    order, grid, objective = world.system(None if endless_stream else length, torch.float64)
+    torch.manual_seed(0)
+    net = world.net.build().double()
+    with torch.no_grad():
+        for parameter in net.parameters():  # zero-initialised gates and heads would hide every fault
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    calls = len(objective.passes) - 1
+    actions = Actions(random_actions(world.actions, length), torch.arange(length)[None] % 5 == 0)
+    steps = length * (calls if fused else calls + 1)
+    return Case(name, order, [grid], objective, lambda: islice(endless(calls, fused), steps), steps, "twin", net,
+                cond=lambda layout: actions)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("fused", [True, False])
+def test_p1b_cached_decoding_equals_recomputation(name, fused):
+    case = case_of(name, fused)
+    ring, oracle = case.run_ring(), case.run_oracle()
+    assert largest_difference(ring, oracle) < TOLERANCE and len(ring[1].calls) == case.calls
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_p1_training_forward_equals_decode_passes(name):
+    assert difference(case_of(name, fused=False, frames=5)) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_p3_prepare_equals_decode(name):
+    case, method = case_of(name, frames=5), WORLDS[name]
+    o, grid = case.objective, case.grids[0]
+    from vidar.core.layout import compile_layout
+
+    layout = compile_layout(method.stream.rows(3), case.order, [grid])
+    sites = grid.sites(0).shape[0]
+    codes = torch.randn(1, 3 * sites, o.channels, dtype=torch.float64)
+    seen, target, _ = o.prepare(codes, layout, [Rng(1, 2)], play=True, levels=torch.ones(1, layout.num_rows))
+    none = Past({}, {})
+    for m, (unit, step) in enumerate(zip(layout.row_unit[0].tolist(), layout.row_step.tolist())):
+        rows = layout.row == m
+        if step < 0:
+            expected = o.memory(unit, codes[0, unit * sites : (unit + 1) * sites], none, Rng(1, 2))
+        else:
+            expected = o.inputs(unit, o.start(unit, none, Rng(1, 2)), 0)
+        assert torch.equal(seen[0, rows], expected)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_p4_rewind_in_bits(name):
+    case = case_of(name)
+    calls = len(case.objective.passes) - 1
+    window = case.order.reach
+    steps = list(islice(endless(calls, True), calls * (window + 2) + 1))
+    junk = list(islice(endless(calls, True), 1, 1 + calls * (window + 1)))
+    after = list(islice(endless(calls, True), 1, 1 + calls * 2))
+    straight, state = case.ring_state(), case.ring_state()
+    run(decoder(case), straight, steps)
+    run(decoder(case), state, steps)
+    mark = state.mark()
+    run(decoder(case, seed=99), state, junk)
+    state.rewind(mark)
+    assert same_bits(tensors(state), tensors(straight))
+    assert same_codes(run(decoder(case), state, after), run(decoder(case), straight, after))
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_p5_noise_and_action_move_dependents_only(name):
+    case = case_of(name, frames=5)
+    plain, _ = case.run_ring()
+    units, source = {u for _, u in plain}, 2
+    rngs = [OneUnitOtherwise(rng, source) for rng in case.rngs]
+    assert moved(plain, case.run_ring(rngs=rngs)[0], plain) == dependents(case, source) & units
+    given = case.cond(None)
+    spec = WORLDS[name].world.actions
+    values = given.values.clone()
+    first = spec.actions[0]
+    values[0, source, 0] = first.highest if float(values[0, source, 0]) < first.highest else first.lowest
+    other = Actions(values, given.unknown)
+    changed = moved(plain, case.run_ring(cond=lambda layout: other)[0], plain)
+    assert changed == dependents(case, source, by_action=True) & units
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_p6_ring_holds_the_window(name):
+    case = case_of(name)
+    state = case.ring_state()
+    case.run(state)
+    order, grid = case.order, case.grids[0]
+    for relation, ring in state.rings.items():
+        alive = int((ring.slots.cell >= 0).sum())
+        assert alive == ring.k.shape[2] == order.relations[relation].capacity
+        assert ring.k.shape[2] == order.reach * grid.sites(0).shape[0]
+
+
+def test_there_are_recipes_to_test():
+    assert "world_doom" in WORLDS and "world_shapes" in WORLDS
