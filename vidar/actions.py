@@ -80,7 +80,7 @@ class ActionSpec(Config):
         return np.array([action.noop for action in self.actions], dtype=np.float32)
 
     def validate_actions(self, actions: np.ndarray, where: str) -> np.ndarray:
-        """Check [T, A] against the spec; returns float32. Raises VidarError naming `where`, column and first bad row."""
+        """Check [T, A] against the spec; gives float32. Raises VidarError naming `where`, column and first bad row."""
         values = np.asarray(actions)
         if values.ndim != 2 or values.shape[1] != self.width:
             shape = "x".join(map(str, values.shape))

@@ -19,7 +19,8 @@ from torch import Tensor
 from vidar.types import UsageError
 
 PURPOSES = frozenset(
-    "start renoise token confidence context level keep drop flip exit init shuffle policy".split(),
+    ("start", "renoise", "token", "confidence", "context", "level", "keep")
+    + ("drop", "flip", "exit", "init", "shuffle", "policy")
 )
 
 

@@ -1,0 +1,80 @@
+import math
+
+import pytest
+import torch
+
+from vidar.core.layout import compile_layout
+from vidar.core.step import single, twin
+from vidar.objectives.flow import FlowConfig, shift
+from vidar.objectives.steppers import EulerConfig, HeunConfig
+from vidar.orders.frame import frame_order
+from vidar.rng import Rng
+from vidar.types import Past, Target
+
+NONE = Past({}, {})
+
+
+def solve(config, velocity, x1):
+    """Walk an objective's passes with a known velocity field v(x, s)."""
+    _, grid = frame_order(1, 1, 1)
+    flow = config.build(1, grid, torch.float64)
+    x = flow.start(0, NONE, Rng(0))._replace(x=torch.full((1, 1), x1, dtype=torch.float64))
+    for i in range(len(flow.passes) - 1):
+        inputs = flow.inputs(0, x, i)
+        x = flow.update(0, x, velocity(inputs[:, :1], float(inputs[0, 1])), i, Rng(0))
+    return float(flow.finish(x)[0, 0]), flow
+
+
+@pytest.mark.parametrize("stepper", [EulerConfig(), HeunConfig()])
+def test_straight_paths_are_solved_exactly(stepper):
+    """v = e - x0 is constant on a straight path: any number of steps ends at x0."""
+    for steps in (1, 3):
+        end, _ = solve(FlowConfig(steps=steps, stepper=stepper, shift=2.5), lambda x, s: torch.full_like(x, 4.0), 1.0)
+        assert abs(end - (1.0 - 4.0)) < 1e-12
+
+
+def test_order_of_convergence():
+    """dx/ds = x from s = 1 to 0: x0 = x1 / e. Halving the step halves Euler's error and quarters Heun's."""
+
+    def error(stepper, steps):
+        return abs(solve(FlowConfig(steps=steps, stepper=stepper), lambda x, s: x, 1.0)[0] - math.exp(-1))
+
+    assert 1.8 < error(EulerConfig(), 32) / error(EulerConfig(), 64) < 2.2
+    # the last step of Heun is Euler, of order h^2 once: second order in all
+    assert 3.4 < error(HeunConfig(), 32) / error(HeunConfig(), 64) < 4.6
+
+
+def test_heun_asks_twice_but_for_the_last_step():
+    _, flow = solve(FlowConfig(steps=3, stepper=HeunConfig()), lambda x, s: x, 1.0)
+    assert flow.calls == pytest.approx([1, 2 / 3, 2 / 3, 1 / 3, 1 / 3])
+
+
+def test_shift_closed_form():
+    assert shift(0.5, 3.0) == pytest.approx(0.75) and shift(0.0, 3.0) == 0 and shift(1.0, 3.0) == 1
+
+
+def test_levels_are_logit_normal():
+    """n = 4,000: median sigmoid(mean) within 5 standard errors of a normal's median, 1.2533 std / sqrt(n)."""
+    _, grid = frame_order(1, 1, 1)
+    flow = FlowConfig(mean=0.7, std=0.8).build(1, grid)
+    n = torch.tensor([flow.training_level(0, Rng(0, v)) for v in range(4000)]).logit()
+    assert abs(float(n.median()) - 0.7) < 5 * 1.2533 * 0.8 / math.sqrt(4000)
+    assert abs(float(n.std()) - 0.8) < 5 * 0.8 / math.sqrt(8000)
+
+
+def test_loss_counts_asked_slots_only():
+    _, grid = frame_order(1, 1, 2)
+    flow = FlowConfig().build(2, grid)
+    out, value = torch.zeros(1, 2, 2), torch.tensor([[[1.0, 3.0], [100.0, 100.0]]])
+    assert float(flow.loss(out, Target(value, torch.tensor([[1.0, 0.0]]))).total) == 5.0
+
+
+@pytest.mark.parametrize("rows", [twin(range(3)), single(range(3))])
+def test_prepare_draws_do_not_depend_on_the_batch(rows):
+    order, grid = frame_order(2, 2, 3)
+    flow, layout = FlowConfig().build(2, grid, torch.float64), compile_layout(rows, order, [grid])
+    codes = torch.randn(2, 12, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    both, target, _ = flow.prepare(codes, layout, [Rng(0, 7), Rng(0, 8)])
+    alone, _, _ = flow.prepare(codes[1:], layout, [Rng(0, 8)])
+    assert torch.equal(both[1:], alone) and not torch.equal(both[:1, :, -1], both[1:, :, -1])
+    assert int(target.weight[0].sum()) == 12

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+from vidar.actions import Action, ActionSpec, mu_law_bins, mu_law_degrees
+from vidar.config import from_dict, to_dict
+from vidar.types import UsageError, VidarError
+
+SPEC = ActionSpec(
+    actions=(
+        Action(name="jump", keys=("space",)),
+        Action(name="move", kind="choice", size=3, keys=("s", "a", "d")),
+        Action(name="yaw", kind="camera", size=11, noop=5),
+        Action(name="gas", kind="continuous", low=0, high=2),
+    )
+)
+
+
+def test_round_trip_and_derived_things():
+    assert from_dict(to_dict(SPEC)) == SPEC and SPEC.width == 4
+    assert SPEC.space().contains(SPEC.noop())
+    assert SPEC.key_map() == {"space": ("jump", 1.0), "s": ("move", 0.0), "a": ("move", 1.0), "d": ("move", 2.0)}
+    assert ActionSpec(actions=SPEC.actions[:1]).space().n == 1
+    assert ActionSpec(actions=SPEC.actions[:2]).space().nvec.tolist() == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ([2, 0, 5, 0], "x.npy: action 'jump' row 1 is 2, legal is 0..1 whole"),
+        ([0, 1.5, 5, 0], "action 'move' row 1 is 1.5, legal is 0..2 whole"),
+        ([0, 0, 11, 0], "action 'yaw' row 1"),
+        ([0, 0, 5, float("nan")], "action 'gas' row 1 is nan, legal is 0..2"),
+    ],
+)
+def test_illegal_values_are_named(row, message):
+    with pytest.raises(VidarError, match=message.replace(".", r"\.")):
+        SPEC.validate_actions(np.array([SPEC.noop(), row]), "x.npy")
+
+
+def test_wrong_width_is_named():
+    with pytest.raises(VidarError, match=r"x\.npy: actions have shape 5x3, expected T x 4 \(jump, move, yaw, gas\)"):
+        SPEC.validate_actions(np.zeros((5, 3)), "x.npy")
+
+
+def test_bad_specs():
+    with pytest.raises(UsageError, match="repeat"):
+        ActionSpec(actions=(Action(name="a"), Action(name="a")))
+    with pytest.raises(UsageError, match="odd"):
+        Action(name="c", kind="camera", size=4)
+
+
+def test_mu_law_matches_hand_values():
+    """v = degrees / 20; sign(v) ln(1 + 10 |v|) / ln 11, in 11 bins: 20 degrees is bin 10, 2 degrees is 6.45 -> 6."""
+    assert mu_law_bins(np.array([-20.0, 0.0, 2.0, 20.0, 90.0]), 11).tolist() == [0, 5, 6, 10, 10]
+    bins = np.arange(11)
+    assert mu_law_bins(mu_law_degrees(bins, 11), 11).tolist() == bins.tolist()

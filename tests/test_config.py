@@ -1,0 +1,63 @@
+import pytest
+
+from vidar.config import Config, from_dict, load_file, override, resolve, to_dict, to_yaml
+from vidar.orders.frame import FrameOrderConfig
+from vidar.types import UsageError
+
+
+class OuterConfig(Config):
+    order: FrameOrderConfig = FrameOrderConfig()
+    rate: float = 0.5
+    names: tuple[str, ...] = ()
+
+
+def a_recipe(preset: str = "demo", rate: float = 0.5) -> OuterConfig:
+    return OuterConfig(rate=rate)
+
+
+def test_yaml_round_trip(tmp_path):
+    config = FrameOrderConfig(window=7, sinks=2)
+    file = tmp_path / "c.yaml"
+    file.write_text(to_yaml(config))
+    assert load_file(file) == config and from_dict(to_dict(config)) == config
+
+
+def test_unknown_key_names_the_nearest():
+    with pytest.raises(UsageError, match="FrameOrderConfig has no 'windw'; did you mean window"):
+        FrameOrderConfig(windw=3)
+    with pytest.raises(UsageError, match="did you mean rate"):
+        resolve(a_recipe, ["rat=3"])
+    with pytest.raises(UsageError, match="did you mean sinks"):
+        resolve(a_recipe, ["order.sink=3"])
+
+
+def test_assignments():
+    config = resolve(a_recipe, ["rate=0.25", "order.window=4", "order.sinks=1"])
+    assert (config.rate, config.order.window, config.order.sinks) == (0.25, 4, 1)
+    with pytest.raises(UsageError, match="nothing lies below"):
+        override(config, "rate.x", 1)
+    with pytest.raises(UsageError, match="not an assignment"):
+        resolve(a_recipe, ["rate"])
+
+
+@pytest.mark.parametrize("kind", ["os.path.join", "vidar.config.to_yaml", "vidar.nothing.XConfig", "builtins.dict"])
+def test_only_configs_of_vidar_are_loaded(kind):
+    with pytest.raises(UsageError, match="refused|not a vidar config"):
+        from_dict({"type": kind})
+
+
+def test_wrong_value_is_one_line(tmp_path):
+    with pytest.raises(UsageError) as error:
+        FrameOrderConfig(window="wide")
+    assert "window" in str(error.value) and "\n" not in str(error.value)
+    for text in ("]", "just text", "a: 1"):
+        file = tmp_path / "bad.yaml"
+        file.write_text(text)
+        with pytest.raises(UsageError) as error:
+            load_file(file)
+        assert str(file) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_configs_are_frozen():
+    with pytest.raises(Exception, match="frozen"):
+        FrameOrderConfig().window = 3
