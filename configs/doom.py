@@ -49,8 +49,8 @@ def tokenizer_doom(preset: Preset = "demo", data: str = "runs/data/doom", minute
     return TrainConfig(
         name="tokenizer_doom",
         method=AutoencodeConfig(tokenizer=_tokenizer(preset)),
-        data=ClipsConfig(path=data, clip_frames=2, batch=8, stride=2),
-        optim=OptimConfig(lr=2e-3, steps=20_000, warmup_steps=100),
+        data=ClipsConfig(path=data, clip_frames=1, batch=8),
+        optim=OptimConfig(lr=1e-3, steps=100_000, warmup_steps=200),
         minutes=minutes,
         sample_every=1000,
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import math
 import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -222,10 +221,8 @@ def _array(data: bytes, name: str, extension: str) -> np.ndarray:
         version = np.lib.format.read_magic(stream)
         parse = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = parse(stream)
-        body = data[stream.tell() :]
-        if dtype.hasobject or dtype.itemsize * math.prod(shape) != len(body):
-            raise ValueError
-        return np.frombuffer(body, dtype).reshape(shape, order="F" if fortran else "C").copy()
+        flat = np.frombuffer(data, dtype, offset=stream.tell())  # refuses objects and a broken number of bytes
+        return flat.reshape(shape, order="F" if fortran else "C").copy()
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, OverflowError):
         raise VidarError(f"{name}: .{extension} is not a plain array") from None
 

@@ -10,6 +10,7 @@ from vidar.actions import Action, ActionSpec
 from vidar.data.convert import convert_folder
 from vidar.data.preview import contact_sheet, preview_video
 from vidar.data.reader import data_info, episodes
+from vidar.data.shards import ShardWriter
 from vidar.data.validate import validate
 from vidar.data.video import read_video, write_video
 from vidar.types import UsageError, VidarError
@@ -32,8 +33,6 @@ def test_contact_sheet_shows_the_right_frames(shards, tmp_path):
 
 
 def test_preview_lights_the_keys_that_led_to_the_frame(tmp_path, episode):
-    from vidar.data.shards import ShardWriter
-
     actions = np.zeros((20, 3), np.float32)
     actions[7, 1] = 1
     actions[9:12, 0] = 1
@@ -76,7 +75,7 @@ def test_convert_keeps_alignment_and_orders_columns(tmp_path, first):
 
 def test_long_videos_become_several_episodes(tmp_path, monkeypatch):
     monkeypatch.setattr("vidar.data.convert.PIECE", 8)
-    rows = "\n".join(["left,fire,weapon", *(f"0,0,{t % 4}" for t in range(20))])
+    rows = "\n".join(["left,fire,weapon", *(f"0,0,{t // 5}" for t in range(20))])
     assert convert_folder(folder_of_videos(tmp_path, rows), tmp_path / "out", KEYS, 20) == 3
     got = list(episodes(tmp_path / "out", "train"))
     assert [(e.name, len(e.frames), e.meta["start_frame"]) for e in got] == [
@@ -87,7 +86,7 @@ def test_long_videos_become_several_episodes(tmp_path, monkeypatch):
     for e in got:
         t = np.arange(len(e.frames)) + e.meta["start_frame"]
         assert np.abs(e.frames.mean((1, 2, 3)) - 10 * t).max() < 2
-        assert np.array_equal(e.actions[1:, 2], t[1:] % 4)
+        assert np.array_equal(e.actions[1:, 2], t[1:] // 5)
     assert data_info(tmp_path / "out").frames == 20
 
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import tarfile
 from dataclasses import replace
 
@@ -101,8 +102,6 @@ def test_good_data_is_ok_and_counted(shards):
 def test_every_fault_of_a_sample_is_named(shards, change, problem):
     report = rewrite(shards(count=1), change)
     assert len(report.problems) >= 1
-    import re
-
     assert any(re.search(problem, line) for line in report.problems), report.problems
     assert all(line.startswith("set-train-000000.tar") and "\n" not in line for line in report.problems)
 
@@ -167,7 +166,9 @@ def test_damaged_shards_are_reported_and_the_others_counted(shards, kind):
     assert all(line.startswith("set-train-000001.tar") for line in report.problems), report.problems
 
 
-@pytest.mark.parametrize("name, kind", [("/etc/passwd", b"0"), ("../x.mp4", b"0"), ("x.mp4", b"2"), ("x.mp4", b"3")])
+@pytest.mark.parametrize(
+    "name, kind", [("/etc/passwd", b"0"), ("../x.mp4", b"0"), ("d/" + "x" * 99, b"0"), ("x.mp4", b"2"), ("x.mp4", b"3")]
+)
 def test_paths_links_and_devices_are_refused(tmp_path, name, kind):
     info = tarfile.TarInfo(name)
     info.type, info.linkname = kind, "/etc/passwd" if kind == b"2" else ""

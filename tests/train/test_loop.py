@@ -1,5 +1,6 @@
 """The loop on a toy method: y = 2 x0 - 3 x1 + 1 by linear regression."""
 
+import itertools
 import json
 import math
 import os
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from vidar.config import Config
 from vidar.rng import Rng
-from vidar.train import checkpoint
+from vidar.train import checkpoint, loop
 from vidar.train.fit import TrainConfig, fit
 from vidar.train.log import read_log
 from vidar.train.optim import OptimConfig
@@ -34,6 +35,7 @@ class Batch:
 class ToyDataConfig(Config):
     size: int = 8
     bad: tuple[int, ...] = ()
+    omit: int = 10**9
     kill_at: int = -1
     signal: int = int(signal.SIGTERM)
     pause: float = 0.0
@@ -48,6 +50,7 @@ class ToyData:
 
     def batch(self, index):
         config = self.config
+        index += index >= config.omit
         number = torch.arange(index * config.size, (index + 1) * config.size)
         x = torch.stack([Rng(7, int(n)).normal("start", shape=(2,)).float() for n in number])
         y = x @ torch.tensor([2.0, -3.0]) + 1.0
@@ -151,20 +154,21 @@ def test_non_finite_batch_is_skipped_and_named(tmp_path):
 
 
 def test_skipping_equals_never_having_seen_the_batch(tmp_path):
-    """With batch 3 non-finite, the weights are those of a run whose loss at batch 3 was never asked for."""
-    last = fit(config(steps=3), tmp_path / "a", device="cpu")
-    bad = config(steps=3, data=ToyDataConfig(bad=(3,)))
-    assert weights(fit(bad, tmp_path / "b", device="cpu"))["1.weight"].equal(weights(last)["1.weight"])
-    skipped = fit(config(steps=4, data=ToyDataConfig(bad=(3, 4))), tmp_path / "c", device="cpu")
-    assert skipped.skipped == 2 and not weights(skipped)["1.weight"].equal(weights(last)["1.weight"])
+    skipping = fit(config(steps=6, data=ToyDataConfig(bad=(3,))), tmp_path / "bad", device="cpu")
+    omitting = fit(config(steps=6, data=ToyDataConfig(omit=3)), tmp_path / "omit", device="cpu")
+    assert skipping.skipped == 1 and omitting.skipped == 0
+    for name in ("model", "ema", "optimizer"):
+        ours, theirs = weights(skipping, name), weights(omitting, name)
+        assert all(torch.equal(ours[k], theirs[k]) for k in ours)
 
 
 def test_ten_non_finite_batches_in_a_row_stop_the_run(tmp_path):
     with pytest.raises(VidarError, match="10 non-finite batches in a row at step 2 .*clip16.*optim.lr") as error:
         fit(config(data=ToyDataConfig(bad=tuple(range(2, 12)))), tmp_path / "ten", device="cpu")
     assert "\n" not in str(error.value)
-    nine = fit(config(data=ToyDataConfig(bad=tuple(range(2, 11)))), tmp_path / "nine", device="cpu")
-    assert nine.skipped == 9 and nine.step == 30
+    nine = ToyDataConfig(bad=(*range(2, 11), *range(12, 21)))
+    result = fit(config(data=nine), tmp_path / "nine", device="cpu")
+    assert result.skipped == 18 and result.step == 30
 
 
 def test_infinite_gradient_of_a_finite_loss_is_skipped(tmp_path):
@@ -182,16 +186,36 @@ def test_infinite_gradient_of_a_finite_loss_is_skipped(tmp_path):
     assert result.skipped == 1 and all(torch.isfinite(v).all() for v in weights(result).values())
 
 
-def test_time_budget_ends_annealed_and_survives_resume(tmp_path):
+@pytest.fixture
+def clock(monkeypatch):
+    """Every look at the clock takes 10 ms."""
+    ticks = itertools.count()
+    monkeypatch.setattr(loop, "monotonic", lambda: 0.01 * next(ticks))
+
+
+def test_time_budget_ends_annealed_and_survives_resume(tmp_path, clock):
     optim = OptimConfig(lr=0.05, steps=10**6, warmup_steps=0, weight_decay=0.0)
-    timed = config(optim=optim, minutes=0.4 / 60, data=ToyDataConfig(pause=0.01))
-    started = time.monotonic()
-    result = fit(timed, tmp_path, device="cpu")
-    assert 0.4 <= result.elapsed < time.monotonic() - started
+    timed = config(optim=optim, minutes=4.0 / 60)
+    part = fit(timed.replace(data=ToyDataConfig(kill_at=8)), tmp_path, device="cpu")
+    assert part.stopped == "SIGTERM" and 0.2 < part.elapsed < 1.0
+    result = fit(timed, tmp_path, resume="auto", device="cpu")
     records = [r for r in read_log(tmp_path / "log.jsonl") if "lr" in r]
-    assert records[-1]["lr"] < 0.01 * 0.05 and all(a["lr"] >= b["lr"] for a, b in zip(records, records[1:]))
+    assert records[-1]["lr"] < 0.001 * 0.05 and all(a["lr"] >= b["lr"] for a, b in zip(records, records[1:]))
+    assert all(a["elapsed"] < b["elapsed"] for a, b in zip(records, records[1:]))
+    assert 4.0 <= result.elapsed < 4.1
+    for before, record in zip(records, records[1:]):
+        assert record["lr"] == pytest.approx(0.025 * (1 + math.cos(math.pi * before["elapsed"] / 4.0)))
     again = fit(timed, tmp_path, resume="auto", device="cpu")
-    assert again.step == result.step and again.elapsed == pytest.approx(result.elapsed)
+    assert again.step == result.step == len(records) and again.elapsed == result.elapsed
+
+
+def test_checkpoints_are_written_by_the_clock(tmp_path, clock, monkeypatch):
+    saved = []
+    monkeypatch.setattr(checkpoint, "retain", lambda folder, keep: saved.append(keep))
+    fit(config(steps=30, save_every_s=0.5, keep_checkpoints=3), tmp_path, device="cpu")
+    steps = [int(p.name[5:]) for p in checkpoint.complete(tmp_path / "checkpoints")]
+    assert len(steps) > 3 and steps[-1] == 30 and set(saved) == {3}
+    assert len({b - a for a, b in zip(steps[:-2], steps[1:-1])}) == 1
 
 
 def test_stream_of_the_data_is_used_from_the_cursor_and_closed(tmp_path):

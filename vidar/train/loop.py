@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import signal
 import threading
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from time import monotonic
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -38,6 +38,14 @@ class Samples(Protocol):
         ...
 
 
+class Batches(Protocol):
+    """Data: a pure function of the running batch index, so that the place in it is one integer."""
+
+    def batch(self, index: int) -> Any:
+        """A record with `number` (long [B], running sample numbers) and `names`."""
+        ...
+
+
 @runtime_checkable
 class Streams(Protocol):
     """Data that prepares batches ahead."""
@@ -55,7 +63,7 @@ class Job:
     out: Path
     device: torch.device
     method: Method
-    data: Any
+    data: Batches
     model: nn.Module
     ema: Ema
     optimizer: torch.optim.Optimizer
@@ -105,13 +113,13 @@ class Window:
         self.values: list[Mapping[str, Tensor]] = []
         self.samples = 0
         self.waited = 0.0
-        self.started = time.monotonic()
+        self.started = monotonic()
 
     def means(self) -> dict[str, float]:
         """Mean of every value over the steps that have it, samples per second, share of time spent on data."""
         keys = {key: None for values in self.values for key in values}
         means = {k: float(torch.stack([v[k].detach().float() for v in self.values if k in v]).mean()) for k in keys}
-        seconds = max(time.monotonic() - self.started, 1e-9)
+        seconds = max(monotonic() - self.started, 1e-9)
         return {**means, "samples_per_s": self.samples / seconds, "data_wait": self.waited / seconds}
 
 
@@ -122,18 +130,18 @@ def train(job: Job, log: RunLog, stop: Stop) -> None:
     """
     config, counters = job.config, job.counters
     job.model.train()
-    start = time.monotonic() - counters.elapsed
-    saved, window, bad = time.monotonic(), Window(), []
+    start = monotonic() - counters.elapsed
+    saved, window, bad = monotonic(), Window(), []
     shown = job.data.batch(0) if config.sample_every and isinstance(job.method, Samples) else None
     with closing(batches(job.data, counters.cursor)) as stream:
         while job.progress() < 1.0 and stop.signal is None:
-            asked = time.monotonic()
+            asked = monotonic()
             batch = next(stream)
-            window.waited += time.monotonic() - asked
+            window.waited += monotonic() - asked
             lr = config.optim.lr_at(counters.step, job.progress())
             values = update(job, batch, lr)
             counters.cursor += 1
-            counters.elapsed = time.monotonic() - start
+            counters.elapsed = monotonic() - start
             if values is None:
                 counters.skipped += 1
                 bad.append(list(batch.names))
@@ -149,19 +157,20 @@ def train(job: Job, log: RunLog, stop: Stop) -> None:
                 window = Window()
             if shown is not None and counters.step % config.sample_every == 0:
                 show(job, shown)
-            if time.monotonic() - saved >= config.save_every_s:
+            if monotonic() - saved >= config.save_every_s:
                 job.save()
-                saved = time.monotonic()
+                saved = monotonic()
     job.save()
 
 
-def batches(data: Any, start: int) -> Iterator[Any]:
+def batches(data: Streams | Batches, start: int) -> Generator[Any, None, None]:
     """The batches from number `start` on: prepared ahead where the data can, else one by one."""
     if isinstance(data, Streams):
         yield from data.stream(start)
-    while True:
-        yield data.batch(start)
-        start += 1
+    else:
+        while True:
+            yield data.batch(start)
+            start += 1
 
 
 def refuse(bad: list[list[str]], step: int, log: RunLog) -> None:

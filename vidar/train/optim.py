@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -39,7 +40,7 @@ class OptimConfig(Config):
         return self.lr * warm * (self.min_lr_ratio + (1.0 - self.min_lr_ratio) * cosine)
 
 
-def param_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+def param_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Two groups: decayed matrices, and the rest. Tied parameters stand once, undecayed if any owner says so.
 
     Choice: axes of length 1 do not count, so a token [1, 1, D] or a gain [C, 1, 1] is a vector.

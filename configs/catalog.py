@@ -1,0 +1,165 @@
+"""Finding recipes, and the table of systems. A recipe is a public function of this package with a `preset`.
+
+`python -m vidar.configs.catalog` prints the table that README.md beside this file holds.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_type_hints
+
+import torch
+from pydantic import ValidationError, validate_call
+from torch import nn
+
+from vidar.config import Config, first_problem, load_file, override, parse_value, resolve
+from vidar.types import UsageError
+from vidar.world.world import WorldConfig
+
+Recipe = Callable[..., Config]
+
+
+class Status(NamedTuple):
+    """state: trainable (runs; nothing measured yet), measured, shipped (weights come with the package).
+
+    measured: the figure, with command and date in README.md; "-" where there is none.
+    """
+
+    state: Literal["trainable", "measured", "shipped"] = "trainable"
+    measured: str = "-"
+
+
+STATUS: dict[str, Status] = {
+    "tokenizer_doom": Status(),
+    "tokenizer_shapes": Status(),
+    "world_doom": Status(),
+    "world_shapes": Status(),
+}
+
+
+def recipes() -> dict[str, Recipe]:
+    """All recipes by name."""
+    package = import_module("vidar.configs")
+    found: dict[str, Recipe] = {}
+    for module in pkgutil.iter_modules(package.__path__):
+        for name, value in vars(import_module(f"vidar.configs.{module.name}")).items():
+            own = inspect.isfunction(value) and value.__module__ == f"vidar.configs.{module.name}"
+            if own and not name.startswith("_") and "preset" in inspect.signature(value).parameters:
+                found[name] = value
+    return dict(sorted(found.items()))
+
+
+def find(name: str) -> Recipe:
+    """A recipe by name. Raises UsageError with near matches."""
+    known = recipes()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"valid: {', '.join(known)}"
+        raise UsageError(f"no recipe {name!r}; {hint}")
+    return known[name]
+
+
+def resolve_recipe(name: str, assignments: Iterable[str] = ()) -> Config:
+    """A recipe with its arguments, or a file with overrides, as one config. Raises UsageError naming the key."""
+    if Path(name).suffix in (".yaml", ".yml", ".json"):
+        return _resolve_file(name, assignments)
+    try:
+        return resolve(validate_call(find(name)), assignments)
+    except ValidationError as error:  # an argument of the recipe itself
+        raise UsageError(f"recipe {name}: {first_problem(error)}") from None
+
+
+def _resolve_file(name: str, assignments: Iterable[str]) -> Config:
+    config: Config = load_file(name)
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"{text!r} is not an assignment; write key=value")
+        config = override(config, key, parse_value(value))
+    return config
+
+
+def components(config: Config) -> dict[str, Config]:
+    """The networks of a config by field: the outermost configs whose `build()` promises an nn.Module."""
+    return dict(_components(config, "model"))
+
+
+def _components(config: Config, name: str) -> Iterator[tuple[str, Config]]:
+    build = getattr(config, "build", None)
+    made = get_type_hints(build).get("return") if build else None
+    if inspect.isclass(made) and issubclass(made, nn.Module):
+        yield name, config
+        return
+    for field in type(config).model_fields:
+        value = getattr(config, field)
+        if isinstance(value, Config):
+            yield from _components(value, field)
+
+
+def on_meta(config: Config) -> nn.Module:
+    """The network of a config without storage."""
+    with torch.device("meta"):
+        return config.build()  # type: ignore[attr-defined]
+
+
+def parameters(config: Config) -> dict[str, int]:
+    """Weights of each network of a config."""
+    return {name: sum(p.numel() for p in on_meta(part).parameters()) for name, part in components(config).items()}
+
+
+def find_world(config: Config) -> WorldConfig | None:
+    """The world that a config trains, if it does."""
+    if isinstance(config, WorldConfig):
+        return config
+    parts = [getattr(config, field) for field in type(config).model_fields]
+    worlds = [find_world(part) for part in parts if isinstance(part, Config)]
+    return next((world for world in worlds if world is not None), None)
+
+
+def systems() -> list[dict[str, Any]]:
+    """The table of systems, one row a recipe."""
+    return [_system(name, recipe) for name, recipe in recipes().items()]
+
+
+def _system(name: str, recipe: Recipe) -> dict[str, Any]:
+    config, status = recipe(), STATUS.get(name, Status())
+    tiny = sum(parameters(recipe(preset="tiny")).values())
+    return {
+        "recipe": name,
+        "what": (inspect.getdoc(recipe) or "").splitlines()[0],
+        "parameters": sum(parameters(config).values()),
+        "tiny": tiny,
+        "order": _order(config),
+        "status": status.state,
+        "measured": status.measured,
+    }
+
+
+def _order(config: Config) -> str:
+    """Units and relations in words."""
+    world = find_world(config)
+    if world is None:
+        return "-"
+    order, grid, _ = world.system()
+    relations = ", ".join(
+        f"{name} (ring {'all' if relation.capacity is None else relation.capacity} sites)"
+        for name, relation in order.relations.items()
+    )
+    return f"{'endless' if order.endless else order.num_units} units of {len(grid.sites(0))} sites; {relations}"
+
+
+def markdown() -> str:
+    """The table of README.md."""
+    rows = systems()
+    lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
+    shown = ([f"{v:,}" if isinstance(v, int) else str(v) for v in row.values()] for row in rows)
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in shown)])
+
+
+if __name__ == "__main__":
+    print(markdown())

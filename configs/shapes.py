@@ -1,0 +1,94 @@
+"""Recipes on the synthetic world of shapes (32 x 32, 10 frames/s): tokenizer and world.
+
+Reproduces no paper: the recipes of doom.py on a world whose full state is known. Data:
+`vidar record shapes --episodes 500 --out runs/data/shapes`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from vidar.conditioning.action import ActionEmbedConfig
+from vidar.conditioning.net import WorldNetConfig
+from vidar.data.loader import ClipsConfig
+from vidar.data.synthetic import SPEC
+from vidar.nn.backbone import BackboneConfig
+from vidar.nn.embed import LevelConfig
+from vidar.objectives.flow import FlowConfig
+from vidar.orders.frame import FrameOrderConfig
+from vidar.tokenizers.autoencoder import AutoencoderConfig
+from vidar.train.fit import TrainConfig
+from vidar.train.latents import LatentClipsConfig
+from vidar.train.methods.autoencode import AutoencodeConfig
+from vidar.train.methods.world import TrainWorldConfig
+from vidar.train.optim import OptimConfig
+from vidar.world.world import WorldConfig
+
+Preset = Literal["demo", "tiny"]
+
+CHANNELS = 8
+# preset: tokenizer widths; width, depth, heads, head width of the network
+TOKENIZERS = {"demo": (16, 32, 64), "tiny": (8, 8, 8)}
+NETWORKS = {"demo": (128, 4, 4, 32), "tiny": (32, 2, 2, 16)}
+
+
+def _tokenizer(preset: Preset) -> AutoencoderConfig:
+    return AutoencoderConfig(widths=TOKENIZERS[preset], latent_channels=CHANNELS, space_stride=8, time_stride=1)
+
+
+def tokenizer_shapes(preset: Preset = "demo", data: str = "runs/data/shapes", minutes: float = 5.0) -> TrainConfig:
+    """Per-frame convolutional autoencoder: 32 x 32 pixels to 4 x 4 latents of 8 channels."""
+    return TrainConfig(
+        name="tokenizer_shapes",
+        method=AutoencodeConfig(tokenizer=_tokenizer(preset)),
+        data=ClipsConfig(path=data, clip_frames=2, batch=16, stride=2),
+        optim=OptimConfig(lr=2e-3, steps=10_000, warmup_steps=100),
+        minutes=minutes,
+        sample_every=1000,
+    )
+
+
+def world_shapes(
+    preset: Preset = "demo",
+    data: str = "runs/data/shapes",
+    tokenizer: str = "runs/tokenizer_shapes/model",
+    height: int = 32,
+    width: int = 32,
+    frames: int = 16,
+    batch: int = 32,
+    minutes: float = 10.0,
+) -> TrainConfig:
+    """Frame-causal flow world on the 16 latents of a frame; a frame sees the 15 before it."""
+    net_width, depth, heads, head_width = NETWORKS[preset]
+    net = WorldNetConfig(
+        backbone=BackboneConfig(
+            width=net_width,
+            depth=depth,
+            heads=heads,
+            head_width=head_width,
+            in_width=CHANNELS + 1,
+            out_width=CHANNELS,
+            level=LevelConfig(),
+        ),
+        conditioner=ActionEmbedConfig(spec=SPEC, width=net_width),
+    )
+    world = WorldConfig(
+        name="shapes",
+        fps=10.0,
+        height=height,
+        width=width,
+        patch=1,
+        actions=SPEC,
+        tokenizer=_tokenizer(preset),
+        order=FrameOrderConfig(window=frames - 1),
+        objective=FlowConfig(steps=8),
+        net=net,
+    )
+    return TrainConfig(
+        name="world_shapes",
+        method=TrainWorldConfig(world=world, tokenizer=tokenizer, clip_frames=frames),
+        data=LatentClipsConfig(path=data, tokenizer=tokenizer, clip_frames=frames, batch=batch, patch=1),
+        optim=OptimConfig(lr=1e-3, steps=50_000, warmup_steps=200),
+        minutes=minutes,
+        sample_every=1000,
+    )

@@ -1,0 +1,119 @@
+"""What this machine has, and whether it works: versions, devices, threads, back ends, video, disk."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import vidar
+from vidar.core.layout import compile_layout
+from vidar.core.step import twin
+from vidar.data.video import read_video, write_video
+from vidar.nn.auto import AutoAttentionConfig
+from vidar.orders.frame import frame_order
+from vidar.types import VidarError
+from vidar.world.world import fast_dtype
+
+EXTRAS = {
+    "vizdoom": "vizdoom",
+    "serve": "starlette",
+    "window": "pygame",
+    "deepspeed": "deepspeed",
+    "ray": "ray",
+    "flash": "flash_attn",
+    "decord": "decord",
+    "minerl": "minerl",
+    "text": "transformers",
+    "hub": "huggingface_hub",
+    "tb": "tensorboard",
+    "wandb": "wandb",
+}
+FOLDERS = ("configs", "data", "eval", "kernels")
+LEAST_DISK = 1 << 30  # bytes; Choice: a recording, a run and a demo fit
+
+
+def examine() -> dict[str, Any]:
+    """The report of `vidar doctor`; `ok` is whether all of `checks` hold."""
+    package = Path(vidar.__file__).parent
+    free = shutil.disk_usage(Path.cwd()).free
+    problem = video_problem()
+    checks = {
+        "folders": all((package / name / "__init__.py").is_file() for name in FOLDERS),
+        "video": not problem,
+        "disk": free >= LEAST_DISK,
+    }
+    return {
+        "ok": all(checks.values()),
+        "checks": checks,
+        "versions": {"vidar": vidar.__version__, "python": platform.python_version(), **_versions()},
+        "devices": devices(),
+        "threads": {"torch": torch.get_num_threads(), "cores": os.cpu_count(), **_policy()},
+        "bf16": fast_dtype() == torch.bfloat16,
+        "attention": attention(),
+        "extras": {name: find_spec(module) is not None for name, module in EXTRAS.items()},
+        "folders": {name: _kind(package / name) for name in FOLDERS},
+        "free_disk_gb": round(free / 1e9, 1),
+        "problem": problem or None,
+    }
+
+
+def video_problem() -> str:
+    """Write and read a video of one second; what went wrong, or nothing."""
+    ramp = np.linspace(0, 255, 16 * 24 * 3).reshape(1, 16, 24, 3)
+    frames = np.repeat(ramp, 10, axis=0).astype(np.uint8)
+    with tempfile.TemporaryDirectory(prefix="vidar-doctor-") as folder:
+        file = Path(folder) / "second.mp4"
+        try:
+            write_video(file, frames, fps=10)
+            back, fps = read_video(file)
+        except VidarError as error:
+            return str(error)
+    if back.shape != frames.shape or fps != 10:
+        return f"a video of {frames.shape} at 10 fps came back as {back.shape} at {fps:g}"
+    far = float(np.abs(back.astype(float) - frames).mean())
+    return f"a video came back {far:.1f} levels of 255 off on average" if far > 8 else ""
+
+
+def devices() -> list[str]:
+    """The CPU and what torch can compute on beside it."""
+    names = [platform.processor() or platform.machine() or "cpu"]
+    names += [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return names + (["mps"] if torch.backends.mps.is_available() else [])
+
+
+def attention() -> dict[str, str]:
+    """The form of attention chosen for frames under a causal window, in training and in decoding."""
+    order, grid = frame_order(4, 4, 4, past=2)
+    view = compile_layout(twin(range(4)), order, [grid]).views["main"]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    chosen = {
+        name: AutoAttentionConfig().build(view, device, grad) for name, grad in (("train", True), ("play", False))
+    }
+    return {name: getattr(form, "__qualname__", type(form).__qualname__).split(".")[0] for name, form in chosen.items()}
+
+
+def _versions() -> dict[str, str]:
+    found = {"torch": torch.__version__}
+    for name in ("av", "numpy", "gymnasium", "vizdoom"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+def _policy() -> dict[str, str | None]:
+    return {name: os.environ.get(name) for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS")}
+
+
+def _kind(place: Path) -> str:
+    return "link" if place.is_symlink() else "folder" if place.is_dir() else "missing: check out with symlinks"

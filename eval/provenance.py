@@ -1,0 +1,42 @@
+"""What a measurement was made with: hardware and versions, without names of hosts or paths."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+import vidar
+
+PACKAGES = ("torch", "numpy", "av", "vizdoom")
+
+
+def hardware(device: torch.device | str = "cpu") -> str:
+    """The model of the processor with its usable cores, or of the GPU."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return f"{_processor()}, {usable} {'core' if usable == 1 else 'cores'}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of vidar, Python and the packages that decide the numbers; those not installed are left out."""
+    found = {"vidar": vidar.__version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return " ".join(line.partition(":")[2].split())
+    return platform.processor() or platform.machine()

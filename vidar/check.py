@@ -1,0 +1,110 @@
+"""Checks of a training config before anything expensive: do its parts fit each other and the data on disk?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vidar.actions import ActionSpec
+from vidar.config import Config, load_file
+from vidar.data.index import Index, load_index
+from vidar.data.loader import ClipsConfig
+from vidar.train.fit import TrainConfig
+from vidar.train.latents import LatentClipsConfig
+from vidar.train.methods.autoencode import AutoencodeConfig
+from vidar.train.methods.world import TrainWorldConfig
+from vidar.types import UsageError
+from vidar.world.world import WorldConfig
+
+
+def check_training(config: Any) -> TrainConfig:
+    """The config, if it can be trained. Raises UsageError or VidarError naming key or file."""
+    if not isinstance(config, TrainConfig):
+        raise UsageError(f"{type(config).__name__} is not a training run; `vidar systems` lists the recipes")
+    if isinstance(config.method, TrainWorldConfig):
+        check_world(config.method.world)
+        check_pair(config.method, config.data)
+    if isinstance(config.data, ClipsConfig | LatentClipsConfig):
+        index = load_index(config.data.path)
+        check_data(config, config.data, index)
+    if isinstance(config.method, TrainWorldConfig):
+        check_tokenizer(config.method)
+    return config
+
+
+def check_world(world: WorldConfig) -> None:
+    """Sizes divide; network, objective and actions have the widths of one another."""
+    rows, columns = world.sites
+    backbone = world.net.backbone
+    want = {"in_width": world.channels + (backbone.level is not None), "out_width": world.channels}
+    for key, width in want.items():
+        if getattr(backbone, key) != width:
+            raise UsageError(
+                f"net.backbone.{key} is {getattr(backbone, key)}, but {rows} x {columns} sites of "
+                f"{world.channels} channels need {width}"
+            )
+    spec = getattr(world.net.conditioner, "spec", world.actions)
+    if spec != world.actions:
+        raise UsageError("net.conditioner.spec differs from the actions of the world")
+
+
+def check_pair(method: TrainWorldConfig, data: Config) -> None:
+    """Method and data agree on tokenizer, patch and length."""
+    if not isinstance(data, LatentClipsConfig):
+        return
+    pairs = {
+        "tokenizer": (data.tokenizer, method.tokenizer),
+        "clip_frames": (data.clip_frames, method.clip_frames),
+        "patch": (data.patch, method.world.patch),
+    }
+    for key, (ours, theirs) in pairs.items():
+        if ours != theirs:
+            raise UsageError(f"data.{key} is {ours!r}, the method has {theirs!r}; set both to the same value")
+
+
+def check_data(config: TrainConfig, data: ClipsConfig | LatentClipsConfig, index: Index) -> None:
+    """The data has the split, and the size and actions of the model."""
+    if data.split not in index.splits():
+        raise UsageError(f"{data.path}: has no split {data.split!r}; it has {', '.join(index.splits()) or 'none'}")
+    if isinstance(config.method, AutoencodeConfig):
+        stride = config.method.tokenizer.space_stride
+        for name, size in (("height", index.height), ("width", index.width)):
+            if size % stride:
+                raise UsageError(f"{data.path}: {name} {size} does not divide by the tokenizer's stride {stride}")
+    if isinstance(config.method, TrainWorldConfig):
+        world = config.method.world
+        if (index.height, index.width) != (world.height, world.width):
+            raise UsageError(
+                f"{data.path}: frames are {index.height} x {index.width} (height x width), the world is "
+                f"{world.height} x {world.width}"
+            )
+        if abs(index.fps - world.fps) > 1e-3 * world.fps:
+            raise UsageError(f"{data.path}: runs at {index.fps:g} frames/s, the world at {world.fps:g}")
+        ours, theirs = columns(index.spec), columns(world.actions)
+        if ours != theirs:
+            raise UsageError(f"{data.path}: actions are {', '.join(ours)}; the world has {', '.join(theirs)}")
+
+
+def columns(spec: ActionSpec) -> list[str]:
+    """What has to agree of two action specs: names and ranges in order."""
+    return [f"{action.name} {action.lowest:g}..{action.highest:g}" for action in spec.actions]
+
+
+def check_tokenizer(method: TrainWorldConfig) -> None:
+    """The trained tokenizer is there and of the declared kind."""
+    folder = Path(method.tokenizer)
+    if not (folder / "model.safetensors").is_file():
+        raise UsageError(f"{folder}: no tokenizer there; train one first and give its folder: tokenizer=RUN/model")
+    if load_file(folder / "config.json") != method.world.tokenizer:
+        raise UsageError(f"{folder}: differs from the recipe's tokenizer; train it with the same preset and settings")
+
+
+def check_device(name: str) -> str:
+    """A device that exists here. Raises UsageError."""
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
+    return name

@@ -1,0 +1,125 @@
+"""The command line: `vidar COMMAND`. Commands are thin; what they do are functions of the library.
+
+Nothing here imports torch: commands import the library when they run. Exit codes: 0 ok, 1 failed, 2 wrong usage,
+130 interrupted. An error is one line on stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from vidar import __version__
+from vidar.commands import data, machine, recipes, world
+
+REFUSED: Any = typer.BadParameter.__mro__[2]  # ClickException, which some releases of typer carry with them
+
+
+class Commands(TyperGroup):
+    """The group of all commands; turns errors into one line and an exit code."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run a command line. Exits, or returns the exit code where `standalone_mode` is False."""
+        code = exit_code(lambda: super(Commands, self).main(*args, standalone_mode=False, **extra))
+        if standalone_mode:
+            sys.exit(code)
+        return code
+
+
+def exit_code(command: Any) -> int:
+    """Call `command`; its errors become a line on stderr and a number."""
+    try:
+        returned = command()
+        return returned if isinstance(returned, int) else 0
+    except REFUSED as error:
+        return refuse(error.format_message(), 2)
+    except (KeyboardInterrupt, typer.Abort):
+        return refuse("interrupted", 130)
+    except BrokenPipeError:  # the reader of our output has gone: `vidar systems | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        return refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
+    except Exception as error:
+        types = sys.modules.get("vidar.types")  # not imported: then nothing of the library has run
+        if types is None or not isinstance(error, types.VidarError):
+            raise
+        return refuse(str(error), 2 if isinstance(error, types.UsageError) else 1)
+
+
+def refuse(message: str, code: int) -> int:
+    """Print one line; returns the code."""
+    print(f"vidar: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+app = typer.Typer(
+    cls=Commands,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Look at, check and convert data sets.")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True, epilog="Example:  vidar demo")
+def start(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Autoregressive video generation and world models: record, train, generate."""
+    show_help(context)
+
+
+@data_app.callback(invoke_without_command=True, epilog="Example:  vidar data validate runs/data/doom")
+def show_help(context: typer.Context) -> None:
+    """Look at, check and convert data sets."""
+    if context.invoked_subcommand is None:
+        context.get_help()
+        raise typer.Exit(2)
+
+
+EXAMPLES = {
+    data.record: "vidar record vizdoom --episodes 100 --out runs/data/doom",
+    recipes.train: "vidar train world_doom minutes=20 optim.lr=5e-4 --resume auto",
+    recipes.config: "vidar config world_doom preset=tiny > tiny.yaml",
+    recipes.systems: "vidar systems --json",
+    recipes.budget: "vidar budget world_doom batch=32",
+    recipes.order: "vidar order world_doom --out order.png --explain 3 1",
+    world.generate: "vidar generate doom --frames 64 --seed 1 --out dream.mp4",
+    world.demo: "vidar demo --out runs/demo",
+    machine.doctor: "vidar doctor --json",
+}
+DATA_EXAMPLES = {
+    data.validate: "vidar data validate runs/data/doom",
+    data.inspect: "vidar data inspect runs/data/doom --json",
+    data.preview: "vidar data preview runs/data/doom --out first.mp4 --episode 0",
+    data.convert: "vidar data convert videos --out own --spec actions.yaml --fps 20",
+}
+for command, example in EXAMPLES.items():
+    app.command(epilog=f"Example:  {example}")(command)
+for command, example in DATA_EXAMPLES.items():
+    data_app.command(epilog=f"Example:  {example}")(command)
+app.add_typer(data_app, name="data")
+
+
+def main() -> None:
+    """Entry point. Sets the thread policy before torch is imported."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    typer.main.get_command(app).main(prog_name="vidar")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The commands, in groups; each is a thin wrapper of the library."""

@@ -1,0 +1,92 @@
+"""Commands on recipes: train, config, systems, budget, order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vidar.commands import show
+
+Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe (see `vidar systems`) or a file.yaml.")]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="name=value of the recipe, a.b=value in its result."),
+]
+
+
+def train(
+    recipe: Recipe,
+    assignments: Assignments = None,
+    resume: Annotated[
+        str | None, typer.Option(help="'auto' continues from the newest checkpoint of --out; or a checkpoint.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run (default: runs/NAME).")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, ... (default: cuda where there is one).")
+    ] = None,
+    as_json: show.Json = False,
+) -> None:
+    """Train what a recipe describes and export it to OUT/model."""
+    from dataclasses import asdict
+
+    from vidar.check import check_device, check_training
+    from vidar.configs.catalog import resolve_recipe
+    from vidar.train.fit import fit
+
+    config = check_training(resolve_recipe(recipe, assignments or ()))
+    made = fit(config, out, resume, check_device(device) if device else None)
+    show.result(asdict(made), as_json)
+
+
+def config(recipe: Recipe, assignments: Assignments = None) -> None:
+    """Print the resolved recipe as YAML, which `vidar train` accepts."""
+    from vidar.config import to_yaml
+    from vidar.configs.catalog import resolve_recipe
+
+    typer.echo(to_yaml(resolve_recipe(recipe, assignments or ())), nl=False)
+
+
+def systems(as_json: show.Json = False) -> None:
+    """Print the table of systems: every recipe, its size, its order, what was measured."""
+    from vidar.configs.catalog import systems as rows
+
+    found = rows()
+    lines = [
+        f"{row['recipe']}  {row['parameters']:,} parameters (tiny {row['tiny']:,})  {row['status']}  {row['measured']}"
+        f"\n  {row['what']}\n  order: {row['order']}"
+        for row in found
+    ]
+    show.result(found, as_json, lines)
+
+
+def budget(recipe: Recipe, assignments: Assignments = None, as_json: show.Json = False) -> None:
+    """Print parameters, cache and training memory of a recipe without allocating anything."""
+    from vidar.configs.catalog import resolve_recipe
+    from vidar.eval.budget import budget as run
+
+    show.result(run(resolve_recipe(recipe, assignments or ())), as_json)
+
+
+def order(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A recipe of a world, or an example such as ring.")],
+    out: Annotated[Path | None, typer.Option(help="Picture to write (PNG).")] = None,
+    units: Annotated[int, typer.Option(help="Frames of a recipe's order that are drawn.")] = 4,
+    explain: Annotated[
+        tuple[int, int] | None, typer.Option(metavar="U V", help="Say why unit U sees or needs unit V, or not.")
+    ] = None,
+) -> None:
+    """Draw units, waves and the mask of every relation of an order."""
+    from vidar.eval.draw_order import draw, find_order
+    from vidar.eval.draw_order import explain as words
+    from vidar.types import UsageError
+
+    if out is None and explain is None:
+        raise UsageError("order needs --out x.png or --explain U V")
+    found = find_order(name, units)
+    lines = words(*found, *explain) if explain else []
+    if out is not None:
+        draw(*found, out, title=name)
+        lines = [str(out), *lines]
+    show.result({}, False, lines)
