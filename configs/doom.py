@@ -15,6 +15,7 @@ from vidar.data.loader import ClipsConfig
 from vidar.nn.backbone import BackboneConfig
 from vidar.nn.embed import LevelConfig
 from vidar.objectives.flow import FlowConfig
+from vidar.objectives.hint import PreviousHintConfig
 from vidar.orders.frame import FrameOrderConfig
 from vidar.tokenizers.autoencoder import AutoencoderConfig
 from vidar.train.fit import TrainConfig
@@ -68,7 +69,7 @@ def world_doom(
     width, depth, heads, head_width = NETWORKS[preset]
     net = WorldNetConfig(
         backbone=BackboneConfig(
-            width=width, depth=depth, heads=heads, head_width=head_width, in_width=33, out_width=32, level=LevelConfig()
+            width=width, depth=depth, heads=heads, head_width=head_width, in_width=65, out_width=32, level=LevelConfig()
         ),
         conditioner=ActionEmbedConfig(spec=ACTIONS, width=width),
     )
@@ -80,7 +81,7 @@ def world_doom(
         actions=ACTIONS,
         tokenizer=_tokenizer(preset),
         order=FrameOrderConfig(window=frames - 1),
-        objective=FlowConfig(steps=8),
+        objective=FlowConfig(steps=8, hint=PreviousHintConfig()),
         net=net,
     )
     return TrainConfig(

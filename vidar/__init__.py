@@ -11,7 +11,7 @@ _LAZY = {
     "fit": "vidar.train.fit",
     "record": "vidar.data.record",
 }
-__all__ = ["DISTRIBUTION", "__version__", "load", "World", "fit", "record"]  # noqa: F822
+__all__ = ["DISTRIBUTION", "__version__", "load", "World", "fit", "record"]
 
 
 def __getattr__(name: str):

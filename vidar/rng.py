@@ -39,20 +39,22 @@ class Rng:
         key = int.from_bytes(hashlib.blake2b(name, digest_size=16).digest(), "little")
         return np.random.Philox(key=key).random_raw(count)
 
+    def _uniform(self, purpose: str, unit: int, step: int, count: int) -> np.ndarray:
+        words = self.raw(purpose, unit, step, count) >> np.uint64(11)
+        return (words.astype(np.float64) + 0.5) * 2.0**-53
+
     def uniform(self, purpose: str, unit: int = 0, step: int = 0, shape: Sequence[int] = ()) -> Tensor:
         """Uniform in (0, 1), float64 [shape]; never 0 or 1."""
-        words = self.raw(purpose, unit, step, math.prod(shape))
-        return torch.from_numpy(((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53).reshape(tuple(shape))
+        return torch.from_numpy(self._uniform(purpose, unit, step, math.prod(shape)).reshape(tuple(shape)))
 
     def normal(self, purpose: str, unit: int = 0, step: int = 0, shape: Sequence[int] = ()) -> Tensor:
         """Standard normal (Box-Muller), float64 [shape]."""
         count = math.prod(shape)
         half = (count + 1) // 2
-        u = self.uniform(purpose, unit, step, (2 * half,))
-        radius = torch.sqrt(-2.0 * torch.log(u[:half]))
-        angle = 2.0 * math.pi * u[half:]
-        both = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)])
-        return both[:count].reshape(tuple(shape))
+        u = self._uniform(purpose, unit, step, 2 * half)
+        radius, angle = np.sqrt(-2.0 * np.log(u[:half])), 2.0 * math.pi * u[half:]
+        both = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
+        return torch.from_numpy(both[:count].reshape(tuple(shape)))
 
     def gumbel(self, purpose: str, unit: int = 0, step: int = 0, shape: Sequence[int] = ()) -> Tensor:
         """Standard Gumbel, float64 [shape]."""

@@ -21,7 +21,7 @@ def solve(config, velocity, x1):
     x = flow.start(0, NONE, Rng(0))._replace(x=torch.full((1, 1), x1, dtype=torch.float64))
     for i in range(len(flow.passes) - 1):
         inputs = flow.inputs(0, x, i)
-        x = flow.update(0, x, velocity(inputs[:, :1], float(inputs[0, 1])), i, Rng(0))
+        x = flow.update(0, x, velocity(inputs[:, :1], float(inputs[0, -1])), i, Rng(0))
     return float(flow.finish(x)[0, 0]), flow
 
 

@@ -14,12 +14,13 @@ from vidar.cache.ring import RingState
 from vidar.core.decode import RowState, decode
 from vidar.core.grid import Grid, table_grid
 from vidar.core.order import Order
-from vidar.core.relation import Relation, table_rule
+from vidar.core.relation import Relation, never, table_rule
 from vidar.core.step import Row, Step, by_waves, chunk, endless, pipeline, prefill
 from vidar.objectives.context import CleanConfig, ContextNoiseConfig
 from vidar.objectives.flow import FlowConfig
+from vidar.objectives.hint import PreviousHintConfig
 from vidar.objectives.steppers import HeunConfig
-from vidar.orders.frame import frame_order, nothing
+from vidar.orders.frame import frame_order
 from vidar.orders.frame_scale import frame_scale_order
 from vidar.orders.plan import plan_order
 from vidar.orders.prefix import prefix_order
@@ -162,6 +163,17 @@ def endless_frames(fused, past=3, sinks=0, batch=1, count=None):
     return Case(name, order, [grid] * batch, objective, schedule, frames_run * per_frame, "twin")
 
 
+def hinted_frames(fused):
+    """The code of the frame before as further channels: a content edge beside attention."""
+    order, grid = frame_order(1, 2, None, 3)
+    objective = FlowConfig(steps=2, hint=PreviousHintConfig()).build(CHANNELS, grid, torch.float64)
+    order = replace(order, needs=objective.needs)
+    calls = 9 * (2 if fused else 3)
+    schedule = lambda: islice(endless(2, fused), calls)  # noqa: E731
+    name = f"endless, previous code as hint, {'fused' if fused else 'eager'}"
+    return Case(name, order, [grid], objective, schedule, calls, "twin")
+
+
 def chunk_in_flight(fused):
     order, grid = prefix_order(1, 2, 6, chunk=2, prefix=2, past=6)
     objective, given = flow(grid), latents(grid, [0, 1])
@@ -236,7 +248,7 @@ def random_dag():
     sizes = torch.randint(1, 4, (units,), generator=generator)
     unit = torch.repeat_interleave(torch.arange(units), sizes)
     grid = table_grid(("n", "m"), unit, unit, torch.randn(unit.shape[0], 2, generator=generator, dtype=torch.float64))
-    order = Order({"main": Relation(table_rule(sees))}, units, needs=nothing)
+    order = Order({"main": Relation(table_rule(sees))}, units, needs=never)
     objective = flow(grid)
     calls = len(order.waves()) * 3
     return Case("random DAG", order, [grid], objective, lambda: by_waves(order, objective.passes), calls, "twin")
@@ -255,7 +267,7 @@ def text_frames(lengths, words=3, units=4):
         padding = torch.arange(unit.shape[0]) < words - length
         grids.append(table_grid(("t", "n"), unit, unit, moved).padded(padding))
     sees = torch.ones(units, units, dtype=torch.bool).tril()
-    return Order({"main": Relation(table_rule(sees))}, units, needs=nothing), grids
+    return Order({"main": Relation(table_rule(sees))}, units, needs=never), grids
 
 
 def guidance(lengths=(3, 1)):
@@ -277,7 +289,8 @@ def guidance(lengths=(3, 1)):
 CASES = [
     token_raster(), token_prefilled(), ring(), frames(False), frames(True), frames(False, 3, heun=True),
     frames_given(False), frames_given(True), endless_frames(False), endless_frames(True), endless_frames(True, 2, 1),
-    endless_frames(True, batch=2), chunk_in_flight(False), chunk_in_flight(True), chunk_joint(),
+    endless_frames(True, batch=2), hinted_frames(False), hinted_frames(True), chunk_in_flight(False),
+    chunk_in_flight(True), chunk_joint(),
     pipeline_in_flight(False), pipeline_in_flight(True), scales(), clip_scales(), frame_scales(), plan(), random_dag(),
     guidance(),
 ]  # fmt: skip

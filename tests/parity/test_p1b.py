@@ -8,10 +8,9 @@ from cases import BY_NAME, CASES, endless_frames, flow, guidance, latents, text_
 
 from vidar.cache.list import ListState
 from vidar.cache.ring import RingState
-from vidar.core.relation import Relation, table_rule, window
+from vidar.core.relation import Relation, never, table_rule, window
 from vidar.core.step import by_waves, endless, prefill
 from vidar.objectives.context import CleanConfig
-from vidar.orders.frame import nothing
 
 TOLERANCE = 1e-12
 
@@ -159,7 +158,7 @@ def test_twin_waves_from_sees_alone_fail():
     """All scales of a clip in one wave: the input of a scale cannot be built, or is built from nothing."""
     case = BY_NAME["clip x scale, needs != sees"]
     assert len(case.order.waves()) == 6
-    flat = replace(case.order, needs=nothing)
+    flat = replace(case.order, needs=never)
     assert len(flat.waves()) == 2 and len(flat.waves()[0]) == 3
     with pytest.raises(KeyError):
         case.but(order=flat).run_ring(schedule=by_waves(flat, case.objective.passes))

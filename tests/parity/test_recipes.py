@@ -13,6 +13,7 @@ from test_p5 import OneUnitOtherwise, dependents, moved
 from vidar.actions import ActionSpec
 from vidar.conditioning.action import Actions
 from vidar.configs.catalog import recipes
+from vidar.core.layout import compile_layout
 from vidar.core.step import endless
 from vidar.rng import Rng
 from vidar.types import Past
@@ -77,19 +78,18 @@ def test_p1_training_forward_equals_decode_passes(name):
 def test_p3_prepare_equals_decode(name):
     case, method = case_of(name, frames=5), WORLDS[name]
     o, grid = case.objective, case.grids[0]
-    from vidar.core.layout import compile_layout
-
     layout = compile_layout(method.stream.rows(3), case.order, [grid])
     sites = grid.sites(0).shape[0]
     codes = torch.randn(1, 3 * sites, o.channels, dtype=torch.float64)
     seen, target, _ = o.prepare(codes, layout, [Rng(1, 2)], play=True, levels=torch.ones(1, layout.num_rows))
-    none = Past({}, {})
+    by_unit = {u: codes[0, u * sites : (u + 1) * sites] for u in range(3)}
     for m, (unit, step) in enumerate(zip(layout.row_unit[0].tolist(), layout.row_step.tolist())):
         rows = layout.row == m
+        past = Past({v: code for v, code in by_unit.items() if case.order.need(unit, v)}, {})
         if step < 0:
-            expected = o.memory(unit, codes[0, unit * sites : (unit + 1) * sites], none, Rng(1, 2))
+            expected = o.memory(unit, by_unit[unit], past, Rng(1, 2))
         else:
-            expected = o.inputs(unit, o.start(unit, none, Rng(1, 2)), 0)
+            expected = o.inputs(unit, o.start(unit, past, Rng(1, 2)), 0)
         assert torch.equal(seen[0, rows], expected)
 
 

@@ -53,6 +53,11 @@ def table_rule(table: Tensor) -> Rule:
     return rule
 
 
+def never(q: Tensor, k: Tensor) -> Tensor:
+    """A rule that never holds."""
+    return torch.zeros(torch.broadcast_shapes(q.shape, k.shape), dtype=torch.bool)
+
+
 def causal(q: Tensor, k: Tensor) -> Tensor:
     """Everything up to and including oneself."""
     return k <= q

@@ -62,9 +62,9 @@ class Masked:
         if view.mask is None:
             return cls(None, None)
         if view.blind is None:
-            return cls(view.mask[:, None].to(device), None)
+            return cls(view.mask[:, None].to(device, copy=True), None)
         filled = view.mask | view.blind[..., None]
-        return cls(filled[:, None].to(device), view.blind[..., None, None].to(device))
+        return cls(filled[:, None].to(device), view.blind[..., None, None].to(device, copy=True))
 
     def close(self, out: Tensor) -> Tensor:
         """Zero the slots that see nothing, [B, S, K, E]."""

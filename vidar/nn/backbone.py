@@ -156,9 +156,9 @@ def _relation(mixer: MixerConfig) -> str | None:
 
 
 def _memo(layout: Layout, name: str, device: torch.device, make: Any) -> Tensor:
-    """A tensor of the layout on a device, copied once."""
+    """A tensor of the layout on a device, copied once; a copy even on the CPU, fit for autograd in any case."""
     key = f"{name} {device}"
     if key not in layout.memo:
         with torch.inference_mode(False):
-            layout.memo[key] = make().to(device)
+            layout.memo[key] = make().to(device, copy=True)
     return layout.memo[key]

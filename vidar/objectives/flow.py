@@ -16,6 +16,7 @@ from vidar.config import Config
 from vidar.core.grid import Grid
 from vidar.core.layout import Layout
 from vidar.objectives.context import ContextNoiseConfig, with_level
+from vidar.objectives.hint import NoHintConfig, PreviousHintConfig
 from vidar.objectives.steppers import EulerConfig
 from vidar.rng import Rng
 from vidar.types import MEMORY, QUERY, Loss, Pass, Past, Target
@@ -35,6 +36,7 @@ class FlowConfig(Config):
     std: float = Field(default=1.0, gt=0)
     stepper: Config = EulerConfig()
     context: Config = ContextNoiseConfig()
+    hint: NoHintConfig | PreviousHintConfig = NoHintConfig()
 
     def build(self, channels: int, grid: Grid, dtype: torch.dtype = torch.float32) -> Flow:
         """The objective over units of a grid with `channels` numbers per site."""
@@ -42,23 +44,29 @@ class FlowConfig(Config):
 
 
 class InFlight(NamedTuple):
-    """x [n, C] and what the stepper remembers."""
+    """x [n, C], the hint [n, h] and what the stepper remembers."""
 
     x: Tensor
+    hint: Tensor
     history: Any
 
 
 class Flow:
-    """Objective: passes are the solver's calls as QUERY, then the commit. Raw inputs: C channels and the level."""
+    """Objective: passes are the solver's calls as QUERY, then the commit.
+
+    Raw inputs: C channels, the columns of the hint (zero in a commit), and the level.
+    """
 
     def __init__(self, config: FlowConfig, channels: int, grid: Grid, dtype: torch.dtype = torch.float32):
         self.config, self.channels, self.grid, self.dtype = config, channels, grid, dtype
         self.stepper = config.stepper.build()
         self.context = config.context.build()
+        self.hint = config.hint.build(channels)
+        self.needs = self.hint.needs
         self.levels = [shift(1 - n / config.steps, config.shift) for n in range(config.steps + 1)]
         self.calls = self.stepper.evaluations(self.levels)
         self.passes: tuple[Pass, ...] = (*((QUERY, i) for i in range(len(self.calls))), (MEMORY, None))
-        self.input_width = channels + 1
+        self.input_width = channels + self.hint.width + 1
 
     def noise(self, unit: int, rng: Rng) -> Tensor:
         """The noise end of a unit, [n, C]."""
@@ -66,55 +74,79 @@ class Flow:
 
     def start(self, unit: int, past: Past, rng: Rng) -> InFlight:
         """x at level 1."""
-        return InFlight(self.noise(unit, rng), None)
+        noise = self.noise(unit, rng)
+        hint = self.hint(unit, lambda v: self.context(v, past.codes[v].to(self.dtype), rng, play=True)[0], noise)
+        return InFlight(noise, hint, None)
 
     def inputs(self, unit: int, x: InFlight, step: int) -> Tensor:
-        """x and the level of this call, [n, C + 1]."""
-        return with_level(x.x, self.calls[step])
+        """x, hint and the level of this call, [n, I]."""
+        return with_level(torch.cat([x.x, x.hint], dim=-1), self.calls[step])
 
     def update(self, unit: int, x: InFlight, out: Tensor, step: int, rng: Rng) -> InFlight:
         """One answer of the model taken by the stepper."""
-        return InFlight(*self.stepper.update(x.x, out.to(x.x.device, self.dtype), step, self.levels, x.history))
+        moved, history = self.stepper.update(x.x, out.to(x.x.device, self.dtype), step, self.levels, x.history)
+        return InFlight(moved, x.hint, history)
 
     def finish(self, x: InFlight) -> Tensor:
         """The code is x at level 0."""
         return x.x
 
     def memory(self, unit: int, code: Tensor, past: Past, rng: Rng) -> Tensor:
-        """What later units see: the code through the context transform at its play setting, [n, C + 1]."""
-        return with_level(*self.context(unit, code.to(self.dtype), rng, play=True))
+        """What later units see: the code through the context transform at its play setting, [n, I]."""
+        return self._commit(*self.context(unit, code.to(self.dtype), rng, play=True))
+
+    def _commit(self, code: Tensor, level: float) -> Tensor:
+        return with_level(torch.cat([code, code.new_zeros(code.shape[0], self.hint.width)], dim=-1), level)
 
     def prepare(
         self, codes: Tensor, layout: Layout, rngs: Sequence[Rng], play: bool = False, levels: Tensor | None = None
     ) -> tuple[Tensor, Target, None]:
         """Training inputs of all rows; rows that only commit are context, every other row is asked for its velocity.
 
-        codes [B, N, C] in site order -> seen [B, S, C + 1], target v [B, S, C]. `play` fixes the context transform to
+        codes [B, N, C] in site order -> seen [B, S, I], target v [B, S, C]. `play` fixes the context transform to
         its play setting; `levels` [B, rows] replaces the drawn levels.
         """
         codes = codes.to(self.dtype)
-        asked = layout.row_step >= 0
-        slots, starts = layout.slots, [*layout.row_start.tolist(), layout.num_slots]
-        seen = codes.new_zeros(codes.shape[0], layout.num_slots, self.input_width)
-        value = codes.new_zeros(codes.shape[0], layout.num_slots, self.channels)
+        size = (codes.shape[0], layout.num_slots)
+        seen, value = codes.new_zeros(*size, self.input_width), codes.new_zeros(*size, self.channels)
         for b, rng in enumerate(rngs):
-            memo: dict[int, Tensor] = {}
-            for m, unit in enumerate(layout.row_unit[0].tolist()):
-                where = slice(starts[m], starts[m + 1])
-                sites = slots.site[0, where]
-                if unit not in memo:
-                    memo[unit] = self.grid.sites(unit)
-                inside = torch.searchsorted(memo[unit], sites)
-                if not asked[m]:
-                    code, level = self.context(unit, codes[b, memo[unit]], rng, play)
-                    seen[b, where] = with_level(code[inside], level)
-                    continue
-                level = self.training_level(unit, rng) if levels is None else float(levels[b, m])
-                clean, noise = codes[b, sites], self.noise(unit, rng)[inside]
-                seen[b, where] = with_level((1 - level) * clean + level * noise, level)
-                value[b, where] = noise - clean
-        weight = asked[layout.row].to(codes.dtype).expand(codes.shape[0], -1)
+            drawn = None if levels is None else levels[b].tolist()
+            self._prepare_row(codes[b], layout, rng, play, drawn, seen[b], value[b])
+        weight = (layout.row_step >= 0)[layout.row].to(codes.dtype).expand(codes.shape[0], -1)
         return seen, Target(value, weight), None
+
+    def _prepare_row(
+        self,
+        codes: Tensor,
+        layout: Layout,
+        rng: Rng,
+        play: bool,
+        levels: list[float] | None,
+        seen: Tensor,
+        value: Tensor,
+    ) -> None:
+        """One clip [N, C] into seen [S, I] and value [S, C], row by row."""
+        contexts: dict[int, tuple[Tensor, float]] = {}
+
+        def context(unit: int) -> tuple[Tensor, float]:
+            if unit not in contexts:
+                contexts[unit] = self.context(unit, codes[self.grid.sites(unit)], rng, play)
+            return contexts[unit]
+
+        starts = [*layout.row_start.tolist(), layout.num_slots]
+        for m, (unit, step) in enumerate(zip(layout.row_unit[0].tolist(), layout.row_step.tolist(), strict=True)):
+            where = slice(starts[m], starts[m + 1])
+            sites = self.grid.sites(unit)
+            inside = torch.searchsorted(sites, layout.slots.site[0, where])
+            if step < 0:
+                seen[where] = self._commit(*context(unit))[inside]
+                continue
+            level = self.training_level(unit, rng) if levels is None else levels[m]
+            clean, noise = codes[sites], self.noise(unit, rng)
+            hint = self.hint(unit, lambda v: context(v)[0], noise)
+            x = (1 - level) * clean + level * noise
+            seen[where] = with_level(torch.cat([x, hint], dim=-1), level)[inside]
+            value[where] = (noise - clean)[inside]
 
     def training_level(self, unit: int, rng: Rng) -> float:
         """Logit-normal: sigmoid(mean + std n), n ~ N(0, 1)."""

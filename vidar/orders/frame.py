@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from vidar.config import Config
 from vidar.core.grid import Grid, frame_grid
 from vidar.core.order import Order
-from vidar.core.relation import Relation, Rule, window
-
-
-def nothing(q: Tensor, k: Tensor) -> Tensor:
-    """A rule that never holds: a unit's input needs no other code."""
-    return torch.zeros(torch.broadcast_shapes(q.shape, k.shape), dtype=torch.bool)
+from vidar.core.relation import Relation, Rule, never, window
 
 
 def all_in_flight(length: int, ahead: int, sinks: int = 0) -> Rule:
@@ -71,5 +65,5 @@ def frame_order(
         capacity=None if past is None else (past + sinks) * sites,
         sinks=sinks * sites,
     )
-    order = Order({"main": relation}, num_frames, num_frames, needs=nothing, reach=reach, warmup=reach + sinks)
+    order = Order({"main": relation}, num_frames, num_frames, needs=never, reach=reach, warmup=reach + sinks)
     return order, frame_grid(height, width, num_frames, scale)

@@ -6,8 +6,7 @@ from torch import Tensor
 
 from vidar.core.grid import Grid, frame_grid
 from vidar.core.order import Order
-from vidar.core.relation import Relation, own, window
-from vidar.orders.frame import nothing
+from vidar.core.relation import Relation, never, own, window
 
 
 def prefix_order(height: int, width: int, num_frames: int, chunk: int, prefix: int, past: int) -> tuple[Order, Grid]:
@@ -28,5 +27,5 @@ def prefix_order(height: int, width: int, num_frames: int, chunk: int, prefix: i
         "prefix": Relation(before_chunk, memory=own, capacity=prefix * sites),
         "time": Relation(window(past), joint=True, fold=("y", "x"), capacity=past * sites),
     }
-    order = Order(relations, num_frames, num_frames, needs=nothing, reach=past)
+    order = Order(relations, num_frames, num_frames, needs=never, reach=past)
     return order, frame_grid(height, width, num_frames)

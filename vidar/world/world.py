@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any, cast
@@ -70,9 +70,15 @@ class WorldConfig(Config):
         return self.tokenizer.latent_channels * self.patch**2
 
     def system(self, num_frames: int | None = None, dtype: torch.dtype = torch.float32) -> tuple[Order, Grid, Flow]:
-        """Order, grid and objective; endless without `num_frames`."""
+        """Order, grid and objective; endless without `num_frames`. Raises UsageError where widths do not fit."""
         order, grid = self.order.build(*self.sites, num_frames)
-        return order, grid, self.objective.build(self.channels, grid, dtype)
+        objective = self.objective.build(self.channels, grid, dtype)
+        for field, width in (("in_width", objective.input_width), ("out_width", self.channels)):
+            if getattr(self.net.backbone, field) != width:
+                raise UsageError(
+                    f"net.backbone.{field} is {getattr(self.net.backbone, field)}, this world needs {width}"
+                )
+        return replace(order, needs=objective.needs), grid, objective
 
     def build(self) -> World:
         """A world with fresh weights."""
