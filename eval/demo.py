@@ -83,7 +83,7 @@ def demo(
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARK).unlink(missing_ok=True)
-    write_video(folder / "dream.mp4", film(scores, world.config.actions, world.config.fps), world.config.fps)
+    write_video(folder / "dream.mp4", film(scores, world.config.actions, world.config.fps), world.config.fps, crf=23)
     recipe = {"seed": seed, "seeds": seeds, "game": to_dict(game), "world": to_dict(world.config)}
     _write(folder / "dream.json", _json({**recipe, "steps": report["steps"], "versions": report["versions"]}))
     html = world_page(report, scores, latencies, (folder / "dream.mp4").read_bytes())

@@ -87,9 +87,7 @@ def _label(action: Action, value: float) -> str:
     if action.kind == "binary":
         key = action.keys[0] if action.keys else action.name.lower()
         return "space" if key == " " else key
-    return (
-        f"{action.name.lower()} {value:+.1f}" if action.kind == "continuous" else f"{action.name.lower()} {value:.0f}"
-    )
+    return f"{action.name.lower()} " + (f"{value:+.1f}" if action.kind == "continuous" else f"{value:.0f}")
 
 
 @cache

@@ -68,7 +68,7 @@ def _numbers(scores: WorldScores) -> Section:
         rows.append([TITLES[name], *(f"{mean[m - 1]:.2f} \u00b1 {half[m - 1]:.2f}" for m in marks)])
     gained = [
         [
-            f"dreamed over {TITLES[name]}",
+            f"over {TITLES[name]}",
             f"{g.frames[0]} to {g.frames[1]}",
             f"{g.mean:+.2f}",
             f"{g.low:+.2f} to {g.high:+.2f}",
@@ -78,10 +78,11 @@ def _numbers(scores: WorldScores) -> Section:
     return Section(
         "Against the trivial answers",
         "PSNR in dB against the real frame, mean over the episodes. A world that has learned the game must beat a "
-        "still picture at once, and must be worse under the keys of another episode.",
+        "still picture at once, and must be worse under the keys of another episode. A frame repeated exactly (the "
+        "player stands still) counts as 100 dB.",
         [
             table(["PSNR, dB", *(f"frame {m}" for m in marks)], rows),
-            table(["paired gain, dB", "frames", "mean", "95 % interval"], gained),
+            table(["paired gain of the dream, dB", "frames", "mean", "95 % interval"], gained),
         ],
     )
 
