@@ -18,6 +18,7 @@ from pydantic import ValidationError, validate_call
 from torch import nn
 
 from vidar.config import Config, first_problem, load_file, override, parse_value, resolve
+from vidar.train.fit import TrainConfig
 from vidar.types import UsageError
 from vidar.world.world import WorldConfig
 
@@ -65,17 +66,28 @@ def find(name: str) -> Recipe:
 
 
 def resolve_recipe(name: str, assignments: Iterable[str] = ()) -> Config:
-    """A recipe with its arguments, or a file with overrides, as one config. Raises UsageError naming the key."""
+    """A recipe with its arguments, or a file, with overrides, as one config. Raises UsageError naming the key.
+
+    name=value is an argument of the recipe or, where it has none of that name, a field of its result.
+    """
     if Path(name).suffix in (".yaml", ".yml", ".json"):
-        return _resolve_file(name, assignments)
+        return _overridden(load_file(name), assignments)
+    recipe, texts = find(name), list(assignments)
+    arguments = inspect.signature(recipe).parameters
+    fields = [text for text in texts if (key := _key(text)) in TrainConfig.model_fields and key not in arguments]
     try:
-        return resolve(validate_call(find(name)), assignments)
+        config = resolve(validate_call(recipe), [text for text in texts if text not in fields])
     except ValidationError as error:  # an argument of the recipe itself
         raise UsageError(f"recipe {name}: {first_problem(error)}") from None
+    return _overridden(config, fields)
 
 
-def _resolve_file(name: str, assignments: Iterable[str]) -> Config:
-    config: Config = load_file(name)
+def _key(text: str) -> str:
+    key, equals, _ = text.partition("=")
+    return key if equals else ""
+
+
+def _overridden(config: Config, assignments: Iterable[str]) -> Config:
     for text in assignments:
         key, equals, value = text.partition("=")
         if not equals:

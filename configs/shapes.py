@@ -15,6 +15,7 @@ from vidar.data.synthetic import SPEC
 from vidar.nn.backbone import BackboneConfig
 from vidar.nn.embed import LevelConfig
 from vidar.objectives.flow import FlowConfig
+from vidar.objectives.hint import PreviousHintConfig
 from vidar.orders.frame import FrameOrderConfig
 from vidar.tokenizers.autoencoder import AutoencoderConfig
 from vidar.train.fit import TrainConfig
@@ -66,7 +67,7 @@ def world_shapes(
             depth=depth,
             heads=heads,
             head_width=head_width,
-            in_width=CHANNELS + 1,
+            in_width=2 * CHANNELS + 1,
             out_width=CHANNELS,
             level=LevelConfig(),
         ),
@@ -81,7 +82,7 @@ def world_shapes(
         actions=SPEC,
         tokenizer=_tokenizer(preset),
         order=FrameOrderConfig(window=frames - 1),
-        objective=FlowConfig(steps=8),
+        objective=FlowConfig(steps=8, hint=PreviousHintConfig()),
         net=net,
     )
     return TrainConfig(

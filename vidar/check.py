@@ -35,19 +35,10 @@ def check_training(config: Any) -> TrainConfig:
 
 
 def check_world(world: WorldConfig) -> None:
-    """Sizes divide; network, objective and actions have the widths of one another."""
-    rows, columns = world.sites
-    backbone = world.net.backbone
-    want = {"in_width": world.channels + (backbone.level is not None), "out_width": world.channels}
-    for key, width in want.items():
-        if getattr(backbone, key) != width:
-            raise UsageError(
-                f"net.backbone.{key} is {getattr(backbone, key)}, but {rows} x {columns} sites of "
-                f"{world.channels} channels need {width}"
-            )
-    spec = getattr(world.net.conditioner, "spec", world.actions)
-    if spec != world.actions:
-        raise UsageError("net.conditioner.spec differs from the actions of the world")
+    """Sizes divide; network, objective and actions fit one another."""
+    world.system()
+    if getattr(world.net.conditioner, "spec", world.actions) != world.actions:
+        raise UsageError("net.conditioner.spec differs from the actions of the world; set both to the same")
 
 
 def check_pair(method: TrainWorldConfig, data: Config) -> None:

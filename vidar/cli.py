@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from vidar import __version__
 from vidar.commands import data, machine, recipes, world
 
+INTERRUPTED = 130
 REFUSED: Any = typer.BadParameter.__mro__[2]  # ClickException, which some releases of typer carry with them
 
 
@@ -34,11 +35,12 @@ def exit_code(command: Any) -> int:
     """Call `command`; its errors become a line on stderr and a number."""
     try:
         returned = command()
-        return returned if isinstance(returned, int) else 0
+        code = returned if isinstance(returned, int) else 0
+        return refuse("interrupted", code) if code == INTERRUPTED else code
     except REFUSED as error:
         return refuse(error.format_message(), 2)
     except (KeyboardInterrupt, typer.Abort):
-        return refuse("interrupted", 130)
+        return refuse("interrupted", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has gone: `vidar systems | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -100,6 +100,10 @@ def test_a_window_of_a_stream_equals_the_whole(history: int) -> None:
         torch.stack([actions.values[0, 1:5], actions.values[1, 2:6]]), actions.unknown[:, 1:5], torch.tensor([1, 2])
     )
     assert torch.equal(model(pair, layout).modulation, whole)
+    early = Actions(torch.cat([actions.values[:, 1:3], actions.values], dim=1), torch.zeros(2, 8).bool(), first=-2)
+    begin = layout_of([Row(-1, MEMORY, None), Row(9, QUERY, 0)])
+    rows = model(early, begin).modulation
+    assert torch.equal(rows[:, 0], rows[:, 1])  # nobody's action is unknown, whatever the record holds there
     begin = layout_of([Row(-1, MEMORY, None), Row(0, QUERY, 0), Row(9, QUERY, 0)])
     rows = model(actions, begin).modulation
     assert torch.equal(rows[:, 0], rows[:, 1]) and torch.equal(rows[:, 0], rows[:, 2])  # all unknown

@@ -52,6 +52,7 @@ VIEWS = {
     "all": lambda: view_of(Relation(lambda q, k: (q >= 0) & (k >= 0)), single(range(FRAMES))),
     "single": lambda: view_of(Relation(window(3)), single(range(FRAMES))),
     "twin": lambda: view_of(Relation(window(3))),
+    "beside": lambda: view_of(Relation(window(3)), (Row(1, MEMORY, None), Row(1, QUERY, 0), Row(2, QUERY, 0))),
     "random": lambda: view_of(Relation(table_rule(random_table()), memory=table_rule(random_table().T))),
     "padded": lambda: view_of(Relation(window(2)), padding=PAD),
     "time": lambda: view_of(Relation(window(3), fold=("y", "x"))),
@@ -145,10 +146,12 @@ def test_huge_dead_keys_do_not_leak() -> None:
 
 
 def test_memo_survives_inference_mode() -> None:
-    view = VIEWS["twin"]()
-    with torch.inference_mode():
-        run(view, SDPAConfig(), grad=False)
-    run(view, SDPAConfig())
+    for form in (SDPAConfig(), AutoAttentionConfig()):
+        view = VIEWS["random"]()
+        with torch.inference_mode():
+            assert view.blind.any()
+            run(view, form, grad=False)
+        run(view, form)
 
 
 @torch.no_grad()

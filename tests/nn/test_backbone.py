@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from vidar.cache.ring import RingShape, RingState
+from vidar.config import from_dict, to_dict
 from vidar.core.grid import Grid, frame_grid, table_grid
 from vidar.core.layout import Layout, compile_layout
 from vidar.core.order import Order
@@ -112,6 +115,26 @@ def test_two_relations_number_their_layers_apart() -> None:
 
 
 @torch.no_grad()
+def test_one_relation_used_twice_in_a_block() -> None:
+    grid, order = frame_grid(H, W, FRAMES), frames()
+    model = build(mixers=(SelfAttentionConfig(), SelfAttentionConfig()))
+    assert model.ring_shapes() == {"main": (4, 2, 12)}
+    layout = compile_layout(twin(range(FRAMES)), order, [grid])
+    x = inputs_of(layout)
+    keys = [(u, MEMORY) for u in range(FRAMES)] + [(u, QUERY) for u in range(FRAMES)]
+    outs = rollout(model, order, grid, dict(zip(keys, x.split(H * W, dim=1))))
+    assert close(torch.cat([outs[key] for key in keys], dim=1), model(x, layout))
+
+
+def test_a_layout_made_in_inference_mode_can_be_trained_on() -> None:
+    with torch.inference_mode():
+        layout = compile_layout(twin(range(FRAMES)), frames(), [frame_grid(H, W, FRAMES)])
+        layout = replace(layout, row_length=None)
+        build()(inputs_of(layout), layout)
+    build()(inputs_of(layout).clone(), layout).sum().backward()
+
+
+@torch.no_grad()
 def test_permuting_slots_permutes_outputs() -> None:
     """Sites listed in another order inside each unit: the same function of (input, coordinate)."""
     base = frame_grid(H, W, FRAMES)
@@ -129,8 +152,6 @@ def test_permuting_slots_permutes_outputs() -> None:
 
 @torch.no_grad()
 def test_gathered_rows_equal_broadcast_rows() -> None:
-    from dataclasses import replace
-
     layout = compile_layout(twin(range(FRAMES)), frames(), [frame_grid(H, W, FRAMES)])
     assert layout.row_length == H * W
     model, x = build(), inputs_of(layout)
@@ -231,7 +252,5 @@ def test_wrong_configs_are_refused_before_building() -> None:
 
 
 def test_config_round_trip() -> None:
-    from vidar.config import from_dict, to_dict
-
     for one in (config(), config(mixers=(SelfAttentionConfig(relation="a"), CrossAttentionConfig()), memory_width=3)):
         assert from_dict(to_dict(one)) == one

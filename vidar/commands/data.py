@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,7 +50,9 @@ def validate(data: Folder, as_json: show.Json = False) -> None:
 
     from vidar.data.validate import validate as run
 
-    report = run(data)
+    with show.progress("samples") as progress:
+        done = count(1)
+        report = run(data, progress=lambda _: progress(next(done), None))
     show.result({"ok": report.ok, **asdict(report)}, as_json, report.lines())
     raise typer.Exit(0 if report.ok else 1)
 
@@ -97,5 +100,5 @@ def convert(
     actions = load_file(spec)
     if not isinstance(actions, ActionSpec):
         raise UsageError(f"{spec}: is a {type(actions).__name__}; --spec wants type: vidar.actions.ActionSpec")
-    count = convert_folder(folder, out, actions, fps, split)
-    show.result({"out": str(out), "split": split, "episodes": count}, as_json)
+    made = convert_folder(folder, out, actions, fps, split)
+    show.result({"out": str(out), "split": split, "episodes": made}, as_json)

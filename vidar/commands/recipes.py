@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from signal import Signals
 from typing import Annotated
 
 import typer
@@ -35,9 +36,11 @@ def train(
     from vidar.configs.catalog import resolve_recipe
     from vidar.train.fit import fit
 
-    config = check_training(resolve_recipe(recipe, assignments or ()))
-    made = fit(config, out, resume, check_device(device) if device else None)
+    where = check_device(device) if device else None
+    made = fit(check_training(resolve_recipe(recipe, assignments or ())), out, resume, where)
     show.result(asdict(made), as_json)
+    if made.stopped:
+        raise typer.Exit(128 + Signals[made.stopped])
 
 
 def config(recipe: Recipe, assignments: Assignments = None) -> None:

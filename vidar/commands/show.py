@@ -45,8 +45,8 @@ def _text(item: Any) -> str:
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr (in a terminal): the callback takes (done, total)."""
+def progress(what: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar on stderr (in a terminal): the callback takes (done, total or None)."""
     console = Console(stderr=True)
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:

@@ -112,7 +112,7 @@ def read_picture(file: Path) -> np.ndarray:
     """uint8 [H, W, 3]. Raises VidarError."""
     try:
         with Image.open(file) as picture:
-            return np.asarray(picture.convert("RGB"))
+            return np.array(picture.convert("RGB"))  # a copy, so that it is writable
     except FileNotFoundError:
         raise VidarError(f"{file}: no such picture") from None
     except (OSError, ValueError, SyntaxError) as error:
