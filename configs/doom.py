@@ -36,9 +36,10 @@ ACTIONS = ActionSpec(
         Action(name="MOVE_RIGHT", keys=("d",)),
     )
 )
-# preset: tokenizer widths; width, depth, heads, head width of the network
+# preset: tokenizer widths; width, depth, heads, head width of the network; frames of a clip, solver steps
 TOKENIZERS = {"demo": (32, 64, 128), "tiny": (8, 8, 8)}
-NETWORKS = {"demo": (256, 6, 4, 64), "tiny": (32, 2, 2, 16)}
+NETWORKS = {"demo": (192, 6, 3, 64), "tiny": (32, 2, 2, 16)}
+CLIPS = {"demo": (8, 8), "tiny": (4, 2)}
 
 
 def _tokenizer(preset: Preset) -> AutoencoderConfig:
@@ -61,11 +62,15 @@ def world_doom(
     preset: Preset = "demo",
     data: str = "runs/data/doom",
     tokenizer: str = "runs/tokenizer_doom/model",
-    frames: int = 16,
-    batch: int = 16,
+    batch: int = 8,
     minutes: float = 20.0,
 ) -> TrainConfig:
-    """Frame-causal flow world on 20 sites a frame; a frame sees the 15 before it."""
+    """Frame-causal flow world on 20 sites a frame; a frame sees the 7 before it.
+
+    Teacher forcing: a clip's frames stand as context and once more as what is asked, each with its own level. The frame
+    before, as it is committed, comes along as channels.
+    """
+    frames, steps = CLIPS[preset]
     width, depth, heads, head_width = NETWORKS[preset]
     net = WorldNetConfig(
         backbone=BackboneConfig(
@@ -81,7 +86,7 @@ def world_doom(
         actions=ACTIONS,
         tokenizer=_tokenizer(preset),
         order=FrameOrderConfig(window=frames - 1),
-        objective=FlowConfig(steps=8, hint=PreviousHintConfig()),
+        objective=FlowConfig(steps=steps, hint=PreviousHintConfig()),
         net=net,
     )
     return TrainConfig(

@@ -21,7 +21,7 @@ from vidar.tokenizers.autoencoder import AutoencoderConfig
 from vidar.train.fit import TrainConfig
 from vidar.train.latents import LatentClipsConfig
 from vidar.train.methods.autoencode import AutoencodeConfig
-from vidar.train.methods.world import TrainWorldConfig
+from vidar.train.methods.world import SingleConfig, TrainWorldConfig
 from vidar.train.optim import OptimConfig
 from vidar.world.world import WorldConfig
 
@@ -31,6 +31,7 @@ CHANNELS = 8
 # preset: tokenizer widths; width, depth, heads, head width of the network
 TOKENIZERS = {"demo": (16, 32, 64), "tiny": (8, 8, 8)}
 NETWORKS = {"demo": (128, 4, 4, 32), "tiny": (32, 2, 2, 16)}
+CLIPS = {"demo": (16, 8), "tiny": (4, 2)}  # frames of a clip, solver steps
 
 
 def _tokenizer(preset: Preset) -> AutoencoderConfig:
@@ -55,11 +56,14 @@ def world_shapes(
     tokenizer: str = "runs/tokenizer_shapes/model",
     height: int = 32,
     width: int = 32,
-    frames: int = 16,
     batch: int = 32,
     minutes: float = 10.0,
 ) -> TrainConfig:
-    """Frame-causal flow world on the 16 latents of a frame; a frame sees the 15 before it."""
+    """Frame-causal flow world on the 16 latents of a frame; a frame sees the 15 before it.
+
+    Diffusion forcing: every frame of a clip stands once, with its own level.
+    """
+    frames, steps = CLIPS[preset]
     net_width, depth, heads, head_width = NETWORKS[preset]
     net = WorldNetConfig(
         backbone=BackboneConfig(
@@ -82,12 +86,12 @@ def world_shapes(
         actions=SPEC,
         tokenizer=_tokenizer(preset),
         order=FrameOrderConfig(window=frames - 1),
-        objective=FlowConfig(steps=8, hint=PreviousHintConfig()),
+        objective=FlowConfig(steps=steps, hint=PreviousHintConfig()),
         net=net,
     )
     return TrainConfig(
         name="world_shapes",
-        method=TrainWorldConfig(world=world, tokenizer=tokenizer, clip_frames=frames),
+        method=TrainWorldConfig(world=world, tokenizer=tokenizer, stream=SingleConfig(), clip_frames=frames),
         data=LatentClipsConfig(path=data, tokenizer=tokenizer, clip_frames=frames, batch=batch, patch=1),
         optim=OptimConfig(lr=1e-3, steps=50_000, warmup_steps=200),
         minutes=minutes,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from vidar.cache.ring import RingShape
 from vidar.conditioning.net import WorldNet
 from vidar.config import Config
 from vidar.configs.catalog import components, find_world, on_meta, parameters
 from vidar.train.fit import TrainConfig
 from vidar.train.latents import LatentClipsConfig
 from vidar.train.methods.world import TrainWorldConfig
+from vidar.types import RingShape
 from vidar.world.world import WorldConfig
 
 CACHE_BYTES = 2  # bfloat16

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -154,6 +154,14 @@ class State(Protocol):
     def write(self, relation: str, layer: int, k: Tensor, v: Tensor) -> None:
         """Hand over the fresh keys and values [B, S, K, E]; only slots with role MEMORY are kept."""
         ...
+
+
+class RingShape(NamedTuple):
+    """What a model keeps for one relation: layers that use it, key heads K, head width E."""
+
+    layers: int
+    heads: int
+    width: int
 
 
 Pass = tuple[int, int | None]  # (role, refinement step or None)

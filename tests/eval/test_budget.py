@@ -2,9 +2,10 @@
 
 import torch
 
-from vidar.cache.ring import RingShape, RingState
+from vidar.cache.ring import RingState
 from vidar.configs.catalog import find, find_world
 from vidar.eval.budget import SLOT_BYTES, STATE_BYTES, budget
+from vidar.types import RingShape
 
 
 def test_cache_is_what_a_stream_allocates():

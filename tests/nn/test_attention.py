@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vidar.cache.ring import RingShape, RingState
+from vidar.cache.ring import RingState
 from vidar.core.grid import frame_grid
 from vidar.core.layout import View, compile_layout
 from vidar.core.order import Order
@@ -16,7 +16,7 @@ from vidar.nn.auto import AutoAttentionConfig
 from vidar.nn.folded import FoldedConfig, fold_tables
 from vidar.nn.runs import groups
 from vidar.nn.slices import SlicesConfig
-from vidar.types import MEMORY, QUERY
+from vidar.types import MEMORY, QUERY, RingShape
 
 FRAMES, H, W, K, E = 5, 2, 3, 2, 4
 FORMS = [SDPAConfig(), SlicesConfig(), FoldedConfig(), AutoAttentionConfig()]

@@ -5,7 +5,7 @@ from itertools import islice
 import pytest
 import torch
 from cases import Case
-from test_p1 import difference
+from test_p1 import difference, single_difference
 from test_p1b import TOLERANCE, largest_difference
 from test_p4 import decoder, run, same_bits, same_codes, tensors
 from test_p5 import OneUnitOtherwise, dependents, moved
@@ -47,7 +47,7 @@ def random_actions(spec: ActionSpec, count):
 def case_of(name, fused=True, endless_stream=True, frames=None):
     """A recipe's own order, objective and network (weights drawn, gates opened) as a case of the suite."""
     world = WORLDS[name].world
-    length = frames or 2 * (world.order.window or 4) + 3
+    length = frames or 3 * (world.order.window or 4) + 2
     order, grid, objective = world.system(None if endless_stream else length, torch.float64)
     torch.manual_seed(0)
     net = world.net.build().double()
@@ -71,7 +71,10 @@ def test_p1b_cached_decoding_equals_recomputation(name, fused):
 
 @pytest.mark.parametrize("name", WORLDS)
 def test_p1_training_forward_equals_decode_passes(name):
-    assert difference(case_of(name, fused=False, frames=5)) < TOLERANCE
+    """TWIN in one call; and SINGLE, every unit once, for each unit in its turn."""
+    case = case_of(name, fused=False, frames=5)
+    assert difference(case) < TOLERANCE
+    assert single_difference(case) < TOLERANCE
 
 
 @pytest.mark.parametrize("name", WORLDS)

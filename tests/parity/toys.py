@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vidar.cache.ring import RingShape
 from vidar.core.decode import RowState
 from vidar.core.layout import Layout, assemble, join
-from vidar.types import MEMORY, NOBODY, QUERY, Loss, Slots, Target
+from vidar.types import MEMORY, NOBODY, QUERY, Loss, RingShape, Slots, Target
 
 
 class ToyModel(nn.Module):

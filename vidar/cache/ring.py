@@ -15,15 +15,7 @@ from vidar.core.layout import Layout, empty_slots
 from vidar.core.order import Order
 from vidar.core.relation import Relation
 from vidar.core.step import Step
-from vidar.types import MEMORY, NOBODY, Slots
-
-
-class RingShape(NamedTuple):
-    """What a model keeps for one relation: layers that use it, key heads K, head width E."""
-
-    layers: int
-    heads: int
-    width: int
+from vidar.types import MEMORY, NOBODY, RingShape, Slots
 
 
 @dataclass

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vidar.config import Config
 from vidar.core.layout import Layout
 from vidar.nn.backbone import BackboneConfig
-from vidar.types import Cond, State
+from vidar.types import Cond, RingShape, State
 
 
 class WorldNetConfig(Config):
@@ -44,7 +44,7 @@ class WorldNet(nn.Module):
         """inputs [B, S, I] -> [B, S, O]."""
         return self.backbone(inputs, layout, self.condition(conditions, layout), state)
 
-    def ring_shapes(self) -> dict[str, tuple[int, int, int]]:
+    def ring_shapes(self) -> dict[str, RingShape]:
         """See `Backbone.ring_shapes`."""
         return self.backbone.ring_shapes()
 

@@ -13,11 +13,11 @@ from vidar.core.layout import Layout
 from vidar.nn.attention import AttentionConfig, planned
 from vidar.nn.auto import AutoAttentionConfig
 from vidar.nn.block import MLP, Block, Call
-from vidar.nn.embed import EmbedConfig, LevelConfig, LinearEmbedConfig, table
+from vidar.nn.embed import EmbedConfig, LevelConfig, LinearEmbedConfig
 from vidar.nn.heads import LinearHeadConfig
 from vidar.nn.mixers import MixerConfig, SelfAttentionConfig
 from vidar.nn.rope import AxialRopeConfig, RopeConfig, Tables
-from vidar.types import NOBODY, Cond, State
+from vidar.types import NOBODY, Cond, RingShape, State
 
 EMPTY = Cond()
 
@@ -64,14 +64,18 @@ class BackboneConfig(Config):
 
 
 class Backbone(nn.Module):
-    """`backbone(inputs [B, S, I], layout, cond, state) -> [B, S, O]`."""
+    """`backbone(inputs [B, S, I], layout, cond, state) -> [B, S, O]`.
+
+    It is not told the role of a slot: a model trained with every unit once (SINGLE) meets MEMORY slots only, and in
+    play the same unit is a QUERY first. What tells a commit apart is its level, or what the objective puts into inputs.
+    """
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         self.config = config
         self.embed = config.embed.build(config.in_width - (config.level is not None), config.width)
         self.level = None if config.level is None else config.level.build(config.width)
-        self.role = table(2, config.width, std=0.5)  # tells a clean copy (MEMORY) from a noisy one (QUERY)
+        self.row = nn.Parameter(torch.zeros(config.width))  # what modulation starts from
         self.blocks = nn.ModuleList([self._block(number) for number in range(config.depth)])
         self.head = config.head.build(config.width, config.out_width, config.gate_std)
         self._rope_key = f"rope {config.rope!r} {config.head_width}"
@@ -85,11 +89,11 @@ class Backbone(nn.Module):
             mixers.append(mixer.build(c.width, c.heads, c.head_width, c.memory_width, c.gate_std, layer))
         return Block(mixers, MLP(c.width, c.mlp_ratio, c.gate_std))
 
-    def ring_shapes(self) -> dict[str, tuple[int, int, int]]:
-        """By relation: layers that use it, key heads K, head width E."""
+    def ring_shapes(self) -> dict[str, RingShape]:
+        """By relation, what a state has to keep."""
         c = self.config
         names = [mixer.relation for mixer in c.mixers if isinstance(mixer, SelfAttentionConfig)]
-        return {name: (names.count(name) * c.depth, c.heads, c.head_width) for name in dict.fromkeys(names)}
+        return {name: RingShape(names.count(name) * c.depth, c.heads, c.head_width) for name in dict.fromkeys(names)}
 
     def forward(self, inputs: Tensor, layout: Layout, cond: Cond | None = None, state: State | None = None) -> Tensor:
         """See `vidar.types.Model`. Slots of nobody may hold anything."""
@@ -111,8 +115,7 @@ class Backbone(nn.Module):
 
     def _embed(self, inputs: Tensor, layout: Layout, cond: Cond) -> tuple[Tensor, Tensor]:
         """Slots [B, S, D] and modulation rows [B or 1, M, D]."""
-        role = _memo(layout, "row_role", inputs.device, lambda: layout.row_role)
-        rows = self.role(role)[None]
+        rows = self.row.expand(1, layout.num_rows, -1)
         if self.level is not None:
             start = _memo(layout, "row_start", inputs.device, lambda: layout.row_start)
             rows = rows + self.level(inputs[:, start, -1])
@@ -131,7 +134,7 @@ class Backbone(nn.Module):
         attention = {
             name: planned(self.config.attention, layout.views[name], device, grad) for name in self.ring_shapes()
         }
-        weight = self.role.weight
+        weight = self.row
         memory = None if cond.memory is None else cond.memory.to(weight.dtype)
         dtype = torch.promote_types(weight.dtype, torch.float32)
         return Call(row, self._tables(layout, device, dtype), attention, state, memory, cond.memory_mask)

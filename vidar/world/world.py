@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vidar.actions import ActionSpec
-from vidar.cache.ring import RingShape, RingState
+from vidar.cache.ring import RingState
 from vidar.conditioning.action import Actions
 from vidar.conditioning.net import WorldNet, WorldNetConfig
 from vidar.config import Config
@@ -174,9 +174,8 @@ class World:
         batch, length = context.shape[:2]
         config = self.config if steps is None else self.config.replace(objective=self._with_steps(steps))
         order, grid, objective = config.system()
-        shapes = {name: RingShape(*shape) for name, shape in self.net.ring_shapes().items()}
         dtype = next(self.net.parameters()).dtype
-        state = RingState.create(order, [grid] * batch, shapes, dtype, self.device)
+        state = RingState.create(order, [grid] * batch, self.net.ring_shapes(), dtype, self.device)
         for unit in range(length):
             state.give(unit, context[:, unit])
         tape = ActionTape(batch, config.actions.width, length + order.reach + 2)
