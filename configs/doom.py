@@ -46,7 +46,7 @@ def _tokenizer(preset: Preset) -> AutoencoderConfig:
     return AutoencoderConfig(widths=TOKENIZERS[preset], latent_channels=8, space_stride=8, time_stride=1)
 
 
-def tokenizer_doom(preset: Preset = "demo", data: str = "runs/data/doom", minutes: float = 15.0) -> TrainConfig:
+def tokenizer_doom(preset: Preset = "demo", data: str = "runs/data/doom", minutes: float = 17.0) -> TrainConfig:
     """Per-frame convolutional autoencoder: 64 x 80 pixels to 8 x 10 latents of 8 channels."""
     return TrainConfig(
         name="tokenizer_doom",
@@ -63,7 +63,7 @@ def world_doom(
     data: str = "runs/data/doom",
     tokenizer: str = "runs/tokenizer_doom/model",
     batch: int = 8,
-    minutes: float = 20.0,
+    minutes: float = 17.0,
 ) -> TrainConfig:
     """Frame-causal flow world on 20 sites a frame; a frame sees the 7 before it.
 

@@ -41,9 +41,16 @@ def generate(
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for dream.mp4, report.html, report.json.")] = Path("runs/demo"),
+    model: Annotated[str, typer.Option(help="A shipped world, or the folder of one.")] = "doom",
+    episodes: Annotated[int, typer.Option(min=2, help="Held-out episodes to play.")] = 16,
+    frames: Annotated[int, typer.Option(min=16, help="Frames to dream in each.")] = 48,
+    seed: Annotated[int, typer.Option(help="Seed of the games and of the dream.")] = 0,
     as_json: show.Json = False,
 ) -> None:
     """Play a real game, dream the same actions beside it, and report how far the dream drifts."""
     from vidar.eval.demo import demo as run
 
-    show.result(run(out), as_json)
+    made = run(out, model, episodes, frames, seed)
+    gains = {f"gain over {name} (dB)": value for name, value in made["gains"].items()}
+    shown = {key: made[key] for key in ("world", "params", "episodes", "fps", "latency_ms")}
+    show.result(made, as_json, show.flat({**shown, **gains, "report": str(out / "report.html")}))
