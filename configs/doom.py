@@ -16,12 +16,13 @@ from vidar.nn.backbone import BackboneConfig
 from vidar.nn.embed import LevelConfig
 from vidar.objectives.flow import FlowConfig
 from vidar.objectives.hint import PreviousHintConfig
+from vidar.objectives.prediction import DataConfig
 from vidar.orders.frame import FrameOrderConfig
 from vidar.tokenizers.autoencoder import AutoencoderConfig
 from vidar.train.fit import TrainConfig
 from vidar.train.latents import LatentClipsConfig
 from vidar.train.methods.autoencode import AutoencodeConfig
-from vidar.train.methods.world import TrainWorldConfig
+from vidar.train.methods.world import SingleConfig, TrainWorldConfig
 from vidar.train.optim import OptimConfig
 from vidar.world.world import WorldConfig
 
@@ -62,13 +63,13 @@ def world_doom(
     preset: Preset = "demo",
     data: str = "runs/data/doom",
     tokenizer: str = "runs/tokenizer_doom/model",
-    batch: int = 8,
+    batch: int = 16,
     minutes: float = 17.0,
 ) -> TrainConfig:
     """Frame-causal flow world on 20 sites a frame; a frame sees the 7 before it.
 
-    Teacher forcing: a clip's frames stand as context and once more as what is asked, each with its own level. The frame
-    before, as it is committed, comes along as channels.
+    Diffusion forcing: every frame of a clip stands once, with its own level. The frame before, as committed, comes
+    along as channels, and what is predicted is the difference from it.
     """
     frames, steps = CLIPS[preset]
     width, depth, heads, head_width = NETWORKS[preset]
@@ -86,12 +87,12 @@ def world_doom(
         actions=ACTIONS,
         tokenizer=_tokenizer(preset),
         order=FrameOrderConfig(window=frames - 1),
-        objective=FlowConfig(steps=steps, hint=PreviousHintConfig()),
+        objective=FlowConfig(steps=steps, hint=PreviousHintConfig(), prediction=DataConfig(), p_context=0.3),
         net=net,
     )
     return TrainConfig(
         name="world_doom",
-        method=TrainWorldConfig(world=world, tokenizer=tokenizer, clip_frames=frames),
+        method=TrainWorldConfig(world=world, tokenizer=tokenizer, stream=SingleConfig(), clip_frames=frames),
         data=LatentClipsConfig(path=data, tokenizer=tokenizer, clip_frames=frames, batch=batch),
         optim=OptimConfig(lr=1e-3, steps=100_000, warmup_steps=200),
         compile=True,

@@ -5,7 +5,10 @@ import torch
 
 from vidar.core.layout import compile_layout
 from vidar.core.step import single, twin
+from vidar.objectives.context import CleanConfig
 from vidar.objectives.flow import FlowConfig, shift
+from vidar.objectives.hint import NoHintConfig, PreviousHintConfig
+from vidar.objectives.prediction import DataConfig, VelocityConfig
 from vidar.objectives.steppers import EulerConfig, HeunConfig
 from vidar.orders.frame import frame_order
 from vidar.rng import Rng
@@ -78,3 +81,43 @@ def test_prepare_draws_do_not_depend_on_the_batch(rows):
     alone, _, _ = flow.prepare(codes[1:], layout, [Rng(0, 8)])
     assert torch.equal(both[1:], alone) and not torch.equal(both[:1, :, -1], both[1:, :, -1])
     assert int(target.weight[0].sum()) == 12
+
+
+def test_data_prediction_is_the_same_flow():
+    """A model that knows x0 walks the same path, whether it says v or x0 - hint; the targets say so too."""
+    _, grid = frame_order(1, 2, 2)
+    for hint in (NoHintConfig(), PreviousHintConfig()):
+        ends = []
+        for prediction in (VelocityConfig(), DataConfig()):
+            config = FlowConfig(steps=4, stepper=HeunConfig(), hint=hint, prediction=prediction)
+            flow = config.build(3, grid, torch.float64)
+            past = Past({0: torch.full((2, 3), 0.7, dtype=torch.float64)}, {})
+            clean = torch.tensor([[0.1, -0.4, 2.0], [0.3, 0.2, 0.1]], dtype=torch.float64)
+            x = flow.start(1, past, Rng(4))
+            noise = x.x
+            for i in range(len(flow.passes) - 1):
+                out = flow.prediction.target(clean, noise, x.hint)
+                x = flow.update(1, x, out, i, Rng(4))
+            ends.append(flow.finish(x))
+            torch.testing.assert_close(ends[-1], clean, rtol=0, atol=1e-12)
+        torch.testing.assert_close(ends[0], ends[1], rtol=0, atol=1e-12)
+
+
+def test_a_silent_data_model_repeats_the_frame_before():
+    _, grid = frame_order(1, 2, 2)
+    config = FlowConfig(steps=3, hint=PreviousHintConfig(), prediction=DataConfig(), context=CleanConfig())
+    flow, code = config.build(3, grid, torch.float64), torch.randn(2, 3, dtype=torch.float64)
+    x = flow.start(1, Past({0: code}, {}), Rng(1))
+    for i in range(3):
+        x = flow.update(1, x, torch.zeros(2, 3, dtype=torch.float64), i, Rng(1))
+    torch.testing.assert_close(flow.finish(x), code, rtol=0, atol=1e-12)
+
+
+def test_share_of_context_levels():
+    """p = 0.4 of 4,000 levels come from U(0, 0.3); logit-normal(4, 0.1) never falls below 0.9."""
+    _, grid = frame_order(1, 1, 1)
+    flow = FlowConfig(mean=4.0, std=0.1, p_context=0.4).build(1, grid)
+    levels = torch.tensor([flow.training_level(0, Rng(0, v)) for v in range(4000)])
+    low = levels < 0.5
+    assert abs(float(low.double().mean()) - 0.4) < 5 * math.sqrt(0.24 / 4000)
+    assert abs(float(levels[low].mean()) - 0.15) < 5 * 0.3 / math.sqrt(12 * 1600)

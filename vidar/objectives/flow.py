@@ -1,6 +1,6 @@
 """Rectified flow with a level per unit.
 
-Time convention: sigma up. x_s = (1 - s) x0 + s e, s = 1 is noise, s = 0 is data; the model predicts v = e - x0.
+Time convention: sigma up. x_s = (1 - s) x0 + s e, s = 1 is noise, s = 0 is data; v = e - x0 drives the solver.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from vidar.core.grid import Grid
 from vidar.core.layout import Layout
 from vidar.objectives.context import ContextNoiseConfig, with_level
 from vidar.objectives.hint import NoHintConfig, PreviousHintConfig
+from vidar.objectives.prediction import DataConfig, VelocityConfig
 from vidar.objectives.steppers import EulerConfig
 from vidar.rng import Rng
 from vidar.types import MEMORY, QUERY, Loss, Pass, Past, Target
@@ -28,15 +29,21 @@ def shift(level: float, k: float) -> float:
 
 
 class FlowConfig(Config):
-    """steps: of the solver in play. shift: of its levels. mean, std: logit-normal training levels (SD3)."""
+    """steps: of the solver in play. shift: of its levels. mean, std: logit-normal training levels (SD3).
+
+    p_context: share of asked units whose training level is drawn like that of context, so that where every unit stands
+    once (SINGLE) what later units read in play is often met in training.
+    """
 
     steps: int = Field(default=8, ge=1)
     shift: float = Field(default=1.0, gt=0)
     mean: float = 0.0
     std: float = Field(default=1.0, gt=0)
+    p_context: float = Field(default=0.0, ge=0, le=1)
     stepper: Config = EulerConfig()
     context: Config = ContextNoiseConfig()
     hint: NoHintConfig | PreviousHintConfig = NoHintConfig()
+    prediction: VelocityConfig | DataConfig = VelocityConfig()
 
     def build(self, channels: int, grid: Grid, dtype: torch.dtype = torch.float32) -> Flow:
         """The objective over units of a grid with `channels` numbers per site."""
@@ -63,6 +70,7 @@ class Flow:
         self.context = config.context.build()
         self.hint = config.hint.build(channels)
         self.needs = self.hint.needs
+        self.prediction = config.prediction.build()
         self.levels = [shift(1 - n / config.steps, config.shift) for n in range(config.steps + 1)]
         self.calls = self.stepper.evaluations(self.levels)
         self.passes: tuple[Pass, ...] = (*((QUERY, i) for i in range(len(self.calls))), (MEMORY, None))
@@ -84,7 +92,8 @@ class Flow:
 
     def update(self, unit: int, x: InFlight, out: Tensor, step: int, rng: Rng) -> InFlight:
         """One answer of the model taken by the stepper."""
-        moved, history = self.stepper.update(x.x, out.to(x.x.device, self.dtype), step, self.levels, x.history)
+        v = self.prediction.velocity(x.x, out.to(x.x.device, self.dtype), self.calls[step], x.hint)
+        moved, history = self.stepper.update(x.x, v, step, self.levels, x.history)
         return InFlight(moved, x.hint, history)
 
     def finish(self, x: InFlight) -> Tensor:
@@ -101,9 +110,9 @@ class Flow:
     def prepare(
         self, codes: Tensor, layout: Layout, rngs: Sequence[Rng], play: bool = False, levels: Tensor | None = None
     ) -> tuple[Tensor, Target, None]:
-        """Training inputs of all rows; rows that only commit are context, every other row is asked for its velocity.
+        """Training inputs of all rows; rows that only commit are context, every other row is asked.
 
-        codes [B, N, C] in site order -> seen [B, S, I], target v [B, S, C]. `play` fixes the context transform to
+        codes [B, N, C] in site order -> seen [B, S, I], target [B, S, C]. `play` fixes the context transform to
         its play setting; `levels` [B, rows] replaces the drawn levels.
         """
         codes = codes.to(self.dtype)
@@ -146,15 +155,17 @@ class Flow:
             hint = self.hint(unit, lambda v: context(v)[0], noise)
             x = (1 - level) * clean + level * noise
             seen[where] = with_level(torch.cat([x, hint], dim=-1), level)[inside]
-            value[where] = (noise - clean)[inside]
+            value[where] = self.prediction.target(clean, noise, hint)[inside]
 
     def training_level(self, unit: int, rng: Rng) -> float:
-        """Logit-normal: sigmoid(mean + std n), n ~ N(0, 1)."""
+        """Logit-normal: sigmoid(mean + std n), n ~ N(0, 1); or, for a share of units, the level of context."""
+        if self.config.p_context and float(rng.uniform("level", unit, 2)) < self.config.p_context:
+            return self.context(unit, torch.zeros(1, self.channels, dtype=self.dtype), rng, False)[1]
         n = float(rng.normal("level", unit, 0, (1,)))
         return float(torch.sigmoid(torch.tensor(self.config.mean + self.config.std * n)))
 
     def loss(self, out: Tensor, target: Target) -> Loss:
-        """Mean squared error of the velocity over the asked slots."""
+        """Mean squared error over the asked slots."""
         error = (out.to(torch.promote_types(out.dtype, torch.float32)) - target.value).square().mean(dim=-1)
         total = (error * target.weight).sum() / target.weight.sum()
         return Loss(total, {"flow": total.detach()})
