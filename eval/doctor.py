@@ -112,7 +112,7 @@ def _versions() -> dict[str, str]:
 
 
 def _policy() -> dict[str, str | None]:
-    return {name: os.environ.get(name) for name in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS")}
+    return {name: os.environ.get(name) for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS")}
 
 
 def _kind(place: Path) -> str:

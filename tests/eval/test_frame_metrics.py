@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from vidar.eval.frame_metrics import (
+    MOST_DB,
     brightness,
     contrast,
     paired_interval,
@@ -36,7 +37,7 @@ def test_psnr_of_a_known_error():
     assert torch.allclose(psnr(other, video, 255), expected.expand(2, 3))  # no uint8 wrap-around
     scaled = psnr(video / 255.0, other / 255.0, 1.0)
     assert torch.allclose(scaled, expected.expand(2, 3))
-    assert torch.equal(psnr(video, video, 255), torch.full((2, 3), 100.0, dtype=torch.float64))
+    assert torch.equal(psnr(video, video, 255), torch.full((2, 3), MOST_DB, dtype=torch.float64))
 
 
 def test_psnr_averages_the_error_before_the_logarithm():

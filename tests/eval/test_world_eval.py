@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from vidar.eval.frame_metrics import MOST_DB
 from vidar.eval.world_eval import evaluate, interval, latency, summary
 from vidar.types import UsageError, VidarError
 
@@ -60,7 +61,7 @@ class Noise:
 
 def test_the_oracle_is_perfect_and_wrong_actions_are_not(turning):
     scores = evaluate(Oracle(), turning(5, 25), CONTEXT, FRAMES)
-    assert (scores.psnr["model"] == 100.0).all()
+    assert (scores.psnr["model"] == MOST_DB).all()
     assert (scores.psnr["shuffled_actions"].mean(1) < 60).all()
     assert scores.gains["shuffled_actions"].mean > 20 and scores.gains["copy_last"].mean > 20
     assert np.array_equal(scores.looks["sharpness"]["model"], scores.looks["sharpness"]["real"])
@@ -114,7 +115,7 @@ def test_numbers_are_means_over_the_episodes_by_a_slow_loop(turning):
             }
             for name, answer in answers.items():
                 error = ((answer.astype(float) - real) ** 2).mean()
-                decibels[name].append(min(100.0, 10 * math.log10(255**2 / error)) if error else 100.0)
+                decibels[name].append(min(MOST_DB, 10 * math.log10(255**2 / error)) if error else MOST_DB)
         for name, values in decibels.items():
             assert report["psnr"][name][k] == pytest.approx(sum(values) / len(values), abs=1e-4)
     assert {name: len(values) for name, values in report["psnr"].items()} == dict.fromkeys(

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from vidar.configs.doom import world_doom
+from vidar.data.video import write_video
 from vidar.rng import Rng
 from vidar.types import UsageError, VidarError
 from vidar.world.load import load, save
@@ -101,6 +102,16 @@ def test_bad_input_is_one_line(world, context):
         world.generate(context)
     with pytest.raises(UsageError, match="height 60 does not divide by 16; use 48 or 64"):
         _ = world.config.replace(height=60).sites
+
+
+def test_a_world_starts_from_its_own_clip(world, context, tmp_path):
+    write_video(tmp_path / "start.mp4", context, 17.5)
+    save(world, tmp_path, dtype=torch.float32)
+    own = load(tmp_path, dtype=torch.float32).generate(num_frames=2).frames
+    given = world.generate(tmp_path / "start.mp4", num_frames=2).frames
+    assert np.array_equal(own, given)
+    with pytest.raises(UsageError, match="ships no start"):
+        world.generate(num_frames=1)
 
 
 def test_one_frame_of_context_is_enough(world, context):

@@ -20,10 +20,8 @@ from vidar.config import Config, load_file, to_dict
 from vidar.data.atomic import check_output, replacing
 from vidar.data.video import read_video, write_video
 from vidar.types import UsageError, VidarError
-from vidar.world.load import CONFIG, INDEX, SHIPPED, load
+from vidar.world.load import CONFIG, START, load, locate
 from vidar.world.world import World, WorldConfig
-
-START = "start.mp4"  # the clip in a world's folder that serves where no context is given
 
 
 class ClipRequest(Config):
@@ -48,7 +46,7 @@ def write_clip(request: ClipRequest, progress: Callable[[int, int], None] | None
     Context is never written. Raises UsageError or VidarError in one line; nothing half-written stays.
     """
     video, side = _outputs(request.out)
-    folder = world_folder(request.model)
+    folder = locate(request.model)
     config = load_file(folder / CONFIG)
     if not isinstance(config, WorldConfig):
         raise VidarError(f"{folder / CONFIG}: is not the config of a world")
@@ -73,15 +71,6 @@ def write_clip(request: ClipRequest, progress: Callable[[int, int], None] | None
     with replacing(side) as file:
         file.write_text(json.dumps(made, indent=2) + "\n")
     return made
-
-
-def world_folder(name: str) -> Path:
-    """The folder of a world by path or shipped name; raises as `load`."""
-    for folder in (Path(name), SHIPPED / name):
-        if (folder / INDEX).is_file():
-            return folder
-    load(name)
-    raise AssertionError("load refuses what has no index")
 
 
 def read_actions(path: str, config: WorldConfig) -> np.ndarray:

@@ -19,6 +19,7 @@ from vidar.world.world import World, WorldConfig, fast_dtype
 
 SHIPPED = Path(__file__).parent.parent / "pretrained"
 INDEX, CONFIG = "model_index.json", "world.json"
+START = "start.mp4"  # the clip in a world's folder that serves where no context is given
 
 
 def shipped() -> list[str]:
@@ -44,21 +45,28 @@ def save(world: World, directory: str | os.PathLike[str], dtype: torch.dtype | N
             file.write_text(json.dumps(content, indent=2) + "\n")
 
 
+def locate(name: str | os.PathLike[str]) -> Path:
+    """The folder of a world by path or shipped name. Raises UsageError or VidarError where there is none."""
+    folder = Path(name)
+    if (folder / INDEX).is_file():
+        return folder
+    if folder.is_dir():
+        raise VidarError(f"{folder}: no {INDEX} in it, so it is not a complete world; train or fetch it again")
+    if (SHIPPED / str(name) / INDEX).is_file():
+        return SHIPPED / str(name)
+    raise UsageError(f"{name}: no such world; a directory, or one of: {', '.join(shipped()) or 'none shipped'}")
+
+
 def load(name: str | os.PathLike[str], device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> World:
     """A shipped world by name, or a directory that `save` wrote. dtype None: what the device multiplies fastest.
 
     Raises UsageError for a name that is neither, VidarError for a damaged directory.
     """
-    folder = Path(name)
-    if not (folder / INDEX).is_file():
-        if folder.is_dir():
-            raise VidarError(f"{folder}: no {INDEX} in it, so it is not a complete world; train or fetch it again")
-        folder = SHIPPED / str(name)
-        if not (folder / INDEX).is_file():
-            raise UsageError(f"{name}: no such world; a directory, or one of: {', '.join(shipped()) or 'none shipped'}")
+    folder = locate(name)
     config = load_file(folder / CONFIG)
     tokenizer, net = load_component(folder / "tokenizer"), load_component(folder / "transformer")
     if not (isinstance(config, WorldConfig) and isinstance(tokenizer, Autoencoder) and isinstance(net, WorldNet)):
         raise VidarError(f"{folder}: its parts are not those of a world")
     on_cpu = torch.device(device).type == "cpu"
-    return World(config, tokenizer, net).to(device, dtype or (fast_dtype() if on_cpu else torch.bfloat16))
+    start = folder / START if (folder / START).is_file() else None
+    return World(config, tokenizer, net, start).to(device, dtype or (fast_dtype() if on_cpu else torch.bfloat16))

@@ -119,10 +119,13 @@ def fast_dtype() -> torch.dtype:
 
 
 class World:
-    """A learned world. `stream` and `generate` take context frames and actions and give uint8 frames."""
+    """A learned world. `stream` and `generate` take context frames and actions and give uint8 frames.
 
-    def __init__(self, config: WorldConfig, tokenizer: Autoencoder, net: WorldNet):
-        self.config, self.tokenizer, self.net = config, tokenizer.eval(), net.eval()
+    start: the clip that serves where no context is given.
+    """
+
+    def __init__(self, config: WorldConfig, tokenizer: Autoencoder, net: WorldNet, start: Path | None = None):
+        self.config, self.tokenizer, self.net, self.start = config, tokenizer.eval(), net.eval(), start
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> World:
         """Move the weights; returns itself."""
@@ -218,7 +221,7 @@ class World:
 
     def stream(
         self,
-        context: Any,
+        context: Any = None,
         actions: Iterable[Any] | None = None,
         seed: int = 0,
         context_actions: Any = None,
@@ -226,8 +229,8 @@ class World:
     ) -> Iterator[np.ndarray]:
         """Endless frames uint8 [H, W, 3] of one world.
 
-        context: uint8 [T, H, W, 3], one frame [H, W, 3], or the path of a video. actions: [A] for each new frame, asked
-        for one by one; None: nothing is pressed, without an end.
+        context: uint8 [T, H, W, 3], one frame [H, W, 3], or the path of a video; None: the world's own start. actions:
+        [A] for each new frame, asked for one by one; None: nothing is pressed, without an end.
         """
         frames = self.context_frames(context)
         rest = self.config.actions.noop()
@@ -239,7 +242,7 @@ class World:
 
     def generate(
         self,
-        context: Any,
+        context: Any = None,
         actions: Any = None,
         num_frames: int | None = None,
         seed: int = 0,
@@ -262,12 +265,15 @@ class World:
         return Generated(np.stack(frames)[None], seconds)
 
     def context_frames(self, context: Any) -> Tensor:
-        """Frames, one frame or a path -> uint8 [T, H, W, 3] of the world's size. Raises VidarError otherwise."""
+        """Frames, one frame, a path or None -> uint8 [T, H, W, 3] of the world's size. Raises VidarError otherwise."""
         name = "the context"
+        if context is None and self.start is None:
+            raise UsageError(f"world {self.config.name!r} ships no start; give context frames or a video")
+        context = self.start if context is None else context
         if isinstance(context, str | os.PathLike):
             name = str(Path(context))
             context = read_video(context)[0]
-        frames = torch.as_tensor(np.asarray(context))
+        frames = torch.from_numpy(np.array(context))
         frames = frames[None] if frames.ndim == 3 else frames
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != torch.uint8 or not len(frames):
             raise VidarError(f"{name}: expected uint8 frames T x H x W x 3, got {frames.dtype} {list(frames.shape)}")
