@@ -40,7 +40,7 @@ ACTIONS = ActionSpec(
 # preset: tokenizer widths; width, depth, heads, head width of the network; frames of a clip, solver steps
 TOKENIZERS = {"demo": (32, 64, 128), "tiny": (8, 8, 8)}
 NETWORKS = {"demo": (192, 6, 3, 64), "tiny": (32, 2, 2, 16)}
-CLIPS = {"demo": (8, 8), "tiny": (4, 2)}
+CLIPS = {"demo": (8, 4), "tiny": (4, 2)}
 
 
 def _tokenizer(preset: Preset) -> AutoencoderConfig:
@@ -52,7 +52,7 @@ def tokenizer_doom(preset: Preset = "demo", data: str = "runs/data/doom", minute
     return TrainConfig(
         name="tokenizer_doom",
         method=AutoencodeConfig(tokenizer=_tokenizer(preset)),
-        data=ClipsConfig(path=data, clip_frames=1, batch=8),
+        data=ClipsConfig(path=data, clip_frames=1, batch=6),
         optim=OptimConfig(lr=1e-3, steps=100_000, warmup_steps=200),
         minutes=minutes,
         sample_every=1000,
