@@ -2,8 +2,8 @@
 
     python scripts/evaluate_tokenizer.py vidar/pretrained/doom/tokenizer runs/data/doom
 
-Every 8th frame of every held-out episode; PSNR in dB per frame of 8-bit pixels, mean over the frames of an episode, then
-over episodes, with a 95 % interval over episodes.
+Every 8th frame of every held-out episode; PSNR in dB per frame of 8-bit pixels, mean over the frames of an episode,
+then over episodes, with a 95 % interval over episodes.
 """
 
 from __future__ import annotations

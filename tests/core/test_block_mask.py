@@ -2,12 +2,14 @@ import resource
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import pytest
 import torch
 
 from vidar.core.block_mask import BLOCK, block_mask, block_table
 from vidar.core.layout import compile_layout
+from vidar.core.relation import Relation
 from vidar.core.step import Row, single, twin
 from vidar.orders.frame import frame_order
 from vidar.orders.frame_scale import frame_scale_order
@@ -16,7 +18,15 @@ from vidar.orders.prefix import prefix_order
 from vidar.orders.token import token_order
 from vidar.types import MEMORY, QUERY
 
+
+def everything():
+    """All frames see all: the last block of keys is fully visible as far as it goes."""
+    order, grid = frame_order(5, 6, 10)
+    return replace(order, relations={"main": Relation(lambda q, k: (q >= 0) & (k >= 0))}), grid
+
+
 VIEWS = {
+    "everything visible, last block short": (everything(), single(range(10)), "main"),
     "token raster": (token_order(3, 10, 10), single(range(300)), "main"),
     "frames, twin": (frame_order(5, 9, 12, 4, 1), twin(range(12)), "main"),
     "frames, exact blocks": (frame_order(8, 16, 6, 2), twin(range(6)), "main"),
