@@ -30,7 +30,7 @@ def test_train_both_stages_and_dream(run, tmp_path, shards, clip):
     made = json.loads(out)
     assert load_file(runs / "t" / "config.yaml").seed == 3  # a field of the run that is no argument of the recipe
     assert made["step"] == 2 and made["model"] == str(runs / "t" / "model")
-    words = ["preset=tiny", data, f"tokenizer={runs / 't' / 'model'}", "frames=4", "batch=2", *SMALL]
+    words = ["preset=tiny", data, f"tokenizer={runs / 't' / 'model'}", "batch=2", *SMALL]
     config = tmp_path / "w.yaml"
     config.write_text(run("config", "world_shapes", *words)[1])
     assert run("train", config, "--out", runs / "w", "--device", "cpu")[0] == 0  # a recipe and its YAML are the same
@@ -87,14 +87,14 @@ def test_systems(run):
     rows = json.loads(out)
     assert code == 0 and [row["recipe"] for row in rows] == list(recipes())
     world = next(row for row in rows if row["recipe"] == "world_doom")
-    assert world["order"] == "endless units of 20 sites; main (ring 300 sites)"
+    assert world["order"] == "endless units of 20 sites; main (ring 140 sites)"
     code, out, _ = run("systems")
     assert all(row["recipe"] in out and row["what"] in out for row in rows)
 
 
 def test_budget(run):
     code, out, _ = run("budget", "world_shapes", "preset=tiny", "--json")
-    assert code == 0 and json.loads(out)["cache_bytes"]["total"] == 2 * 2 * (15 * 16) * 2 * 16 * 2
+    assert code == 0 and json.loads(out)["cache_bytes"]["total"] == 2 * 2 * (3 * 16) * 2 * 16 * 2
 
 
 def test_order(run, tmp_path):
