@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -26,9 +27,13 @@ def generate(
     as_json: show.Json = False,
 ) -> None:
     """Dream a video in a learned world."""
+    import torch
+
     from vidar.check import check_device
     from vidar.world.clip import ClipRequest, write_clip
 
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)  # one stream is many small calls: a second thread gains little, and loses much if late
     request = ClipRequest(
         model=model, out=str(out), frames=frames, seed=seed, steps=steps, device=check_device(device),
         context=None if context is None else str(context), actions=None if actions is None else str(actions),
