@@ -16,6 +16,7 @@ from vidar.nn.backbone import BackboneConfig
 from vidar.nn.embed import LevelConfig
 from vidar.objectives.flow import FlowConfig
 from vidar.objectives.hint import PreviousHintConfig
+from vidar.objectives.prediction import DataConfig
 from vidar.orders.frame import FrameOrderConfig
 from vidar.tokenizers.autoencoder import AutoencoderConfig
 from vidar.train.fit import TrainConfig
@@ -56,7 +57,7 @@ def world_shapes(
     tokenizer: str = "runs/tokenizer_shapes/model",
     height: int = 32,
     width: int = 32,
-    batch: int = 32,
+    batch: int = 8,
     minutes: float = 10.0,
 ) -> TrainConfig:
     """Frame-causal flow world on the 16 latents of a frame; a frame sees the 15 before it.
@@ -86,7 +87,7 @@ def world_shapes(
         actions=SPEC,
         tokenizer=_tokenizer(preset),
         order=FrameOrderConfig(window=frames - 1),
-        objective=FlowConfig(steps=steps, hint=PreviousHintConfig()),
+        objective=FlowConfig(steps=steps, hint=PreviousHintConfig(), prediction=DataConfig(), p_context=0.3),
         net=net,
     )
     return TrainConfig(
