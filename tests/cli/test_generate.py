@@ -13,7 +13,14 @@ from vidar.data.video import read_video, write_video
 from vidar.world.load import load
 
 
-def test_clip_is_the_world_stream(run, model, clip, keys, tmp_path):
+def test_clip_is_the_world_stream(run, model, clip, keys, tmp_path, monkeypatch):
+    given = []  # the frames as they reach the writer: the encoder itself may differ in a bit
+
+    def write(path, frames, fps):
+        given.extend(np.array(frame) for frame in frames)
+        write_video(path, given, fps)
+
+    monkeypatch.setattr("vidar.world.clip.write_video", write)
     out = tmp_path / "x.mp4"
     code, printed, _ = run(
         "generate", model, "--context", clip, "--actions", keys, "--seed", 7, "--steps", 2, "--out", out, "--json"
@@ -23,8 +30,7 @@ def test_clip_is_the_world_stream(run, model, clip, keys, tmp_path):
     assert len(frames) == 4 and fps == 10  # context is never written
     world = load(model)
     again = world.generate(str(clip), np.load(keys), seed=7, steps=2).frames[0]
-    write_video(tmp_path / "again.mp4", again, 10)
-    assert out.read_bytes() == (tmp_path / "again.mp4").read_bytes()
+    assert np.array_equal(np.stack(given), again)
     other = world.generate(str(clip), np.load(keys), seed=8, steps=2).frames[0]
     assert not np.array_equal(again, other)  # the seed counts
     side = json.loads((tmp_path / "x.json").read_text())
