@@ -41,6 +41,7 @@ STATUS: dict[str, Status] = {
         "PSNR 32.5 dB [31.7, 33.3] over 64 held-out episodes (`python scripts/evaluate_tokenizer.py "
         "vidar/pretrained/doom/tokenizer runs/data/doom`); 17 minutes on one thread",
     ),
+    "decoder_doom": Status(),
     "tokenizer_shapes": Status(),
     "world_doom": Status(
         "shipped",

@@ -176,9 +176,9 @@ class Decoder:
         emitted.append((b, unit, code))
 
     def _forget(self, state: RowState) -> None:
-        """Drop codes and outs that no later unit needs; a pending code stays until it is committed."""
+        """Drop codes and outs that no later unit needs, nor its commit; a pending code stays until it is committed."""
         for unit in [u for u in state.codes if u in state.committed]:
-            if all(v in state.done for v in self.order.needers(unit)):
+            if all(v in state.committed for v in self.order.needers(unit)):
                 state.codes.pop(unit)
         for unit in list(state.outs):
             if all(v in state.done for v in self.order.needers(unit)):

@@ -13,7 +13,8 @@ from vidar.core.layout import Layout
 from vidar.nn.attention import AttentionConfig, planned
 from vidar.nn.auto import AutoAttentionConfig
 from vidar.nn.block import MLP, Block, Call
-from vidar.nn.embed import EmbedConfig, LevelConfig, LinearEmbedConfig
+from vidar.nn.convolution import ConvEmbedConfig, ConvHeadConfig
+from vidar.nn.embed import IndexEmbedConfig, LevelConfig, LinearEmbedConfig
 from vidar.nn.heads import LinearHeadConfig
 from vidar.nn.mixers import MixerConfig, SelfAttentionConfig
 from vidar.nn.rope import AxialRopeConfig, RopeConfig, Tables
@@ -43,8 +44,8 @@ class BackboneConfig(Config):
     mixers: tuple[MixerConfig, ...] = (SelfAttentionConfig(),)
     rope: RopeConfig = AxialRopeConfig()
     level: LevelConfig | None = None
-    embed: EmbedConfig = LinearEmbedConfig()
-    head: LinearHeadConfig = LinearHeadConfig()
+    embed: LinearEmbedConfig | IndexEmbedConfig | ConvEmbedConfig = LinearEmbedConfig()
+    head: LinearHeadConfig | ConvHeadConfig = LinearHeadConfig()
     attention: AttentionConfig = AutoAttentionConfig()
     memory_width: int = Field(default=0, ge=0)
     gate_std: float = Field(default=0.0, ge=0)
@@ -120,9 +121,10 @@ class Backbone(nn.Module):
             start = _memo(layout, "row_start", inputs.device, lambda: layout.row_start)
             rows = rows + self.level(inputs[:, start, -1])
             inputs = inputs[..., :-1]
-        x = self.embed(inputs)
         if cond.modulation is not None:
             rows = rows + cond.modulation.to(rows.dtype)
+        row = None if layout.row_length else _memo(layout, "row", inputs.device, lambda: layout.row)
+        x = self.embed(inputs, rows, row)
         if cond.add is not None:
             x = x + cond.add.to(x.dtype)
         return x, rows
@@ -149,8 +151,8 @@ class Backbone(nn.Module):
         return layout.memo[key]
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile the parts of every block around attention, in place, and the head."""
-        for part in (*self.blocks, self.head):
+        """Compile the parts of every block around attention, in place, the embedding and the head."""
+        for part in (self.embed, *self.blocks, self.head):
             part.compile(*args, **kwargs)
 
 

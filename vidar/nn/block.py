@@ -38,12 +38,12 @@ class Call:
 
 
 class Modulation(nn.Module):
-    """adaLN-zero: rows [B or 1, M, D] -> `parts` tensors [B or 1, G, 1, D]. std 0: zero, so gates start closed."""
+    """adaLN-zero: rows [B or 1, M, D] -> `parts` tensors [B or 1, G, 1, channels (D)]. std 0: zero, gates shut."""
 
-    def __init__(self, width: int, parts: int, std: float) -> None:
+    def __init__(self, width: int, parts: int, std: float, channels: int | None = None) -> None:
         super().__init__()
-        self.parts = parts
-        self.map = linear(width, parts * width, bias=True, std=std) if std > 0 else nn.Linear(width, parts * width)
+        self.parts, out = parts, parts * (channels or width)
+        self.map = linear(width, out, bias=True, std=std) if std > 0 else nn.Linear(width, out)
         if std == 0:
             nn.init.zeros_(self.map.weight)
             nn.init.zeros_(self.map.bias)

@@ -49,7 +49,7 @@ class LinearEmbed(nn.Module):
         super().__init__()
         self.map = linear(columns, width, bias=True)
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor, rows: Tensor, row: Tensor | None) -> Tensor:
         """Inputs of any float dtype."""
         return self.map(inputs.to(self.map.weight.dtype))
 
@@ -73,12 +73,9 @@ class IndexEmbed(nn.Module):
         super().__init__()
         self.table = table(vocabulary, width)
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor, rows: Tensor, row: Tensor | None) -> Tensor:
         """Indices held in floats, exact up to 2^24."""
         return self.table(inputs[..., 0].long())
-
-
-EmbedConfig = LinearEmbedConfig | IndexEmbedConfig
 
 
 class LevelConfig(Config):

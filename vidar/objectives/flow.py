@@ -32,7 +32,8 @@ class FlowConfig(Config):
     """steps: of the solver in play. shift: of its levels. mean, std: logit-normal training levels (SD3).
 
     p_context: share of asked units whose training level is drawn like that of context, so that where every unit stands
-    once (SINGLE) what later units read in play is often met in training.
+    once (SINGLE) what later units read in play is often met in training. given: units at the start of a training clip
+    that always stand at that level: nothing comes before them, so what they are is not to be learned.
     """
 
     steps: int = Field(default=8, ge=1)
@@ -40,6 +41,7 @@ class FlowConfig(Config):
     mean: float = 0.0
     std: float = Field(default=1.0, gt=0)
     p_context: float = Field(default=0.0, ge=0, le=1)
+    given: int = Field(default=0, ge=0)
     stepper: Config = EulerConfig()
     context: Config = ContextNoiseConfig()
     hint: NoHintConfig | PreviousHintConfig = NoHintConfig()
@@ -61,7 +63,8 @@ class InFlight(NamedTuple):
 class Flow:
     """Objective: passes are the solver's calls as QUERY, then the commit.
 
-    Raw inputs: C channels, the columns of the hint (zero in a commit), and the level.
+    Raw inputs: C channels, the columns of the hint, and the level. A commit carries its hint too: what SINGLE trains
+    on, where a unit stands once.
     """
 
     def __init__(self, config: FlowConfig, channels: int, grid: Grid, dtype: torch.dtype = torch.float32):
@@ -83,8 +86,7 @@ class Flow:
     def start(self, unit: int, past: Past, rng: Rng) -> InFlight:
         """x at level 1."""
         noise = self.noise(unit, rng)
-        hint = self.hint(unit, lambda v: self.context(v, past.codes[v].to(self.dtype), rng, play=True)[0], noise)
-        return InFlight(noise, hint, None)
+        return InFlight(noise, self._played_hint(unit, past, rng, noise), None)
 
     def inputs(self, unit: int, x: InFlight, step: int) -> Tensor:
         """x, hint and the level of this call, [n, I]."""
@@ -102,31 +104,41 @@ class Flow:
 
     def memory(self, unit: int, code: Tensor, past: Past, rng: Rng) -> Tensor:
         """What later units see: the code through the context transform at its play setting, [n, I]."""
-        return self._commit(*self.context(unit, code.to(self.dtype), rng, play=True))
+        seen, level = self.context(unit, code.to(self.dtype), rng, play=True)
+        return with_level(torch.cat([seen, self._played_hint(unit, past, rng, seen)], dim=-1), level)
 
-    def _commit(self, code: Tensor, level: float) -> Tensor:
-        return with_level(torch.cat([code, code.new_zeros(code.shape[0], self.hint.width)], dim=-1), level)
+    def _played_hint(self, unit: int, past: Past, rng: Rng, like: Tensor) -> Tensor:
+        return self.hint(unit, lambda v: self.context(v, past.codes[v].to(self.dtype), rng, play=True)[0], like)
 
     def prepare(
-        self, codes: Tensor, layout: Layout, rngs: Sequence[Rng], play: bool = False, levels: Tensor | None = None
+        self,
+        codes: Tensor,
+        layout: Layout,
+        rngs: Sequence[Rng],
+        play: bool = False,
+        levels: Tensor | None = None,
+        context: Tensor | None = None,
     ) -> tuple[Tensor, Target, None]:
         """Training inputs of all rows; rows that only commit are context, every other row is asked.
 
         codes [B, N, C] in site order -> seen [B, S, I], target [B, S, C]. `play` fixes the context transform to
-        its play setting; `levels` [B, rows] replaces the drawn levels.
+        its play setting; `levels` [B, rows] replaces the drawn levels; `context` [B, N, C] replaces the codes in what
+        later units see (commits and hints).
         """
         codes = codes.to(self.dtype)
+        known = codes if context is None else context.to(self.dtype)
         size = (codes.shape[0], layout.num_slots)
         seen, value = codes.new_zeros(*size, self.input_width), codes.new_zeros(*size, self.channels)
         for b, rng in enumerate(rngs):
             drawn = None if levels is None else levels[b].tolist()
-            self._prepare_row(codes[b], layout, rng, play, drawn, seen[b], value[b])
+            self._prepare_row(codes[b], known[b], layout, rng, play, drawn, seen[b], value[b])
         weight = (layout.row_step >= 0)[layout.row].to(codes.dtype).expand(codes.shape[0], -1)
         return seen, Target(value, weight), None
 
     def _prepare_row(
         self,
         codes: Tensor,
+        known: Tensor,
         layout: Layout,
         rng: Rng,
         play: bool,
@@ -139,7 +151,7 @@ class Flow:
 
         def context(unit: int) -> tuple[Tensor, float]:
             if unit not in contexts:
-                contexts[unit] = self.context(unit, codes[self.grid.sites(unit)], rng, play)
+                contexts[unit] = self.context(unit, known[self.grid.sites(unit)], rng, play)
             return contexts[unit]
 
         starts = [*layout.row_start.tolist(), layout.num_slots]
@@ -147,22 +159,29 @@ class Flow:
             where = slice(starts[m], starts[m + 1])
             sites = self.grid.sites(unit)
             inside = torch.searchsorted(sites, layout.slots.site[0, where])
+            clean = codes[sites]
+            hint = self.hint(unit, lambda v: context(v)[0], clean)
             if step < 0:
-                seen[where] = self._commit(*context(unit))[inside]
+                code, level = context(unit)
+                seen[where] = with_level(torch.cat([code, hint], dim=-1), level)[inside]
                 continue
-            level = self.training_level(unit, rng) if levels is None else levels[m]
-            clean, noise = codes[sites], self.noise(unit, rng)
-            hint = self.hint(unit, lambda v: context(v)[0], noise)
+            level, noise = self.training_level(unit, rng) if levels is None else levels[m], self.noise(unit, rng)
             x = (1 - level) * clean + level * noise
             seen[where] = with_level(torch.cat([x, hint], dim=-1), level)[inside]
             value[where] = self.prediction.target(clean, noise, hint)[inside]
 
     def training_level(self, unit: int, rng: Rng) -> float:
         """Logit-normal: sigmoid(mean + std n), n ~ N(0, 1); or, for a share of units, the level of context."""
-        if self.config.p_context and float(rng.uniform("level", unit, 2)) < self.config.p_context:
+        share = 1.0 if unit < self.config.given else self.config.p_context
+        if share and float(rng.uniform("level", unit, 2)) < share:
             return self.context(unit, torch.zeros(1, self.channels, dtype=self.dtype), rng, False)[1]
         n = float(rng.normal("level", unit, 0, (1,)))
         return float(torch.sigmoid(torch.tensor(self.config.mean + self.config.std * n)))
+
+    def estimate(self, seen: Tensor, out: Tensor) -> Tensor:
+        """x0 as the model's answer has it: seen [B, S, I], out [B, S, C] -> [B, S, C]."""
+        x, hint = seen[..., : self.channels], seen[..., self.channels : -1]
+        return self.prediction.data(x, out.to(seen), seen[..., -1:], hint)
 
     def loss(self, out: Tensor, target: Target) -> Loss:
         """Mean squared error over the asked slots."""

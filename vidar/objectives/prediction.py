@@ -29,6 +29,10 @@ class Velocity:
         """The answer itself."""
         return out
 
+    def data(self, x: Tensor, out: Tensor, level: Tensor, hint: Tensor) -> Tensor:
+        """x - s v."""
+        return x - level * out
+
 
 class DataConfig(Config):
     """The answer is x0, less the hint where there is one: a model that says nothing repeats the frame before.
@@ -52,3 +56,7 @@ class Data:
     def velocity(self, x: Tensor, out: Tensor, level: float, hint: Tensor) -> Tensor:
         """(x - x0) / s."""
         return (x - (out + hint if hint.shape[-1] else out)) / level
+
+    def data(self, x: Tensor, out: Tensor, level: Tensor, hint: Tensor) -> Tensor:
+        """The answer on top of the hint."""
+        return out + hint if hint.shape[-1] else out

@@ -8,13 +8,19 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vidar.config import Config
+from vidar.tokenizers.perceptual import laplacian
 
 
 class DiscriminatorConfig(Config):
-    """weight: of the adversarial term once `start` + `warmup` steps have passed."""
+    """weight: of the adversarial term once `start` + `warmup` steps have passed.
+
+    detail: factor of the Laplacian of the frame, given to the network beside the frame; 0: the frame alone. Choice: fine
+    texture is small beside the frame, and an adversary that has to find it first is slow.
+    """
 
     width: int = Field(32, ge=1)
     num_layers: int = Field(3, ge=1)
+    detail: float = Field(0.0, ge=0)
     weight: float = 0.1
     adaptive: bool = False  # VQGAN (Esser et al. 2021, eq. 7): scale the weight by the ratio of gradient norms
     start: int = Field(2000, ge=0)
@@ -35,7 +41,7 @@ class Discriminator(nn.Module):
         self.config = config
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         layers: list[nn.Module] = []
-        channels = video_channels
+        channels = video_channels * (2 if config.detail else 1)
         for level in range(config.num_layers):
             width = config.width * 2 ** min(level, 3)
             layers += [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
@@ -44,7 +50,11 @@ class Discriminator(nn.Module):
 
     def forward(self, video: Tensor) -> Tensor:
         """[B, 3, T, H, W] -> scores [B T, 1, h, w], one per patch of each frame."""
-        return self.layers(video.transpose(1, 2).flatten(0, 1))
+        frames = video.transpose(1, 2).flatten(0, 1)
+        if self.config.detail:
+            edges = self.config.detail * F.pad(laplacian(frames), (1, 1, 1, 1))
+            frames = torch.cat([frames, edges], dim=1)
+        return self.layers(frames)
 
     def ramp(self) -> Tensor:
         """0 before `start`, then rising to 1 over `warmup` steps."""

@@ -27,6 +27,7 @@ class TrainConfig(Config):
     minutes  time budget: the schedule follows the larger of step / steps and elapsed / minutes, so a run that is
              bounded by time also ends with its rate annealed
     out      where the run is written; default runs/NAME
+    precision  auto: bf16 where the device multiplies it fast
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -34,7 +35,7 @@ class TrainConfig(Config):
     data: Config
     optim: OptimConfig
     ema_decay: float = Field(default=0.999, ge=0, lt=1)
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
     seed: int = 0
     compile: bool = False
     log_every: int = Field(default=50, ge=1)

@@ -17,6 +17,7 @@ from torch import Tensor
 from vidar.config import Config
 from vidar.data.atomic import replacing
 from vidar.data.reader import data_info, episodes
+from vidar.nn.precision import fast_dtype
 from vidar.nn.pretrained import load_component
 from vidar.rng import Rng
 from vidar.tokenizers.patch import to_sites
@@ -109,7 +110,7 @@ def encode_split(config: LatentClipsConfig, stored: Path) -> None:
         state, parts = None, []
         for start in range(0, len(episode.frames), 32):
             video = torch.from_numpy(np.ascontiguousarray(episode.frames[start : start + 32]))[None]
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=fast_dtype() == torch.bfloat16):
                 made, state = tokenizer.encode(to_float(video), state)
             parts.append(to_sites(made.data, config.patch)[0].unflatten(0, (video.shape[1], -1)))
         codes.append(torch.cat(parts).to(torch.bfloat16))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from vidar.nn.precision import fast_dtype
 from vidar.rng import Rng
 from vidar.train import checkpoint
 from vidar.train.checkpoint import Counters
@@ -220,8 +221,9 @@ def show(job: Job, batch: Any) -> None:
 
 
 def autocast(job: Job) -> torch.autocast:
-    """bf16 where the config says so."""
-    return torch.autocast(job.device.type, torch.bfloat16, enabled=job.config.precision == "bf16")
+    """bf16 where the config says so, or the device is fast at it."""
+    auto, precision = fast_dtype(job.device.type) == torch.bfloat16, job.config.precision
+    return torch.autocast(job.device.type, torch.bfloat16, enabled=auto if precision == "auto" else precision == "bf16")
 
 
 def reseed(seed: int, cursor: int, device: torch.device) -> None:

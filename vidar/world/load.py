@@ -12,10 +12,11 @@ import vidar
 from vidar.conditioning.net import WorldNet
 from vidar.config import load_file, to_dict
 from vidar.data.atomic import replacing
+from vidar.nn.precision import fast_dtype
 from vidar.nn.pretrained import load_component, save_component
 from vidar.tokenizers.autoencoder import Autoencoder
 from vidar.types import UsageError, VidarError
-from vidar.world.world import World, WorldConfig, fast_dtype
+from vidar.world.world import World, WorldConfig
 
 SHIPPED = Path(__file__).parent.parent / "pretrained"
 INDEX, CONFIG = "model_index.json", "world.json"

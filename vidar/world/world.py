@@ -113,11 +113,6 @@ class ActionTape:
         return Actions(self.values, self.unknown, self.first)
 
 
-def fast_dtype() -> torch.dtype:
-    """bfloat16 where the CPU multiplies matrices in it, else float32."""
-    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
-
-
 class World:
     """A learned world. `stream` and `generate` take context frames and actions and give uint8 frames.
 

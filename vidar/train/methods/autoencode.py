@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from vidar.config import Config
+from vidar.nn.pretrained import load_component
 from vidar.rng import Rng
 from vidar.tokenizers.autoencoder import Autoencoder, AutoencoderConfig
 from vidar.tokenizers.discriminator import (
@@ -23,9 +24,9 @@ from vidar.tokenizers.discriminator import (
     discriminator_hinge,
     generator_hinge,
 )
-from vidar.tokenizers.perceptual import structure_loss
+from vidar.tokenizers.perceptual import structure_loss, texture_loss
 from vidar.tokenizers.pixels import to_float, to_uint8
-from vidar.types import Loss, Segment
+from vidar.types import Loss, Segment, UsageError
 
 
 class AutoencodeConfig(Config):
@@ -33,15 +34,21 @@ class AutoencodeConfig(Config):
 
     Choice: a posterior of fixed deviation `latent_noise` and its KL to a unit normal, which is z^2 / 2 up to a
     constant. The decoder learns to bear errors of that size, encoding stays deterministic, latents stay bounded.
+
+    start: directory of a trained autoencoder to go on from. decoder_only: its encoder, and with it every latent made so
+    far, stays as it is.
     """
 
     tokenizer: AutoencoderConfig = AutoencoderConfig()
     l1: float = Field(1.0, ge=0)
     l2: float = Field(1.0, ge=0)
     structure: float = Field(0.1, ge=0)
+    texture: float = Field(0.0, ge=0)
     latent_penalty: float = Field(1e-4, ge=0)
     latent_noise: float = Field(0.1, ge=0)
     gan: DiscriminatorConfig | None = None
+    start: str | None = None
+    decoder_only: bool = False
 
     def build(self) -> Autoencode:
         """The method; `build_model` gives what it trains."""
@@ -66,6 +73,13 @@ class Autoencode:
     def build_model(self) -> Autoencoder | AdversarialPair:
         """What is trained: the autoencoder, with its adversary if there is one."""
         autoencoder = self.config.tokenizer.build()
+        if self.config.start is not None:
+            known = load_component(self.config.start)
+            if known.config != self.config.tokenizer:
+                raise UsageError(f"{self.config.start}: holds another tokenizer than method.tokenizer; use its config")
+            autoencoder.load_state_dict(known.state_dict())
+        if self.config.decoder_only:
+            autoencoder.encoder.requires_grad_(False)
         if self.config.gan is None:
             return autoencoder
         return AdversarialPair(autoencoder, Discriminator(self.config.gan, self.config.tokenizer.video_channels))
@@ -80,13 +94,15 @@ class Autoencode:
         config, autoencoder = self.config, self.product(model)
         video = to_float(batch.video.to(autoencoder.latent_mean.device))
         raw, _ = autoencoder.encode_raw(video)
-        if model.training:
+        if model.training and not config.decoder_only:
             autoencoder.track_statistics(raw)
         noise = torch.stack([rng.normal("renoise", shape=raw.shape[1:]) for rng in rngs]).to(raw)
         out, _ = autoencoder.decode_raw(raw + config.latent_noise * noise)
         parts = {"l1": F.l1_loss(out, video), "l2": F.mse_loss(out, video), "latent_penalty": raw.square().mean() / 2}
         if config.structure:
             parts["structure"] = structure_loss(out, video)
+        if config.texture:
+            parts["texture"] = texture_loss(out, video)
         total = sum((getattr(config, name) * value for name, value in parts.items()), out.new_zeros(()))
         if isinstance(model, AdversarialPair):
             gan, adversary = self._adversary(model, video, out, total)

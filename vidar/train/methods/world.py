@@ -41,6 +41,20 @@ class SingleConfig(Config):
         return single(range(frames))
 
 
+class OwnContextConfig(Config):
+    """Drift medicine: context as the model itself would have made it.
+
+    For a share of the batches the model first answers every frame from pure noise, without gradients; in the step that
+    follows, what later frames see of a frame is moved from the truth towards that answer and beyond, by a factor drawn
+    uniformly from [0, most] for each clip. Targets stay true, so the model learns to come back. Choice: one answer
+    instead of a rollout, its error stretched (most > 1) because errors add up in play; LongLive 2.0 recycles errors the
+    same way, from a buffer (causal-diffusion 11.3).
+    """
+
+    share: float = Field(default=0.5, ge=0, le=1)
+    most: float = Field(default=1.5, ge=0)
+
+
 class TrainWorldConfig(Config):
     """tokenizer: directory of the trained one. p_unknown: share of clips whose actions are hidden from the model."""
 
@@ -49,6 +63,7 @@ class TrainWorldConfig(Config):
     stream: TwinConfig | SingleConfig = TwinConfig()
     clip_frames: int = Field(ge=2)
     p_unknown: float = Field(default=0.05, ge=0, le=1)
+    own_context: OwnContextConfig | None = None
 
     def build(self) -> TrainWorld:
         """The method."""
@@ -69,12 +84,29 @@ class TrainWorld:
 
     def step(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
         """Loss on a batch of latent clips, one Rng per clip."""
-        seen, target, keep = self.objective.prepare(batch.codes.flatten(1, 2), self.layout, rngs)
-        device = next(model.parameters()).device
+        codes, device = batch.codes.flatten(1, 2), next(model.parameters()).device
         hidden = torch.tensor([float(rng.uniform("drop")) < self.config.p_unknown for rng in rngs])
-        unknown = batch.unknown | hidden[:, None]
-        out = model(seen.to(device), self.layout.with_keep(keep), Actions(batch.actions.to(device), unknown.to(device)))
+        actions = Actions(batch.actions.to(device), (batch.unknown | hidden[:, None]).to(device))
+        context = self._own_context(model, codes, actions, rngs)
+        seen, target, keep = self.objective.prepare(codes, self.layout, rngs, context=context)
+        out = model(seen.to(device), self.layout.with_keep(keep), actions)
         return self.objective.loss(out, type(target)(target.value.to(device), target.weight.to(device)))
+
+    @torch.no_grad()
+    def _own_context(self, model: WorldNet, codes: Tensor, actions: Actions, rngs: Sequence[Rng]) -> Tensor | None:
+        """Codes [B, N, C] as later frames see them, or None: as they are."""
+        own = self.config.own_context
+        if own is None or float(rngs[0].uniform("drop", 0, 1)) >= own.share:
+            return None
+        noise = torch.ones(len(codes), self.layout.num_rows)
+        seen, _, keep = self.objective.prepare(codes, self.layout, rngs, levels=noise)
+        out = model(seen.to(actions.values.device), self.layout.with_keep(keep), actions).cpu()
+        asked = (self.layout.row_step >= 0)[self.layout.row]
+        made = codes.clone().to(seen)
+        made[:, self.layout.slots.site[0, asked]] = self.objective.estimate(seen, out)[:, asked]
+        made[:, : self.grid.sites(0).shape[0]] = codes[:, : self.grid.sites(0).shape[0]].to(made)
+        factor = own.most * torch.stack([rng.uniform("drop", 0, 2) for rng in rngs]).to(made).reshape(-1, 1, 1)
+        return codes.to(made) + factor * (made - codes.to(made))
 
     def world(self, model: WorldNet) -> World:
         """A world of this network and the frozen tokenizer."""

@@ -1,0 +1,16 @@
+"""Which number format a device multiplies fastest."""
+
+from __future__ import annotations
+
+import torch
+
+
+def fast_dtype(device: str = "cpu") -> torch.dtype:
+    """bfloat16 on a GPU and on a CPU with instructions for it (AMX, AVX-512 BF16), else float32.
+
+    oneDNN takes bfloat16 on any CPU with AVX-512, but emulates it there: four times slower than float32.
+    """
+    if device != "cpu":
+        return torch.bfloat16
+    can = torch.cpu.get_capabilities()
+    return torch.bfloat16 if can.get("amx_bf16") or can.get("avx512_bf16") else torch.float32
