@@ -93,6 +93,24 @@ def decoder_doom(
     )
 
 
+def _network(preset: Preset) -> WorldNetConfig:
+    width, depth, heads, head_width, channels = NETWORKS[preset]
+    return WorldNetConfig(
+        backbone=BackboneConfig(
+            width=width,
+            depth=depth,
+            heads=heads,
+            head_width=head_width,
+            in_width=65,
+            out_width=32,
+            level=LevelConfig(),
+            embed=ConvEmbedConfig(rows=4, columns=5, channels=channels),
+            head=ConvHeadConfig(rows=4, columns=5, channels=channels),
+        ),
+        conditioner=ActionEmbedConfig(spec=ACTIONS, width=width, history=CLIPS[preset][0] - 1),
+    )
+
+
 def world_doom(
     preset: Preset = "demo",
     data: str = "runs/data/doom",
@@ -106,21 +124,7 @@ def world_doom(
     along as channels, and what is predicted is the difference from it.
     """
     frames, steps = CLIPS[preset]
-    width, depth, heads, head_width, channels = NETWORKS[preset]
-    net = WorldNetConfig(
-        backbone=BackboneConfig(
-            width=width,
-            depth=depth,
-            heads=heads,
-            head_width=head_width,
-            in_width=65,
-            out_width=32,
-            level=LevelConfig(),
-            embed=ConvEmbedConfig(rows=4, columns=5, channels=channels),
-            head=ConvHeadConfig(rows=4, columns=5, channels=channels),
-        ),
-        conditioner=ActionEmbedConfig(spec=ACTIONS, width=width, history=frames - 1),
-    )
+    net = _network(preset)
     world = WorldConfig(
         name="doom",
         fps=17.5,

@@ -19,9 +19,9 @@ from vidar.core.layout import compile_layout
 from vidar.core.step import twin
 from vidar.data.video import read_video, write_video
 from vidar.nn.auto import AutoAttentionConfig
+from vidar.nn.precision import fast_dtype
 from vidar.orders.frame import frame_order
 from vidar.types import VidarError
-from vidar.world.world import fast_dtype
 
 EXTRAS = {
     "vizdoom": "vizdoom",

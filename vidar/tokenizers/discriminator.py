@@ -14,7 +14,7 @@ from vidar.tokenizers.perceptual import laplacian
 class DiscriminatorConfig(Config):
     """weight: of the adversarial term once `start` + `warmup` steps have passed.
 
-    detail: factor of the Laplacian of the frame, given to the network beside the frame; 0: the frame alone. Choice: fine
+    detail: factor of the Laplacian of the frame, given to the network beside the frame; 0: no such. Choice: fine
     texture is small beside the frame, and an adversary that has to find it first is slow.
     """
 

@@ -39,8 +39,8 @@ def texture_loss(x: Tensor, y: Tensor) -> Tensor:
     """Mean difference of the local amount of detail: deviation of the Laplacian in every 7 x 7 window.
 
     After the gradient variance loss of super-resolution (Abrahamyan, Truong, Philips, Deligiannis 2022, eq. 2-4).
-    Choice: the Laplacian of luma and deviations instead of variances. It asks how much detail there is, not where: what a
-    code does not hold is put in as texture instead of being left out. x, y: [B, C, T, H, W] in [-1, 1].
+    Choice: the Laplacian of luma and deviations instead of variances. It asks how much detail there is, not where: what
+    a code does not hold is put in as texture instead of being left out. x, y: [B, C, T, H, W] in [-1, 1].
     """
     wide = torch.promote_types(x.dtype, torch.float32)
     return (_detail(x.to(wide)) - _detail(y.to(wide))).abs().mean()
