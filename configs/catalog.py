@@ -48,7 +48,7 @@ STATUS: dict[str, Status] = {
     "tokenizer_shapes": Status(),
     "world_doom": Status(
         "shipped",
-        "32 fresh episodes: +1.88 dB over copy-last on the mean of frames 1-16, +1.35 dB over shuffled actions on frames "
+        "32 fresh episodes: +1.88 dB over copy-last on frames 1-16, +1.35 dB over shuffled actions on frames "
         "4-16, sharpness 38 % of real (`vidar demo --episodes 32 --frames 16`); 76 minutes on one thread",
     ),
     "world_shapes": Status(),
