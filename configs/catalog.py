@@ -45,12 +45,15 @@ STATUS: dict[str, Status] = {
         "shipped",
         "PSNR 31.9 dB, sharpness 72 % of real, held out (without it 32.5 dB and 20 %); 20 minutes on one thread",
     ),
+    "idm": Status(),
+    "tokenizer_own": Status(),
     "tokenizer_shapes": Status(),
     "world_doom": Status(
         "shipped",
         "32 fresh episodes: +1.88 dB over copy-last on frames 1-16, +1.35 dB over shuffled actions on frames "
         "4-16, sharpness 38 % of real (`vidar demo --episodes 32 --frames 16`); 76 minutes on one thread",
     ),
+    "world_own": Status(),
     "world_shapes": Status(),
 }
 

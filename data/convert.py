@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from vidar.actions import ActionSpec
 from vidar.data.episode import Episode
@@ -25,8 +26,12 @@ def convert_folder(
     spec: ActionSpec,
     fps: float,
     split: str = "train",
+    size: tuple[int, int] | None = None,
 ) -> int:
     """Write the videos of a folder as shards; returns the number of episodes.
+
+    size: (height, width) of the frames, None: as they are. What sticks out of that shape is cut off, alike on both
+    sides, and the rest averaged.
 
     NAME.csv has the action names as header; row t acts between frame t-1 and frame t. As many rows as frames (row 0 is
     ignored) or one less (row 0 left out). Every file is checked before anything is written. Raises VidarError naming
@@ -47,7 +52,7 @@ def convert_folder(
     count = 0
     with ShardWriter(out, split, spec) as writer:
         for video, actions in tables:
-            for episode in _pieces(video, actions, spec, fps):
+            for episode in _pieces(video, actions, spec, fps, size):
                 writer.write(episode)
                 count += 1
     return count
@@ -94,12 +99,27 @@ def _aligned(rows: np.ndarray, frames: int, table: Path) -> np.ndarray:
     return np.concatenate([first, rows])
 
 
-def _pieces(video: Path, actions: np.ndarray, spec: ActionSpec, fps: float) -> Iterator[Episode]:
+def resized(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """uint8 [T, H, W, 3] -> uint8 [T, height, width, 3]: the largest centred box of that shape, averaged."""
+    (height, width), (old_height, old_width) = size, frames.shape[1:3]
+    if (old_height, old_width) == size:
+        return frames
+    scale = min(old_height / height, old_width / width)
+    left, top = (old_width - scale * width) / 2, (old_height - scale * height) / 2
+    box = (left, top, left + scale * width, top + scale * height)
+    how = Image.Resampling.BOX if scale >= 1 else Image.Resampling.BICUBIC
+    return np.stack([np.asarray(Image.fromarray(f).resize((width, height), how, box=box)) for f in frames])
+
+
+def _pieces(
+    video: Path, actions: np.ndarray, spec: ActionSpec, fps: float, size: tuple[int, int] | None
+) -> Iterator[Episode]:
     name = re.sub(r"[^A-Za-z0-9_-]", "_", video.stem)[:70]
     starts = range(0, max(len(actions) - 1, 1), PIECE)  # a last piece of one frame would hold no action
     for start in starts:
         count = min(PIECE, len(actions) - start)
         frames, _ = read_video(video, start, count)
+        frames = frames if size is None else resized(frames, size)
         piece = name if len(starts) == 1 else f"{name}_{start // PIECE:04d}"
         meta = {"start_frame": start, "file": video.name}
         yield Episode(frames, actions[start : start + count], fps, spec, piece, f"file:{video.stem}", meta=meta)

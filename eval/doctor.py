@@ -21,6 +21,7 @@ from vidar.data.video import read_video, write_video
 from vidar.nn.auto import AutoAttentionConfig
 from vidar.nn.precision import fast_dtype
 from vidar.orders.frame import frame_order
+from vidar.train.memory import available
 from vidar.types import VidarError
 
 EXTRAS = {
@@ -57,10 +58,11 @@ def examine() -> dict[str, Any]:
         "versions": {"vidar": vidar.__version__, "python": platform.python_version(), **_versions()},
         "devices": devices(),
         "threads": {"torch": torch.get_num_threads(), "cores": os.cpu_count(), **_policy()},
-        "bf16": fast_dtype() == torch.bfloat16,
+        "bf16": bf16(),
         "attention": attention(),
         "extras": {name: find_spec(module) is not None for name, module in EXTRAS.items()},
         "folders": {name: _kind(package / name) for name in FOLDERS},
+        "memory_gb": memory_gb(),
         "free_disk_gb": round(free / 1e9, 1),
         "problem": problem or None,
     }
@@ -85,9 +87,23 @@ def video_problem() -> str:
 
 def devices() -> list[str]:
     """The CPU and what torch can compute on beside it."""
-    names = [platform.processor() or platform.machine() or "cpu"]
+    names = [f"{_cpu()} ({torch.backends.cpu.get_cpu_capability()})"]
     names += [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     return names + (["mps"] if torch.backends.mps.is_available() else [])
+
+
+def bf16() -> dict[str, str]:
+    """Whether bfloat16 is fast, per kind of device: what `precision=auto` goes by."""
+    kinds = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
+    fast = {kind: fast_dtype(kind) == torch.bfloat16 for kind in kinds}
+    return {kind: "fast" if yes else "emulated, so precision=auto takes fp32" for kind, yes in fast.items()}
+
+
+def memory_gb() -> dict[str, float | None]:
+    """What can still be allocated, per device; None where the system does not say."""
+    kinds = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    free = {kind: available(torch.device(kind)) for kind in kinds}
+    return {f"{kind}_free": None if left is None else round(left / 1e9, 1) for kind, left in free.items()}
 
 
 def attention() -> dict[str, str]:
@@ -99,6 +115,14 @@ def attention() -> dict[str, str]:
         name: AutoAttentionConfig().build(view, device, grad) for name, grad in (("train", True), ("play", False))
     }
     return {name: getattr(form, "__qualname__", type(form).__qualname__).split(".")[0] for name, form in chosen.items()}
+
+
+def _cpu() -> str:
+    """The name of the CPU; platform.processor() is often but its kind."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine() or "cpu"
 
 
 def _versions() -> dict[str, str]:

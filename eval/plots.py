@@ -1,78 +1,95 @@
-"""Plots of a report: curves with intervals in a light and a dark version, and strips of frames."""
+"""Plots of a report: curves with intervals and ranked bars as SVG in the colours of the page, and strips of frames."""
 
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 
 import numpy as np
 from PIL import Image
 
+WIDTH, HEIGHT = 560, 270  # of a plot, in its own units
+LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 40  # margins
+TONES = 5  # colours of the page, told apart by people who do not see all colours (after Okabe and Ito 2008)
+SLICES = 96  # places of a plot that show their numbers, at most
+
 
 @dataclass(frozen=True)
 class Curve:
-    """A line over the frame number: values [T], half the width of the interval [T]; reference lines are dashed."""
+    """A line over the frame number: values [T], half the width of the interval [T]; reference lines are dashed.
+
+    tone: number of its colour, 0 to 4; None: its place in the list.
+    """
 
     name: str
     values: np.ndarray
     half: np.ndarray | None = None
     reference: bool = False
+    tone: int | None = None
 
 
 @dataclass(frozen=True)
 class Plot:
-    """The same picture for light and dark pages, as PNG."""
+    """svg: the drawing; legend: (name, tone, dashed) of each line."""
 
-    light: bytes
-    dark: bytes
+    svg: str
+    legend: tuple[tuple[str, int, bool], ...] = ()
 
 
 @dataclass(frozen=True)
-class Theme:
-    """Colours of a plot; the background stays transparent."""
+class Frame:
+    """Where numbers are on the sheet."""
 
-    ink: str
-    grid: str
-    lines: tuple[str, ...]  # told apart by people who do not see all colours (after Okabe and Ito 2008)
+    x: tuple[float, float]
+    y: tuple[float, float]
 
+    def across(self, x: float | np.ndarray) -> np.ndarray:
+        """x -> units from the left."""
+        return LEFT + (np.asarray(x) - self.x[0]) / (self.x[1] - self.x[0]) * (WIDTH - LEFT - RIGHT)
 
-LIGHT = Theme("#333a45", "#d9dde3", ("#0b6bcb", "#c25a00", "#11865f", "#a1478c", "#6b7280"))
-DARK = Theme("#c9d1d9", "#343b45", ("#58a6ff", "#f0a04b", "#3fc79a", "#e08fc8", "#9aa4b2"))
+    def down(self, y: float | np.ndarray) -> np.ndarray:
+        """y -> units from the top."""
+        return HEIGHT - BOTTOM - (np.asarray(y) - self.y[0]) / (self.y[1] - self.y[0]) * (HEIGHT - TOP - BOTTOM)
 
 
 def curves(lines: Sequence[Curve], y_label: str, x_label: str = "generated frame", floor: float | None = None) -> Plot:
     """Curves over the frame number, from 1; `floor` is the lower end of the y axis where it matters."""
-    return Plot(*(_draw(lines, y_label, x_label, floor, theme) for theme in (LIGHT, DARK)))
-
-
-def _draw(lines: Sequence[Curve], y_label: str, x_label: str, floor: float | None, theme: Theme) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 3.3), dpi=144, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for curve, colour in zip(lines, theme.lines, strict=False):
+    longest = max(len(curve.values) for curve in lines)
+    halves = [np.zeros(len(c.values)) if c.half is None else c.half for c in lines]
+    low = np.nanmin(np.concatenate([c.values - half for c, half in zip(lines, halves)]))
+    high = np.nanmax(np.concatenate([c.values + half for c, half in zip(lines, halves)]))
+    frame = Frame((1.0, float(max(longest, 2))), _limits(float(low), float(high), floor))
+    bands, paths, legend = [], [], []
+    for place, (curve, half) in enumerate(zip(lines, halves)):
+        tone = place % TONES if curve.tone is None else curve.tone
         x = np.arange(1, len(curve.values) + 1)
-        style, width = ("--", 1.2) if curve.reference else ("-", 1.8)
-        axes.plot(x, curve.values, style, color=colour, linewidth=width, label=curve.name)
         if curve.half is not None:
-            axes.fill_between(x, curve.values - curve.half, curve.values + curve.half, color=colour, alpha=0.18, lw=0)
-    axes.set_xlabel(x_label, color=theme.ink)
-    axes.set_ylabel(y_label, color=theme.ink)
-    axes.set_xlim(1, max(len(curve.values) for curve in lines))
-    if floor is not None:
-        axes.set_ylim(bottom=floor)
-    axes.tick_params(colors=theme.ink, length=0)
-    axes.grid(color=theme.grid, linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in axes.spines.values():
-        side.set_visible(False)
-    axes.legend(frameon=False, labelcolor=theme.ink, ncols=2, fontsize=9)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", transparent=True)
-    return buffer.getvalue()
+            top, bottom = _points(frame, x, curve.values + half), _points(frame, x, curve.values - half)
+            bands.append(f'<polygon class="band t{tone}" points="{" ".join([*top, *reversed(bottom)])}"/>')
+        dashed = " dashed" if curve.reference else ""
+        points = " ".join(_points(frame, x, curve.values))
+        paths.append(f'<polyline class="line t{tone}{dashed}" points="{points}"/>')
+        legend.append((curve.name, tone, curve.reference))
+    parts = [_axes(frame, y_label, x_label, _whole_ticks(longest)), *bands, *paths, *_slices(frame, lines, x_label)]
+    return Plot(_svg(parts, y_label), tuple(legend))
+
+
+def ranked(values: np.ndarray, y_label: str, x_label: str) -> Plot:
+    """One bar a value [N], from the least to the greatest, coloured by its sign."""
+    rising = np.sort(values)
+    frame = Frame((0.5, len(rising) + 0.5), _limits(min(0.0, float(rising[0])), max(0.0, float(rising[-1])), None))
+    zero, wide = float(frame.down(0.0)), 0.78 * (WIDTH - LEFT - RIGHT) / len(rising)
+    bars = []
+    for place, value in enumerate(rising, 1):
+        left, end = float(frame.across(place)) - wide / 2, float(frame.down(value))
+        size = f'width="{wide:.1f}" y="{min(zero, end):.1f}" height="{abs(zero - end):.1f}"'
+        bars.append(
+            f'<rect class="bar t{1 if value < 0 else 0}" x="{left:.1f}" {size}><title>{value:+.2f}</title></rect>'
+        )
+    return Plot(_svg([_axes(frame, y_label, x_label, _whole_ticks(len(rising))), *bars], y_label))
 
 
 def strip(videos: Sequence[np.ndarray], columns: Sequence[int], scale: int = 2, gap: int = 4) -> bytes:
@@ -87,3 +104,71 @@ def strip(videos: Sequence[np.ndarray], columns: Sequence[int], scale: int = 2, 
     buffer = io.BytesIO()
     sheet.save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Round numbers in [low, high]: multiples of 1, 2 or 5 times a power of ten, at most `most` of them."""
+    if not high > low:
+        return [low]
+    step = 10.0 ** math.floor(math.log10((high - low) / most))
+    while (high - low) / step > most:
+        step *= 2.5 if f"{step:e}".startswith("2") else 2.0
+    return [k * step for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+
+
+def _limits(low: float, high: float, floor: float | None) -> tuple[float, float]:
+    room = 0.06 * (high - low) or 0.5
+    bottom = low - room if floor is None else min(floor, low)
+    return bottom, max(high + room, bottom + 1e-6)
+
+
+def _whole_ticks(last: int) -> list[float]:
+    return [1.0, *(t for t in ticks(1, last, 8) if t > 0.08 * last and t == int(t))]
+
+
+def _points(frame: Frame, x: np.ndarray, y: np.ndarray) -> list[str]:
+    seen = np.isfinite(y)
+    return [f"{a:.1f},{b:.1f}" for a, b in zip(frame.across(x[seen]), frame.down(y[seen]))]
+
+
+def _axes(frame: Frame, y_label: str, x_label: str, marks: Sequence[float]) -> str:
+    parts = []
+    for value in ticks(*frame.y):
+        y = float(frame.down(value))
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:.6g}</text>')
+    for value in marks:
+        x = float(frame.across(value))
+        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{value:.0f}</text>')
+    if frame.y[0] < 0 < frame.y[1]:
+        y = float(frame.down(0.0))
+        parts.append(f'<line class="zero" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+    middle = (HEIGHT - BOTTOM + TOP) / 2
+    turned = f'transform="rotate(-90 12 {middle:.0f})"'
+    parts.append(f'<text class="axis" x="12" y="{middle:.0f}" text-anchor="middle" {turned}>{escape(y_label)}</text>')
+    centre = (WIDTH + LEFT - RIGHT) / 2
+    parts.append(f'<text class="axis" x="{centre:.0f}" y="{HEIGHT - 4}" text-anchor="middle">{escape(x_label)}</text>')
+    return "".join(parts)
+
+
+def _slices(frame: Frame, lines: Sequence[Curve], x_label: str) -> list[str]:
+    """Invisible columns that show, under the pointer, a line and the numbers of that frame."""
+    count = max(len(curve.values) for curve in lines)
+    stride = -(-count // SLICES)
+    wide = stride * (WIDTH - LEFT - RIGHT) / max(count - 1, 1)
+    parts = []
+    for k in range(0, count, stride):
+        x = float(frame.across(k + 1))
+        told = [f"{c.name}: {c.values[k]:.4g}" for c in lines if k < len(c.values) and not c.reference]
+        text = escape("\n".join([f"{x_label} {k + 1}", *told]))
+        parts.append(
+            f'<g class="slice"><rect x="{x - wide / 2:.1f}" y="{TOP}" width="{wide:.1f}" '
+            f'height="{HEIGHT - TOP - BOTTOM}"/><line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
+            f"<title>{text}</title></g>"
+        )
+    return parts
+
+
+def _svg(parts: Sequence[str], label: str) -> str:
+    body = "".join(parts)
+    return f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">{body}</svg>'

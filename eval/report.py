@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from string import Template
+from typing import Literal, NamedTuple
 
 from vidar.eval.plots import Plot
 
 TEMPLATE = Path(__file__).with_name("report.html")
+Mood = Literal["", "good", "bad", "open"]
+
+
+class Card(NamedTuple):
+    """A number shown large at the top, what it is, a line of detail below, and whether it is good news."""
+
+    value: str
+    label: str
+    detail: str = ""
+    mood: Mood = ""
 
 
 @dataclass(frozen=True)
@@ -23,16 +35,37 @@ class Section:
     pieces: Sequence[str]
 
 
-def page(title: str, lead: str, cards: Sequence[tuple[str, str]], sections: Sequence[Section]) -> str:
-    """The whole file. cards: (number, what it is), shown large at the top."""
-    tiles = "\n".join(f"<div><b>{escape(value)}</b><span>{escape(label)}</span></div>" for value, label in cards)
+@dataclass(frozen=True)
+class Bar:
+    """A share in [0, 1] and the tone of its bar; None: nothing was measured."""
+
+    name: str
+    share: float | None
+    tone: int
+
+
+def page(title: str, lead: str, cards: Sequence[tuple[str, ...]], sections: Sequence[Section], kicker: str = "") -> str:
+    """The whole file. cards: `Card`, or (number, what it is); kicker: a small line above the title."""
+    links = "\n".join(f'<a href="#{anchor(s.title)}">{escape(s.title)}</a>' for s in sections)
     bodies = "\n".join(
-        f"<section><h2>{escape(s.title)}</h2>\n<p>{escape(s.note)}</p>\n" + "\n".join(s.pieces) + "</section>"
+        f'<section id="{anchor(s.title)}"><h2>{escape(s.title)}</h2>\n<p>{escape(s.note)}</p>\n'
+        + "\n".join(s.pieces)
+        + "</section>"
         for s in sections
     )
     return Template(TEMPLATE.read_text()).substitute(
-        title=escape(title), lead=escape(lead), cards=tiles, sections=bodies
+        title=escape(title),
+        kicker=escape(kicker),
+        lead=escape(lead),
+        cards="\n".join(_card(Card(*card)) for card in cards),
+        links=links,
+        sections=bodies,
     )
+
+
+def anchor(title: str) -> str:
+    """The name of a section inside the page."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -43,23 +76,51 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         for row in rows
     ]
     body = "\n".join(lines)
-    return f'<div class="wide"><table><thead><tr>{cells}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+    return f'<div class="wide scroll"><table><thead><tr>{cells}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+
+
+def facts(rows: Mapping[str, str]) -> str:
+    """Names and what they are, as a list."""
+    lines = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in rows.items())
+    return f'<dl class="wide">{lines}</dl>'
+
+
+def code(text: str) -> str:
+    """Text to be typed, as it is."""
+    return f'<pre class="wide">{escape(text)}</pre>'
+
+
+def folded(title: str, piece: str) -> str:
+    """A piece that opens when its title is clicked."""
+    return f'<details class="wide"><summary>{escape(title)}</summary>{piece}</details>'
+
+
+def bars(rows: Mapping[str, Sequence[Bar]], marks: Mapping[str, float], mark: str) -> str:
+    """For each row its bars, one below the other; marks: a tick on all bars of a row; mark: what the tick is."""
+    shown = "".join(_bars(name, row, marks.get(name)) for name, row in rows.items())
+    first = next(iter(rows.values()))
+    keys = "".join(f'<span class="t{bar.tone}"><i></i>{escape(bar.name)}</span>' for bar in first)
+    legend = f'<div class="legend">{keys}<span class="tick"><i></i>{escape(mark)}</span></div>'
+    return f'<div class="wide">{legend}<div class="bars">{shown}</div></div>'
 
 
 def plot(picture: Plot, caption: str) -> str:
     """A plot that follows the colours of the page."""
-    return (
-        f'<figure><picture><source media="(prefers-color-scheme: dark)" srcset="{_uri("image/png", picture.dark)}">'
-        f'<img src="{_uri("image/png", picture.light)}" alt="{escape(caption)}"></picture>'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    keys = "".join(
+        f'<span class="t{tone}{" dashed" if dashed else ""}"><i></i>{escape(name)}</span>'
+        for name, tone, dashed in picture.legend
     )
+    legend = f'<div class="legend">{keys}</div>' if keys else ""
+    return f"<figure><figcaption><b>{escape(caption)}</b></figcaption>{legend}{picture.svg}</figure>"
 
 
-def image(png: bytes, caption: str) -> str:
-    """A picture over the whole width."""
+def image(png: bytes, caption: str, columns: Sequence[str] = ()) -> str:
+    """A picture over the whole width; columns: what stands above its equal columns."""
+    heads = "".join(f"<span>{escape(text)}</span>" for text in columns)
+    top = f'<div class="heads">{heads}</div>' if heads else ""
     return (
-        f'<figure class="wide"><img src="{_uri("image/png", png)}" alt="{escape(caption)}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        f'<figure class="wide"><figcaption>{escape(caption)}</figcaption>{top}'
+        f'<img src="{_uri("image/png", png)}" alt="{escape(caption)}"></figure>'
     )
 
 
@@ -69,6 +130,24 @@ def video(mp4: bytes, caption: str) -> str:
         f'<figure class="wide"><video src="{_uri("video/mp4", mp4)}" controls loop muted autoplay playsinline></video>'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
+
+
+def _card(card: Card) -> str:
+    mood = f' class="{card.mood}"' if card.mood else ""
+    detail = f"<small>{escape(card.detail)}</small>" if card.detail else ""
+    return f"<div{mood}><b>{escape(card.value)}</b><span>{escape(card.label)}</span>{detail}</div>"
+
+
+def _bars(name: str, row: Sequence[Bar], at: float | None) -> str:
+    lines = []
+    for bar in row:
+        share = 0.0 if bar.share is None else min(max(bar.share, 0.0), 1.0)
+        told = "-" if bar.share is None else f"{bar.share:.3f}"
+        tick = "" if at is None else f'<u style="left:{100 * at:.1f}%"></u>'
+        fill = f'<i style="width:{100 * share:.1f}%"></i>'
+        title = f"{escape(name)}, {escape(bar.name)}: {told}"
+        lines.append(f'<div class="bar t{bar.tone}" title="{title}"><s>{fill}{tick}</s><em>{told}</em></div>')
+    return f"<b>{escape(name)}</b><div>{''.join(lines)}</div>"
 
 
 def _uri(kind: str, data: bytes) -> str:

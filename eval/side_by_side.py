@@ -25,9 +25,20 @@ ARROWS = {  # corners of the arrow in a cap of side 1
 }
 
 
-def film(scores: WorldScores, spec: ActionSpec, fps: float, scale: int = 4, hold: float = 0.6) -> Iterator[np.ndarray]:
-    """Frames uint8 [H', W', 3]: real | dreamed, 2 x 2 episodes a page, whose last frame stays `hold` seconds."""
+def film(
+    scores: WorldScores,
+    spec: ActionSpec,
+    fps: float,
+    scale: int = 4,
+    hold: float = 0.6,
+    episodes: int | None = None,
+) -> Iterator[np.ndarray]:
+    """Frames uint8 [H', W', 3]: real | dreamed, 2 x 2 episodes a page, whose last frame stays `hold` seconds.
+
+    episodes: the first so many; None: all.
+    """
     count, frames = scores.real.shape[:2]
+    count = min(count, episodes or count)
     for start in range(0, count, COLUMNS * ROWS):
         shown = range(start, min(start + COLUMNS * ROWS, count))
         for k in range(frames):

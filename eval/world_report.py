@@ -1,4 +1,4 @@
-"""The page about a world: numbers against the trivial answers, drift, looks, latency, and where it went wrong."""
+"""The page about a world: numbers against the trivial answers, its keys, drift, looks, latency, where it went wrong."""
 
 from __future__ import annotations
 
@@ -7,56 +7,102 @@ from typing import Any
 
 import numpy as np
 
-from vidar.eval.plots import Curve, curves, strip
-from vidar.eval.report import Section, image, page, plot, table, video
-from vidar.eval.world_eval import WorldScores, interval
+from vidar.eval.plots import Curve, curves, ranked, strip
+from vidar.eval.protocol import GAINS, WORLD, span
+from vidar.eval.report import Bar, Card, Mood, Section, bars, code, facts, folded, image, page, plot, table, video
+from vidar.eval.world_eval import WorldScores, interval, ratio_interval
 
 TITLES = {
     "model": "dreamed",
     "copy_last": "last frame repeated",
     "mean_frame": "mean frame",
-    "shuffled_actions": "dreamed, wrong actions",
+    "shuffled_actions": "dreamed, wrong keys",
+    "real": "the game",
 }
-UNITS = {"sharpness": "variance of the Laplacian", "brightness": "mean luma", "contrast": "deviation of luma"}
+TONE = {"model": 0, "shuffled_actions": 1, "real": 2, "mean_frame": 3, "copy_last": 4}
+UNITS = {"brightness": "mean luma", "contrast": "deviation of luma", "sharpness": "variance of the Laplacian"}
 MARKS = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # frames shown in the table, and the last one
 
 
-def world_page(report: Mapping[str, Any], scores: WorldScores, latencies: np.ndarray, film: bytes) -> str:
+def world_page(title: str, report: Mapping[str, Any], scores: WorldScores, latencies: np.ndarray, film: bytes) -> str:
     """The HTML file. report: as report.json; latencies: ms a frame [n]; film: mp4."""
     sections = [
         Section(
-            "Real and dreamed",
+            "Side by side",
             "The world sees the context frames of the real game once, then only the pressed keys. Both sides get the "
-            "same keys; a lit cap is a pressed key.",
+            "same keys; a lit cap is a pressed key. The first episodes of the list, not the best ones.",
             [video(film, "dream.mp4: left the game, right the dream, same keys")],
         ),
+        _keys(report),
         _numbers(scores),
-        _drift(scores),
+        _fidelity(scores),
         _looks(scores),
-        _latency(report, latencies),
         _worst(scores),
+        _latency(report, latencies),
+        _protocol(report),
     ]
     lead = (
-        f"World '{report['world']}', {report['params'] / 1e6:.2f} M parameters, dreaming {report['episodes']} held-out "
-        f"episodes of {report['frames']} frames ({report['frames'] / report['fps']:.1f} s) beside the real game. "
-        f"{report['hardware']}, {report['threads']} thread{'s' if report['threads'] > 1 else ''}. "
+        f"{report['params'] / 1e6:.2f} M parameters dream {report['episodes']} held-out episodes of {report['frames']} "
+        f"frames ({report['frames'] / report['fps']:.1f} s) beside the real game, under the same keys. "
         "Bands and intervals are 95 % Student-t over episodes."
     )
-    return page(f"vidar demo: {report['world']}", lead, _cards(report), sections)
+    return page(f"World '{report['world']}'", lead, _cards(report), sections, kicker=title)
 
 
-def _cards(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    gains, rate = report["gains"], 1000 / report["latency_ms"]["p50"]
-    return [
-        (f"{report['psnr']['model'][0]:.1f} dB", "PSNR of the first dreamed frame"),
-        (f"{gains['copy_last']['mean']:+.1f} dB", _over("repeating the last frame", gains["copy_last"])),
-        (f"{gains['shuffled_actions']['mean']:+.1f} dB", _over("wrong actions", gains["shuffled_actions"])),
-        (f"{report['latency_ms']['p50']:.0f} ms", f"a frame, median of one player ({rate:.0f} frames/s)"),
+def _cards(report: Mapping[str, Any]) -> list[Card]:
+    gains, means, ms = report["gains"], report["means"], report["latency_ms"]
+    score, real_time = report["action_score"], 1000 / report["fps"]
+    first, last = means["frames"]
+    cards = [
+        _gain("over repeating the last frame", gains["copy_last"]),
+        _gain("over the wrong keys", gains["shuffled_actions"]),
+        Card(f"{report['sharpness_ratio']:.0%}", "of the sharpness of the game", f"frames {first} to {last}"),
+        Card(
+            f"{means['psnr']:.1f} dB",
+            f"PSNR, frames {first} to {last}",
+            f"first frame {report['psnr']['model'][0]:.1f} dB; SSIM {means['ssim']:.3f}",
+        ),
+        Card(
+            f"{ms['p50']:.0f} ms",
+            f"a frame, median of one player ({1000 / ms['p50']:.0f} frames/s)",
+            f"p95 {ms['p95']:.0f} ms; real time is {real_time:.0f} ms",
+            "good" if ms["p95"] <= real_time else "bad",
+        ),
     ]
+    if score is not None:
+        rest = (
+            f"the game itself {_number(score['real']['mean'])}, wrong keys {_number(score['shuffled_actions']['mean'])}"
+        )
+        cards.insert(2, Card(_number(score["model"]["mean"]), "keys read back (balanced accuracy)", rest))
+    return cards
 
 
-def _over(what: str, gain: Mapping[str, Any]) -> str:
-    return f"over {what}, frames {gain['frames'][0]} to {gain['frames'][1]}"
+def _gain(what: str, gain: Mapping[str, Any]) -> Card:
+    first, last = gain["frames"]
+    mood: Mood = "good" if gain["low"] > 0 else "bad" if gain["high"] < 0 else "open"
+    detail = f"frames {first} to {last}; 95 %: {gain['low']:+.2f} to {gain['high']:+.2f}"
+    return Card(f"{gain['mean']:+.2f} dB", f"PSNR {what}", detail, mood)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _keys(report: Mapping[str, Any]) -> Section:
+    title, score = "Does it obey its keys?", report["action_score"]
+    if score is None:
+        return Section(title, f"Action scores were left out: {report['action_score_left_out']}.", [])
+    rows = {
+        group: [Bar(TITLES[who], score[who].get(group), TONE[who]) for who in ("real", "model", "shuffled_actions")]
+        for group in score["real"]
+    }
+    return Section(
+        title,
+        "An inverse-dynamics network reads the keys back from the frames: balanced accuracy over the steps in which "
+        "the recorded pose changed as the keys say. The game itself is the ceiling; the floor is the dream under "
+        f"another episode's keys, held against the true ones. The network: {report['action_score_by']}.",
+        [bars(rows, report["action_score_chance"], "guessing")],
+    )
 
 
 def _numbers(scores: WorldScores) -> Section:
@@ -66,43 +112,41 @@ def _numbers(scores: WorldScores) -> Section:
     for name, values in scores.psnr.items():
         mean, half = interval(values)
         rows.append([TITLES[name], *(f"{mean[m - 1]:.2f} \u00b1 {half[m - 1]:.2f}" for m in marks)])
-    gained = [
-        [
-            f"over {TITLES[name]}",
-            f"{g.frames[0]} to {g.frames[1]}",
-            f"{g.mean:+.2f}",
-            f"{g.low:+.2f} to {g.high:+.2f}",
-        ]
-        for name, g in scores.gains.items()
-    ]
+    pieces = [table(["PSNR, dB", *(f"frame {m}" for m in marks)], rows)]
+    for name, frames in GAINS.items():
+        each = (scores.psnr["model"] - scores.psnr[name])[:, span(frames)].mean(1)
+        won = f"better in {int((each > 0).sum())} of {len(each)}"
+        caption = f"Over {TITLES[name]}, frames {frames[0]} to {frames[1]}: {won}"
+        pieces.append(plot(ranked(each, "gain, dB", "episodes, from the worst to the best"), caption))
     return Section(
         "Against the trivial answers",
         "PSNR in dB against the real frame, mean over the episodes. A world that has learned the game must beat a "
-        "still picture at once, and must be worse under the keys of another episode. A frame repeated exactly (the "
-        "player stands still) counts as 58.9 dB, what rounding to 8 bits allows.",
-        [
-            table(["PSNR, dB", *(f"frame {m}" for m in marks)], rows),
-            table(["paired gain of the dream, dB", "frames", "mean", "95 % interval"], gained),
-        ],
+        "still picture, and must be worse under the keys of another episode. A frame repeated exactly (the player "
+        "stands still) counts as 58.9 dB, what rounding to 8 bits allows.",
+        pieces,
     )
 
 
-def _drift(scores: WorldScores) -> Section:
-    fidelity = [Curve(TITLES[name], *interval(values)) for name, values in scores.psnr.items()]
+def _fidelity(scores: WorldScores) -> Section:
+    def all_of(each: Mapping[str, np.ndarray]) -> list[Curve]:
+        return [Curve(TITLES[name], *interval(values), tone=TONE[name]) for name, values in each.items()]
+
     model = scores.psnr["model"]
-    over = [
-        Curve(f"over {TITLES[name]}", *interval(model - values))
-        for name, values in scores.psnr.items()
-        if name != "model"
-    ]
-    zero = Curve("no gain", np.zeros(model.shape[1]), reference=True)
+    over = {name: model - values for name, values in scores.psnr.items() if name != "model"}
+    ratio = ratio_interval(scores.looks["sharpness"]["model"], scores.looks["sharpness"]["real"])
+    one = Curve("the game", np.ones(model.shape[1]), reference=True, tone=TONE["real"])
     return Section(
         "Drift",
-        "How long the dream stays with the game. PSNR also falls where a dream is plausible but another: read it "
-        "together with the sharpness below.",
+        "How long the dream stays with the game, frame by frame. PSNR also falls where a dream is plausible but "
+        "another, and rewards blur: read it together with the sharpness.",
         [
-            plot(curves(fidelity, "PSNR, dB"), "Fidelity by frame"),
-            plot(curves([zero, *over], "paired gain, dB"), "Gain by frame; above 0 the dream wins"),
+            plot(curves(all_of(scores.psnr), "PSNR, dB"), "Fidelity (PSNR)"),
+            plot(curves(all_of(scores.ssim), "SSIM"), "Structure (SSIM)"),
+            plot(curves(all_of(over), "paired gain, dB"), "Gain of the dream; above 0 it wins"),
+            plot(
+                curves([Curve("dreamed", *ratio, tone=TONE["model"]), one], "dreamed / real", floor=0.0),
+                "Sharpness, as a share of the game's",
+            ),
         ],
     )
 
@@ -110,44 +154,84 @@ def _drift(scores: WorldScores) -> Section:
 def _looks(scores: WorldScores) -> Section:
     pieces = []
     for name, pair in scores.looks.items():
-        lines = [Curve(who, *interval(pair[key])) for who, key in (("dreamed", "model"), ("real", "real"))]
+        lines = [Curve(TITLES[who], *interval(pair[who]), tone=TONE[who]) for who in ("model", "real")]
         pieces.append(plot(curves(lines, UNITS.get(name, name), floor=0.0), name.capitalize()))
     return Section(
         "Looks",
-        "A stable dream keeps the looks of the game. Falling sharpness is blur; the real curves move with the game.",
+        "A stable dream keeps the looks of the game. Falling sharpness is blur, a parting of the other curves is drift "
+        "of light or colour; the real curves move with the game.",
         pieces,
+    )
+
+
+def _worst(scores: WorldScores, count: int = 4, columns: int = 8) -> Section:
+    means = scores.psnr["model"].mean(1)
+    rising = np.argsort(means)
+    shown = np.unique(np.linspace(0, scores.real.shape[1] - 1, columns).round().astype(int)).tolist()
+    chosen = dict.fromkeys([*(int(e) for e in rising[:count]), int(rising[len(rising) // 2]), int(rising[-1])])
+    place = {int(e): k for k, e in enumerate(rising, 1)}
+    pieces = [
+        image(
+            strip((scores.real[e], scores.dreamed[e]), shown),
+            f"{scores.names[e]}: mean {means[e]:.2f} dB, place {place[e]} of {len(means)} from the worst. Above the "
+            "game, below the dream",
+            [f"frame {k + 1}" for k in shown],
+        )
+        for e in chosen
+    ]
+    kinds = list(scores.psnr)
+    rows = [[scores.names[e], *(f"{scores.psnr[kind][e].mean():.2f}" for kind in kinds)] for e in rising]
+    listed = table(["mean PSNR, dB", *(TITLES[kind] for kind in kinds)], rows)
+    return Section(
+        "Worst cases first",
+        "The lowest mean PSNR of all, then the middle one and the best one for comparison. Nothing is left out: the "
+        "list of all episodes is below.",
+        [*pieces, folded(f"All {len(means)} episodes, from the worst", listed)],
     )
 
 
 def _latency(report: Mapping[str, Any], latencies: np.ndarray) -> Section:
     level = np.ones(len(latencies))
     lines = [
-        Curve("one frame", latencies),
-        Curve("p95", level * report["latency_ms"]["p95"], reference=True),
-        Curve("p50", level * report["latency_ms"]["p50"], reference=True),
-        Curve("real time", level * 1000 / report["fps"], reference=True),
+        Curve("one frame", latencies, tone=0),
+        Curve("p95", level * report["latency_ms"]["p95"], reference=True, tone=3),
+        Curve("p50", level * report["latency_ms"]["p50"], reference=True, tone=4),
+        Curve("real time", level * 1000 / report["fps"], reference=True, tone=2),
     ]
     row = [report["latency_ms"]["p50"], report["latency_ms"]["p95"], 1000 / report["fps"]]
     return Section(
         "Latency",
         "Milliseconds from a pressed key to the decoded frame, one player, after a warm-up, with the settings of the "
-        "dreams above.",
+        f"dreams above. {report['hardware']}, {report['threads']} thread{'s' if report['threads'] > 1 else ''}.",
         [
             plot(curves(lines, "ms", "frame of the stream", floor=0.0), "Time of each frame"),
+            plot(ranked(latencies, "ms", "frames, from the shortest to the longest"), "Spread"),
             table(["", "p50, ms", "p95, ms", "real time, ms"], [["one frame", *(f"{ms:.1f}" for ms in row)]]),
         ],
     )
 
 
-def _worst(scores: WorldScores, count: int = 3, columns: int = 8) -> Section:
-    means = scores.psnr["model"].mean(1)
-    shown = np.unique(np.linspace(0, scores.real.shape[1] - 1, columns).round().astype(int))
-    frames = ", ".join(str(k + 1) for k in shown)
-    pieces = [
-        image(
-            strip((scores.real[e], scores.dreamed[e]), shown.tolist()),
-            f"{scores.names[e]}: mean {means[e]:.2f} dB. Above real, below dreamed; frames {frames}",
-        )
-        for e in np.argsort(means)[:count]
-    ]
-    return Section("The worst episodes", "The lowest mean PSNR of all; nothing is left out.", pieces)
+def _protocol(report: Mapping[str, Any]) -> Section:
+    frozen = {name: getattr(WORLD, name) for name in ("episodes", "frames", "seed", "steps")}
+    used = report["protocol"]
+    changed = [f"{name} {used[name]} instead of {value}" for name, value in frozen.items() if used[name] != value]
+    if "data" in report:
+        source = f"{report['data']}, split {report['split']}"
+        source += f"; {report['short_episodes_left_out']} shorter ones left out"
+        changed.insert(0, "recorded episodes instead of the frozen games")
+    else:
+        source = f"ViZDoom {report['scenario']}, games {report['seeds'][0]} to {report['seeds'][-1]}"
+    rows = {
+        "Episodes": f"{report['episodes']} held-out ones: {source}",
+        "Context": f"{report['context']} real frames with their keys; after them only keys",
+        "Horizon": f"{report['frames']} frames at {report['fps']:g} frames/s",
+        "Sampler": f"{report['steps']} steps a frame, the world's own settings" if used["steps"] is None
+        else f"{report['steps']} steps a frame, given",
+        "Noise": f"seed {report['seed']}; the same for the wrong keys, which are those of the next episode",
+        "Baselines": "the last context frame repeated; the mean frame of the others; the dream under wrong keys",
+        "Against the frozen protocol": "; ".join(changed) if changed else "no difference",
+        "Versions": ", ".join(f"{name} {number}" for name, number in report["versions"].items()),
+    }  # fmt: skip
+    return Section(
+        "How it was measured", "The command below makes this page again.", [facts(rows), code(report["command"])]
+    )

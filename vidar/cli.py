@@ -81,7 +81,7 @@ def start(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Autoregressive video generation and world models: record, train, generate."""
+    """Autoregressive video generation and world models: record, train, generate, evaluate."""
     show_help(context)
 
 
@@ -101,6 +101,7 @@ EXAMPLES = {
     recipes.budget: "vidar budget world_doom batch=32",
     recipes.order: "vidar order world_doom --out order.png --explain 3 1",
     world.generate: "vidar generate doom --frames 64 --seed 1 --out dream.mp4",
+    world.evaluate: "vidar eval doom --suite world --out runs/eval",
     world.demo: "vidar demo --out runs/demo",
     machine.doctor: "vidar doctor --json",
 }
@@ -111,7 +112,7 @@ DATA_EXAMPLES = {
     data.convert: "vidar data convert videos --out own --spec actions.yaml --fps 20",
 }
 for command, example in EXAMPLES.items():
-    app.command(epilog=f"Example:  {example}")(command)
+    app.command(example.split()[1], epilog=f"Example:  {example}")(command)
 for command, example in DATA_EXAMPLES.items():
     data_app.command(epilog=f"Example:  {example}")(command)
 app.add_typer(data_app, name="data")

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from vidar.actions import Action, ActionSpec
-from vidar.data.convert import convert_folder
+from vidar.data.convert import convert_folder, resized
 from vidar.data.preview import contact_sheet, preview_video
 from vidar.data.reader import data_info, episodes
 from vidar.data.shards import ShardWriter
@@ -122,3 +122,20 @@ def test_convert_refuses_bad_folders_and_rates(tmp_path):
     os.makedirs(tmp_path / "empty")
     with pytest.raises(VidarError, match="no .mp4"):
         convert_folder(tmp_path / "empty", tmp_path / "out", KEYS, 20)
+
+
+def test_resized_cuts_to_shape_and_averages():
+    """4 x 8 pixels to 2 x 2: the middle 4 x 4 is kept, its means over 2 x 2 come back."""
+    frame = np.arange(4 * 8 * 3, dtype=np.uint8).reshape(1, 4, 8, 3)
+    middle = frame[:, :, 2:6].astype(float)
+    wanted = middle.reshape(1, 2, 2, 2, 2, 3).mean((2, 4))
+    assert np.abs(resized(frame, (2, 2)) - wanted).max() <= 0.5
+    assert resized(frame, (4, 8)) is frame
+
+
+def test_convert_to_a_size(tmp_path):
+    rows = "left,fire,weapon\n" + "0,1,2\n" * 20
+    convert_folder(folder_of_videos(tmp_path, rows), tmp_path / "out", KEYS, 20, size=(16, 32))
+    (episode,) = episodes(tmp_path / "out", "train")
+    assert episode.frames.shape == (20, 16, 32, 3)
+    assert np.abs(episode.frames.mean((1, 2, 3)) - 10 * np.arange(20)).max() < 2

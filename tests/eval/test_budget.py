@@ -4,7 +4,8 @@ import torch
 
 from vidar.cache.ring import RingState
 from vidar.configs.catalog import find, find_world
-from vidar.eval.budget import SLOT_BYTES, STATE_BYTES, budget
+from vidar.eval.budget import budget
+from vidar.train.memory import training_bytes
 
 
 def test_cache_is_what_a_stream_allocates():
@@ -16,15 +17,9 @@ def test_cache_is_what_a_stream_allocates():
     assert budget(config)["cache_bytes"] == {**held, "total": sum(held.values())}
 
 
-def test_training_counts_what_is_trained():
+def test_training_is_the_estimate_of_the_run():
     config = find("world_shapes")(preset="tiny", batch=3)
     found = budget(config)
-    assert found["training_bytes"]["states"] == STATE_BYTES * found["parameters"]["net"]  # the tokenizer is frozen
-    slots = 4 * 16  # 4 frames of 16 sites, each once
-    assert found["training_bytes"]["activations"] == SLOT_BYTES * 3 * slots * 2 * 32
-    tokenizer = budget(find("tokenizer_shapes")(preset="tiny"))
-    assert tokenizer["training_bytes"] == {
-        "states": STATE_BYTES * tokenizer["parameters"]["total"],
-        "activations": None,
-    }
-    assert "cache_bytes" not in tokenizer
+    assert found["training_bytes"] == training_bytes(config)
+    assert found["training_bytes"]["states"] == 20 * found["parameters"]["net"]  # the tokenizer is not part of it
+    assert "cache_bytes" not in budget(find("tokenizer_shapes")(preset="tiny"))

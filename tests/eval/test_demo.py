@@ -10,9 +10,11 @@ import torch
 from vidar.configs.doom import world_doom
 from vidar.data.explore import ReplayPolicy
 from vidar.data.video import read_video
-from vidar.eval import demo as module
-from vidar.eval.demo import FIRST_GAME, demo, game_config
+from vidar.eval import held_out as module
+from vidar.eval.demo import demo
 from vidar.eval.frame_metrics import psnr
+from vidar.eval.held_out import game_config
+from vidar.eval.protocol import DEMO, WORLD
 from vidar.eval.provenance import hardware, versions
 from vidar.eval.side_by_side import COLUMNS, LIT, film
 from vidar.eval.world_eval import evaluate
@@ -39,7 +41,7 @@ def made(tiny, tmp_path_factory):
     return out, demo(out, model=tiny, episodes=EPISODES, frames=FRAMES, seed=3)
 
 
-def test_files_and_report(made):
+def test_files_and_report(made, tiny):
     out, report = made
     assert sorted(file.name for file in out.iterdir()) == ["dream.json", "dream.mp4", "report.html", "report.json"]
     stored = json.loads((out / "report.json").read_text())
@@ -49,10 +51,17 @@ def test_files_and_report(made):
     assert set(stored["psnr"]) == set(LISTS) and all(len(stored["psnr"][name]) == FRAMES for name in LISTS)
     assert all(len(stored["sharpness"][name]) == FRAMES for name in ("model", "real"))
     assert 0 < stored["latency_ms"]["p50"] <= stored["latency_ms"]["p95"]
-    assert min(stored["seeds"]) >= FIRST_GAME + 30_000  # seed 3: no game of the training data, nor of other seeds
+    assert min(stored["seeds"]) >= WORLD.first_game + 30_000  # seed 3: no game of the training data, nor of other seeds
     for gain in stored["gains"].values():
         assert gain["low"] <= gain["mean"] <= gain["high"]
     assert stored["versions"]["torch"] == versions()["torch"] and stored["threads"] == torch.get_num_threads()
+    assert set(stored["ssim"]) == set(LISTS) and stored["sharpness_ratio"] > 0 and stored["means"]["frames"] == [1, 16]
+    assert stored["gains"]["copy_last"]["frames"] == [1, 16] and stored["gains"]["shuffled_actions"]["frames"] == [
+        4,
+        16,
+    ]
+    assert (stored["action_score"] is None) == bool(stored["action_score_left_out"])
+    assert stored["command"] == f"vidar demo --out {out} --model {tiny} --episodes 2 --frames 16 --seed 3"
     side = json.loads((out / "dream.json").read_text())
     assert side["seeds"] == stored["seeds"] and side["world"]["type"].endswith("WorldConfig")
 
@@ -60,7 +69,7 @@ def test_files_and_report(made):
 def test_copy_last_of_the_report_by_playing_the_games_again(made):
     """A second engine, its actions replayed, and a slow loop: the numbers are about the real game."""
     _, report = made
-    config = game_config(world_doom(preset="tiny").method.world, 4 + FRAMES)
+    config = game_config(world_doom(preset="tiny").method.world.replace(context=4), DEMO.replace(frames=FRAMES))
     with config.build() as game:
         episodes = [game.episode(seed) for seed in report["seeds"]]
         again = game.episode(report["seeds"][0], ReplayPolicy(episodes[0].actions))
@@ -76,8 +85,8 @@ def test_film_and_page(made):
     assert len(frames) == FRAMES + round(0.6 * 17.5) and fps == 17.5
     html = (out / "report.html").read_text()
     assert html.count("data:video/mp4;base64,") == 1
-    assert not re.search(r'https?:|(src|srcset|href)="(?!data:)', re.sub(r"base64,[A-Za-z0-9+/=]+", "base64,", html))
-    assert f"{report['psnr']['model'][0]:.1f} dB" in html and report["hardware"] in html
+    assert not re.search(r'https?:|(src|srcset|href)="(?!data:|#)', re.sub(r"base64,[A-Za-z0-9+/=]+", "base64,", html))
+    assert f"first frame {report['psnr']['model'][0]:.1f} dB" in html and report["hardware"] in html
 
 
 def test_film_shows_the_keys_that_cause_the_frame(turning):
@@ -89,6 +98,8 @@ def test_film_shows_the_keys_that_cause_the_frame(turning):
     scores = evaluate(Still(), episodes, 3, 16)
     shown = list(film(scores, episodes[0].spec, 10.0, scale=4, hold=0.0))
     assert len(shown) == 2 * 16 and len({frame.shape for frame in shown}) == 1  # 4 episodes and 1 more
+    first = list(film(scores, episodes[0].spec, 10.0, scale=4, hold=0.0, episodes=4))
+    assert len(first) == 16 and all(map(np.array_equal, first, shown))
     height, width = 16 * 4, 24 * 4
     left, top, card = 12 + 12, 12 + 12 // 2 + 24 + 2, (2 * width + 6 + 24, height + 24 + 26 + 36)
     assert np.array_equal(shown[5][top : top + height : 4, left : left + width : 4], episodes[0].frames[3 + 5])
@@ -131,7 +142,7 @@ def test_a_world_of_another_game_is_refused(tiny, tmp_path):
     other = tmp_path / "other"
     config = world_doom(preset="tiny").method.world
     save(config.replace(fps=10.0, context=4).build(), other)
-    with pytest.raises(VidarError, match="needs a world of this game"):
+    with pytest.raises(VidarError, match="a world of this game is needed"):
         demo(tmp_path / "x", model=other)
     assert not (tmp_path / "x").exists()
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vidar.eval.frame_metrics import MOST_DB
-from vidar.eval.world_eval import evaluate, interval, latency, summary
+from vidar.eval.world_eval import evaluate, interval, latency, ratio_interval, sharpness_ratio, summary
 from vidar.types import UsageError, VidarError
 
 CONTEXT, FRAMES = 3, 16
@@ -61,10 +61,21 @@ class Noise:
 
 def test_the_oracle_is_perfect_and_wrong_actions_are_not(turning):
     scores = evaluate(Oracle(), turning(5, 25), CONTEXT, FRAMES)
-    assert (scores.psnr["model"] == MOST_DB).all()
+    assert (scores.psnr["model"] == MOST_DB).all() and np.allclose(scores.ssim["model"], 1.0)
+    assert np.array_equal(scores.dreamed, scores.real)
     assert (scores.psnr["shuffled_actions"].mean(1) < 60).all()
     assert scores.gains["shuffled_actions"].mean > 20 and scores.gains["copy_last"].mean > 20
     assert np.array_equal(scores.looks["sharpness"]["model"], scores.looks["sharpness"]["real"])
+
+
+def test_wrong_actions_are_those_of_the_next_episode_after_the_same_context(turning):
+    episodes = turning(4, 19)
+    scores = evaluate(Oracle(), episodes, CONTEXT, FRAMES)
+    for e, episode in enumerate(episodes):
+        now, others = episode.frames[CONTEXT - 1], episodes[(e + 1) % 4].actions
+        for k in range(FRAMES):
+            now = np.roll(now, 3 * int(others[CONTEXT + k, 1] - others[CONTEXT + k, 0]), axis=1)
+            assert np.array_equal(scores.shuffled[e, k], now)
 
 
 def test_actions_late_by_one_frame_are_noticed(turning):
@@ -85,7 +96,8 @@ def test_a_still_world_is_copy_last_exactly(turning):
     scores = evaluate(Still(), turning(4, 19), CONTEXT, FRAMES)
     assert np.array_equal(scores.psnr["model"], scores.psnr["copy_last"])
     gain = scores.gains["copy_last"]
-    assert (gain.mean, gain.low, gain.high, gain.frames) == (0.0, 0.0, 0.0, (1, 4))
+    assert (gain.mean, gain.low, gain.high, gain.frames) == (0.0, 0.0, 0.0, (1, 16))
+    assert np.array_equal(scores.ssim["model"], scores.ssim["copy_last"])
 
 
 def test_a_deaf_world_has_the_same_noise_under_wrong_actions_and_in_any_batch(turning):
@@ -121,12 +133,15 @@ def test_numbers_are_means_over_the_episodes_by_a_slow_loop(turning):
     assert {name: len(values) for name, values in report["psnr"].items()} == dict.fromkeys(
         ("model", "copy_last", "mean_frame", "shuffled_actions"), FRAMES
     )
+    assert {name: len(values) for name, values in report["ssim"].items()} == dict.fromkeys(report["psnr"], FRAMES)
+    assert report["means"]["psnr"] == pytest.approx(np.mean(report["psnr"]["model"]), abs=1e-3)
+    assert report["means"]["frames"] == [1, 16] and report["sharpness_ratio"] > 0
     assert len(report["sharpness"]["model"]) == len(report["sharpness"]["real"]) == FRAMES
 
 
 def test_gains_are_paired_over_the_stated_frames(turning):
     scores = evaluate(Noise(), turning(4, 19), CONTEXT, FRAMES)
-    for name, first, last in (("copy_last", 1, 4), ("shuffled_actions", 4, 16)):
+    for name, first, last in (("copy_last", 1, 16), ("shuffled_actions", 4, 16)):
         each = [
             sum(scores.psnr["model"][e][k] - scores.psnr[name][e][k] for k in range(first - 1, last))
             / (last - first + 1)
@@ -140,6 +155,20 @@ def test_gains_are_paired_over_the_stated_frames(turning):
 def test_interval_closed_form():
     mean, half = interval(np.array([[1.0], [3.0]]))
     assert mean[0] == 2.0 and half[0] == pytest.approx(12.7062, abs=1e-3)  # t of 1 degree of freedom x sd / sqrt 2 = 1
+
+
+def test_sharpness_ratio_is_a_ratio_of_means_over_the_frames_of_the_protocol():
+    dream, real = np.full((2, 20), 9.0), np.full((2, 20), 7.0)
+    dream[:, :16], real[0, :16], real[1, :16] = 1.0, 1.0, 3.0
+    assert sharpness_ratio({"model": dream, "real": real}) == 0.5  # 1 over 2, not the mean of 1 and 1/3
+
+
+def test_ratio_interval_closed_form():
+    below = np.array([[2.0], [4.0], [6.0]])
+    ratio, half = ratio_interval(0.5 * below, below)
+    assert (ratio[0], half[0]) == (0.5, 0.0)  # the ratio is the same in every episode
+    ratio, half = ratio_interval(np.array([[1.0], [3.0]]), np.array([[2.0], [2.0]]))
+    assert ratio[0] == 1.0 and half[0] == pytest.approx(12.7062 / 2, abs=1e-3)  # as the interval of 1, 3, over 2
 
 
 def test_progress_counts_all_frames_of_both_rollouts(turning):
@@ -169,6 +198,9 @@ def test_bad_input_is_named(turning):
         evaluate(Still(), episodes, CONTEXT, 15)
     with pytest.raises(VidarError, match="turning-0: has 19 frames, 20 are needed"):
         evaluate(Still(), episodes, CONTEXT, FRAMES + 1)
+    flat = [replace(e, frames=e.frames[:, :10]) for e in episodes]
+    with pytest.raises(VidarError, match="turning-0: frames of 10 x 24; the metrics need at least 11 pixels a side"):
+        evaluate(Still(), flat, CONTEXT, FRAMES)
     small = replace(episodes[1], frames=episodes[1].frames[:, :8])
     with pytest.raises(VidarError, match="turning-1: its frames differ"):
         evaluate(Still(), [episodes[0], small], CONTEXT, FRAMES)

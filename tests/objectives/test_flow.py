@@ -121,3 +121,39 @@ def test_share_of_context_levels():
     low = levels < 0.5
     assert abs(float(low.double().mean()) - 0.4) < 5 * math.sqrt(0.24 / 4000)
     assert abs(float(levels[low].mean()) - 0.15) < 5 * 0.3 / math.sqrt(12 * 1600)
+
+
+@pytest.mark.parametrize("prediction", [VelocityConfig(), DataConfig()])
+@pytest.mark.parametrize("hint", [NoHintConfig(), PreviousHintConfig()])
+def test_estimate_of_the_right_answer_is_the_data(prediction, hint):
+    order, grid = frame_order(1, 2, 4)
+    flow = FlowConfig(prediction=prediction, hint=hint).build(3, grid, torch.float64)
+    codes = torch.randn(2, 8, 3, dtype=torch.float64)
+    layout = compile_layout(single(range(4)), order, [grid])
+    seen, target, _ = flow.prepare(codes, layout, [Rng(0, 1), Rng(0, 2)])
+    assert torch.allclose(flow.estimate(seen, target.value), codes)
+
+
+def test_other_context_changes_what_is_seen_of_earlier_units_only():
+    """Twins with clean context: commits and hints come from it, x in flight and its data do not."""
+    order, grid = frame_order(1, 2, 3)
+    flow = FlowConfig(hint=PreviousHintConfig(), context=CleanConfig()).build(2, grid, torch.float64)
+    codes = torch.randn(1, 6, 2, dtype=torch.float64)
+    layout = compile_layout(twin(range(3)), order, [grid])
+    seen, target, _ = flow.prepare(codes, layout, [Rng(0)])
+    other, moved, _ = flow.prepare(codes, layout, [Rng(0)], context=codes + 5)
+    commits = layout.row_step[layout.row] < 0
+    late = layout.slots.unit[0] > 0
+    assert torch.allclose(other[:, commits, :2], seen[:, commits, :2] + 5)
+    assert torch.equal(other[:, ~commits, :2], seen[:, ~commits, :2])
+    assert torch.allclose(other[:, late, 2:4], seen[:, late, 2:4] + 5) and torch.equal(
+        other[:, ~late, 2:4], seen[:, ~late, 2:4]
+    )
+    assert torch.equal(target.value, moved.value)  # the answer is a velocity: not a matter of the hint
+
+
+def test_given_units_stand_at_the_level_of_context():
+    _, grid = frame_order(1, 1, 4)
+    flow = FlowConfig(mean=3.0, given=2).build(1, grid)
+    levels = torch.tensor([[flow.training_level(u, Rng(0, video)) for u in range(4)] for video in range(200)])
+    assert levels[:, :2].max() <= 0.3 < levels[:, 2:].median()

@@ -39,3 +39,15 @@ def test_adaptive_weight_is_the_ratio_of_gradients():
     weight = torch.tensor([3.0, 4.0], requires_grad=True)
     ratio = adaptive_weight((6 * weight).sum(), (2 * weight).sum(), weight)
     assert torch.allclose(ratio, torch.tensor(3.0), rtol=1e-3) and not ratio.requires_grad
+
+
+def test_with_detail_the_laplacian_stands_beside_the_frame():
+    torch.manual_seed(0)
+    judge, video = DiscriminatorConfig(detail=2.0, width=8).build(), torch.randn(1, 3, 1, 16, 16)
+    seen = []
+    judge.layers.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    judge(video)
+    x = video[0, :, 0]
+    assert seen[0].shape == (1, 6, 16, 16) and torch.equal(seen[0][0, :3], x)
+    slow = 2 * (x[:, 4, 9] + x[:, 6, 9] + x[:, 5, 8] + x[:, 5, 10] - 4 * x[:, 5, 9])
+    assert torch.allclose(seen[0][0, 3:, 5, 9], slow, atol=1e-5)

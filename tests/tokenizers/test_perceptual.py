@@ -3,7 +3,14 @@
 import torch
 import torch.nn.functional as F
 
-from vidar.tokenizers.perceptual import STABILISER, WINDOW, contrast_structure, structure_loss
+from vidar.tokenizers.perceptual import (
+    STABILISER,
+    WINDOW,
+    contrast_structure,
+    laplacian,
+    structure_loss,
+    texture_loss,
+)
 
 
 def texture() -> torch.Tensor:
@@ -67,3 +74,47 @@ def test_small_frames_use_the_scales_that_fit():
     tiny = torch.rand(1, 3, 1, 4, 4)
     assert structure_loss(tiny, -tiny) == 0
     assert structure_loss(texture()[..., :8, :8], -texture()[..., :8, :8]) > 1
+
+
+def test_laplacian_against_the_obvious_loop():
+    frame = texture()[0, :, 0].mean(0)
+    at = [(5, 7), (1, 1), (62, 78)]
+    slow = [frame[y - 1, x] + frame[y + 1, x] + frame[y, x - 1] + frame[y, x + 1] - 4 * frame[y, x] for y, x in at]
+    fast = laplacian(frame[None, None])[0, 0]
+    assert all(torch.isclose(fast[y - 1, x - 1], value, atol=1e-6) for (y, x), value in zip(at, slow))
+
+
+def test_texture_against_the_obvious_loop():
+    a, b = texture(), blurred(texture())
+    signs = [torch.tensor(s) / 2 for s in ([[-1.0, 1], [-1, 1]], [[-1.0, -1], [1, 1]], [[1.0, -1], [-1, 1]])]
+
+    def detail(luma):
+        """Deviation of each band in every window, [windows, 3]."""
+        bands = torch.stack([F.conv2d(luma[None, None], sign[None, None])[0, 0] for sign in signs])
+        sides = [side - WINDOW + 1 for side in bands.shape[1:]]
+        windows = [bands[:, y : y + WINDOW, x : x + WINDOW] for y in range(sides[0]) for x in range(sides[1])]
+        return torch.stack([(w.square().mean((1, 2)) + 1e-6).sqrt() for w in windows])
+
+    def both(video):
+        luma = video[0, :, 0].mean(0)
+        return detail(luma), detail(F.avg_pool2d(luma[None], 2)[0])
+
+    wanted = sum((p - q).abs().mean() for p, q in zip(both(a), both(b)))
+    assert torch.isclose(texture_loss(a, b), wanted, atol=1e-6)
+
+
+def test_a_checkerboard_is_no_texture():
+    """Of the same energy in the Laplacian, noise of the right kind is nearer than a checkerboard."""
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.rand(1, 1, 1, 32, 40, generator=generator).expand(-1, 3, -1, -1, -1) for _ in range(2))
+    y, x = torch.arange(32)[:, None], torch.arange(40)
+    board = ((x + y) % 2 * 2.0 - 1).expand(1, 3, 1, -1, -1)
+    board = board * laplacian(a[:, :, 0]).std() / laplacian(board[:, :, 0]).std()
+    assert texture_loss(board, a) > 3 * texture_loss(b, a)
+
+
+def test_texture_asks_how_much_detail_not_where():
+    a = texture()
+    elsewhere = a.flip(-1)
+    assert texture_loss(a, a) == 0
+    assert texture_loss(blurred(a), a) > 3 * texture_loss(elsewhere, a)

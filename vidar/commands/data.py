@@ -89,6 +89,10 @@ def convert(
     spec: Annotated[Path, typer.Option(help="YAML of an ActionSpec: what the columns mean.", show_default=False)],
     fps: Annotated[float, typer.Option(help="Frames per second of the videos.", show_default=False)],
     split: Annotated[str, typer.Option(help="Name of the split.")] = "train",
+    height: Annotated[
+        int | None, typer.Option(min=8, help="Make frames this high (default: as they are), cut to shape.")
+    ] = None,
+    width: Annotated[int | None, typer.Option(min=8, help="Make frames this wide.")] = None,
     as_json: show.Json = False,
 ) -> None:
     """Turn your own recordings into shards."""
@@ -100,5 +104,8 @@ def convert(
     actions = load_file(spec)
     if not isinstance(actions, ActionSpec):
         raise UsageError(f"{spec}: is a {type(actions).__name__}; --spec wants type: vidar.actions.ActionSpec")
-    made = convert_folder(folder, out, actions, fps, split)
+    if (height is None) != (width is None):
+        raise UsageError("--height and --width belong together; give both or none")
+    size = None if height is None or width is None else (height, width)
+    made = convert_folder(folder, out, actions, fps, split, size)
     show.result({"out": str(out), "split": split, "episodes": made}, as_json)

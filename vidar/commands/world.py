@@ -1,4 +1,4 @@
-"""Commands on trained worlds: generate, demo."""
+"""Commands on trained worlds: generate, eval, demo."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from typing import Annotated
 import typer
 
 from vidar.commands import show
+
+# what a terminal shows of a report
+HEADLINES = (
+    *("world", "params", "episodes", "frames", "fps", "latency_ms", "means", "gains", "sharpness_ratio"),
+    *("action_score", "action_score_left_out", "passed", "survival"),
+)
 
 
 def generate(
@@ -44,10 +50,41 @@ def generate(
     show.result(made, as_json, show.flat(shown))
 
 
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A shipped world, or the folder of one.")],
+    suite: Annotated[str, typer.Option(help="What to measure: world, endless.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for report.html and report.json.", show_default=False)],
+    data: Annotated[Path | None, typer.Option(help="Recorded shards (default: the frozen games of ViZDoom).")] = None,
+    split: Annotated[str | None, typer.Option(help="Split of the shards (default: heldout).")] = None,
+    episodes: Annotated[
+        int | None, typer.Option(min=2, help="Episodes, or endless rollouts (default: the suite's).")
+    ] = None,
+    frames: Annotated[int | None, typer.Option(min=16, help="Frames to dream in each (default: the suite's).")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the dream and of the games (default: 0).")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Refinement steps a frame (default: the model's).")] = None,
+    idm: Annotated[
+        Path | None, typer.Option(help="Inverse-dynamics network for the action scores (default: the shipped one).")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ... (default: cpu).")] = None,
+    as_json: show.Json = False,
+) -> None:
+    """Measure a world by a frozen protocol and write a report."""
+    from vidar.check import check_device
+    from vidar.eval.suites import run_suite
+
+    options = {
+        "data": data, "split": split, "episodes": episodes, "frames": frames, "seed": seed, "steps": steps, "idm": idm,
+        "device": None if device is None else check_device(device),
+    }  # fmt: skip
+    made = run_suite(suite, model, out, {name: value for name, value in options.items() if value is not None})
+    shown = {name: value for name, value in made.items() if name in HEADLINES}
+    show.result(made, as_json, show.flat({**shown, "report": str(out / "report.html")}))
+
+
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for dream.mp4, report.html, report.json.")] = Path("runs/demo"),
     model: Annotated[str, typer.Option(help="A shipped world, or the folder of one.")] = "doom",
-    episodes: Annotated[int, typer.Option(min=2, help="Held-out episodes to play.")] = 16,
+    episodes: Annotated[int, typer.Option(min=2, help="Held-out episodes to play.")] = 32,
     frames: Annotated[int, typer.Option(min=16, help="Frames to dream in each.")] = 48,
     seed: Annotated[int, typer.Option(help="Seed of the games and of the dream.")] = 0,
     as_json: show.Json = False,
@@ -56,6 +93,5 @@ def demo(
     from vidar.eval.demo import demo as run
 
     made = run(out, model, episodes, frames, seed)
-    gains = {f"gain over {name} (dB)": value for name, value in made["gains"].items()}
-    shown = {key: made[key] for key in ("world", "params", "episodes", "fps", "latency_ms")}
-    show.result(made, as_json, show.flat({**shown, **gains, "report": str(out / "report.html")}))
+    shown = {name: value for name, value in made.items() if name in HEADLINES}
+    show.result(made, as_json, show.flat({**shown, "report": str(out / "report.html")}))

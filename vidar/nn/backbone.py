@@ -100,8 +100,8 @@ class Backbone(nn.Module):
         """See `vidar.types.Model`. Slots of nobody may hold anything."""
         cond = EMPTY if cond is None else cond
         inputs = self._somebody(inputs, layout)
-        x, rows = self._embed(inputs, layout, cond)
         call = self._call(inputs, layout, cond, state)
+        x, rows = self._embed(inputs, layout, cond, call.row)
         x = x.unflatten(1, (-1, layout.row_length or 1))  # [B, G, n, D]
         for block in self.blocks:
             x = block(x, rows, call)
@@ -114,7 +114,7 @@ class Backbone(nn.Module):
             return inputs
         return inputs.masked_fill(nobody[..., None], 0.0)
 
-    def _embed(self, inputs: Tensor, layout: Layout, cond: Cond) -> tuple[Tensor, Tensor]:
+    def _embed(self, inputs: Tensor, layout: Layout, cond: Cond, row: Tensor | None) -> tuple[Tensor, Tensor]:
         """Slots [B, S, D] and modulation rows [B or 1, M, D]."""
         rows = self.row.expand(1, layout.num_rows, -1)
         if self.level is not None:
@@ -123,7 +123,6 @@ class Backbone(nn.Module):
             inputs = inputs[..., :-1]
         if cond.modulation is not None:
             rows = rows + cond.modulation.to(rows.dtype)
-        row = None if layout.row_length else _memo(layout, "row", inputs.device, lambda: layout.row)
         x = self.embed(inputs, rows, row)
         if cond.add is not None:
             x = x + cond.add.to(x.dtype)

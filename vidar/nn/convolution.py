@@ -1,8 +1,7 @@
 """Convolution before and after the blocks: sites are patches of a picture, and near pixels belong together.
 
-A patch of a frame moves by less than a patch from one frame to the next. A linear map per site has to learn such shifts
-from attention; a few 3 x 3 convolutions on the cells inside the patches (DIAMOND and GameNGen use U-Nets) find them
-several times sooner, and the blocks stay on few sites.
+A picture moves by a fraction of a site from one frame to the next. Convolutions on the cells inside the sites see such
+shifts; attention then works on few sites. Choice: 3 x 3 kernels and residual blocks that are modulated like the others.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,16 @@ DISCARDED = ".old-"
 
 @dataclass
 class Counters:
-    """Where a run stands. cursor: the next batch index; elapsed: seconds of training, over all its parts."""
+    """Where a run stands. cursor: the next batch index; elapsed: seconds of training, over all its parts.
+
+    window: the values of the steps since the last log line, which are averaged in the next one.
+    """
 
     step: int = 0
     cursor: int = 0
     elapsed: float = 0.0
     skipped: int = 0
+    window: list[dict[str, float]] = field(default_factory=list)
 
 
 def save(

@@ -17,7 +17,9 @@ from vidar.train import checkpoint
 from vidar.train.ema import Ema
 from vidar.train.log import RunLog
 from vidar.train.loop import Job, Stop, train
+from vidar.train.memory import check_memory
 from vidar.train.optim import OptimConfig
+from vidar.train.resume import check_same
 from vidar.types import UsageError
 
 
@@ -28,6 +30,7 @@ class TrainConfig(Config):
              bounded by time also ends with its rate annealed
     out      where the run is written; default runs/NAME
     precision  auto: bf16 where the device multiplies it fast
+    check_memory  refuse to start where the estimate of `vidar budget` is more than the device has left
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -42,6 +45,7 @@ class TrainConfig(Config):
     save_every_s: float = Field(default=300.0, ge=0)
     sample_every: int = Field(default=0, ge=0)
     keep_checkpoints: int = Field(default=2, ge=2)
+    check_memory: bool = True
     minutes: float | None = Field(default=None, gt=0)
     out: str | None = None
 
@@ -96,11 +100,15 @@ def fit(
 
     resume: "auto" continues from the newest complete checkpoint of `out` (from the start where there is none); a path
     names one. SIGTERM and SIGINT save and return. Raises UsageError before anything is built where `out` cannot be
-    used, VidarError where training cannot go on.
+    used, the checkpoint is of another config (see `vidar.train.resume`) or memory is short, VidarError where training
+    cannot go on.
     """
     folder = Path(out or config.out or Path("runs") / config.name)
     start = check(folder, resume)
+    if start is not None:
+        check_same(start, config)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    check_memory(config, where)
     cuda = [torch.cuda.current_device()] if where.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), Stop() as stop:
         job = build(config, folder, where)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import threading
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -77,9 +77,10 @@ class Job:
         spent = 0.0 if config.minutes is None else self.counters.elapsed / (60.0 * config.minutes)
         return min(1.0, max(self.counters.step / config.optim.steps, spent))
 
-    def save(self) -> None:
+    def save(self, window: Window) -> None:
         """Write a checkpoint and drop the oldest."""
         folder = self.out / "checkpoints"
+        self.counters.window = window.plain()
         self.checkpoint = checkpoint.save(folder, self.counters, self.model, self.ema, self.optimizer, self.config)
         checkpoint.retain(folder, self.config.keep_checkpoints)
 
@@ -108,13 +109,19 @@ class Stop:
 
 
 class Window:
-    """What happened since the last log line."""
+    """What happened since the last log line. known: the values of steps before a resume."""
 
-    def __init__(self) -> None:
-        self.values: list[Mapping[str, Tensor]] = []
+    def __init__(self, device: torch.device, known: Iterable[Mapping[str, float]] = ()) -> None:
+        self.values: list[Mapping[str, Tensor]] = [
+            {k: torch.tensor(v, device=device) for k, v in step.items()} for step in known
+        ]
         self.samples = 0
         self.waited = 0.0
         self.started = monotonic()
+
+    def plain(self) -> list[dict[str, float]]:
+        """The values as numbers: exact, float32 fits into JSON."""
+        return [{k: float(v.detach().float()) for k, v in step.items()} for step in self.values]
 
     def means(self) -> dict[str, float]:
         """Mean of every value over the steps that have it, samples per second, share of time spent on data."""
@@ -132,7 +139,7 @@ def train(job: Job, log: RunLog, stop: Stop) -> None:
     config, counters = job.config, job.counters
     job.model.train()
     start = monotonic() - counters.elapsed
-    saved, window, bad = monotonic(), Window(), []
+    saved, window, bad = monotonic(), Window(job.device, counters.window), []
     shown = job.data.batch(0) if config.sample_every and isinstance(job.method, Samples) else None
     with closing(batches(job.data, counters.cursor)) as stream:
         while job.progress() < 1.0 and stop.signal is None:
@@ -155,13 +162,14 @@ def train(job: Job, log: RunLog, stop: Stop) -> None:
             if counters.step % config.log_every == 0 or job.progress() >= 1.0 or stop.signal:
                 state = {"step": counters.step, "elapsed": counters.elapsed, "lr": lr, "skipped": counters.skipped}
                 log.step({**state, **window.means()}, job.progress())
-                window = Window()
+                if counters.step % config.log_every == 0:
+                    window = Window(job.device)
             if shown is not None and counters.step % config.sample_every == 0:
                 show(job, shown)
             if monotonic() - saved >= config.save_every_s:
-                job.save()
+                job.save(window)
                 saved = monotonic()
-    job.save()
+    job.save(window)
 
 
 def batches(data: Streams | Batches, start: int) -> Generator[Any, None, None]:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from vidar.config import Config
-from vidar.nn.pretrained import load_component
 from vidar.rng import Rng
 from vidar.tokenizers.autoencoder import Autoencoder, AutoencoderConfig
 from vidar.tokenizers.discriminator import (
@@ -26,7 +25,7 @@ from vidar.tokenizers.discriminator import (
 )
 from vidar.tokenizers.perceptual import structure_loss, texture_loss
 from vidar.tokenizers.pixels import to_float, to_uint8
-from vidar.types import Loss, Segment, UsageError
+from vidar.types import Loss, Segment
 
 
 class AutoencodeConfig(Config):
@@ -34,9 +33,6 @@ class AutoencodeConfig(Config):
 
     Choice: a posterior of fixed deviation `latent_noise` and its KL to a unit normal, which is z^2 / 2 up to a
     constant. The decoder learns to bear errors of that size, encoding stays deterministic, latents stay bounded.
-
-    start: directory of a trained autoencoder to go on from. decoder_only: its encoder, and with it every latent made so
-    far, stays as it is.
     """
 
     tokenizer: AutoencoderConfig = AutoencoderConfig()
@@ -47,8 +43,6 @@ class AutoencodeConfig(Config):
     latent_penalty: float = Field(1e-4, ge=0)
     latent_noise: float = Field(0.1, ge=0)
     gan: DiscriminatorConfig | None = None
-    start: str | None = None
-    decoder_only: bool = False
 
     def build(self) -> Autoencode:
         """The method; `build_model` gives what it trains."""
@@ -72,14 +66,10 @@ class Autoencode:
 
     def build_model(self) -> Autoencoder | AdversarialPair:
         """What is trained: the autoencoder, with its adversary if there is one."""
-        autoencoder = self.config.tokenizer.build()
-        if self.config.start is not None:
-            known = load_component(self.config.start)
-            if known.config != self.config.tokenizer:
-                raise UsageError(f"{self.config.start}: holds another tokenizer than method.tokenizer; use its config")
-            autoencoder.load_state_dict(known.state_dict())
-        if self.config.decoder_only:
-            autoencoder.encoder.requires_grad_(False)
+        return self.judged(self.config.tokenizer.build())
+
+    def judged(self, autoencoder: Autoencoder) -> Autoencoder | AdversarialPair:
+        """An autoencoder with a fresh adversary, if there is one."""
         if self.config.gan is None:
             return autoencoder
         return AdversarialPair(autoencoder, Discriminator(self.config.gan, self.config.tokenizer.video_channels))
@@ -91,11 +81,16 @@ class Autoencode:
 
     def step(self, model: Autoencoder | AdversarialPair, batch: Segment, rngs: Sequence[Rng]) -> Loss:
         """Loss on a batch of clips; one Rng per clip."""
-        config, autoencoder = self.config, self.product(model)
+        autoencoder = self.product(model)
         video = to_float(batch.video.to(autoencoder.latent_mean.device))
         raw, _ = autoencoder.encode_raw(video)
-        if model.training and not config.decoder_only:
+        if model.training:
             autoencoder.track_statistics(raw)
+        return self.decoded(model, raw, video, rngs)
+
+    def decoded(self, model: Autoencoder | AdversarialPair, raw: Tensor, video: Tensor, rngs: Sequence[Rng]) -> Loss:
+        """Loss of what comes back from raw latents [B, C, t, h, w], against video [B, 3, T, H, W] in [-1, 1]."""
+        config, autoencoder = self.config, self.product(model)
         noise = torch.stack([rng.normal("renoise", shape=raw.shape[1:]) for rng in rngs]).to(raw)
         out, _ = autoencoder.decode_raw(raw + config.latent_noise * noise)
         parts = {"l1": F.l1_loss(out, video), "l2": F.mse_loss(out, video), "latent_penalty": raw.square().mean() / 2}

@@ -20,8 +20,8 @@ from vidar.nn.pretrained import load_component
 from vidar.rng import Rng
 from vidar.tokenizers.autoencoder import Autoencoder
 from vidar.train.latents import LatentBatch
-from vidar.types import Loss
-from vidar.world.load import save
+from vidar.types import Loss, UsageError
+from vidar.world.load import load, save
 from vidar.world.world import World, WorldConfig
 
 
@@ -48,7 +48,7 @@ class OwnContextConfig(Config):
     follows, what later frames see of a frame is moved from the truth towards that answer and beyond, by a factor drawn
     uniformly from [0, most] for each clip. Targets stay true, so the model learns to come back. Choice: one answer
     instead of a rollout, its error stretched (most > 1) because errors add up in play; LongLive 2.0 recycles errors the
-    same way, from a buffer (causal-diffusion 11.3).
+    same way, from a buffer (causal-diffusion 11.3). What it gains has not been measured.
     """
 
     share: float = Field(default=0.5, ge=0, le=1)
@@ -56,10 +56,14 @@ class OwnContextConfig(Config):
 
 
 class TrainWorldConfig(Config):
-    """tokenizer: directory of the trained one. p_unknown: share of clips whose actions are hidden from the model."""
+    """tokenizer: directory of the trained one. start: directory of a world whose network is gone on from.
+
+    p_unknown: share of clips whose actions are hidden from the model.
+    """
 
     world: WorldConfig
     tokenizer: str
+    start: str | None = None
     stream: TwinConfig | SingleConfig = TwinConfig()
     clip_frames: int = Field(ge=2)
     p_unknown: float = Field(default=0.05, ge=0, le=1)
@@ -79,8 +83,14 @@ class TrainWorld:
         self.layout: Layout = compile_layout(config.stream.rows(config.clip_frames), self.order, [self.grid])
 
     def build_model(self) -> WorldNet:
-        """The network with fresh weights."""
-        return self.config.world.net.build()
+        """The network, fresh or as `start` has it. Raises UsageError where that is another network."""
+        net, start = self.config.world.net.build(), self.config.start
+        if start is not None:
+            known = load(start, dtype=torch.float32)
+            if known.config.net != self.config.world.net:
+                raise UsageError(f"{start}: its network differs from method.world.net; start from one of the same size")
+            net.load_state_dict(known.net.state_dict())
+        return net
 
     def step(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
         """Loss on a batch of latent clips, one Rng per clip."""

@@ -1,0 +1,129 @@
+"""What the recipes of worlds of games share: a frame-causal flow world, in the manner of Next-Frame Diffusion.
+
+The frame before, as committed, comes along as channels, and what is predicted is the difference from it. Reproduces no
+paper; sized for two CPU cores. Teacher forcing: every frame of a clip stands twice, as what later frames see and as
+what is asked. Choice: not diffusion forcing, where a frame stands once with its own level; it is half the work, but all
+frames before one are hardly ever clean together, and in play they always are.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from vidar.actions import ActionSpec
+from vidar.conditioning.action import ActionEmbedConfig
+from vidar.conditioning.net import WorldNetConfig
+from vidar.nn.backbone import BackboneConfig
+from vidar.nn.convolution import ConvEmbedConfig, ConvHeadConfig
+from vidar.nn.embed import LevelConfig
+from vidar.objectives.context import ContextNoiseConfig
+from vidar.objectives.flow import FlowConfig
+from vidar.objectives.hint import PreviousHintConfig
+from vidar.objectives.prediction import DataConfig
+from vidar.orders.frame import FrameOrderConfig
+from vidar.tokenizers.autoencoder import AutoencoderConfig
+from vidar.train.fit import TrainConfig
+from vidar.train.latents import LatentClipsConfig
+from vidar.train.methods.world import OwnContextConfig, TrainWorldConfig, TwinConfig
+from vidar.train.optim import OptimConfig
+from vidar.world.world import WorldConfig
+
+PATCH, CHANNELS, STRIDE = 2, 8, 8
+SITE = PATCH * STRIDE  # pixels along the side of a site
+
+
+class Game(NamedTuple):
+    """What is known of a game: its name, frames per second, pixels and actions."""
+
+    name: str
+    fps: float
+    height: int
+    width: int
+    actions: ActionSpec
+
+
+class Size(NamedTuple):
+    """tokenizer: its widths. width .. head_width: of the network; channels: of its convolutions. window: frames a frame
+    sees before it. clip_frames: frames of a training clip. steps: of the solver in play.
+    """
+
+    tokenizer: tuple[int, ...]
+    width: int
+    depth: int
+    heads: int
+    head_width: int
+    channels: int
+    window: int
+    clip_frames: int
+    steps: int = 2
+
+
+TINY = Size((8, 8, 8), width=32, depth=2, heads=2, head_width=16, channels=8, window=3, clip_frames=5)
+
+
+def frame_tokenizer(size: Size) -> AutoencoderConfig:
+    """8 x 8 pixels to one latent of 8 channels, frame by frame."""
+    return AutoencoderConfig(widths=size.tokenizer, latent_channels=CHANNELS, space_stride=STRIDE, time_stride=1)
+
+
+def frame_world(game: Game, size: Size) -> WorldConfig:
+    """The world; its frames have height x width / 256 sites."""
+    rows, columns = game.height // SITE, game.width // SITE
+    backbone = BackboneConfig(
+        width=size.width,
+        depth=size.depth,
+        heads=size.heads,
+        head_width=size.head_width,
+        in_width=2 * CHANNELS * PATCH**2 + 1,
+        out_width=CHANNELS * PATCH**2,
+        level=LevelConfig(),
+        embed=ConvEmbedConfig(rows=rows, columns=columns, channels=size.channels),
+        head=ConvHeadConfig(rows=rows, columns=columns, channels=size.channels),
+    )
+    objective = FlowConfig(
+        steps=size.steps,
+        mean=0.5,
+        std=1.5,
+        hint=PreviousHintConfig(),
+        prediction=DataConfig(),
+        given=1,
+        context=ContextNoiseConfig(most=0.2, level=0.03),
+    )
+    conditioner = ActionEmbedConfig(spec=game.actions, width=size.width, history=size.window)
+    return WorldConfig(
+        **game._asdict(),
+        patch=PATCH,
+        tokenizer=frame_tokenizer(size),
+        order=FrameOrderConfig(window=size.window),
+        objective=objective,
+        net=WorldNetConfig(backbone=backbone, conditioner=conditioner),
+    )
+
+
+def train_frame_world(
+    name: str,
+    world: WorldConfig,
+    size: Size,
+    data: str,
+    tokenizer: str,
+    start: str | None,
+    batch: int,
+    minutes: float,
+) -> TrainConfig:
+    """Its training, on latents that are encoded once; half of the batches see their own answers as context."""
+    return TrainConfig(
+        name=name,
+        method=TrainWorldConfig(
+            world=world,
+            tokenizer=tokenizer,
+            start=start,
+            stream=TwinConfig(),
+            clip_frames=size.clip_frames,
+            own_context=OwnContextConfig(),
+        ),
+        data=LatentClipsConfig(path=data, tokenizer=tokenizer, clip_frames=size.clip_frames, batch=batch, patch=PATCH),
+        optim=OptimConfig(lr=1e-3, steps=100_000, warmup_steps=200),
+        compile=True,
+        minutes=minutes,
+        sample_every=1000,
+    )

@@ -1,0 +1,67 @@
+"""Recipes for a game of your own: size, frame rate and actions are those of the data.
+
+README.md of the project shows the way from a folder of videos to a world. Where there is no data yet, the recipes stand
+for 64 x 80 pixels, 20 frames/s and one key, so that they can be looked at.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from vidar.actions import Action, ActionSpec
+from vidar.configs.frame_world import SITE, TINY, Game, Size, frame_tokenizer, frame_world, train_frame_world
+from vidar.data.index import INDEX
+from vidar.data.loader import ClipsConfig
+from vidar.data.reader import data_info
+from vidar.train.fit import TrainConfig
+from vidar.train.methods.autoencode import AutoencodeConfig
+from vidar.train.optim import OptimConfig
+from vidar.types import UsageError
+
+Preset = Literal["small", "tiny"]
+
+NOTHING_YET = Game("own", fps=20.0, height=64, width=80, actions=ActionSpec(actions=(Action(name="key"),)))
+SIZES = {
+    "small": Size((32, 64, 128), width=192, depth=4, heads=2, head_width=96, channels=64, window=7, clip_frames=12),
+    "tiny": TINY,
+}
+
+
+def tokenizer_own(preset: Preset = "small", data: str = "runs/data/own", minutes: float = 15.0) -> TrainConfig:
+    """Per-frame convolutional autoencoder of your own game: 8 x 8 pixels to one latent of 8 channels."""
+    _game(data)
+    return TrainConfig(
+        name="tokenizer_own",
+        method=AutoencodeConfig(tokenizer=frame_tokenizer(SIZES[preset])),
+        data=ClipsConfig(path=data, clip_frames=1, batch=6),
+        optim=OptimConfig(lr=1e-3, steps=100_000, warmup_steps=200),
+        minutes=minutes,
+        sample_every=1000,
+    )
+
+
+def world_own(
+    preset: Preset = "small",
+    data: str = "runs/data/own",
+    tokenizer: str = "runs/tokenizer_own/model",
+    start: str | None = None,
+    batch: int = 6,
+    minutes: float = 60.0,
+) -> TrainConfig:
+    """Frame-causal flow world of your own game; a frame sees the 7 before it. Sides must divide by 16."""
+    size = SIZES[preset]
+    return train_frame_world("world_own", frame_world(_game(data), size), size, data, tokenizer, start, batch, minutes)
+
+
+def _game(data: str) -> Game:
+    """What the data set says. Raises UsageError where its frames cannot be cut into sites."""
+    if not (Path(data) / INDEX).is_file():
+        return NOTHING_YET
+    info = data_info(data)
+    for side in ("height", "width"):
+        pixels = getattr(info, side)
+        if pixels % SITE:
+            low = max(SITE, pixels // SITE * SITE)
+            raise UsageError(f"{data}: {side} {pixels} does not divide by {SITE}; convert again with --{side} {low}")
+    return Game("own", info.fps, info.height, info.width, info.spec)

@@ -1,0 +1,130 @@
+"""The suite `endless`: does a dream stay a game for thousands of frames? The whole path, from a model to a report."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from vidar.config import to_dict
+from vidar.data.atomic import replacing
+from vidar.data.vizdoom import scenario_file
+from vidar.eval.action_score import reader
+from vidar.eval.endless_measure import LEAST_FRAMES, Judge, frame_times, lines, measure
+from vidar.eval.endless_play import EndlessConfig, Tick, play
+from vidar.eval.endless_report import endless_page, summary
+from vidar.eval.provenance import hardware, versions
+from vidar.types import UsageError, VidarError
+from vidar.world.load import load
+
+MARK = "report.json"  # written last: where it is, the page is whole
+USUAL = EndlessConfig()
+
+
+def run(
+    model: str,
+    out: str | os.PathLike[str],
+    *,
+    rollouts: int = 8,
+    frames: int = 2000,
+    seed: int = 0,
+    idm: str | os.PathLike[str] | None = None,
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+    config: EndlessConfig = USUAL,
+) -> dict[str, Any]:
+    """Play, dream, time and judge; write report.html and, last, report.json into `out`. Returns what report.json holds.
+
+    idm: folder of an inverse-dynamics network (default: the one that ships for the world). progress(done, all) counts
+    frames, played, dreamed and timed; None: a bar on stderr. Raises UsageError or VidarError in one line, before
+    anything is dreamed.
+    """
+    folder, started = _folder(out), time.perf_counter()
+    scenario_file(config.scenario)  # says so where the game is missing
+    world = load(model, device)
+    c, window = world.config.context, world.config.order.window or 1
+    if rollouts < 2 or frames < max(LEAST_FRAMES, 6 * window):
+        least = max(LEAST_FRAMES, 6 * window)
+        raise UsageError(f"the endless suite needs 2 rollouts and {least} frames or more, not {rollouts} and {frames}")
+    keys = reader(world.config, idm)
+    total = config.reference * config.reference_frames + rollouts * (c + 2 * frames) + 2 * (frames + 3 * window)
+    with _counting(total, progress) as tick:
+        played = play(world.config, rollouts, frames, seed, config, tick)
+        scores = measure(world, played, seed, None if keys.net is None else _judge(keys.net), tick)
+        times = frame_times(world, played, window, seed, tick=tick)
+    found = lines(scores, times, keys.reason)
+    report = {
+        "world": world.config.name,
+        "params": world.num_parameters,
+        "fps": world.config.fps,
+        "threads": torch.get_num_threads(),
+        "hardware": hardware(device),
+        "rollouts": rollouts,
+        "frames": frames,
+        "context": c,
+        "window": window,
+        "seed": seed,
+        **summary(scores, found, times),
+        "games": [list(names) for names in played.games],
+        "idm": keys.name or None,
+        "config": to_dict(config),
+        "versions": versions(),
+    }
+    html = endless_page(report, scores, found)
+    report["seconds"] = round(time.perf_counter() - started, 1)
+    (folder / MARK).unlink(missing_ok=True)
+    for name, text in (("report.html", html), (MARK, json.dumps(report, indent=2) + "\n")):
+        with replacing(folder / name) as temporary:
+            temporary.write_text(text)
+    return report
+
+
+def _judge(net: Any) -> Judge:
+    """The scores of an inverse-dynamics network."""
+    from vidar.eval.inverse_dynamics import action_scores
+
+    return lambda frames, actions, poses: action_scores(net, frames, actions, poses)
+
+
+def _folder(out: str | os.PathLike[str]) -> Path:
+    """The output folder, made here. Raises UsageError where a file is in the way, VidarError where it fails."""
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(f"{folder} is a file; a report is a folder: choose another --out") from None
+    except OSError as error:
+        raise VidarError(f"{folder}: cannot be made: {error.strerror or error}; choose another --out") from None
+    return folder
+
+
+@contextmanager
+def _counting(total: int, progress: Callable[[int, int], None] | None) -> Iterator[Tick]:
+    """Yields tick(count); told to `progress`, or to a bar on stderr where there is none."""
+    done = 0
+
+    def tick(count: int) -> None:
+        nonlocal done
+        done += count
+        show(done, total)
+
+    if progress is not None:
+        show = progress
+        yield tick
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("frames", total=total)
+
+        def show(count: int, of: int) -> None:
+            bar.update(task, completed=count, total=of)
+
+        yield tick

@@ -1,0 +1,180 @@
+"""The real side of the endless suite: keys for thousands of frames, from held-out games joined one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import Field
+
+from vidar.config import Config
+from vidar.data.episode import Episode
+from vidar.data.vizdoom import TICS_PER_SECOND, VizdoomConfig, VizdoomGame
+from vidar.eval.endless_figures import RealRange, Sample, real_range, sample
+from vidar.types import UsageError, VidarError
+from vidar.world.world import WorldConfig
+
+Tick = Callable[[int], None]  # told how many frames are newly done
+
+
+class EndlessConfig(Config):
+    """How real play becomes a stream of keys, and what "real" is compared with.
+
+    Choice: a game of `my_way_home` ends after about 1,050 frames, or when the goal is found; a recording is therefore
+    several games of the exploring policy, one after another, each rollout its own. At a join nothing is pressed, and
+    the pair of frames across it counts nowhere. Games of fewer than `shortest_game` frames are left out. No join lies
+    in the last `judged` frames: the game before is cut where it has to be.
+    Choice: games from seed 1,500,000 on, which no training and no other default evaluation plays; a seed of the suite
+    has `games_per_seed` of them.
+    Choice: the 1-99 % range is that of `reference` further recordings of `reference_frames` frames, of other games.
+    """
+
+    scenario: str = "my_way_home"
+    first_game: int = Field(1_500_000, ge=0)
+    games_per_seed: int = Field(1_000, ge=1)
+    shortest_game: int = Field(128, ge=2)
+    judged: int = Field(64, ge=8)  # last frames whose keys are read back
+    reference: int = Field(12, ge=1)
+    reference_frames: int = Field(2_000, ge=100)
+    quantile: float = Field(0.01, gt=0, lt=0.5)  # what is left out at either end of a range
+
+    def first_of(self, seed: int) -> int:
+        """The first game of a seed of the suite. Raises UsageError where the engine has no such seed."""
+        last = (2**32 - self.first_game) // self.games_per_seed - 1
+        if not 0 <= seed <= last:
+            raise UsageError(f"seed {seed}: the endless suite has seeds 0 to {last}")
+        return self.first_game + self.games_per_seed * seed
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Games joined. frames uint8 [T, H, W, 3]; actions float32 [T, A]; poses float32 [T, 4] or None.
+
+    joins: bool [T], True where a frame is the first of a game, so that the pair (t-1, t) was never played.
+    """
+
+    frames: np.ndarray
+    actions: np.ndarray
+    joins: np.ndarray
+    poses: np.ndarray | None
+    games: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Play:
+    """E recordings of `context` frames and the T frames to be dreamed, and the range of other real play.
+
+    frames uint8 [E, c + T, H, W, 3]; actions float32 [E, c + T, A]; joins bool [E, c + T]; pressed bool [E, c + T],
+    whether any key is down (Choice: every key of this game moves); poses float32 [E, c + T, 4] or None.
+    """
+
+    context: int
+    fps: float
+    judged: int
+    frames: np.ndarray
+    actions: np.ndarray
+    joins: np.ndarray
+    pressed: np.ndarray
+    poses: np.ndarray | None
+    games: tuple[tuple[str, ...], ...]
+    real_range: RealRange
+
+
+def joined(games: Iterable[Episode], frames: int, tail: int) -> Recording:
+    """Games one after another until there are `frames`; the last one gives at least `tail`, the one before is cut.
+
+    Takes no more games than it needs. A game has at least 2 * tail frames, or there are none left: VidarError.
+    """
+    parts: list[Episode] = []
+    lengths: list[int] = []
+    left = frames
+    source = iter(games)
+    while left > 0:
+        game = next(source, None)
+        if game is None:
+            raise VidarError(f"{frames - left} of {frames} frames could be played; ask for fewer frames or rollouts")
+        take = min(len(game.frames), left)
+        rest = left - take
+        take -= tail - rest if 0 < rest < tail else 0
+        parts.append(game)
+        lengths.append(take)
+        left -= take
+    joins = np.zeros(frames, dtype=bool)
+    joins[np.cumsum([0, *lengths[:-1]])] = True
+    poses = [game.extras["pose"][:n] for game, n in zip(parts, lengths) if "pose" in game.extras]
+    return Recording(
+        frames=np.concatenate([game.frames[:n] for game, n in zip(parts, lengths)]),
+        actions=np.concatenate([game.actions[:n] for game, n in zip(parts, lengths)]),
+        joins=joins,
+        poses=np.concatenate(poses) if len(poses) == len(parts) else None,
+        games=tuple(game.name for game in parts),
+    )
+
+
+def assemble(
+    recordings: Iterable[Recording], others: RealRange, noop: np.ndarray, context: int, fps: float, judged: int
+) -> Play:
+    """Recordings of one length -> Play."""
+    kept = list(recordings)
+    actions = np.stack([r.actions for r in kept])
+    poses = [r.poses for r in kept if r.poses is not None]
+    return Play(
+        context=context,
+        fps=fps,
+        judged=judged,
+        frames=np.stack([r.frames for r in kept]),
+        actions=actions,
+        joins=np.stack([r.joins for r in kept]),
+        pressed=(actions != noop).any(-1),
+        poses=np.stack(poses) if len(poses) == len(kept) else None,
+        games=tuple(r.games for r in kept),
+        real_range=others,
+    )
+
+
+def game_of(world: WorldConfig, frames: int, scenario: str) -> VizdoomConfig:
+    """The game as the world knows it, its size and its frame rate; `frames` at most."""
+    skip = max(1, round(TICS_PER_SECOND / world.fps))
+    return VizdoomConfig(scenario=scenario, height=world.height, width=world.width, frame_skip=skip, frames=frames)
+
+
+def play(
+    world: WorldConfig, rollouts: int, frames: int, seed: int, config: EndlessConfig, tick: Tick = lambda count: None
+) -> Play:
+    """Play the games: first those of the range, then those whose keys the world will be given.
+
+    tick counts frames: config.reference * config.reference_frames, then rollouts * (context + frames).
+    Raises VidarError where the world's actions or frame rate are not the game's.
+    """
+    first, length = config.first_of(seed), world.context + frames
+    game = game_of(world, max(length, config.reference_frames), config.scenario)
+    with game.build() as running:
+        if running.spec.names != world.actions.names or game.fps != world.fps:
+            raise VidarError(
+                f"world '{world.name}' knows {', '.join(world.actions.names)} at {world.fps:g} frames/s, "
+                f"{config.scenario} has {', '.join(running.spec.names)} at {game.fps:g}; "
+                "the suite needs a world of this game"
+            )
+        games = _games(running, first, config)
+        noop = running.spec.noop()
+        samples: list[Sample] = []
+        for _ in range(config.reference):
+            other = joined(games, config.reference_frames, config.judged)
+            samples.append(sample(other.frames, (other.actions != noop).any(-1), other.joins))
+            tick(config.reference_frames)
+        recordings: list[Recording] = []
+        for _ in range(rollouts):
+            recordings.append(joined(games, length, config.judged))
+            tick(length)
+    others = real_range(samples, config.quantile)
+    return assemble(recordings, others, noop, world.context, world.fps, config.judged)
+
+
+def _games(running: VizdoomGame, first: int, config: EndlessConfig) -> Iterator[Episode]:
+    """Games that are long enough, in the order of their seeds."""
+    least = max(config.shortest_game, 2 * config.judged)
+    for seed in range(first, first + config.games_per_seed):
+        episode = running.episode(seed)
+        if len(episode.frames) >= least:
+            yield episode

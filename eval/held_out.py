@@ -1,0 +1,157 @@
+"""Episodes that a world has never seen: games played on the spot, or the held-out split of recorded shards."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from vidar.actions import ActionSpec
+from vidar.config import to_dict
+from vidar.data.episode import Episode
+from vidar.data.index import load_index
+from vidar.data.reader import Sample, read_sample, read_side, samples
+from vidar.data.vizdoom import TICS_PER_SECOND, VizdoomConfig, scenario_file
+from vidar.eval.protocol import LEAST_EPISODES, WorldProtocol
+from vidar.types import VidarError
+from vidar.world.world import WorldConfig
+
+Tick = Callable[[int, int], None]  # (done, all)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Episodes of at least context + horizon frames. facts: where they come from, for report.json."""
+
+    episodes: Sequence[Episode]
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Games:
+    """ViZDoom, played as the protocol says."""
+
+    game: VizdoomConfig
+    world: WorldConfig
+    protocol: WorldProtocol
+
+    def take(self, progress: Tick | None = None) -> HeldOut:
+        """Play. Raises VidarError where the game is not the world's, or too many games end early."""
+        played, seeds = play(self.game, self.world, self.protocol, progress)
+        return HeldOut(played, {"scenario": self.protocol.scenario, "seeds": seeds, "game": to_dict(self.game)})
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Samples of shards, all long enough; `short`: how many of the split are not."""
+
+    data: str
+    split: str
+    found: Sequence[Sample]
+    short: int
+    frames: int
+
+    def take(self, progress: Tick | None = None) -> HeldOut:
+        """Read. Poses come along where they were recorded."""
+        read = []
+        for sample in self.found:
+            extras = [name for name in ("pose",) if name in read_side(sample)["sha256_extras"]]
+            read.append(_cut(read_sample(sample, extras), self.frames))
+            if progress is not None:
+                progress(len(read), len(self.found))
+        return HeldOut(read, {"data": self.data, "split": self.split, "short_episodes_left_out": self.short})
+
+
+def games(world: WorldConfig, protocol: WorldProtocol) -> Games:
+    """The frozen games, not played yet. Raises VidarError where the game is missing."""
+    scenario_file(protocol.scenario)
+    return Games(game_config(world, protocol), world, protocol)
+
+
+def recorded(data: str | os.PathLike[str], split: str, world: WorldConfig, protocol: WorldProtocol) -> Recorded:
+    """The first `protocol.episodes` episodes of a split that are long enough (all of them, where there are fewer).
+
+    Raises VidarError, before a frame is decoded, where size, frame rate or actions are not the world's, or fewer than
+    two episodes are long enough.
+    """
+    index, want = load_index(data), world.context + protocol.frames
+    if (index.height, index.width) != (world.height, world.width):
+        raise VidarError(
+            f"{data}: frames are {index.height} x {index.width}, world '{world.name}' is {world.height} x "
+            f"{world.width}; record or convert at that size"
+        )
+    if abs(index.fps - world.fps) > 1e-3 * world.fps:
+        raise VidarError(f"{data}: {index.fps:g} frames/s, world '{world.name}' runs at {world.fps:g}; record at that")
+    _same_actions(str(data), index.spec, world)
+    everything = samples(data, index, split)
+    lengths = [int(read_side(sample)["n_frames"]) for sample in everything]
+    found = [sample for sample, length in zip(everything, lengths) if length >= want]
+    if len(found) < LEAST_EPISODES:
+        raise VidarError(
+            f"{data}: split {split!r} has {len(found)} of {len(lengths)} episodes with the {want} frames needed "
+            f"({world.context} of context, {protocol.frames} to dream); the longest has {max(lengths)}: "
+            "ask for fewer --frames or record longer ones"
+        )
+    return Recorded(str(data), split, found[: protocol.episodes], len(lengths) - len(found), want)
+
+
+def game_config(world: WorldConfig, protocol: WorldProtocol) -> VizdoomConfig:
+    """The game as the world knows it: its size and its frame rate, context and horizon long."""
+    return VizdoomConfig(
+        scenario=protocol.scenario,
+        height=world.height,
+        width=world.width,
+        frame_skip=max(1, round(TICS_PER_SECOND / world.fps)),
+        frames=world.context + protocol.frames,
+    )
+
+
+def play(
+    game: VizdoomConfig, world: WorldConfig, protocol: WorldProtocol, progress: Tick | None = None
+) -> tuple[list[Episode], list[int]]:
+    """Whole episodes of the protocol's games and their seeds; a game that ends early is left out.
+
+    Raises VidarError where the world's actions or frame rate are not the game's, or too many games end early.
+    """
+    found: list[Episode] = []
+    seeds: list[int] = []
+    count, first = protocol.episodes, protocol.game
+    with game.build() as running:
+        if running.spec.names != world.actions.names or game.fps != world.fps:
+            raise VidarError(
+                f"world '{world.name}' knows {', '.join(world.actions.names)} at {world.fps:g} frames/s, "
+                f"{protocol.scenario} has {', '.join(running.spec.names)} at {game.fps:g}; without --data a world of "
+                "this game is needed"
+            )
+        for seed in range(first, first + min(10 * count, protocol.games_per_seed)):
+            episode = running.episode(seed)
+            if len(episode.frames) == game.frames:
+                found.append(episode)
+                seeds.append(seed)
+                if progress is not None:
+                    progress(len(found), count)
+            if len(found) == count:
+                return found, seeds
+    raise VidarError(f"{protocol.scenario}: too many games end before frame {game.frames}; ask for fewer --frames")
+
+
+def _same_actions(data: str, spec: ActionSpec, world: WorldConfig) -> None:
+    """Names, kinds and ranges in the same order; keys may differ."""
+    mine, theirs = ([a.replace(keys=()) for a in both.actions] for both in (world.actions, spec))
+    if mine == theirs:
+        return
+    if world.actions.names == spec.names:
+        name = next(a.name for a, b in zip(mine, theirs) if a != b)
+        raise VidarError(f"{data}: action {name!r} has another kind or range than in world '{world.name}'; convert it")
+    raise VidarError(
+        f"{data}: has the actions {', '.join(spec.names) or 'none'}, world '{world.name}' knows "
+        f"{', '.join(world.actions.names) or 'none'}; take the data of its own game"
+    )
+
+
+def _cut(episode: Episode, frames: int) -> Episode:
+    extras = {name: values[:frames].copy() for name, values in episode.extras.items()}
+    return replace(
+        episode, frames=episode.frames[:frames].copy(), actions=episode.actions[:frames].copy(), extras=extras
+    )

@@ -1,0 +1,60 @@
+"""The protocol by which worlds are judged. Frozen: changed only with a line in CHANGELOG, or old figures are void."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from vidar.config import Config
+from vidar.types import UsageError
+
+LEAST_EPISODES, LEAST_FRAMES = 2, 16
+
+
+class WorldProtocol(Config):
+    """Held-out games, horizon, noise, and the frames over which the headline numbers are means.
+
+    The context is the world's own (`WorldConfig.context` frames), and so is the sampler unless `steps` says otherwise.
+    Games are played one by one from `first_game` + `games_per_seed` * `seed` on; one that ends before its last frame
+    is left out. Training plays the games from 0, the held-out shards those from 1,000,000.
+    Ranges of frames are from 1, both ends included.
+    """
+
+    scenario: str = "my_way_home"
+    first_game: int = 2_000_000
+    games_per_seed: int = 10_000
+    episodes: int = 64
+    frames: int = 64
+    seed: int = 0  # of the noise and of the games
+    steps: int | None = Field(default=None, ge=1)
+    over_copy_last: tuple[int, int] = (1, 16)
+    over_shuffled_actions: tuple[int, int] = (4, 16)  # actions need time to show
+    means: tuple[int, int] = (1, 16)  # of PSNR, SSIM and the sharpness ratio
+
+    @model_validator(mode="after")
+    def _check(self) -> WorldProtocol:
+        if self.episodes < LEAST_EPISODES or self.frames < LEAST_FRAMES or not 0 <= self.seed <= self.last_seed:
+            raise UsageError(
+                f"an evaluation needs at least {LEAST_EPISODES} episodes, at least {LEAST_FRAMES} frames and a seed of "
+                f"0 to {self.last_seed}, not {self.episodes}, {self.frames} and {self.seed}"
+            )
+        return self
+
+    @property
+    def last_seed(self) -> int:
+        """The last seed whose games have numbers of 32 bits, as the engine wants them."""
+        return (2**32 - self.first_game) // self.games_per_seed - 1
+
+    @property
+    def game(self) -> int:
+        """The first game that is played."""
+        return self.first_game + self.games_per_seed * self.seed
+
+
+WORLD = WorldProtocol()
+DEMO = WorldProtocol(episodes=32, frames=48)  # the first games of the same list
+GAINS = {"copy_last": WORLD.over_copy_last, "shuffled_actions": WORLD.over_shuffled_actions}
+
+
+def span(frames: tuple[int, int]) -> slice:
+    """First and last frame, from 1 -> indices."""
+    return slice(frames[0] - 1, frames[1])

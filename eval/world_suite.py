@@ -1,0 +1,213 @@
+"""The suite `world`: a world dreams beside the real game, on episodes it has never seen, and a report says how well.
+
+Writes dream.mp4, dream.json, report.html and, last, report.json. The demo is the same with other numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from vidar.config import to_dict
+from vidar.data.atomic import replacing
+from vidar.data.video import write_video
+from vidar.eval.action_score import Reader, chance, read_back, reader
+from vidar.eval.held_out import HeldOut, Tick, games, recorded
+from vidar.eval.protocol import WORLD, WorldProtocol
+from vidar.eval.provenance import hardware, versions
+from vidar.eval.side_by_side import film
+from vidar.eval.world_eval import WorldScores, evaluate, latency, summary
+from vidar.eval.world_report import world_page
+from vidar.types import UsageError, VidarError
+from vidar.world.load import load
+from vidar.world.world import World
+
+MARK = "report.json"  # written last: where it is, the other files are whole
+OPTIONS = ("episodes", "frames", "seed", "steps")  # of the command line
+FILMED = 16  # episodes of dream.mp4, the first ones
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where a report goes, what it is called, and the command that makes it again."""
+
+    folder: Path
+    title: str
+    command: str
+
+
+def run(
+    model: str,
+    out: str | os.PathLike[str],
+    data: str | os.PathLike[str] | None = None,
+    split: str | None = None,
+    episodes: int = WORLD.episodes,
+    frames: int = WORLD.frames,
+    seed: int = WORLD.seed,
+    steps: int | None = None,
+    idm: str | os.PathLike[str] | None = None,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Judge a world by the frozen protocol; what is given here instead is said in the report.
+
+    data: a folder of shards whose episodes of `split` (default: heldout) stand in the place of the frozen games. idm:
+    folder of an inverse-dynamics network for the action scores. Returns what report.json holds. Raises UsageError or
+    VidarError in one line, before anything is dreamed.
+    """
+    if split is not None and data is None:
+        raise UsageError("--split names a part of recorded shards; give them as --data")
+    protocol = WORLD.replace(episodes=episodes, frames=frames, seed=seed, steps=steps)
+    split = "heldout" if data is not None and split is None else split
+    words = ("vidar", "eval", shown(model), "--suite", "world")
+    again = command(
+        protocol, WORLD, words, out=out, data=data, split=split, idm=idm, device=None if device == "cpu" else device
+    )
+    return judge(model, Files(folder(out), "vidar eval, suite world", again), protocol, data, split, idm, device)
+
+
+def judge(
+    model: str | os.PathLike[str],
+    files: Files,
+    protocol: WorldProtocol,
+    data: str | os.PathLike[str] | None = None,
+    split: str | None = None,
+    idm: str | os.PathLike[str] | None = None,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """The whole path: load, check, play or read, dream, score, write. Returns what report.json holds."""
+    console, started = Console(stderr=True), time.perf_counter()
+    world = load(model, device)
+    source = (
+        games(world.config, protocol) if data is None else recorded(data, split or "heldout", world.config, protocol)
+    )
+    keys = reader(world.config, idm)
+    console.print(f"world '{world.config.name}', {world.num_parameters / 1e6:.2f} M parameters", highlight=False)
+    with _bar(console, f"playing {protocol.scenario}" if data is None else f"reading {data}") as tick:
+        held_out = source.take(tick)
+    with _bar(console, "dreaming the same actions, then wrong ones") as tick:
+        scores, latencies = _dream(world, held_out, protocol, tick)
+    facts = {name: shown(value) if name == "data" else value for name, value in held_out.facts.items()}
+    report = {
+        "world": world.config.name,
+        "params": world.num_parameters,
+        "fps": world.config.fps,
+        "threads": torch.get_num_threads(),
+        "hardware": hardware(device),
+        "latency_ms": {q: round(float(np.percentile(latencies, int(q[1:]))), 2) for q in ("p50", "p95")},
+        **summary(scores),
+        **_read_back(keys, scores, held_out, world.config.context),
+        "context": world.config.context,
+        "steps": protocol.steps or world.config.objective.steps,
+        "seed": protocol.seed,
+        **{name: value for name, value in facts.items() if name != "game"},
+        "protocol": to_dict(protocol),
+        "command": files.command,
+        "versions": versions(),
+    }
+    files.folder.mkdir(parents=True, exist_ok=True)
+    (files.folder / MARK).unlink(missing_ok=True)
+    movie, config = files.folder / "dream.mp4", world.config
+    write_video(movie, film(scores, config.actions, config.fps, episodes=FILMED), config.fps, crf=23)
+    told = {name: report[name] for name in ("seed", "steps", "versions")}
+    _write(files.folder / "dream.json", _json({**facts, "world": to_dict(config), **told}))
+    _write(files.folder / "report.html", world_page(files.title, report, scores, latencies, movie.read_bytes()))
+    report["seconds"] = round(time.perf_counter() - started, 1)
+    _write(files.folder / MARK, _json(report))
+    _say(console, report, files.folder)
+    return report
+
+
+def _dream(world: World, held_out: HeldOut, protocol: WorldProtocol, tick: Tick) -> tuple[WorldScores, np.ndarray]:
+    """Scores of all episodes, and the milliseconds of each frame of one stream."""
+    given = (world.config.context, protocol.frames, protocol.seed)
+    scores = evaluate(world, held_out.episodes, *given, steps=protocol.steps, progress=tick)
+    return scores, latency(world, held_out.episodes[0], *given, steps=protocol.steps)
+
+
+def _read_back(keys: Reader, scores: WorldScores, held_out: HeldOut, context: int) -> dict[str, Any]:
+    """The action scores, what guessing gets, and who read them; null with the reason where nobody can."""
+    net = keys.net
+    guessed = None if net is None else {name: round(value, 4) for name, value in chance(net).items()}
+    return {
+        "action_score": None if net is None else read_back(net, scores, held_out.episodes, context),
+        "action_score_chance": guessed,
+        "action_score_by": shown(keys.name) or None,
+        "action_score_left_out": keys.reason or None,
+    }
+
+
+def folder(out: str | os.PathLike[str]) -> Path:
+    """The output folder, refused where a file is in the way or nothing can be written."""
+    wanted = Path(out)
+    for place in (wanted, *wanted.absolute().parents):
+        if place.exists():
+            if not place.is_dir():
+                raise UsageError(f"{place} is a file; a report is a folder: choose another --out")
+            if not os.access(place, os.W_OK):
+                raise VidarError(f"{place}: no permission to write; choose another --out")
+            break
+    return wanted
+
+
+def shown(path: object) -> str:
+    """A path as a page shows it: below the working folder without the way to it, else as given."""
+    here = Path(str(path))
+    inside = here.is_absolute() and here.is_relative_to(Path.cwd())
+    return str(here.relative_to(Path.cwd())) if inside else str(path)
+
+
+def command(protocol: WorldProtocol, usual: WorldProtocol, words: Sequence[str], **more: Any) -> str:
+    """A command line: the words, the options that are given, and where a protocol differs from the usual one."""
+    changed = {name: getattr(protocol, name) for name in OPTIONS if getattr(protocol, name) != getattr(usual, name)}
+    given = {name: shown(value) for name, value in {**more, **changed}.items() if value is not None}
+    return shlex.join([*words, *(word for name, value in given.items() for word in (f"--{name}", value))])
+
+
+@contextmanager
+def _bar(console: Console, what: str) -> Iterator[Tick]:
+    """A progress bar; yields tick(done, all)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _say(console: Console, report: dict[str, Any], place: Path) -> None:
+    for name, gain in report["gains"].items():
+        first, last = gain["frames"]
+        console.print(
+            f"PSNR over {name}, frames {first}-{last}: {gain['mean']:+.2f} dB "
+            f"(95 % {gain['low']:+.2f} .. {gain['high']:+.2f})",
+            highlight=False,
+        )
+    console.print(f"sharpness: {report['sharpness_ratio']:.0%} of the game's", highlight=False)
+    if report["action_score"] is None:
+        console.print(f"action scores left out: {report['action_score_left_out']}", highlight=False, soft_wrap=True)
+    else:
+        found = {name: score["mean"] for name, score in report["action_score"].items()}
+        told = ", ".join(f"{name} {'-' if mean is None else f'{mean:.3f}'}" for name, mean in found.items())
+        console.print(f"keys read back (balanced accuracy): {told}", highlight=False)
+    ms = report["latency_ms"]
+    console.print(f"one frame: {ms['p50']:.1f} ms (p95 {ms['p95']:.1f}) on {report['hardware']}", highlight=False)
+    console.print(f"wrote {place}: dream.mp4, report.html, report.json", highlight=False, soft_wrap=True)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2) + "\n"
+
+
+def _write(file: Path, text: str) -> None:
+    with replacing(file) as temporary:
+        temporary.write_text(text)

@@ -1,0 +1,84 @@
+"""An inverse-dynamics model on held-out play: balanced accuracy and confusion of each group of keys.
+
+    python scripts/evaluate_idm.py runs/idm_doom/model runs/data/doom vidar/pretrained/doom/tokenizer
+
+Judged are the steps in which the recorded pose changed as the keys say; all steps stand beside. `reconstructed`: the
+same frames, encoded and decoded by the tokenizer, the softness that a dream has at best. `blurred`: the same frames
+under a Gaussian of one pixel.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidar.data.reader import episodes
+from vidar.eval.inverse_dynamics import balanced_accuracy, confusion, obeyed
+from vidar.nn.inverse_dynamics import InverseDynamicsNet, labels
+from vidar.nn.pretrained import load_component
+from vidar.tokenizers.pixels import to_float, to_uint8
+from vidar.train.methods.inverse_dynamics import gaussian
+
+BARS = {"turning": 0.95, "forward": 0.90, "sideways": 0.90}
+
+
+@torch.inference_mode()
+def main(model: str, data: str, tokenizer: str = "vidar/pretrained/doom/tokenizer", split: str = "heldout") -> None:
+    """Print one block of lines for real frames, one for reconstructed and one for blurred ones."""
+    net, coder = InverseDynamicsNet.from_pretrained(model), load_component(tokenizer)
+    groups = net.config.groups
+    sources: dict[str, Callable[[Tensor], Tensor]] = {
+        "real": lambda frames: frames,
+        "reconstructed": lambda frames: to_uint8(coder.decode(coder.encode(to_float(frames))[0])[0]),
+        "blurred": lambda frames: blurred(frames, 1.0),
+    }
+    found: dict[str, list[np.ndarray]] = {source: [] for source in sources}
+    truths, masks = [], []
+    for frames, truth, mask in recorded(net, data, split):
+        steps = net.config.steps(frames.shape[1])
+        truths.append(truth[steps])
+        masks.append(mask[steps])
+        for source, change in sources.items():
+            found[source].append(net.predict(change(frames))[0].numpy())
+    truth, mask = np.concatenate(truths), np.concatenate(masks)
+    print(f"{model} on {len(truths)} episodes of {data} ({split}): {len(truth)} steps")
+    for source, parts in found.items():
+        answer = np.concatenate(parts)
+        for column, (name, group) in enumerate(groups.items()):
+            judged, size = mask[:, column], len(group.labels)
+            tables = [confusion(truth[at, column], answer[at, column], size) for at in (judged, judged | True)]
+            score, every = (balanced_accuracy(table) for table in tables)
+            bar = f"bar {BARS[name]:.2f}; " if name in BARS and source == "real" else ""
+            print(f"{source:>13} {name:>8} {score:.3f} ({bar}all steps {every:.3f}; judged {judged.mean():.1%})")
+            print("\n".join(rows(group.labels, tables)))
+
+
+def blurred(frames: Tensor, sigma: float) -> Tensor:
+    """uint8 [B, T, H, W, 3] -> uint8 of the same shape, under a Gaussian of `sigma` pixels."""
+    down, across = (gaussian(size, torch.tensor([sigma]))[0] for size in frames.shape[2:4])
+    return torch.einsum("yh,bthwc,xw->btyxc", down, frames.float(), across).round().to(torch.uint8)
+
+
+def recorded(net: InverseDynamicsNet, data: str, split: str) -> Iterator[tuple[Tensor, np.ndarray, np.ndarray]]:
+    """Of each episode with a full window: frames [1, T, H, W, 3], labels [T, groups], judged [T, groups]."""
+    config = net.config
+    for episode in episodes(data, split, extras=("pose",)):
+        if len(episode.frames) >= config.window:
+            truth = labels(torch.from_numpy(episode.actions.copy()), config.spec, config.groups).numpy()
+            judged = obeyed(episode.extras["pose"], config.groups, truth)
+            yield torch.from_numpy(np.ascontiguousarray(episode.frames))[None], truth, judged
+
+
+def rows(names: tuple[str, ...], tables: list[np.ndarray]) -> Iterator[str]:
+    """A line for each true class: how often each class was read, of the judged steps, then of all."""
+    for true, name in enumerate(names):
+        both = " | ".join(" ".join(f"{count:5d}" for count in table[true]) for table in tables)
+        yield f"{name:>28} {both}"
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,115 @@
+"""Any recipe on made-up clips: no files, no codec, the same bits everywhere."""
+
+import inspect
+from functools import partial
+
+import numpy as np
+import torch
+
+from vidar.actions import Action, ActionSpec
+from vidar.config import Config
+from vidar.configs.doom import world_doom
+from vidar.data.loader import ClipsConfig
+from vidar.nn.pretrained import save_component
+from vidar.rng import Rng
+from vidar.train.dreams import DreamBatch, DreamClipsConfig
+from vidar.train.latents import LatentBatch, LatentClipsConfig
+from vidar.types import Segment
+from vidar.world.load import save
+
+
+class MadeUpConfig(Config):
+    """Clips for `like`. sites, channels: of latents. repeat: always the same clips, under new numbers."""
+
+    like: ClipsConfig | LatentClipsConfig | DreamClipsConfig
+    spec: ActionSpec
+    size: tuple[int, int] = (32, 40)
+    sites: int = 0
+    channels: int = 0
+    repeat: bool = False
+
+    def build(self):
+        return MadeUp(self)
+
+
+class MadeUp:
+    """Squares that slide over a plain ground, or latents that follow their actions."""
+
+    def __init__(self, config):
+        self.config = config
+
+    def batch(self, index):
+        like = self.config.like
+        numbers = torch.arange(index * like.batch, (index + 1) * like.batch)
+        clips = range(like.batch) if self.config.repeat else numbers.tolist()
+        names = [f"clip{n}" for n in clips]
+        if isinstance(like, DreamClipsConfig):
+            video = torch.stack([self._frames(n)[0][:1] for n in clips])
+            return DreamBatch(video, thumbnails(video, self.config.channels), numbers, names)
+        make = self._latents if isinstance(like, LatentClipsConfig) else self._frames
+        seen, actions = (torch.stack(part) for part in zip(*map(make, clips)))
+        unknown = torch.zeros(actions.shape[:2], dtype=torch.bool)
+        unknown[:, 0] = True
+        kind = LatentBatch if isinstance(like, LatentClipsConfig) else Segment
+        return kind(seen, actions, unknown, numbers, names)
+
+    def _actions(self, number):
+        """float32 [T, A], every action legal."""
+        frames = getattr(self.config.like, "clip_frames", 1)
+        u = Rng(5, number).uniform("policy", shape=(frames, self.config.spec.width)).numpy()
+        actions = np.zeros(u.shape, np.float32)
+        for column, action in enumerate(self.config.spec.actions):
+            values = action.lowest + u[:, column] * (action.highest - action.lowest + (action.kind != "continuous"))
+            actions[:, column] = values if action.kind == "continuous" else np.floor(values)
+        actions[0] = 0
+        return actions
+
+    def _frames(self, number):
+        """uint8 [T, H, W, 3] and actions."""
+        actions, (height, width) = self._actions(number), self.config.size
+        u = Rng(6, number).uniform("init", shape=(8,)).numpy()
+        video = np.empty((len(actions), height, width, 3), np.uint8)
+        video[:] = (255 * u[:3]).astype(np.uint8)
+        moved = 3 * np.cumsum(actions[:, 0] - actions[:, -1]).astype(int)
+        for frame, shift in zip(video, moved):
+            top, left = int(u[6] * height * 0.6), (int(u[7] * width) + int(shift)) % (width - 8)
+            frame[top : top + 10, left : left + 8] = (255 * u[3:6]).astype(np.uint8)
+        return torch.from_numpy(video), torch.from_numpy(actions)
+
+    def _latents(self, number):
+        """bfloat16 [T, n, C] and actions."""
+        actions, config = self._actions(number), self.config
+        rng, shape = Rng(7, number), (config.sites, config.channels)
+        start, way = rng.normal("init", shape=shape), 0.1 * rng.normal("init", 1, shape=shape)
+        steps = torch.from_numpy(actions[:, :1].cumsum(0))[..., None]
+        return (start + way * steps).to(torch.bfloat16), torch.from_numpy(actions)
+
+
+def thumbnails(video, channels):
+    """uint8 [B, T, H, W, 3] -> what a perfect dream would hold: means over 8 x 8 pixels, [B, channels, T, h, w]."""
+    small = torch.nn.functional.avg_pool3d(video.permute(0, 4, 1, 2, 3).float() / 64 - 2, (1, 8, 8))
+    return small.repeat(1, -(-channels // 3), 1, 1, 1)[:, :channels]
+
+
+def made_up(recipe, folder, repeat=False, preset="tiny", **changes):
+    """A recipe on made-up clips, the parts it starts from fresh in `folder`, in fp32 and bounded by steps alone."""
+    part = next((name for name in ("tokenizer", "world") if name in inspect.signature(recipe).parameters), None)
+    recipe = partial(recipe, preset=preset, **({part: str(folder)} if part else {}))
+    config = recipe()
+    world = getattr(config.method, "world", None) if part == "tokenizer" else None
+    torch.manual_seed(0)
+    if world:
+        save_component(world.tokenizer.build(), world.tokenizer, folder)
+    elif part == "world":
+        save(world_doom(preset=preset).method.world.build(), folder, torch.float32)
+    spec = world.actions if world else getattr(getattr(config.method, "model", None), "spec", None)
+    data = MadeUpConfig(like=config.data, spec=spec or ActionSpec(actions=(Action(name="push"),)), repeat=repeat)
+    if world:
+        height, width = world.sites
+        data = data.replace(sites=height * width, channels=world.net.backbone.out_width)
+    if part == "world":
+        data = data.replace(size=(64, 80), channels=config.method.losses.tokenizer.latent_channels)
+    if hasattr(config.method, "model"):
+        data = data.replace(size=(config.method.model.height, config.method.model.width))
+    plain = {"compile": False, "precision": "fp32", "sample_every": 0, "minutes": None, "log_every": 1}
+    return config.replace(data=data, **{**plain, **changes})

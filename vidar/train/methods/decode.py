@@ -1,0 +1,82 @@
+"""Training of a world's decoder on what the world dreams; encoder and world stay as they are.
+
+A world answers uncertainty with smooth latents, which a decoder trained on real ones turns into blur. Choice: it learns
+to paint the game from both; the losses are those of the autoencoder.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vidar.config import Config
+from vidar.rng import Rng
+from vidar.tokenizers.autoencoder import Autoencoder, column
+from vidar.tokenizers.pixels import to_float, to_uint8
+from vidar.train.dreams import DreamBatch
+from vidar.train.methods.autoencode import AdversarialPair, AutoencodeConfig
+from vidar.types import Loss, UsageError
+from vidar.world.load import START, load, locate, save
+from vidar.world.world import World
+
+
+class DecodeConfig(Config):
+    """world: directory of the trained one, whose tokenizer is gone on from. losses: weights, and the same tokenizer."""
+
+    world: str
+    losses: AutoencodeConfig
+
+    def build(self) -> Decode:
+        """The method."""
+        return Decode(self)
+
+
+class Decode:
+    """`step` is one loss on dreamed latents; `export` writes the world with its new decoder."""
+
+    def __init__(self, config: DecodeConfig) -> None:
+        self.config = config
+        self.losses = config.losses.build()
+
+    def world(self) -> World:
+        """The world as it was. Raises UsageError where its tokenizer is another one."""
+        world = load(self.config.world, dtype=torch.float32)
+        if world.config.tokenizer != self.config.losses.tokenizer:
+            raise UsageError(f"{self.config.world}: has another tokenizer than method.losses.tokenizer; use its config")
+        return world
+
+    def build_model(self) -> Autoencoder | AdversarialPair:
+        """The tokenizer of the world, its encoder frozen, and an adversary."""
+        autoencoder = self.world().tokenizer.train()
+        autoencoder.encoder.requires_grad_(False)
+        return self.losses.judged(autoencoder)
+
+    def step(self, model: Autoencoder | AdversarialPair, batch: DreamBatch, rngs: Sequence[Rng]) -> Loss:
+        """Loss on a batch of frames; one Rng per frame."""
+        known = self.losses.product(model)
+        device = known.latent_mean.device
+        raw = batch.latents.to(device) * column(known.latent_std) + column(known.latent_mean)
+        return self.losses.decoded(model, raw, to_float(batch.video.to(device)), rngs)
+
+    def export(self, model: Autoencoder | AdversarialPair, directory: Path) -> None:
+        """Write the world with this decoder."""
+        world = self.world()
+        world.tokenizer.load_state_dict(self.losses.product(model).state_dict())
+        save(world, directory)
+        start = locate(self.config.world) / START
+        if start.is_file():
+            shutil.copyfile(start, directory / START)
+
+    @torch.no_grad()
+    def sample(self, model: Autoencoder | AdversarialPair, batch: DreamBatch, path: Path) -> None:
+        """Write PATH.png: eight frames, below them what is painted from their latents."""
+        known = self.losses.product(model)
+        raw = batch.latents[:8].to(known.latent_mean) * column(known.latent_std) + column(known.latent_mean)
+        painted = to_uint8(known.decode_raw(raw)[0].clamp(-1, 1))
+        rows: list[Tensor] = [torch.cat(list(video[:, 0]), 1) for video in (batch.video[:8], painted.cpu())]
+        Image.fromarray(torch.cat(rows).numpy()).save(path.with_suffix(".png"))

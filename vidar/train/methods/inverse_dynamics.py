@@ -1,0 +1,140 @@
+"""Training of an inverse-dynamics model on recorded play, on pictures made worse so that it also reads dreams."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from vidar.config import Config
+from vidar.nn.inverse_dynamics import InverseDynamicsNet, InverseDynamicsNetConfig, labels
+from vidar.rng import Rng
+from vidar.types import Loss, Segment
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class WearConfig(Config):
+    """How much worse a clip becomes, at most; what a clip gets is uniform below it.
+
+    blur: deviation in pixels. light, tint: brightness of all colours and of each, of the range of 2. contrast: factor
+    in 1 +- contrast. noise: deviation. intact: share of the clips that stay as they are.
+    """
+
+    blur: float = Field(2.0, ge=0)
+    light: float = Field(0.2, ge=0)
+    tint: float = Field(0.1, ge=0)
+    contrast: float = Field(0.25, ge=0, lt=1)
+    noise: float = Field(0.1, ge=0)
+    intact: float = Field(0.3, ge=0, le=1)
+
+
+class InverseDynamicsConfig(Config):
+    """model: what is trained. shares: for each group how often each label occurs; it need not be exact.
+
+    wear: augmentation, None to leave it out.
+    """
+
+    model: InverseDynamicsNetConfig
+    shares: Mapping[str, tuple[Share, ...]]
+    wear: WearConfig | None = WearConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> InverseDynamicsConfig:
+        wanted = {name: len(group.labels) for name, group in self.model.groups.items()}
+        if {name: len(shares) for name, shares in self.shares.items()} != wanted:
+            raise ValueError(f"shares: one number for each label of each group is needed: {wanted}")
+        return self
+
+    def build(self) -> InverseDynamics:
+        """The method; `build_model` gives what it trains."""
+        return InverseDynamics(self)
+
+
+class InverseDynamics:
+    """Method `inverse_dynamics`. Every step of a clip that has a full window is a sample."""
+
+    def __init__(self, config: InverseDynamicsConfig) -> None:
+        self.config = config
+
+    def build_model(self) -> InverseDynamicsNet:
+        """What is trained."""
+        return self.config.model.build()
+
+    def step(self, model: InverseDynamicsNet, batch: Segment, rngs: Sequence[Rng]) -> Loss:
+        """Balanced cross-entropy summed over the groups; one Rng per clip. Unknown actions are never asked."""
+        config = self.config.model
+        video = batch.video.to(next(model.parameters()).device)
+        if self.config.wear is not None:
+            video = wear(video, self.config.wear, rngs)
+        logits = model(video)
+        steps = config.steps(video.shape[1])
+        truth = labels(batch.actions[:, steps], config.spec, config.groups).to(video.device)
+        known = ~batch.unknown[:, steps].to(video.device)
+        parts, total = {}, next(iter(logits.values())).new_zeros(())
+        for column, (name, value) in enumerate(logits.items()):
+            wanted, read = truth[..., column][known], value[known].float()
+            loss = balanced_cross_entropy(read, wanted, self.config.shares[name])
+            total = total + loss
+            parts[name] = loss.detach()
+            parts[f"{name}_accuracy"] = (read.argmax(-1) == wanted).float().mean().detach()
+        return Loss(total, parts)
+
+    def export(self, model: InverseDynamicsNet, directory: Path) -> None:
+        """Write the model directory."""
+        model.save_pretrained(directory)
+
+
+def balanced_cross_entropy(logits: Tensor, wanted: Tensor, shares: Sequence[float]) -> Tensor:
+    """Menon et al., Long-tail learning via logit adjustment (2021), eq. 10: logits [N, K], labels [N] -> scalar.
+
+    shares: how often each class occurs. The arg max of the logits then is best for balanced accuracy. Weights on the
+    classes aim at the same, but a rare class then pulls hard in some steps and not at all in others.
+    """
+    return F.cross_entropy(logits + logits.new_tensor(shares).log(), wanted)
+
+
+def wear(video: Tensor, config: WearConfig, rngs: Sequence[Rng]) -> Tensor:
+    """Clips uint8 [B, T, H, W, 3] -> float of the same shape in [0, 255]: blurred, tinted, noisy; one Rng per clip.
+
+    Blur varies a little from frame to frame and noise a lot, as they do in a dream; light, contrast and tint are the
+    clip's.
+    """
+    worn = [_worn(clip, config, rng) for clip, rng in zip(video.permute(0, 1, 4, 2, 3), rngs)]
+    return torch.stack(worn).permute(0, 1, 3, 4, 2)
+
+
+def _worn(clip: Tensor, config: WearConfig, rng: Rng) -> Tensor:
+    """[T, 3, H, W] -> [T, 3, H, W]."""
+    (frames, _, height, width), x = clip.shape, clip.float()
+    keep, blur, light, contrast, noise, coarse = rng.uniform("level", shape=(6,)).tolist()
+    if keep < config.intact:
+        return x
+    x = x / 127.5 - 1
+    sigma = config.blur * blur * rng.uniform("level", step=1, shape=(frames,)).mul(0.4).add(0.8).to(x)
+    x = gaussian(height, sigma)[:, None] @ x @ gaussian(width, sigma)[:, None].mT
+    tint = config.tint * (2 * rng.uniform("level", step=2, shape=(3, 1, 1)).to(x) - 1)
+    x = x * (1 + config.contrast * (2 * contrast - 1)) + config.light * (2 * light - 1) + tint
+    x = x + config.noise * noise * grain(tuple(x.shape), 4 if coarse < 0.5 else 1, rng).to(x)
+    return (x.clamp(-1, 1) + 1) * 127.5
+
+
+def gaussian(size: int, sigma: Tensor) -> Tensor:
+    """Blur of `size` samples as matrices [T, size, size], rows sum to 1 (also at the edge), for deviations [T]."""
+    at = torch.arange(size, device=sigma.device, dtype=sigma.dtype)
+    distance = (at[:, None] - at).square() / 2
+    return torch.softmax(-distance / sigma.square().clamp_min(1e-3)[:, None, None], -1)
+
+
+def grain(shape: tuple[int, ...], cell: int, rng: Rng) -> Tensor:
+    """Standard normal [T, 3, H, W] in squares of `cell` pixels. The generator lives for one draw, from the key."""
+    frames, channels, height, width = shape
+    generator = torch.Generator().manual_seed(int(rng.raw("renoise", 0, 0, 1)[0] >> 1))
+    rows, columns = -(-height // cell), -(-width // cell)
+    draw = torch.randn((frames, channels, rows, columns), generator=generator)
+    return draw.repeat_interleave(cell, 2).repeat_interleave(cell, 3)[..., :height, :width] if cell > 1 else draw

@@ -1,0 +1,58 @@
+"""Is this the run that the checkpoint belongs to? Its config is compared with the new one before anything is built."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vidar.config import Config, to_dict
+from vidar.types import UsageError, VidarError
+
+# What a run may change on its way. Choice: how long it is, what it writes and when, how fast it computes; the weights
+# remain those of one experiment. Seeds, data, batch, network, losses, precision and learning rate are the experiment.
+HARMLESS = frozenset(
+    ("name", "out", "minutes", "optim.steps", "compile", "check_memory", "data.prefetch", "data.cache_bytes")
+    + ("log_every", "save_every_s", "sample_every", "keep_checkpoints")
+)
+ABSENT = "absent"
+
+
+def check_same(checkpoint: Path, config: Config) -> None:
+    """Raises UsageError naming the first key, in the order of the config, that the checkpoint has otherwise."""
+    try:
+        stored = json.loads((checkpoint / "state.json").read_text())["config"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise VidarError(f"{checkpoint}: damaged checkpoint ({error}); remove it to resume from an older one") from None
+    for key, old, new in differences(stored, config):
+        if key not in HARMLESS:
+            raise UsageError(
+                f"{checkpoint}: {key} was {_short(old)}, now it is {_short(new)}; resume with the old value, or start "
+                "another run with --out"
+            )
+
+
+def differences(stored: Any, config: Config, at: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(key, stored value, new value) of all that differs. A field younger than the checkpoint counts as its default."""
+    now = json.loads(json.dumps(to_dict(config)))
+    if not isinstance(stored, Mapping) or stored.get("type") != now["type"]:
+        yield at.rstrip(".") or "type", stored, now
+        return
+    for name, field in type(config).model_fields.items():
+        new = getattr(config, name)
+        if name in stored:
+            old = stored[name]
+        else:
+            default = None if field.is_required() else field.get_default(call_default_factory=True)
+            old = ABSENT if field.is_required() else json.loads(json.dumps(to_dict(default)))
+        if isinstance(new, Config) and isinstance(old, Mapping):
+            yield from differences(old, new, f"{at}{name}.")
+        elif old != now[name]:
+            yield f"{at}{name}", old, now[name]
+    yield from ((f"{at}{name}", stored[name], ABSENT) for name in sorted(stored.keys() - now.keys()))
+
+
+def _short(value: Any) -> str:
+    text = str(value["type"]).rpartition(".")[2] if isinstance(value, Mapping) and "type" in value else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
