@@ -55,10 +55,10 @@ class Size(NamedTuple):
     channels: int
     window: int
     clip_frames: int
-    steps: int = 2
+    steps: int = 4
 
 
-TINY = Size((8, 8, 8), width=32, depth=2, heads=2, head_width=16, channels=8, window=3, clip_frames=5)
+TINY = Size((8, 8, 8), width=32, depth=2, heads=2, head_width=16, channels=8, window=3, clip_frames=5, steps=2)
 
 
 def frame_tokenizer(size: Size) -> AutoencoderConfig:
@@ -82,6 +82,7 @@ def frame_world(game: Game, size: Size) -> WorldConfig:
     )
     objective = FlowConfig(
         steps=size.steps,
+        shift=3.0,
         mean=0.5,
         std=1.5,
         hint=PreviousHintConfig(),

@@ -16,7 +16,9 @@ from vidar.train.optim import OptimConfig
 
 Preset = Literal["demo", "tiny"]
 
-WIDTHS = {"demo": ((16, 32), (64, 128, 128)), "tiny": ((4, 8), (8, 8, 8))}
+# preset: frames read before and after that of a step, channels of the stem and of the stages. Keys are held for several
+# steps, and in front of a plain wall only the frames further off tell a turn.
+SIZES = {"demo": ((4, 3), (16, 32), (64, 128, 128)), "tiny": ((2, 1), (4, 8), (8, 8, 8))}
 GROUPS = {
     "turning": KeyGroup(classes=(("TURN_LEFT",), ("TURN_RIGHT",)), axis="turn", signs=(1, -1)),
     "forward": KeyGroup(classes=(("MOVE_FORWARD",),), axis="ahead", signs=(1,)),
@@ -26,17 +28,19 @@ GROUPS = {
 SHARES = {"turning": (0.40, 0.30, 0.30), "forward": (0.58, 0.42), "sideways": (0.90, 0.05, 0.05)}
 
 
-def idm(preset: Preset = "demo", data: str = "runs/data/doom", minutes: float = 15.0) -> TrainConfig:
+def idm(preset: Preset = "demo", data: str = "runs/data/doom", minutes: float = 20.0) -> TrainConfig:
     """Inverse-dynamics network: turning, forward and sideways keys of a step from the frames around it.
 
     Decoded frames stay in memory, 6.7 GB; `data.cache_bytes` takes less and decodes the rest clip by clip.
     """
-    stem, widths = WIDTHS[preset]
-    model = InverseDynamicsNetConfig(spec=ACTIONS, groups=GROUPS, height=64, width=80, stem=stem, widths=widths)
+    (before, after), stem, widths = SIZES[preset]
+    model = InverseDynamicsNetConfig(
+        spec=ACTIONS, groups=GROUPS, height=64, width=80, before=before, after=after, stem=stem, widths=widths
+    )
     return TrainConfig(
         name="idm_doom",
         method=InverseDynamicsConfig(model=model, shares=SHARES),
-        data=ClipsConfig(path=data, clip_frames=model.window + 2, batch=16, cache_bytes=8 << 30),
+        data=ClipsConfig(path=data, clip_frames=model.window + 4, batch=16, cache_bytes=8 << 30),
         optim=OptimConfig(lr=2e-3, steps=100_000, warmup_steps=200, weight_decay=0.05),
         minutes=minutes,
     )

@@ -40,7 +40,7 @@ class DreamClipsConfig(Config):
     path: str
     world: str
     split: str = "train"
-    clips: int = Field(default=6144, ge=1)
+    clips: int = Field(default=3072, ge=1)
     context: int = Field(default=8, ge=1)
     frames: int = Field(default=4, ge=1)
     share: float = Field(default=0.6, ge=0, le=1)
