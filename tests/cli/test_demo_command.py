@@ -17,4 +17,4 @@ def test_demo_runs_the_library(run, monkeypatch, tmp_path):
     code, out, _ = run("demo", "--out", tmp_path / "d", "--model", "m", "--episodes", 20, "--seed", 7, "--json")
     assert code == 0 and asked == [(tmp_path / "d", "m", 20, 48, 7)] and json.loads(out) == made
     code, out, _ = run("demo", "--out", tmp_path / "d")
-    assert code == 0 and "copy_last" in out and asked[1] == (tmp_path / "d", "doom", 16, 48, 0)
+    assert code == 0 and "copy_last" in out and asked[1] == (tmp_path / "d", "doom", 32, 48, 0)
