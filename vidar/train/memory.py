@@ -38,7 +38,7 @@ def training_bytes(config: TrainConfig) -> dict[str, int | None]:
     because the data is not there.
 
     Growth of the resident memory of a CPU process over 6 steps in fp32, beside the total, in MB: world_doom batch 6
-    303 (286), batch 24 879 (882); tokenizer_doom batch 6 100 (86), 48 434 (422); decoder_doom batch 48 402 (421).
+    1,110 (1,119), batch 24 3,752 (3,919); tokenizer_doom batch 6 100 (86), 48 434 (422).
     """
     step = meta_step(config)
     if step is None:
