@@ -8,8 +8,15 @@ from __future__ import annotations
 from typing import Literal
 
 from vidar.actions import Action, ActionSpec
-from vidar.configs.frame_world import TINY, Game, Size, frame_tokenizer, frame_world, train_frame_world
-from vidar.data.loader import ClipsConfig
+from vidar.configs.frame_world import (
+    TINY,
+    Game,
+    Size,
+    frame_tokenizer,
+    frame_world,
+    train_frame_tokenizer,
+    train_frame_world,
+)
 from vidar.tokenizers.discriminator import DiscriminatorConfig
 from vidar.train.dreams import DreamClipsConfig
 from vidar.train.fit import TrainConfig
@@ -35,16 +42,9 @@ SIZES = {
 }
 
 
-def tokenizer_doom(preset: Preset = "demo", data: str = "runs/data/doom", minutes: float = 17.0) -> TrainConfig:
+def tokenizer_doom(preset: Preset = "demo", data: str = "runs/data/doom", minutes: float = 22.0) -> TrainConfig:
     """Per-frame convolutional autoencoder: 64 x 80 pixels to 8 x 10 latents of 8 channels."""
-    return TrainConfig(
-        name="tokenizer_doom",
-        method=AutoencodeConfig(tokenizer=frame_tokenizer(SIZES[preset])),
-        data=ClipsConfig(path=data, clip_frames=1, batch=6),
-        optim=OptimConfig(lr=1e-3, steps=100_000, warmup_steps=200),
-        minutes=minutes,
-        sample_every=1000,
-    )
+    return train_frame_tokenizer("tokenizer_doom", SIZES[preset], data, minutes)
 
 
 def world_doom(

@@ -1,4 +1,4 @@
-"""What the recipes of worlds of games share: a frame-causal flow world, in the manner of Next-Frame Diffusion.
+"""What the recipes of worlds of games share: a tokenizer and a frame-causal flow world (after Next-Frame Diffusion).
 
 The frame before, as committed, comes along as channels, and what is predicted is the difference from it. Reproduces no
 paper; sized for two CPU cores. Teacher forcing: every frame of a clip stands twice, as what later frames see and as
@@ -13,6 +13,7 @@ from typing import NamedTuple
 from vidar.actions import ActionSpec
 from vidar.conditioning.action import ActionEmbedConfig
 from vidar.conditioning.net import WorldNetConfig
+from vidar.data.loader import ClipsConfig
 from vidar.nn.backbone import BackboneConfig
 from vidar.nn.convolution import ConvEmbedConfig, ConvHeadConfig
 from vidar.nn.embed import LevelConfig
@@ -24,6 +25,7 @@ from vidar.orders.frame import FrameOrderConfig
 from vidar.tokenizers.autoencoder import AutoencoderConfig
 from vidar.train.fit import TrainConfig
 from vidar.train.latents import LatentClipsConfig
+from vidar.train.methods.autoencode import AutoencodeConfig
 from vidar.train.methods.world import OwnContextConfig, TrainWorldConfig, TwinConfig
 from vidar.train.optim import OptimConfig
 from vidar.world.world import WorldConfig
@@ -98,6 +100,21 @@ def frame_world(game: Game, size: Size) -> WorldConfig:
         order=FrameOrderConfig(window=size.window),
         objective=objective,
         net=WorldNetConfig(backbone=backbone, conditioner=conditioner),
+    )
+
+
+def train_frame_tokenizer(name: str, size: Size, data: str, minutes: float) -> TrainConfig:
+    """Its tokenizer's training.
+
+    The texture term makes the encoder tell how much grain a wall has, which squared error alone leaves out.
+    """
+    return TrainConfig(
+        name=name,
+        method=AutoencodeConfig(tokenizer=frame_tokenizer(size), texture=1.0, latent_noise=0.2),
+        data=ClipsConfig(path=data, clip_frames=1, batch=6),
+        optim=OptimConfig(lr=1e-3, steps=100_000, warmup_steps=200),
+        minutes=minutes,
+        sample_every=1000,
     )
 
 

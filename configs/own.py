@@ -10,13 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 from vidar.actions import Action, ActionSpec
-from vidar.configs.frame_world import SITE, TINY, Game, Size, frame_tokenizer, frame_world, train_frame_world
+from vidar.configs.frame_world import SITE, TINY, Game, Size, frame_world, train_frame_tokenizer, train_frame_world
 from vidar.data.index import INDEX
-from vidar.data.loader import ClipsConfig
 from vidar.data.reader import data_info
 from vidar.train.fit import TrainConfig
-from vidar.train.methods.autoencode import AutoencodeConfig
-from vidar.train.optim import OptimConfig
 from vidar.types import UsageError
 
 Preset = Literal["small", "tiny"]
@@ -31,14 +28,7 @@ SIZES = {
 def tokenizer_own(preset: Preset = "small", data: str = "runs/data/own", minutes: float = 15.0) -> TrainConfig:
     """Per-frame convolutional autoencoder of your own game: 8 x 8 pixels to one latent of 8 channels."""
     _game(data)
-    return TrainConfig(
-        name="tokenizer_own",
-        method=AutoencodeConfig(tokenizer=frame_tokenizer(SIZES[preset])),
-        data=ClipsConfig(path=data, clip_frames=1, batch=6),
-        optim=OptimConfig(lr=1e-3, steps=100_000, warmup_steps=200),
-        minutes=minutes,
-        sample_every=1000,
-    )
+    return train_frame_tokenizer("tokenizer_own", SIZES[preset], data, minutes)
 
 
 def world_own(

@@ -130,6 +130,8 @@ class ExplorePolicyConfig(Config):
     arc   run while turning                turn  turn in place                 back  look back
     strafe sidestep, half of the time while running                            pause do nothing
     retrace walk back along the trail (revisits are what a memory is tested on)
+    blind: press keys in the same manner without looking at depth and pose, into walls and along them as a player's keys
+    do in a dream; no seek and no retrace then.
     """
 
     seek: float = 0.36
@@ -146,6 +148,7 @@ class ExplorePolicyConfig(Config):
     speed: float = 1.5  # map units a step below which a runner counts as stuck
     depth_unit: float = 7.6  # map units of one step of the depth picture
     view_degrees: float = 86.0  # horizontal field of view of the depth picture
+    blind: bool = False
 
     def build(self) -> ExplorePolicy:
         """The policy."""
@@ -204,6 +207,8 @@ class ExplorePolicy:
 
     def __call__(self, view: View) -> np.ndarray:
         """One row: what the current stretch presses, and a trigger held now and then where there is one."""
+        if self.config.blind:
+            view = View(view.frame)
         self._notice(view)
         memory = self.memory
         running = bool(memory.queue) and memory.queue[0].wary and AHEAD in memory.queue[0].pressed
@@ -363,3 +368,13 @@ class ExplorePolicy:
         heading = math.degrees(math.atan2(y - here[1], x - here[0]))
         steps = max(2, round(math.dist(here, route[-1]) / 8))
         self.memory.queue = [self._face(view, heading), Stretch((AHEAD,), steps)]
+
+
+POLICIES = {"explore": ExplorePolicyConfig(), "blind": ExplorePolicyConfig(blind=True), "hold": HoldPolicyConfig()}
+
+
+def named_policy(name: str) -> ActionPolicy:
+    """A policy of POLICIES. Raises UsageError for another name."""
+    if name not in POLICIES:
+        raise UsageError(f"no policy {name!r}; valid: {', '.join(POLICIES)}")
+    return POLICIES[name].build()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from vidar.eval.output import folder
 from vidar.eval.protocol import DEMO
-from vidar.eval.world_suite import Files, command, folder, judge
+from vidar.eval.world_suite import Files, command, judge
 
 
 def demo(

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vidar.config import to_dict
-from vidar.data.atomic import replacing
 from vidar.data.vizdoom import scenario_file
 from vidar.eval.action_score import reader
 from vidar.eval.endless_measure import LEAST_FRAMES, Judge, frame_times, lines, measure
 from vidar.eval.endless_play import EndlessConfig, Tick, play
 from vidar.eval.endless_report import endless_page, summary
+from vidar.eval.output import MARK, bar, begin, folder, write
 from vidar.eval.provenance import hardware, versions
-from vidar.types import UsageError, VidarError
+from vidar.types import UsageError
 from vidar.world.load import load
 
-MARK = "report.json"  # written last: where it is, the page is whole
 USUAL = EndlessConfig()
 
 
@@ -47,7 +43,7 @@ def run(
     frames, played, dreamed and timed; None: a bar on stderr. Raises UsageError or VidarError in one line, before
     anything is dreamed.
     """
-    folder, started = _folder(out), time.perf_counter()
+    place, started = folder(out), time.perf_counter()
     scenario_file(config.scenario)  # says so where the game is missing
     world = load(model, device)
     c, window = world.config.context, world.config.order.window or 1
@@ -80,10 +76,9 @@ def run(
     }
     html = endless_page(report, scores, found)
     report["seconds"] = round(time.perf_counter() - started, 1)
-    (folder / MARK).unlink(missing_ok=True)
-    for name, text in (("report.html", html), (MARK, json.dumps(report, indent=2) + "\n")):
-        with replacing(folder / name) as temporary:
-            temporary.write_text(text)
+    begin(place)
+    write(place / "report.html", html)
+    write(place / MARK, report)
     return report
 
 
@@ -92,18 +87,6 @@ def _judge(net: Any) -> Judge:
     from vidar.eval.inverse_dynamics import action_scores
 
     return lambda frames, actions, poses: action_scores(net, frames, actions, poses)
-
-
-def _folder(out: str | os.PathLike[str]) -> Path:
-    """The output folder, made here. Raises UsageError where a file is in the way, VidarError where it fails."""
-    folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise UsageError(f"{folder} is a file; a report is a folder: choose another --out") from None
-    except OSError as error:
-        raise VidarError(f"{folder}: cannot be made: {error.strerror or error}; choose another --out") from None
-    return folder
 
 
 @contextmanager
@@ -116,15 +99,5 @@ def _counting(total: int, progress: Callable[[int, int], None] | None) -> Iterat
         done += count
         show(done, total)
 
-    if progress is not None:
-        show = progress
-        yield tick
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("frames", total=total)
-
-        def show(count: int, of: int) -> None:
-            bar.update(task, completed=count, total=of)
-
+    with nullcontext(progress) if progress is not None else bar(Console(stderr=True), "frames") as show:
         yield tick

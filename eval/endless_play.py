@@ -10,8 +10,9 @@ from pydantic import Field
 
 from vidar.config import Config
 from vidar.data.episode import Episode
-from vidar.data.vizdoom import TICS_PER_SECOND, VizdoomConfig, VizdoomGame
+from vidar.data.vizdoom import VizdoomGame
 from vidar.eval.endless_figures import RealRange, Sample, real_range, sample
+from vidar.eval.held_out import game_of, same_game
 from vidar.types import UsageError, VidarError
 from vidar.world.world import WorldConfig
 
@@ -133,12 +134,6 @@ def assemble(
     )
 
 
-def game_of(world: WorldConfig, frames: int, scenario: str) -> VizdoomConfig:
-    """The game as the world knows it, its size and its frame rate; `frames` at most."""
-    skip = max(1, round(TICS_PER_SECOND / world.fps))
-    return VizdoomConfig(scenario=scenario, height=world.height, width=world.width, frame_skip=skip, frames=frames)
-
-
 def play(
     world: WorldConfig, rollouts: int, frames: int, seed: int, config: EndlessConfig, tick: Tick = lambda count: None
 ) -> Play:
@@ -148,14 +143,9 @@ def play(
     Raises VidarError where the world's actions or frame rate are not the game's.
     """
     first, length = config.first_of(seed), world.context + frames
-    game = game_of(world, max(length, config.reference_frames), config.scenario)
+    game = game_of(world, config.scenario, max(length, config.reference_frames))
     with game.build() as running:
-        if running.spec.names != world.actions.names or game.fps != world.fps:
-            raise VidarError(
-                f"world '{world.name}' knows {', '.join(world.actions.names)} at {world.fps:g} frames/s, "
-                f"{config.scenario} has {', '.join(running.spec.names)} at {game.fps:g}; "
-                "the suite needs a world of this game"
-            )
+        same_game(running, world, "the suite needs a world of this game")
         games = _games(running, first, config)
         noop = running.spec.noop()
         samples: list[Sample] = []

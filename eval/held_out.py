@@ -12,7 +12,7 @@ from vidar.config import to_dict
 from vidar.data.episode import Episode
 from vidar.data.index import load_index
 from vidar.data.reader import Sample, read_sample, read_side, samples
-from vidar.data.vizdoom import TICS_PER_SECOND, VizdoomConfig, scenario_file
+from vidar.data.vizdoom import TICS_PER_SECOND, VizdoomConfig, VizdoomGame, scenario_file
 from vidar.eval.protocol import LEAST_EPISODES, WorldProtocol
 from vidar.types import VidarError
 from vidar.world.world import WorldConfig
@@ -97,14 +97,24 @@ def recorded(data: str | os.PathLike[str], split: str, world: WorldConfig, proto
 
 
 def game_config(world: WorldConfig, protocol: WorldProtocol) -> VizdoomConfig:
-    """The game as the world knows it: its size and its frame rate, context and horizon long."""
-    return VizdoomConfig(
-        scenario=protocol.scenario,
-        height=world.height,
-        width=world.width,
-        frame_skip=max(1, round(TICS_PER_SECOND / world.fps)),
-        frames=world.context + protocol.frames,
-    )
+    """The protocol's game, context and horizon long."""
+    return game_of(world, protocol.scenario, world.context + protocol.frames)
+
+
+def game_of(world: WorldConfig, scenario: str, frames: int) -> VizdoomConfig:
+    """A scenario as the world knows it, its size and its frame rate; `frames` at most."""
+    skip = max(1, round(TICS_PER_SECOND / world.fps))
+    return VizdoomConfig(scenario=scenario, height=world.height, width=world.width, frame_skip=skip, frames=frames)
+
+
+def same_game(running: VizdoomGame, world: WorldConfig, remedy: str) -> None:
+    """Raises VidarError, which ends with the remedy, where the world's actions or frame rate are not the game's."""
+    fps = running.config.fps
+    if running.spec.names != world.actions.names or fps != world.fps:
+        raise VidarError(
+            f"world '{world.name}' knows {', '.join(world.actions.names)} at {world.fps:g} frames/s, "
+            f"{running.name} has {', '.join(running.spec.names)} at {fps:g}; {remedy}"
+        )
 
 
 def play(
@@ -118,12 +128,7 @@ def play(
     seeds: list[int] = []
     count, first = protocol.episodes, protocol.game
     with game.build() as running:
-        if running.spec.names != world.actions.names or game.fps != world.fps:
-            raise VidarError(
-                f"world '{world.name}' knows {', '.join(world.actions.names)} at {world.fps:g} frames/s, "
-                f"{protocol.scenario} has {', '.join(running.spec.names)} at {game.fps:g}; without --data a world of "
-                "this game is needed"
-            )
+        same_game(running, world, "without --data a world of this game is needed")
         for seed in range(first, first + min(10 * count, protocol.games_per_seed)):
             episode = running.episode(seed)
             if len(episode.frames) == game.frames:

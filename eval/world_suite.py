@@ -5,12 +5,10 @@ Writes dream.mp4, dream.json, report.html and, last, report.json. The demo is th
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,23 +16,21 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vidar.config import to_dict
-from vidar.data.atomic import replacing
 from vidar.data.video import write_video
 from vidar.eval.action_score import Reader, chance, read_back, reader
 from vidar.eval.held_out import HeldOut, Tick, games, recorded
+from vidar.eval.output import MARK, bar, begin, folder, write
 from vidar.eval.protocol import WORLD, WorldProtocol
 from vidar.eval.provenance import hardware, versions
 from vidar.eval.side_by_side import film
 from vidar.eval.world_eval import WorldScores, evaluate, latency, summary
 from vidar.eval.world_report import world_page
-from vidar.types import UsageError, VidarError
+from vidar.types import UsageError
 from vidar.world.load import load
 from vidar.world.world import World
 
-MARK = "report.json"  # written last: where it is, the other files are whole
 OPTIONS = ("episodes", "frames", "seed", "steps")  # of the command line
 FILMED = 16  # episodes of dream.mp4, the first ones
 
@@ -94,9 +90,9 @@ def judge(
     )
     keys = reader(world.config, idm)
     console.print(f"world '{world.config.name}', {world.num_parameters / 1e6:.2f} M parameters", highlight=False)
-    with _bar(console, f"playing {protocol.scenario}" if data is None else f"reading {data}") as tick:
+    with bar(console, f"playing {protocol.scenario}" if data is None else f"reading {data}") as tick:
         held_out = source.take(tick)
-    with _bar(console, "dreaming the same actions, then wrong ones") as tick:
+    with bar(console, "dreaming the same actions, then wrong ones") as tick:
         scores, latencies = _dream(world, held_out, protocol, tick)
     facts = {name: shown(value) if name == "data" else value for name, value in held_out.facts.items()}
     report = {
@@ -116,15 +112,14 @@ def judge(
         "command": files.command,
         "versions": versions(),
     }
-    files.folder.mkdir(parents=True, exist_ok=True)
-    (files.folder / MARK).unlink(missing_ok=True)
+    begin(files.folder)
     movie, config = files.folder / "dream.mp4", world.config
     write_video(movie, film(scores, config.actions, config.fps, episodes=FILMED), config.fps, crf=23)
     told = {name: report[name] for name in ("seed", "steps", "versions")}
-    _write(files.folder / "dream.json", _json({**facts, "world": to_dict(config), **told}))
-    _write(files.folder / "report.html", world_page(files.title, report, scores, latencies, movie.read_bytes()))
+    write(files.folder / "dream.json", {**facts, "world": to_dict(config), **told})
+    write(files.folder / "report.html", world_page(files.title, report, scores, latencies, movie.read_bytes()))
     report["seconds"] = round(time.perf_counter() - started, 1)
-    _write(files.folder / MARK, _json(report))
+    write(files.folder / MARK, report)
     _say(console, report, files.folder)
     return report
 
@@ -148,19 +143,6 @@ def _read_back(keys: Reader, scores: WorldScores, held_out: HeldOut, context: in
     }
 
 
-def folder(out: str | os.PathLike[str]) -> Path:
-    """The output folder, refused where a file is in the way or nothing can be written."""
-    wanted = Path(out)
-    for place in (wanted, *wanted.absolute().parents):
-        if place.exists():
-            if not place.is_dir():
-                raise UsageError(f"{place} is a file; a report is a folder: choose another --out")
-            if not os.access(place, os.W_OK):
-                raise VidarError(f"{place}: no permission to write; choose another --out")
-            break
-    return wanted
-
-
 def shown(path: object) -> str:
     """A path as a page shows it: below the working folder without the way to it, else as given."""
     here = Path(str(path))
@@ -173,15 +155,6 @@ def command(protocol: WorldProtocol, usual: WorldProtocol, words: Sequence[str],
     changed = {name: getattr(protocol, name) for name in OPTIONS if getattr(protocol, name) != getattr(usual, name)}
     given = {name: shown(value) for name, value in {**more, **changed}.items() if value is not None}
     return shlex.join([*words, *(word for name, value in given.items() for word in (f"--{name}", value))])
-
-
-@contextmanager
-def _bar(console: Console, what: str) -> Iterator[Tick]:
-    """A progress bar; yields tick(done, all)."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _say(console: Console, report: dict[str, Any], place: Path) -> None:
@@ -202,12 +175,3 @@ def _say(console: Console, report: dict[str, Any], place: Path) -> None:
     ms = report["latency_ms"]
     console.print(f"one frame: {ms['p50']:.1f} ms (p95 {ms['p95']:.1f}) on {report['hardware']}", highlight=False)
     console.print(f"wrote {place}: dream.mp4, report.html, report.json", highlight=False, soft_wrap=True)
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=2) + "\n"
-
-
-def _write(file: Path, text: str) -> None:
-    with replacing(file) as temporary:
-        temporary.write_text(text)

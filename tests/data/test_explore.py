@@ -1,11 +1,13 @@
 """Policies: held, not white noise; functions of the seed; turned away from walls."""
 
 import numpy as np
+import pytest
 
 from vidar.actions import Action, ActionSpec
-from vidar.data.explore import ExplorePolicyConfig, HoldPolicyConfig, View
+from vidar.data.explore import ExplorePolicyConfig, HoldPolicyConfig, View, named_policy
 from vidar.data.synthetic import SPEC
 from vidar.rng import Rng
+from vidar.types import UsageError
 
 DOOM = ActionSpec(
     actions=tuple(Action(name=n) for n in ("TURN_LEFT", "TURN_RIGHT", "MOVE_FORWARD", "MOVE_LEFT", "MOVE_RIGHT"))
@@ -40,8 +42,8 @@ class Room:
         self.place = np.clip(self.place + 12 * row[2] * ahead + 9 * (row[3] - row[4]) * left, -284, 284)
 
 
-def walk(seed, steps=1500):
-    room, policy = Room(), ExplorePolicyConfig().build()
+def walk(seed, steps=1500, name="explore"):
+    room, policy = Room(), named_policy(name)
     policy.start(DOOM, Rng(seed))
     rows, places = [], [room.place]
     for _ in range(steps):
@@ -72,6 +74,18 @@ def test_exploration_is_a_function_of_the_seed():
     a, b, c = walk(3, 200)[0], walk(3, 200)[0], walk(4, 200)[0]
     np.testing.assert_array_equal(a, b)
     assert not np.array_equal(a, c)
+
+
+def test_a_blind_player_walks_into_walls_with_keys_of_the_same_manner():
+    near = {name: (np.abs(walk(0, name=name)[1]) > 283).any(1).mean() for name in ("explore", "blind")}
+    assert near["blind"] > 0.5 > 0.3 > near["explore"]  # the share of steps at a wall
+    rows = walk(0, name="blind")[0]
+    assert np.concatenate([holds(rows[:, i]) for i in range(3)]).mean() > 12 and (rows.mean(0) > 0.005).all()
+
+
+def test_an_unknown_policy_is_refused_with_the_valid_names():
+    with pytest.raises(UsageError, match="no policy 'bold'; valid: explore, blind, hold"):
+        named_policy("bold")
 
 
 def test_exploration_leaves_a_spot_where_it_is_stuck():

@@ -27,9 +27,11 @@ def record(
     height: Annotated[int | None, typer.Option(help="Height in pixels.")] = None,
     width: Annotated[int | None, typer.Option(help="Width in pixels.")] = None,
     frame_skip: Annotated[int | None, typer.Option(help="ViZDoom: tics a frame.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Who plays: explore, blind or hold (default: by source).")] = None,
     as_json: show.Json = False,
 ) -> None:
     """Play a game and write its episodes as shards."""
+    from vidar.data.explore import named_policy
     from vidar.data.gym import GymConfig
     from vidar.data.record import record as run
     from vidar.data.synthetic import ShapesConfig
@@ -39,8 +41,9 @@ def record(
     given = {name: value for name, value in options.items() if value is not None}
     games = {"vizdoom": VizdoomConfig, "shapes": ShapesConfig}
     env = games[source](**given) if source in games else GymConfig(env_id=source, **given)
+    player = None if policy is None else named_policy(policy)
     with show.progress("episodes") as progress:
-        made = run(env, None, out, episodes=episodes, frames=frames, seed=seed, split=split, progress=progress)
+        made = run(env, player, out, episodes=episodes, frames=frames, seed=seed, split=split, progress=progress)
     show.result(made, as_json)
 
 

@@ -1,0 +1,53 @@
+"""Where a report goes: its folder, its files (each whole or absent) and the bar that is shown meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from vidar.data.atomic import replacing
+from vidar.types import UsageError, VidarError
+
+MARK = "report.json"  # written last: where it is, the other files are whole
+
+
+def folder(out: str | os.PathLike[str]) -> Path:
+    """The output folder, not made yet. Raises UsageError where a file is in the way, VidarError without permission."""
+    wanted = Path(out)
+    for place in (wanted, *wanted.absolute().parents):
+        if place.exists():
+            if not place.is_dir():
+                raise UsageError(f"{place} is a file; a report is a folder: choose another --out")
+            if not os.access(place, os.W_OK):
+                raise VidarError(f"{place}: no permission to write; choose another --out")
+            break
+    return wanted
+
+
+def begin(place: Path) -> None:
+    """Make the folder, and drop the mark of an earlier report."""
+    place.mkdir(parents=True, exist_ok=True)
+    (place / MARK).unlink(missing_ok=True)
+
+
+def write(file: Path, content: str | dict[str, Any]) -> None:
+    """Text, or a record as JSON; the file appears when it is whole."""
+    text = content if isinstance(content, str) else json.dumps(content, indent=2) + "\n"
+    with replacing(file) as temporary:
+        temporary.write_text(text)
+
+
+@contextmanager
+def bar(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar; yields tick(done, all)."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
