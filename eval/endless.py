@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from vidar.config import to_dict
 from vidar.data.vizdoom import scenario_file
 from vidar.eval.action_score import reader
 from vidar.eval.endless_measure import LEAST_FRAMES, Judge, frame_times, lines, measure
-from vidar.eval.endless_play import EndlessConfig, Tick, play
+from vidar.eval.endless_play import EndlessConfig, Tick, elsewhere, play
 from vidar.eval.endless_report import endless_page, summary
 from vidar.eval.output import MARK, bar, begin, folder, write
 from vidar.eval.provenance import hardware, versions
@@ -51,12 +52,18 @@ def run(
         least = max(LEAST_FRAMES, 6 * window)
         raise UsageError(f"the endless suite needs 2 rollouts and {least} frames or more, not {rollouts} and {frames}")
     keys = reader(world.config, idm)
-    total = config.reference * config.reference_frames + rollouts * (c + 2 * frames) + 2 * (frames + 3 * window)
+    total = config.reference * config.reference_frames + rollouts * (c + 4 * frames) + 2 * (frames + 3 * window)
     with _counting(total, progress) as tick:
         played = play(world.config, rollouts, frames, seed, config, tick)
-        scores = measure(world, played, seed, None if keys.net is None else _judge(keys.net), tick)
+        judge = None if keys.net is None else _judge(keys.net)
+        scores = measure(world, played, seed, judge, tick)
         times = frame_times(world, played, window, seed, tick=tick)
-    found = lines(scores, times, keys.reason)
+        game = lines(measure(elsewhere(world.config, played, seed, config, tick), played, seed, judge, tick))
+    of_the_game = ("brightness", "contrast", "sharpness", "motion", "motion_late", "actions")
+    found = {
+        name: replace(line, elsewhere=game[name].figure) if name in of_the_game else line
+        for name, line in lines(scores, times, keys.reason).items()
+    }
     report = {
         "world": world.config.name,
         "params": world.num_parameters,

@@ -35,6 +35,7 @@ class RealRange:
 class Line:
     """An acceptance line: figure within [least, most]. real: the same figure of real play, where it has one.
 
+    elsewhere: that of the real game under keys that do not fit the place (endless_play.elsewhere), where it was played.
     figure None: not measured, and `why` says so. A figure that is not a number does not pass.
     """
 
@@ -44,6 +45,7 @@ class Line:
     most: float = math.inf
     real: float | None = None
     why: str = ""
+    elsewhere: float | None = None
 
     @property
     def passed(self) -> bool | None:

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from pydantic import Field
 
 from vidar.config import Config
 from vidar.data.episode import Episode
+from vidar.data.explore import ReplayPolicy
 from vidar.data.vizdoom import VizdoomGame
 from vidar.eval.endless_figures import RealRange, Sample, real_range, sample
 from vidar.eval.held_out import game_of, same_game
@@ -159,6 +161,42 @@ def play(
             tick(length)
     others = real_range(samples, config.quantile)
     return assemble(recordings, others, noop, world.context, world.fps, config.judged)
+
+
+def elsewhere(
+    world: WorldConfig, played: Play, seed: int, config: EndlessConfig, tick: Tick = lambda count: None
+) -> Elsewhere:
+    """The same keys pressed in the real game from other places: rollout e is one game after another until all are.
+
+    A dream leaves the recording's place within seconds, and from then on its keys do not fit what it shows, so that it
+    stands at walls more than the recording does. So does the game here: what it scores, no world need beat. Games of
+    the second half of a seed's, which no recording reaches.
+    """
+    keys = played.actions[:, played.context :]
+    frames = np.empty_like(played.frames[:, played.context :])
+    number = config.first_of(seed) + config.games_per_seed // 2
+    with game_of(world, config.scenario, keys.shape[1] + 1).build() as running:
+        noop = running.spec.noop()[None]
+        for e in range(len(keys)):
+            done = 0
+            while done < keys.shape[1]:
+                seen = running.episode(number, ReplayPolicy(np.concatenate([noop, keys[e, done:]]))).frames[1:]
+                seen = seen[: keys.shape[1] - done]
+                frames[e, done : done + len(seen)] = seen
+                done, number = done + len(seen), number + 1
+            tick(done)
+    return Elsewhere(frames)
+
+
+class Elsewhere:
+    """Played frames [E, T, H, W, 3] in the place of a dream, so that they are measured like one."""
+
+    def __init__(self, frames: np.ndarray) -> None:
+        self.frames = torch.from_numpy(frames)
+
+    def rollout(self, *_: object) -> Iterator[torch.Tensor]:
+        """Frame after frame of all rollouts, [E, H, W, 3]."""
+        return iter(self.frames.unbind(1))
 
 
 def _games(running: VizdoomGame, first: int, config: EndlessConfig) -> Iterator[Episode]:

@@ -114,12 +114,14 @@ def _lines(found: Mapping[str, Line]) -> Section:
     for name, line in found.items():
         share = name in UNITS
         result = {True: "passes", False: "fails", None: "not measured"}[line.passed]
-        rows.append([line.what, _figure(line.figure, share), _limits(line, share), _figure(line.real, share), result])
+        figures = (_figure(value, share) for value in (line.real, line.elsewhere))
+        rows.append([line.what, _figure(line.figure, share), _limits(line, share), *figures, result])
     return Section(
         "What has to hold",
         "Later frames are the second half. The range of real frames is that of other held-out games, from their 1 % to "
-        "their 99 % quantile; real play under the same keys is held against the same range.",
-        [table(["", "dream", "limit", "real play", ""], rows)],
+        "their 99 % quantile; real play under the same keys is held against the same range. Elsewhere is the real game "
+        "under the same keys, from places where they do not fit, as they soon do not fit a dream.",
+        [table(["", "dream", "limit", "real play", "elsewhere", ""], rows)],
     )
 
 
@@ -215,6 +217,7 @@ def _coarse(values: np.ndarray) -> list[float]:
 def _line(line: Line) -> dict[str, Any]:
     limits = {"least": line.least, "most": line.most}
     told = {"what": line.what, "passed": line.passed, "figure": line.figure, **limits, "real": line.real}
+    told["elsewhere"] = line.elsewhere
     return {**told, "why": line.why} if line.passed is None else told
 
 
