@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from rich.console import Console
 from vidar.config import to_dict
 from vidar.data.vizdoom import scenario_file
 from vidar.eval.action_score import reader
-from vidar.eval.endless_measure import LEAST_FRAMES, Judge, frame_times, lines, measure
+from vidar.eval.endless_measure import LEAST_FRAMES, Judge, beside, frame_times, lines, measure
 from vidar.eval.endless_play import EndlessConfig, Tick, elsewhere, play
 from vidar.eval.endless_report import endless_page, summary
 from vidar.eval.output import MARK, bar, begin, folder, write
@@ -58,12 +57,8 @@ def run(
         judge = None if keys.net is None else _judge(keys.net)
         scores = measure(world, played, seed, judge, tick)
         times = frame_times(world, played, window, seed, tick=tick)
-        game = lines(measure(elsewhere(world.config, played, seed, config, tick), played, seed, judge, tick))
-    of_the_game = ("brightness", "contrast", "sharpness", "motion", "motion_late", "actions")
-    found = {
-        name: replace(line, elsewhere=game[name].figure) if name in of_the_game else line
-        for name, line in lines(scores, times, keys.reason).items()
-    }
+        game = measure(elsewhere(world.config, played, seed, config, tick), played, seed, judge, tick)
+    found = beside(lines(scores, times, keys.reason), lines(game))
     report = {
         "world": world.config.name,
         "params": world.num_parameters,

@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -172,6 +172,14 @@ def lines(scores: EndlessScores, times: FrameTimes | None = None, no_judge: str 
     result["memory"] = Line(what, growth, most=MOST_GROWTH, why="the system does not say")
     result["cache"] = Line("tensors of the cache that moved", memory.moved, most=0, why="no cache to look at")
     return {**result, "frame_time": time_line(times)}
+
+
+def beside(found: Mapping[str, Line], game: Mapping[str, Line]) -> dict[str, Line]:
+    """The lines of a dream with those of the game elsewhere; machine figures say nothing of a game."""
+    machine = ("memory", "cache", "frame_time")
+    return {
+        name: line if name in machine else replace(line, elsewhere=game[name].figure) for name, line in found.items()
+    }
 
 
 def time_line(times: FrameTimes | None) -> Line:

@@ -2,6 +2,8 @@
 
 from importlib import import_module
 
+from vidar.play import registration as _registration  # noqa: F401  # `import vidar` knows Vidar/World-v0
+
 __version__ = "0.1.0"
 DISTRIBUTION = "vidar-world"  # the name on the package index; messages that name an extra use it
 

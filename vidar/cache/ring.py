@@ -209,6 +209,19 @@ class RingState:
         parts = [self.rows[b].copy() for b in rows], [dict(self.extras[b]) for b in rows]
         return RingState(rings, *parts, list(self.trace), [[] for _ in rows], traced=self.traced)
 
+    def put(self, rows: Sequence[int], source: RingState) -> None:
+        """Write the rows of `source` over some of these, in place: the way back of `fork`. No mark may be open."""
+        if self.marks or source.marks:
+            raise ValueError("release all marks before putting rows")
+        pick = torch.tensor(list(rows))
+        for name, ring in self.rings.items():
+            new = source.rings[name]
+            ring.k[:, pick], ring.v[:, pick] = new.k, new.v
+            for held, part in zip(_fields(ring.slots), _fields(new.slots)):
+                held[pick] = part
+        for b, row, extra in zip(rows, source.rows, source.extras, strict=True):
+            self.rows[b], self.extras[b] = row.copy(), dict(extra)
+
     @staticmethod
     def stack(states: Sequence[RingState]) -> RingState:
         """One state with the rows of several, side by side. None of them may have an open mark."""

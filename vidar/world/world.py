@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice, repeat
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,14 +16,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vidar.actions import ActionSpec
-from vidar.cache.ring import RingState
 from vidar.conditioning.action import Actions
 from vidar.conditioning.net import WorldNet, WorldNetConfig
 from vidar.config import Config
-from vidar.core.decode import Decoder
 from vidar.core.grid import Grid
 from vidar.core.order import Order
-from vidar.core.step import endless, prefill
 from vidar.data.video import read_video
 from vidar.objectives.flow import Flow, FlowConfig
 from vidar.orders.frame import FrameOrderConfig
@@ -32,6 +29,7 @@ from vidar.tokenizers.autoencoder import Autoencoder, AutoencoderConfig
 from vidar.tokenizers.patch import from_sites, to_sites
 from vidar.tokenizers.pixels import to_float, to_uint8
 from vidar.types import Codes, UsageError, VidarError
+from vidar.world.streams import Streams
 
 
 class WorldConfig(Config):
@@ -80,6 +78,10 @@ class WorldConfig(Config):
                 )
         return replace(order, needs=objective.needs), grid, objective
 
+    def with_steps(self, steps: int) -> WorldConfig:
+        """The same world with another number of solver steps in play."""
+        return self.replace(objective=self.objective.replace(steps=steps))
+
     def build(self) -> World:
         """A world with fresh weights."""
         return World(self, self.tokenizer.build(), self.net.build())
@@ -91,26 +93,6 @@ class Generated:
 
     frames: np.ndarray
     seconds: list[float]
-
-
-class ActionTape:
-    """Actions by frame number, appended as they become known; what a conditioner is given at each call."""
-
-    def __init__(self, batch: int, width: int, keep: int):
-        self.keep, self.first = keep, 0
-        self.values = torch.zeros(batch, 0, width)
-        self.unknown = torch.zeros(batch, 0, dtype=torch.bool)
-
-    def append(self, values: Tensor, unknown: Tensor) -> None:
-        """values [B, n, A], unknown [B, n]; only the last `keep` frames are kept."""
-        self.values = torch.cat([self.values, values.to(self.values)], 1)
-        self.unknown = torch.cat([self.unknown, unknown], 1)
-        drop = max(0, self.values.shape[1] - self.keep)
-        self.values, self.unknown, self.first = self.values[:, drop:], self.unknown[:, drop:], self.first + drop
-
-    def __call__(self, layout: Any) -> Actions:
-        """The conditions of one call."""
-        return Actions(self.values, self.unknown, self.first)
 
 
 class World:
@@ -137,6 +119,11 @@ class World:
     def num_parameters(self) -> int:
         """Weights of tokenizer and network."""
         return sum(p.numel() for module in (self.tokenizer, self.net) for p in module.parameters())
+
+    def model(self, inputs: Tensor, layout: Any, cond: Any = None, state: Any = None) -> Tensor:
+        """One call of the network, from and to the CPU: what decoding calls."""
+        moved = None if cond is None else Actions(cond.values.to(self.device), cond.unknown.to(self.device), cond.first)
+        return self.net(inputs.to(self.device), layout, moved, state).float().cpu()
 
     @torch.inference_mode()
     def encode(self, video: Tensor) -> Tensor:
@@ -169,32 +156,11 @@ class World:
         actions: yields [B, A] for each new frame, asked for when the frame is begun. The frame is committed with the
         first refinement of the next one.
         """
-        batch, length = context.shape[:2]
-        config = self.config if steps is None else self.config.replace(objective=self._with_steps(steps))
-        order, grid, objective = config.system()
-        dtype = next(self.net.parameters()).dtype
-        state = RingState.create(order, [grid] * batch, self.net.ring_shapes(), dtype, self.device)
-        for unit in range(length):
-            state.give(unit, context[:, unit])
-        tape = ActionTape(batch, config.actions.width, length + order.reach + 2)
-        known = torch.zeros(batch, length, config.actions.width) if context_actions is None else context_actions
-        unknown = torch.ones(batch, length, dtype=torch.bool)
-        unknown[:, 1:] = context_actions is None
-        tape.append(known, unknown)
-        decoder = Decoder(self._model, order, [grid] * batch, objective, rngs or rows(0, batch), cond=tape)
-        calls = len(objective.passes) - 1
-        first = prefill(range(length - 1), advance=length)
-        schedule = chain([first] if length > 1 else [], endless(calls, fused=True))
-        if length == 1:
-            for row in state.rows:
-                row.clock = 1
-        source = iter(actions)
-        if length > 1:
-            decoder.step(next(schedule), state)
-        for action in source:
-            tape.append(action[:, None], torch.zeros(batch, 1, dtype=torch.bool))
-            made = [item for step in islice(schedule, calls) for item in decoder.step(step, state)]
-            yield torch.stack([code for _, _, code in made])
+        batch = len(context)
+        streams = Streams(self, batch, steps)
+        streams.open(range(batch), context, context_actions, rngs or rows(0, batch))
+        for action in actions:
+            yield streams.frame(action)
 
     def rollout(
         self,
@@ -283,13 +249,6 @@ class World:
         want = (self.config.height, self.config.width)
         if (height, width) != want:
             raise VidarError(f"{name} is {width}x{height}, this world is {want[1]}x{want[0]}; resize it first")
-
-    def _model(self, inputs: Tensor, layout: Any, cond: Any = None, state: Any = None) -> Tensor:
-        moved = None if cond is None else Actions(cond.values.to(self.device), cond.unknown.to(self.device), cond.first)
-        return self.net(inputs.to(self.device), layout, moved, state).float().cpu()
-
-    def _with_steps(self, steps: int) -> FlowConfig:
-        return self.config.objective.replace(steps=steps)
 
 
 def rows(seed: int, batch: int) -> list[Rng]:

@@ -1,0 +1,234 @@
+"""A world as a gymnasium environment: a native VectorEnv, one forward for all, and the single Env, a batch of one.
+
+`import vidar` registers both as `Vidar/World-v0`: `gymnasium.make("Vidar/World-v0", model="doom")` and
+`gymnasium.make_vec("Vidar/World-v0", num_envs=8, model="doom")`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from vidar.data.reader import episodes
+from vidar.rng import Rng
+from vidar.types import UsageError
+from vidar.world.load import load
+from vidar.world.streams import Streams
+from vidar.world.world import World
+
+OPTIONS = ("context", "actions", "episode", "prompt", "reset_mask")
+Info = dict[str, Any]
+
+
+class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
+    """num_envs dreams of one world; observations uint8 [N, H, W, 3], actions as ActionSpec.space().
+
+    model: a World, a shipped name or a directory. horizon: frames after which a dream is truncated, None: never.
+    starts: folder of shards whose episodes (of split `starts_split`) dreams begin from, drawn by seed; None: the
+    world's own clip. capacity: rows of the forward, at least num_envs; the bits of a frame depend on it, and on
+    nothing else of the other dreams. reset observes the last frame of the context. There is no reward and no end but
+    the horizon: reward 0, terminated False. Choice: autoreset SAME_STEP, so that no action is ever ignored.
+
+    The forward always has `capacity` rows, the picture too, so that both cost the same however many dream.
+
+    reset(options=...): "context" uint8 [T, H, W, 3] (or a video file) with "actions" [T, A] of it, or "episode", a name
+    among the starts; for all dreams that are reset. "reset_mask" bool [N]: which ones; the others go on.
+    """
+
+    metadata = {"render_modes": ["rgb_array"]}
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        model: World | str | os.PathLike[str] = "doom",
+        horizon: int | None = None,
+        starts: str | os.PathLike[str] | None = None,
+        starts_split: str = "train",
+        steps: int | None = None,
+        capacity: int | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        render_mode: str | None = None,
+        device: str = "cpu",
+    ) -> None:
+        if num_envs < 1 or (capacity is not None and capacity < num_envs) or (horizon is not None and horizon < 1):
+            raise UsageError("a vector of worlds needs num_envs >= 1, capacity >= num_envs and horizon >= 1")
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise UsageError(f"render_mode {render_mode!r}: valid are rgb_array and None")
+        self.world = model if isinstance(model, World) else load(model, device)
+        config = self.world.config
+        self.num_envs, self.horizon, self.render_mode = num_envs, horizon, render_mode
+        self.mode = AutoresetMode(autoreset_mode)
+        self.metadata = {**self.metadata, "render_fps": config.fps, "autoreset_mode": self.mode}
+        self.single_observation_space = spaces.Box(0, 255, (config.height, config.width, 3), np.uint8)
+        self.single_action_space = config.actions.space()
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.streams = Streams(self.world, capacity or num_envs, steps)
+        self.starts = None if starts is None else _starts(starts, starts_split, self.world)
+        self.frames = np.zeros(self.observation_space.shape or (), np.uint8)
+        self.age = np.zeros(num_envs, np.int64)
+        self.seeds = [0] * num_envs
+        self.over = np.zeros(num_envs, bool)  # ended, and not begun anew since
+        self.begun = np.zeros(num_envs, bool)
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: Mapping[str, Any] | None = None
+    ) -> tuple[np.ndarray, Info]:
+        """Begin dreams anew. seed: of dream i, seed + i, or one each; the same seed gives the same dream.
+
+        Raises UsageError for unknown options, VidarError for a context that is not the world's.
+        """
+        options = dict(options or {})
+        if unknown := set(options) - set(OPTIONS):
+            raise UsageError(f"reset: unknown option {', '.join(sorted(unknown))}; valid: {', '.join(OPTIONS)}")
+        if options.get("prompt") is not None:
+            raise UsageError(f"world {self.world.config.name!r} takes no prompt: it was trained on actions alone")
+        super().reset(seed=None if seed is None or _many(seed) else int(seed))
+        mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, bool)), bool)
+        if mask.shape != (self.num_envs,):
+            raise UsageError(f"reset_mask has shape {list(mask.shape)}, expected [{self.num_envs}]")
+        seeds = list(seed) if _many(seed) else [None if seed is None else seed + i for i in range(self.num_envs)]
+        if len(seeds) != self.num_envs:
+            raise UsageError(f"{len(seeds)} seeds for {self.num_envs} dreams; give one each")
+        for row in np.flatnonzero(mask):
+            self._begin(int(row), seeds[row], options)
+        return self.frames.copy(), self._info()
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Info]:
+        """One frame of every dream."""
+        spec = self.world.config.actions
+        rows = spec.validate_actions(np.asarray(actions).reshape(self.num_envs, -1), "actions")
+        if not self.begun.all() or (self.mode == AutoresetMode.DISABLED and self.over.any()):
+            raise UsageError("a dream has not begun, or has ended; call reset, with reset_mask for some")
+        pressed = torch.zeros(self.streams.capacity, spec.width)
+        pressed[: self.num_envs] = torch.from_numpy(rows)
+        again = np.flatnonzero(self.over)  # NEXT_STEP: their action is ignored
+        codes = self.streams.frame(pressed)
+        self.frames = self._painted(codes)[: self.num_envs]
+        self.age += 1
+        for row in again:
+            self._begin(int(row), None, {})
+        done = np.zeros(self.num_envs, bool) if self.horizon is None else self.age >= self.horizon
+        info: Info = {}
+        if done.any() and self.mode == AutoresetMode.SAME_STEP:
+            info = self._ended(done)
+            for row in np.flatnonzero(done):
+                self._begin(int(row), None, {})
+        elif done.any():
+            self.over |= done
+        zeros = np.zeros(self.num_envs)
+        return self.frames.copy(), zeros, np.zeros(self.num_envs, bool), done, {**self._info(), **info}
+
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """The current frames."""
+        return None if self.render_mode is None else tuple(self.frames.copy())
+
+    def _begin(self, row: int, seed: int | None, options: Mapping[str, Any]) -> None:
+        """One dream anew; without a seed, one drawn from the environment's generator."""
+        chosen = int(self.np_random.integers(2**31)) if seed is None else int(seed)
+        frames, known = self._context(chosen, options)
+        codes = self.world.encode(frames[None])
+        self.streams.open([row], codes, None if known is None else known[None], [Rng(chosen)])
+        self.frames[row] = self._painted(codes[:, -1])[0]
+        self.age[row], self.over[row], self.begun[row], self.seeds[row] = 0, False, True, chosen
+
+    def _context(self, seed: int, options: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Frames uint8 [T, H, W, 3] and actions [T, A] or None, T at most the world's context."""
+        keep, spec = self.world.config.context, self.world.config.actions
+        context, given, name = options.get("context"), options.get("actions"), options.get("episode")
+        if name is not None or (context is None and self.starts is not None):
+            if self.starts is None:
+                raise UsageError("option episode: there are no starts; give the environment starts=FOLDER_OF_SHARDS")
+            names = sorted(self.starts)
+            name = names[int(Rng(seed).raw("init", 0, 0, 1)[0] % np.uint64(len(names)))] if name is None else name
+            if name not in self.starts:
+                raise UsageError(f"no episode {name!r} among the starts; one of: {', '.join(names[:8])} ...")
+            context, given = self.starts[name]
+        frames = self.world.context_frames(context)[-keep:]
+        if given is None:
+            return frames, None
+        known = torch.from_numpy(spec.validate_actions(np.asarray(given), "option actions"))[-keep:]
+        if len(known) != len(frames):
+            raise UsageError(f"options: {len(known)} rows of actions for {len(frames)} frames of context; one each")
+        return frames, known
+
+    def _painted(self, codes: torch.Tensor) -> np.ndarray:
+        """Codes [b, n, C] -> uint8 [b, H, W, 3]."""
+        return self.world.decode(codes[:, None])[0][:, 0].numpy()
+
+    def _info(self) -> Info:
+        every = np.ones(self.num_envs, bool)
+        return {"seed": np.array(self.seeds), "_seed": every, "frame": self.age.copy(), "_frame": every.copy()}
+
+    def _ended(self, done: np.ndarray) -> Info:
+        """What SAME_STEP tells of dreams that end in this step."""
+        last = np.full(self.num_envs, None, dtype=object)
+        for row in np.flatnonzero(done):
+            last[row] = self.frames[row].copy()
+        told = {name: np.where(done, value, 0) for name, value in self._info().items() if not name.startswith("_")}
+        told |= {f"_{name}": done.copy() for name in list(told)}
+        return {"final_obs": last, "_final_obs": done.copy(), "final_info": told, "_final_info": done.copy()}
+
+
+class WorldEnv(gymnasium.Env[np.ndarray, np.ndarray]):
+    """One dream: WorldVectorEnv with one row, of the same arguments. It ends after `horizon` frames, if at all."""
+
+    metadata = {"render_modes": ["rgb_array"]}
+
+    def __init__(self, model: World | str | os.PathLike[str] = "doom", **arguments: Any) -> None:
+        if "num_envs" in arguments or "autoreset_mode" in arguments:
+            raise UsageError("num_envs and autoreset_mode are for make_vec; a single environment has neither")
+        self.rows = WorldVectorEnv(1, model, autoreset_mode=AutoresetMode.DISABLED, **arguments)
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": self.rows.world.config.fps}
+        self.render_mode = self.rows.render_mode
+        self.observation_space = self.rows.single_observation_space
+        self.action_space = self.rows.single_action_space
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, Info]:
+        """See WorldVectorEnv.reset."""
+        super().reset(seed=seed)
+        first = int(self.np_random.integers(2**31)) if seed is None else seed
+        frames, info = self.rows.reset(seed=first, options=options)
+        return frames[0], _single(info)
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, Info]:
+        """One frame."""
+        frames, _, _, truncated, info = self.rows.step(np.asarray(action)[None])
+        return frames[0], 0.0, False, bool(truncated[0]), _single(info)
+
+    def render(self) -> np.ndarray | None:  # type: ignore[override]
+        """The current frame."""
+        shown = self.rows.render()
+        return None if shown is None else shown[0]
+
+
+def _many(seed: object) -> bool:
+    return seed is not None and not isinstance(seed, int | np.integer)
+
+
+def _single(info: Info) -> Info:
+    return {name: value[0].item() for name, value in info.items() if not name.startswith("_")}
+
+
+def _starts(
+    folder: str | os.PathLike[str], split: str, world: World, most: int = 256
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The first frames and actions of up to `most` episodes, by name. Raises UsageError where none is long enough."""
+    keep = world.config.context
+    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for episode in episodes(folder, split, extras=()):
+        if len(episode.frames) >= keep:
+            found[episode.name] = episode.frames[:keep].copy(), episode.actions[:keep].copy()
+        if len(found) == most:
+            break
+    if not found:
+        raise UsageError(f"{folder}: no episode of split {split!r} has the {keep} frames of context of this world")
+    return found

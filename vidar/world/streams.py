@@ -1,0 +1,139 @@
+"""Streams: rows of one world in one batched forward, each with its own clock, context, actions and noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from vidar.cache.ring import Mark, RingState
+from vidar.conditioning.action import Actions
+from vidar.core.decode import Decoder
+from vidar.core.step import endless, prefill
+from vidar.rng import Rng
+
+if TYPE_CHECKING:
+    from vidar.world.world import World
+
+
+class ActionTape:
+    """The latest `keep` actions of each row, the newest in the last column; what a conditioner is given at each call.
+
+    next: long [B], the frame that the next column will belong to. Tensors in it are replaced, never changed in place.
+    """
+
+    def __init__(self, batch: int, width: int, keep: int) -> None:
+        self.values = torch.zeros(batch, keep, width)
+        self.unknown = torch.ones(batch, keep, dtype=torch.bool)
+        self.next = torch.zeros(batch, dtype=torch.long)
+
+    def append(self, values: Tensor, unknown: Tensor) -> None:
+        """One frame of every row: values [B, A], unknown [B]."""
+        self.values = torch.cat([self.values[:, 1:], values[:, None].to(self.values)], 1)
+        self.unknown = torch.cat([self.unknown[:, 1:], unknown[:, None]], 1)
+        self.next = self.next + 1
+
+    def start(self, rows: Sequence[int], values: Tensor, unknown: Tensor) -> None:
+        """Some rows begin anew with frames 0 .. n-1: values [b, n, A], unknown [b, n]."""
+        pick, count, keep = torch.tensor(list(rows)), values.shape[1], self.values.shape[1]
+        fresh = torch.zeros(len(pick), keep, values.shape[2]), torch.ones(len(pick), keep, dtype=torch.bool)
+        used = min(count, keep)
+        fresh[0][:, keep - used :], fresh[1][:, keep - used :] = values[:, count - used :], unknown[:, count - used :]
+        self.values = self.values.index_copy(0, pick, fresh[0])
+        self.unknown = self.unknown.index_copy(0, pick, fresh[1])
+        self.next = self.next.index_fill(0, pick, count)
+
+    def __call__(self, layout: Any) -> Actions:
+        """The conditions of one call."""
+        return Actions(self.values, self.unknown, self.next - self.values.shape[1])
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A point of all streams to come back to."""
+
+    mark: Mark
+    tape: tuple[Tensor, Tensor, Tensor]
+
+
+class Streams:
+    """`capacity` streams of a world, moved on together by one frame at a time.
+
+    A row that was never opened dreams from nothing, so that every call has the same shapes. What a row shows depends
+    on its own context, actions and noise alone; its bits also on the capacity. Codes are float32 [B, n, C].
+    """
+
+    def __init__(self, world: World, capacity: int, steps: int | None = None) -> None:
+        config = world.config if steps is None else world.config.with_steps(steps)
+        self.world, self.capacity = world, capacity
+        self.order, self.grid, self.objective = config.system()
+        self.calls = len(self.objective.passes) - 1
+        self.tape = ActionTape(capacity, config.actions.width, config.context + self.order.reach + 2)
+        self.rngs = [Rng(0, b) for b in range(capacity)]
+        self.state = self._fresh(capacity)
+        self.steps = endless(self.calls, fused=True)
+
+    @torch.inference_mode()
+    def open(self, rows: Sequence[int], codes: Tensor, actions: Tensor | None, rngs: Sequence[Rng]) -> None:
+        """Begin some rows anew after their context. No moment may be held.
+
+        codes [b, T, n, C]; actions [b, T, A], row t acts between frames t-1 and t, None: unknown; rngs: one per row.
+        The last frame of the context is committed with the first new one.
+        """
+        batch, length = codes.shape[:2]
+        known = torch.zeros(batch, length, self.tape.values.shape[2]) if actions is None else actions
+        unknown = torch.ones(batch, length, dtype=torch.bool)
+        unknown[:, 1:] = actions is None
+        state = self._fresh(batch)
+        for unit in range(length):
+            state.give(unit, codes[:, unit])
+        if length > 1:
+            tape = ActionTape(batch, known.shape[2], length)
+            tape.start(range(batch), known, unknown)
+            self._decoder(tape, rngs).step(prefill(range(length - 1), advance=length), state)
+        else:
+            for row in state.rows:
+                row.clock = 1
+        self.tape.start(rows, known, unknown)
+        self.state.put(rows, state)
+        for row, rng in zip(rows, rngs, strict=True):
+            self.rngs[row] = rng
+
+    @torch.inference_mode()
+    def frame(self, actions: Tensor) -> Tensor:
+        """The next frame of every row under its action, [B, A] -> codes [B, n, C]."""
+        self.tape.append(actions, torch.zeros(self.capacity, dtype=torch.bool))
+        decoder = self._decoder(self.tape, self.rngs)
+        made = [item for step in islice(self.steps, self.calls) for item in decoder.step(step, self.state)]
+        return torch.stack([code for _, _, code in made])
+
+    def hold(self) -> Moment:
+        """A point to come back to; `release` it. While it is held, what is overwritten is kept."""
+        return Moment(self.state.mark(), (self.tape.values, self.tape.unknown, self.tape.next))
+
+    @torch.inference_mode()
+    def back(self, moment: Moment, rows: Sequence[int] | None = None) -> None:
+        """Go back to a moment: all rows, or some. The moment stays held."""
+        self.state.rewind(moment.mark, rows)
+        pick = torch.arange(self.capacity) if rows is None else torch.tensor(list(rows))
+        values, unknown, following = moment.tape
+        self.tape.values = self.tape.values.index_copy(0, pick, values[pick])
+        self.tape.unknown = self.tape.unknown.index_copy(0, pick, unknown[pick])
+        self.tape.next = self.tape.next.index_copy(0, pick, following[pick])
+
+    def release(self, moment: Moment) -> None:
+        """Give a moment up."""
+        self.state.release(moment.mark)
+
+    def _fresh(self, batch: int) -> RingState:
+        net, device = self.world.net, self.world.device
+        return RingState.create(
+            self.order, [self.grid] * batch, net.ring_shapes(), next(net.parameters()).dtype, device
+        )
+
+    def _decoder(self, tape: ActionTape, rngs: Sequence[Rng]) -> Decoder:
+        return Decoder(self.world.model, self.order, [self.grid] * len(rngs), self.objective, rngs, cond=tape)
