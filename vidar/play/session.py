@@ -1,0 +1,307 @@
+"""Players of one world around a table: one batched forward of fixed capacity, a seat for each.
+
+A thread of its own moves all dreams on. Frames leave by `Seat.newest`, keys come in by `Seat.press`; both are safe
+from any thread. A seat's frames are a function of its start, seed, keys and the capacity: who else plays, when they
+came, speculation and pauses leave no trace in them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from vidar.play.clock import Clock, Meter
+from vidar.play.keys import Hands, Keys
+from vidar.rng import Rng
+from vidar.types import UsageError
+from vidar.world.streams import Moment, Streams
+from vidar.world.world import World
+
+UNREAD = 1.0  # seconds without a reader after which a dream waits
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A frame of a seat. number: counted from the start, which is 0. echo: the newest input it answers.
+
+    read, ready: seconds (monotonic) when its keys were read, and when the picture was done.
+    """
+
+    number: int
+    frame: np.ndarray
+    echo: int
+    read: float
+    ready: float
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a dream begins: context uint8 [T, H, W, 3], its actions [T, A] or None, and the seed of its noise."""
+
+    frames: np.ndarray
+    actions: np.ndarray | None
+    seed: int
+
+
+@dataclass
+class Log:
+    """What makes a played dream again: its start and the action of every frame since."""
+
+    start: Start
+    rows: list[np.ndarray] = field(default_factory=list[np.ndarray])
+
+
+class Seat:
+    """A player's place. Made by `Table.sit`."""
+
+    def __init__(self, table: Table, row: int, start: Start) -> None:
+        self.table, self.row, self.log = table, row, Log(start)
+        self.shown: Shown | None = None
+        self.paused, self.single = False, False
+        self.fresh: Start | None = start  # to be begun in the next round
+        self.asked = time.monotonic()
+        self.hands = Hands(table.keys)
+
+    def press(self, row: np.ndarray, echo: int = 0) -> None:
+        """The action from the next frame on. echo: comes back with the frames that answer it.
+
+        Raises VidarError where it is not legal.
+        """
+        with self.table.wake:
+            self.hands.press(row, echo)
+
+    def hold(self, mask: int, dx: float = 0.0, dy: float = 0.0, echo: int = 0) -> None:
+        """As `press`, by keys (bit i: Table.keys.codes[i]) and mouse motion in pixels since the last call."""
+        with self.table.wake:
+            self.hands.hold(mask, dx, dy, echo)
+
+    def newest(self, after: int | None = None, timeout: float | None = None) -> Shown | None:
+        """The newest frame; where it is still number `after`, the next one. None after `timeout` seconds."""
+        with self.table.wake:
+            self.asked = time.monotonic()
+            self.table.wake.notify_all()
+            ready = self.table.wake.wait_for(lambda: self._next(after) or self.table.failed is not None, timeout)
+            self.asked = time.monotonic()
+            self.table.raise_failure()
+            return self.shown if ready else None
+
+    def pause(self, on: bool) -> None:
+        """Stop the dream, or let it go on."""
+        with self.table.wake:
+            self.paused = on
+            self.table.wake.notify_all()
+
+    def step(self) -> None:
+        """One frame of a paused dream."""
+        with self.table.wake:
+            self.single = True
+            self.table.wake.notify_all()
+
+    def reset(self, start: Start) -> None:
+        """Begin anew. What was not saved of the old dream's log is lost. Raises UsageError for a bad start."""
+        self.table.check(start)
+        with self.table.wake:
+            self.fresh, self.log, self.shown = start, Log(start), None
+            self.table.wake.notify_all()
+
+    def leave(self) -> None:
+        """Give the place up."""
+        with self.table.wake:
+            self.table.seats.pop(self.row, None)
+            self.table.wake.notify_all()
+
+    def waits(self, now: float) -> bool:
+        """Whether the dream stands: paused, or nobody looks."""
+        return (self.paused and not self.single) or now - self.asked > UNREAD
+
+    def _next(self, after: int | None) -> bool:
+        return self.shown is not None and self.shown.number != after
+
+
+class Table:
+    """capacity seats at one world. fps None: as fast as it goes; else one frame a period, the same for all.
+
+    speculate: dream the next frame under the keys held now while there is time before it is due (mode *ahead*); with
+    other keys it is thrown away. Frames are the same either way. Use it as a context, or call `start` and `stop`.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        capacity: int = 1,
+        fps: float | None = None,
+        steps: int | None = None,
+        speculate: bool = True,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if capacity < 1:
+            raise UsageError("a table needs a capacity of at least 1")
+        self.world, self.capacity, self.now = world, capacity, now
+        self.keys = Keys(world.config.actions)
+        self.streams = Streams(world, capacity, steps)
+        self.clock, self.meter = Clock(fps, now), Meter()
+        self.speculate = speculate and fps is not None
+        self.guess: tuple[Moment, np.ndarray, np.ndarray, frozenset[int]] | None = None
+        self.hits = self.misses = 0
+        self.seats: dict[int, Seat] = {}
+        self.wake = threading.Condition()
+        self.failed: BaseException | None = None
+        self._thread: threading.Thread | None = None
+        self._stop = False
+
+    def __enter__(self) -> Table:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Begin to move."""
+        self._thread = threading.Thread(target=self._run, name="vidar-table", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; seats keep their last frame."""
+        with self.wake:
+            self._stop = True
+            self.wake.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+
+    def sit(self, start: Start) -> Seat:
+        """A free seat. Raises UsageError where all are taken, or the start does not fit the world."""
+        self.check(start)
+        with self.wake:
+            free = [row for row in range(self.capacity) if row not in self.seats]
+            if not free:
+                raise UsageError(f"all {self.capacity} seats are taken")
+            seat = self.seats[free[0]] = Seat(self, free[0], start)
+            self.wake.notify_all()
+        return seat
+
+    def check(self, start: Start) -> None:
+        """Raises UsageError or VidarError where a start does not fit the world."""
+        frames = self.world.context_frames(start.frames)
+        if start.actions is not None:
+            rows = self.world.config.actions.validate_actions(np.asarray(start.actions), "actions of the start")
+            if len(rows) != len(frames):
+                raise UsageError(f"a start has {len(frames)} frames and {len(rows)} rows of actions; one each")
+
+    def raise_failure(self) -> None:
+        """Raise what ended the thread."""
+        if self.failed is not None:
+            raise self.failed
+
+    def _run(self) -> None:
+        try:
+            while self._wait():
+                self.round()
+        except BaseException as error:
+            with self.wake:
+                self.failed = error
+                self.wake.notify_all()
+
+    def _wait(self) -> bool:
+        """Until a frame is due and somebody wants it; guesses meanwhile. False: the table closes."""
+        with self.wake:
+            while not self._stop:
+                moving = self._moving()
+                left = self.clock.left()
+                if moving and not left:
+                    self.clock.tick()
+                    return True
+                if moving and self._may_guess(moving):
+                    actions = self._actions({seat.row: seat.hands.row() for seat in moving})
+                    self.wake.release()
+                    try:
+                        self._guess(actions, frozenset(seat.row for seat in moving))
+                    finally:
+                        self.wake.acquire()
+                    continue
+                self.wake.wait(left if moving and left else UNREAD / 4)
+        return False
+
+    def _moving(self) -> list[Seat]:
+        now = self.now()
+        return [seat for seat in self.seats.values() if seat.fresh is not None or not seat.waits(now)]
+
+    def round(self) -> None:
+        """One frame for every dream that moves."""
+        with self.wake:
+            moving = self._moving()
+            read = self.now()
+            taken = {seat.row: (seat.hands.row(), seat.hands.echo) for seat in moving}
+            fresh = {seat.row: seat.fresh for seat in moving if seat.fresh is not None}
+            logs = {seat.row: seat.log for seat in moving}
+            for seat in moving:
+                seat.hands.used()
+                seat.fresh, seat.single = None, False
+        if fresh:
+            self._drop_guess()
+            for row, start in fresh.items():
+                self._open(row, start)
+        actions = self._actions({row: action for row, (action, _) in taken.items()})
+        frames = self._advance(actions, frozenset(taken))
+        ready = self.now()
+        with self.wake:
+            self.meter.frame(ready, bool(self.clock.period) and ready > self.clock.due)
+            self.meter.spend("model", ready - read)
+            for seat in moving:
+                if seat.fresh is None and seat.log is logs[seat.row]:  # not reset meanwhile
+                    seat.log.rows.append(taken[seat.row][0])
+                    seat.shown = Shown(len(seat.log.rows), frames[seat.row], taken[seat.row][1], read, ready)
+            self.wake.notify_all()
+
+    def _advance(self, actions: np.ndarray, rows: frozenset[int]) -> np.ndarray:
+        """The frame of these rows, uint8 [capacity, H, W, 3]; dreams that stand are put back to where they were."""
+        if self.guess is not None:
+            moment, guessed, frames, known = self.guess
+            self.guess = None
+            if known == rows and np.array_equal(guessed, actions):
+                self.streams.release(moment)
+                self.hits += 1
+                return frames
+            self.streams.back(moment)
+            self.streams.release(moment)
+            self.misses += 1
+        return self._frame(actions, rows)
+
+    def _frame(self, actions: np.ndarray, rows: frozenset[int]) -> np.ndarray:
+        standing = [row for row in self.seats if row not in rows]
+        moment = self.streams.hold() if standing else None
+        codes = self.streams.frame(torch.from_numpy(actions))
+        if moment is not None:
+            self.streams.back(moment, standing)
+            self.streams.release(moment)
+        return self.world.decode(codes[:, None])[0][:, 0].numpy()
+
+    def _may_guess(self, moving: list[Seat]) -> bool:
+        return self.speculate and self.guess is None and all(seat.fresh is None for seat in moving)
+
+    def _guess(self, actions: np.ndarray, rows: frozenset[int]) -> None:
+        moment = self.streams.hold()
+        self.guess = (moment, actions, self._frame(actions, rows), rows)
+
+    def _drop_guess(self) -> None:
+        if self.guess is not None:
+            self.streams.back(self.guess[0])
+            self.streams.release(self.guess[0])
+            self.guess = None
+
+    def _actions(self, taken: dict[int, np.ndarray]) -> np.ndarray:
+        actions = np.tile(self.world.config.actions.noop(), (self.capacity, 1))
+        for row, action in taken.items():
+            actions[row] = action
+        return actions
+
+    def _open(self, row: int, start: Start) -> None:
+        keep = self.world.config.context
+        codes = self.world.encode(self.world.context_frames(start.frames)[None, -keep:])
+        known = None if start.actions is None else torch.from_numpy(start.actions[None, -keep:].astype(np.float32))
+        self.streams.open([row], codes, known, [Rng(start.seed)])
