@@ -1,0 +1,73 @@
+"""A played dream is a file, and the file is the dream."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from vidar.configs.doom import world_doom
+from vidar.play.recording import keep, read, replay
+from vidar.play.session import Start, Table
+from vidar.types import VidarError
+
+
+@pytest.fixture(scope="module")
+def world():
+    torch.manual_seed(0)
+    made = world_doom(preset="tiny").method.world.replace(context=4).build()
+    with torch.no_grad():
+        for parameter in made.net.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    return made
+
+
+def start(seed, known=True):
+    rng = np.random.default_rng(seed)
+    frames = rng.integers(0, 255, (6, 64, 80, 3), dtype=np.uint8)  # more than the world's context
+    return Start(frames, rng.integers(0, 2, (6, 5)).astype(np.float32) if known else None, seed)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_replay_is_the_played_dream_bit_for_bit(world, tmp_path, known):
+    """Another player is there, keys change, and the dream is speculated on."""
+    rng, seen = np.random.default_rng(0), {}
+    with Table(world, 2, fps=40.0) as table:
+        other, seat = table.sit(start(7)), table.sit(start(1, known))
+        number = None
+        for _ in range(12):
+            seat.press(rng.integers(0, 2, 5).astype(np.float32))
+            other.press(rng.integers(0, 2, 5).astype(np.float32))
+            other.newest(None, timeout=20)
+            shown = seat.newest(number, timeout=20)
+            number = shown.number
+            seen[number] = shown.frame
+        seat.pause(True)
+        made = keep(seat, tmp_path / "a.dream")
+    stored = read(tmp_path / "a.dream")
+    assert stored.told == made.told and np.array_equal(stored.actions, made.actions)
+    assert (stored.told["seed"], stored.told["capacity"], stored.told["row"]) == (1, 2, 1)
+    frames = dict(enumerate(replay(world, stored), 1))
+    assert len(frames) == len(made.actions) >= 12 and len(seen) >= 10
+    assert all(np.array_equal(frame, frames[number]) for number, frame in seen.items())
+    assert not np.array_equal(frames[3], frames[4])
+
+
+def test_what_is_no_recording_is_one_line(world, tmp_path):
+    (tmp_path / "text").write_text("frames")
+    save_file({"x": torch.zeros(1)}, tmp_path / "other")
+    for name, words in (("text", "cannot be read"), ("nowhere", "cannot be read"), ("other", "lacks schema, world")):
+        with pytest.raises(VidarError, match=rf"{name}: {words}"):
+            read(tmp_path / name)
+    seat = Table(world, 1).sit(start(1))
+    made = keep(seat, tmp_path / "empty")
+    told = json.dumps({**made.told, "capacity": 10**9})
+    save_file({"context": torch.zeros(1), "actions": torch.zeros(1)}, tmp_path / "huge", metadata={"vidar": told})
+    with pytest.raises(VidarError, match="huge: row, capacity or steps is out of range"):
+        read(tmp_path / "huge")
+    assert list(replay(world, made)) == []
+    with torch.no_grad():
+        next(iter(world.net.parameters())).add_(1e-3)
+    with pytest.raises(VidarError, match="with other weights"):
+        next(replay(world, read(tmp_path / "empty")))

@@ -1,0 +1,117 @@
+"""A played dream as one file, and the same frames again from it.
+
+The file (safetensors) holds what the frames are a function of: context and its actions, the action of every frame, and
+in its metadata seed, row, capacity and steps; beside them which world it was. Frames come back bit for bit on the same
+device with the same number of threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from vidar.config import to_dict
+from vidar.data.atomic import replacing
+from vidar.play.session import Seat, Start
+from vidar.rng import Rng
+from vidar.types import VidarError
+from vidar.world.streams import Streams
+from vidar.world.world import World
+
+SCHEMA = 1
+MOST_SEATS, MOST_STEPS = 1024, 1000  # of a file that is read
+TOLD = ("schema", "world", "weights", "seed", "row", "capacity", "steps", "threads")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """start, actions float32 [T, A], and told: what the file says beside them (TOLD)."""
+
+    start: Start
+    actions: np.ndarray
+    told: dict[str, Any]
+
+
+def keep(seat: Seat, file: str | os.PathLike[str]) -> Recording:
+    """Write what a seat has played so far. The file appears whole."""
+    table = seat.table
+    with table.wake:
+        start, rows = seat.log.start, list(seat.log.rows)
+    actions = np.stack(rows) if rows else np.zeros((0, table.world.config.actions.width), np.float32)
+    told = {
+        "schema": SCHEMA,
+        "world": table.world.config.name,
+        "weights": fingerprint(table.world),
+        "seed": start.seed,
+        "row": seat.row,
+        "capacity": table.capacity,
+        "steps": table.streams.calls,
+        "threads": torch.get_num_threads(),
+    }
+    tensors = {"context": torch.from_numpy(np.ascontiguousarray(start.frames)), "actions": torch.from_numpy(actions)}
+    if start.actions is not None:
+        tensors["context_actions"] = torch.from_numpy(np.ascontiguousarray(start.actions, np.float32))
+    with replacing(Path(file)) as temporary:
+        save_file(tensors, temporary, metadata={"vidar": json.dumps(told)})
+    return Recording(start, actions, told)
+
+
+def read(file: str | os.PathLike[str]) -> Recording:
+    """A file that `keep` wrote. Raises VidarError, naming it, where it is none."""
+    path = Path(file)
+    try:
+        with safe_open(path, "pt") as stored:  # pyright: ignore
+            told = json.loads((stored.metadata() or {}).get("vidar", "{}"))
+            names = stored.keys()
+            tensors = {name: stored.get_tensor(name).numpy() for name in names}
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        raise VidarError(f"{path}: cannot be read as a played dream: {str(error).splitlines()[0]}") from None
+    missing = [name for name in TOLD if name not in told] + [n for n in ("context", "actions") if n not in tensors]
+    if missing or told["schema"] != SCHEMA:
+        what = f"lacks {', '.join(missing)}" if missing else f"has schema {told['schema']}, this vidar reads {SCHEMA}"
+        raise VidarError(f"{path}: {what}; it is no played dream of this version")
+    whole = all(isinstance(told[name], int) for name in ("seed", "row", "capacity", "steps"))
+    if not (whole and 0 <= told["row"] < told["capacity"] <= MOST_SEATS and 1 <= told["steps"] <= MOST_STEPS):
+        raise VidarError(f"{path}: row, capacity or steps is out of range; it is no played dream")
+    start = Start(tensors["context"], tensors.get("context_actions"), int(told["seed"]))
+    return Recording(start, tensors["actions"], told)
+
+
+def replay(world: World, recording: Recording) -> Iterator[np.ndarray]:
+    """Frames uint8 [H, W, 3] of a recording, headless. Raises VidarError where it is of another world."""
+    told, config = recording.told, world.config
+    if told["weights"] != fingerprint(world):
+        raise VidarError(
+            f"this dream was played in world {told['world']!r} with other weights than {config.name!r} has here; "
+            "load the world it was played in"
+        )
+    actions = config.actions.validate_actions(recording.actions, "the recording")
+    streams = Streams(world, told["capacity"], told["steps"])
+    context = world.context_frames(recording.start.frames)[None, -config.context :]
+    known = recording.start.actions
+    before = None if known is None else torch.from_numpy(known[None, -config.context :])
+    streams.open([told["row"]], world.encode(context), before, [Rng(recording.start.seed)])
+    table = torch.from_numpy(np.tile(config.actions.noop(), (streams.capacity, 1)))
+    for action in actions:
+        table[told["row"]] = torch.from_numpy(action)
+        yield world.decode(streams.frame(table)[:, None])[0][told["row"], 0].numpy()
+
+
+def fingerprint(world: World) -> str:
+    """Of config and weights: 16 hex digits."""
+    digest = hashlib.sha256(json.dumps(to_dict(world.config), sort_keys=True).encode())
+    for module in (world.tokenizer, world.net):
+        for name, tensor in sorted(module.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
