@@ -28,7 +28,7 @@ GROUPS = {
 SHARES = {"turning": (0.40, 0.30, 0.30), "forward": (0.58, 0.42), "sideways": (0.90, 0.05, 0.05)}
 
 
-def idm(preset: Preset = "demo", data: str = "runs/data/doom", minutes: float = 20.0) -> TrainConfig:
+def idm(preset: Preset = "demo", data: str = "runs/data/doom", minutes: float = 45.0) -> TrainConfig:
     """Inverse-dynamics network: turning, forward and sideways keys of a step from the frames around it.
 
     Decoded frames stay in memory, 6.7 GB; `data.cache_bytes` takes less and decodes the rest clip by clip.

@@ -107,6 +107,8 @@ def made_up(recipe, folder, repeat=False, preset="tiny", **changes):
     if world:
         height, width = world.sites
         data = data.replace(sites=height * width, channels=world.net.backbone.out_width)
+    stride = getattr(getattr(config.method, "tokenizer", None), "space_stride", 8)
+    data = data.replace(size=tuple(-(-side // stride) * stride for side in data.size))
     if part == "world":
         data = data.replace(size=(64, 80), channels=config.method.losses.tokenizer.latent_channels)
     if hasattr(config.method, "model"):

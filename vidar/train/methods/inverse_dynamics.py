@@ -86,8 +86,8 @@ class InverseDynamics:
         return Loss(total, parts)
 
     def export(self, model: InverseDynamicsNet, directory: Path) -> None:
-        """Write the model directory."""
-        model.save_pretrained(directory)
+        """Write the model directory (bfloat16)."""
+        model.save_pretrained(directory, torch.bfloat16)
 
 
 def balanced_cross_entropy(logits: Tensor, wanted: Tensor, shares: Sequence[float]) -> Tensor:
