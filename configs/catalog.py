@@ -59,6 +59,7 @@ STATUS: dict[str, Status] = {
         "32 held-out games: +3.33 dB over copy-last on frames 1-16, +2.12 dB over shuffled actions on frames 4-16 "
         "(`vidar demo`); 117 minutes on one thread",
     ),
+    "world_doom_student": Status(),
     "world_nfd": Status("trainable", "not trained; networks of 130.7, 308.7 and 776.9 M (`preset=130m, 310m, 774m`)"),
     "world_own": Status(),
     "world_shapes": Status(),

@@ -91,10 +91,25 @@ def thumbnails(video, channels):
     return small.repeat(1, -(-channels // 3), 1, 1, 1)[:, :channels]
 
 
+def teacher(folder):
+    """A tiny doom whose answers are not nothing."""
+    torch.manual_seed(1)
+    world = world_doom(preset="tiny").method.world.build()
+    with torch.no_grad():
+        for parameter in world.net.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    save(world, folder, torch.float32)
+    return folder
+
+
 def made_up(recipe, folder, repeat=False, preset="tiny", **changes):
     """A recipe on made-up clips, the parts it starts from fresh in `folder`, in fp32 and bounded by steps alone."""
-    part = next((name for name in ("tokenizer", "world") if name in inspect.signature(recipe).parameters), None)
-    recipe = partial(recipe, preset=preset, **({part: str(folder)} if part else {}))
+    arguments = inspect.signature(recipe).parameters
+    part = next((name for name in ("tokenizer", "world") if name in arguments), None)
+    parts = {part: str(folder)} if part else {}
+    if "teacher" in arguments:
+        parts["teacher"] = str(teacher(folder.with_name("teacher")))
+    recipe = partial(recipe, preset=preset, **parts)
     config = recipe()
     world = getattr(config.method, "world", None) if part == "tokenizer" else None
     torch.manual_seed(0)

@@ -10,6 +10,7 @@ from vidar.rng import Rng
 from vidar.train.fit import TrainConfig, build
 from vidar.train.loop import update
 from vidar.train.methods.autoencode import AutoencodeConfig
+from vidar.train.methods.consistency import ConsistencyConfig
 from vidar.train.methods.decode import DecodeConfig
 
 RECIPES = {name: recipe for name, recipe in recipes().items() if isinstance(recipe(preset="tiny"), TrainConfig)}
@@ -17,9 +18,12 @@ RECIPES = {name: recipe for name, recipe in recipes().items() if isinstance(reci
 
 def goal(method):
     """(part of the loss that is watched, the share of its first value that may be left, steps). Measured: 0.1 for
-    autoencoders, 0.15 to 0.4 for worlds. A velocity holds the noise too, which takes longer to give back."""
+    autoencoders, 0.15 to 0.4 for worlds. A velocity holds the noise too, which takes longer to give
+    back. A student is watched by what it has to learn: its one answer against its teacher's whole path."""
     if isinstance(method, AutoencodeConfig | DecodeConfig):
         return "l2", 0.25, 60
+    if isinstance(method, ConsistencyConfig):
+        return "gap", 0.5, 200
     objective = getattr(getattr(method, "world", None), "objective", None)
     return "total", 0.5, 200 if isinstance(getattr(objective, "prediction", None), VelocityConfig) else 60
 
@@ -29,7 +33,11 @@ def error(job, part):
     values = []
     for index in range(10**6, 10**6 + 4):
         batch = job.data.batch(index)
-        loss = job.method.step(job.model, batch, [Rng(1, number) for number in batch.number.tolist()])
+        rngs = [Rng(1, number) for number in batch.number.tolist()]
+        if part == "gap":
+            values.append(job.method.gap(job.model, batch, rngs))
+            continue
+        loss = job.method.step(job.model, batch, rngs)
         values.append(float((loss.total if part == "total" else loss.parts[part]).detach()))
     return sum(values) / len(values)
 

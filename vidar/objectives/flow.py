@@ -6,7 +6,7 @@ Time convention: sigma up. x_s = (1 - s) x0 + s e, s = 1 is noise, s = 0 is data
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from pydantic import Field
@@ -22,8 +22,10 @@ from vidar.objectives.steppers import EulerConfig
 from vidar.rng import Rng
 from vidar.types import MEMORY, QUERY, Loss, Pass, Past, Target
 
+Level = TypeVar("Level", float, Tensor)
 
-def shift(level: float, k: float) -> float:
+
+def shift(level: Level, k: float) -> Level:
     """Time shift k u / (1 + (k - 1) u) of a sigma-up level (SD3, eq. 23): k > 1 spends more steps on noise."""
     return k * level / (1 + (k - 1) * level)
 
@@ -95,7 +97,9 @@ class Flow:
     def update(self, unit: int, x: InFlight, out: Tensor, step: int, rng: Rng) -> InFlight:
         """One answer of the model taken by the stepper."""
         v = self.prediction.velocity(x.x, out.to(x.x.device, self.dtype), self.calls[step], x.hint)
-        moved, history = self.stepper.update(x.x, v, step, self.levels, x.history)
+        moved, history = self.stepper.update(
+            x.x, v, step, self.levels, x.history, lambda: rng.normal("renoise", unit, step, x.x.shape).to(x.x)
+        )
         return InFlight(moved, x.hint, history)
 
     def finish(self, x: InFlight) -> Tensor:

@@ -1,13 +1,18 @@
-"""Solvers of the probability flow dx/ds = v(x, s), from s = 1 (noise) to s = 0 (data)."""
+"""From s = 1 (noise) to s = 0 (data): solvers of the probability flow dx/ds = v(x, s), and the walk of a student.
+
+A stepper is `update(x, v, call, levels, history, noise) -> (x', history)`; noise() draws fresh noise for this call.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from vidar.config import Config
+
+Draw = Callable[[], Tensor]
 
 
 class EulerConfig(Config):
@@ -25,7 +30,9 @@ class Euler:
         """All levels but the last."""
         return list(levels[:-1])
 
-    def update(self, x: Tensor, v: Tensor, call: int, levels: Sequence[float], history: Any) -> tuple[Tensor, Any]:
+    def update(
+        self, x: Tensor, v: Tensor, call: int, levels: Sequence[float], history: Any, noise: Draw
+    ) -> tuple[Tensor, Any]:
         """One step."""
         return x + (levels[call + 1] - levels[call]) * v, None
 
@@ -50,7 +57,9 @@ class Heun:
                 calls.append(levels[n + 1])
         return calls
 
-    def update(self, x: Tensor, v: Tensor, call: int, levels: Sequence[float], history: Any) -> tuple[Tensor, Any]:
+    def update(
+        self, x: Tensor, v: Tensor, call: int, levels: Sequence[float], history: Any, noise: Draw
+    ) -> tuple[Tensor, Any]:
         """Even calls predict and remember (x, v); odd calls correct."""
         step = call // 2
         width = levels[step + 1] - levels[step]
@@ -58,3 +67,26 @@ class Heun:
             return x + width * v, (x, v)
         before, slope = history
         return before + width * 0.5 * (slope + v), None
+
+
+class RenoiseConfig(Config):
+    """The walk of a consistency student (Song et al., "Consistency Models", 2023, algorithm 1)."""
+
+    def build(self) -> Renoise:
+        """The stepper."""
+        return Renoise()
+
+
+class Renoise:
+    """Take x0 = x - s v as the answer, then go back to the next level with fresh noise: (1 - s') x0 + s' e."""
+
+    def evaluations(self, levels: Sequence[float]) -> list[float]:
+        """All levels but the last."""
+        return list(levels[:-1])
+
+    def update(
+        self, x: Tensor, v: Tensor, call: int, levels: Sequence[float], history: Any, noise: Draw
+    ) -> tuple[Tensor, Any]:
+        """One step; the last one returns x0."""
+        data, level = x - levels[call] * v, levels[call + 1]
+        return (data if level == 0 else (1 - level) * data + level * noise()), None
