@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from vidar import __version__
-from vidar.commands import data, machine, recipes, world
+from vidar.commands import data, machine, play, recipes, world
 
 INTERRUPTED = 130
 REFUSED: Any = typer.BadParameter.__mro__[2]  # ClickException, which some releases of typer carry with them
@@ -101,6 +101,7 @@ EXAMPLES = {
     recipes.budget: "vidar budget world_doom batch=32",
     recipes.order: "vidar order world_doom --out order.png --explain 3 1",
     world.generate: "vidar generate doom --frames 64 --seed 1 --out dream.mp4",
+    play.play: "vidar play doom --port 8000",
     world.evaluate: "vidar eval doom --suite world --out runs/eval",
     world.demo: "vidar demo --out runs/demo",
     machine.doctor: "vidar doctor --json",

@@ -132,7 +132,9 @@ def test_pause_single_step_reset_and_leaving(world):
         with pytest.raises(UsageError, match="all 2 seats are taken"):
             table.sit(start(3))
         player.seat.leave()
-        assert table.sit(start(3)).row == player.seat.row
+        next_one = table.sit(start(3))
+        player.seat.leave()  # again: the place is another's now
+        assert next_one.row == player.seat.row and table.seats[next_one.row] is next_one
 
 
 def test_a_dream_waits_while_nobody_looks(world):

@@ -1,1 +1,1 @@
-"""Real-time play (not built yet): environment, session, server, window."""
+"""Play: the world as an environment, players at a table, recordings, the web server and its page."""

@@ -112,7 +112,8 @@ class Seat:
     def leave(self) -> None:
         """Give the place up."""
         with self.table.wake:
-            self.table.seats.pop(self.row, None)
+            if self.table.seats.get(self.row) is self:
+                del self.table.seats[self.row]
             self.table.wake.notify_all()
 
     def waits(self, now: float) -> bool:

@@ -1,0 +1,76 @@
+import contextlib
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vidar.configs.doom import world_doom
+from vidar.play.guard import Guard, Limits
+from vidar.play.house import House
+from vidar.play.server import listen, make_server
+from vidar.play.session import Table
+
+sys.path.insert(0, str(Path(__file__).parent))  # play_client.py is shared by the suite
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """A small world whose network does something; no start clip."""
+    torch.manual_seed(0)
+    made = world_doom(preset="tiny").method.world.replace(context=4).build()
+    with torch.no_grad():
+        for parameter in made.net.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    return made
+
+
+@pytest.fixture(scope="session")
+def first_frames():
+    return np.random.default_rng(1).integers(0, 255, (4, 64, 80, 3), dtype=np.uint8)
+
+
+@dataclass
+class Served:
+    house: House
+    table: Table
+    server: Any
+    thread: threading.Thread
+    port: int
+
+    def stop(self):
+        """Seconds it took."""
+        began = time.monotonic()
+        self.server.should_exit = True
+        self.thread.join(20)
+        assert not self.thread.is_alive()
+        return time.monotonic() - began
+
+
+@pytest.fixture
+def serve(tiny, first_frames):
+    """serve(capacity=1, fps=None, name="127.0.0.1", port=0, **limits): a real server on loopback; ends with the test.
+
+    name: what --host would be, which decides on the token.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def begin(capacity=1, fps=None, name="127.0.0.1", port=0, **limits):
+            table = stack.enter_context(Table(tiny, capacity, fps))
+            house = House(table, first_frames, Guard(name), Limits(**limits))
+            sock = stack.enter_context(listen("127.0.0.1", port))
+            server = make_server(house)
+            thread = threading.Thread(target=lambda: server.run(sockets=[sock]), daemon=True)
+            served = Served(house, table, server, thread, sock.getsockname()[1])
+            thread.start()
+            while not server.started:
+                time.sleep(0.01)
+            stack.callback(served.stop)
+            return served
+
+        yield begin

@@ -1,0 +1,275 @@
+"""The page in a real browser: headless Chromium over the DevTools protocol."""
+
+import base64
+import io
+import json
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from play_client import sockets
+from websockets.sync.client import connect
+
+from vidar.play.messages import to_jpeg
+
+CHROMIUM = Path("/usr/bin/chromium")
+WAIT = 20
+KEYS = {"ArrowLeft": 37, "ArrowRight": 39, "KeyW": 87}
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM.is_file(), reason="no chromium")]
+
+
+class Tab:
+    """One page, by its DevTools socket."""
+
+    def __init__(self, url):
+        self.socket = connect(url, max_size=None, open_timeout=WAIT, close_timeout=1)
+        self.count, self.faults, self.requests = 0, [], []
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method, **params):
+        self.count += 1
+        self.socket.send(json.dumps({"id": self.count, "method": method, "params": params}))
+        while True:
+            answer = json.loads(self.socket.recv(timeout=WAIT))
+            if answer.get("id") == self.count:
+                assert "error" not in answer, answer
+                return answer["result"]
+            self.note(answer)
+
+    def note(self, event):
+        if event["method"] == "Runtime.exceptionThrown":
+            self.faults.append(event["params"]["exceptionDetails"])
+        elif event["method"] == "Log.entryAdded" and event["params"]["entry"]["level"] == "error":
+            self.faults.append(event["params"]["entry"])
+        elif event["method"] == "Network.requestWillBeSent":
+            self.requests.append(event["params"]["request"]["url"])
+
+    def open(self, url):
+        self.call("Page.navigate", url=url)
+
+    def get(self, expression):
+        """The value of an expression; a promise is awaited."""
+        done = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in done, done
+        return done["result"].get("value")
+
+    def until(self, expression):
+        end = time.monotonic() + WAIT
+        while not self.get(expression):
+            assert time.monotonic() < end, f"{expression}: {self.get('JSON.stringify(window.vidar)')}"
+            time.sleep(0.03)
+
+    def key(self, kind, code, repeat=False):
+        key = {"code": code, "key": code.removeprefix("Key").lower(), "windowsVirtualKeyCode": KEYS[code]}
+        self.call("Input.dispatchKeyEvent", type=kind, autoRepeat=repeat, **key)
+
+    def picture(self):
+        """What the canvas shows, uint8 [H, W, 3]."""
+        png = self.get("document.getElementById('screen').toDataURL('image/png')").split(",")[1]
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"))
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """browser(url) opens a page."""
+    folder = tmp_path_factory.mktemp("chromium")
+    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
+    command = [CHROMIUM, *flags, "--remote-debugging-port=0", f"--user-data-dir={folder}", "about:blank"]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    tabs = []
+    try:
+        end = time.monotonic() + 40
+        while not (folder / "DevToolsActivePort").is_file():
+            assert time.monotonic() < end and running.poll() is None
+            time.sleep(0.1)
+        time.sleep(0.2)
+        port = (folder / "DevToolsActivePort").read_text().split()[0]
+
+        def page(url, prepare=None):
+            asked = urllib.request.Request(f"http://127.0.0.1:{port}/json/new?about:blank", method="PUT")
+            target = json.load(urllib.request.urlopen(asked, timeout=WAIT))
+            tab = Tab(target["webSocketDebuggerUrl"])
+            tab.target = target["id"]
+            tabs.append(tab)
+            if prepare is not None:
+                prepare(tab)
+            tab.open(url)
+            tab.until("window.vidar !== undefined")
+            return tab
+
+        yield page
+    finally:
+        for tab in tabs:
+            tab.socket.close()
+        running.terminate()
+        running.wait(20)
+
+
+def url(served):
+    return f"http://127.0.0.1:{served.port}/"
+
+
+def held(served, row=0):
+    """What the server takes for the next frame of a seat."""
+    return served.table.seats[row].hands.row().tolist()
+
+
+def leave(tab):
+    tab.open("about:blank")
+
+
+def test_page_plays_and_asks_nobody_else(serve, browser):
+    served = serve(fps=20.0)
+    tab = browser(url(served))
+    tab.until("vidar.playing && vidar.frames > 30 && vidar.figures.fps > 0")
+    assert (
+        tab.get("document.title").startswith("doom") and tab.get("vidar.seed") == served.table.seats[0].log.start.seed
+    )
+    assert 15 < tab.get("vidar.fps") < 25
+    assert [tab.get(f"document.getElementById('screen').{side}") for side in ("width", "height")] == [80, 64]
+    assert tab.picture().std() > 10
+    assert tab.get("[...document.querySelectorAll('#keys kbd')].map((k) => k.textContent).join(' ')").startswith(
+        "\u2190"
+    )
+    assert all(request.startswith(url(served)) for request in tab.requests) and len(tab.requests) >= 3
+    assert tab.faults == []
+    leave(tab)
+
+
+def test_a_key_turns_the_dream_and_lost_focus_releases_it(serve, browser):
+    served = serve(fps=20.0)
+    tab = browser(url(served))
+    tab.until("vidar.playing && vidar.frames > 3")
+    tab.key("rawKeyDown", "ArrowLeft")
+    tab.until("vidar.seq === 1 && vidar.echo === 1 && vidar.latencies.length === 1")
+    assert held(served) == [1, 0, 0, 0, 0] and served.table.seats[0].log.rows[-1].tolist() == [1, 0, 0, 0, 0]
+    assert 0 < tab.get("vidar.latencies[0]") < 1000
+    assert tab.get("document.querySelector('li[data-code=ArrowLeft]').className") == "held"
+    for _ in range(5):
+        tab.key("rawKeyDown", "ArrowLeft", repeat=True)
+    assert tab.get("vidar.seq") == 1  # a held key is one input
+    tab.key("rawKeyDown", "KeyW")
+    tab.until("vidar.echo === 2")
+    assert held(served) == [1, 0, 1, 0, 0]
+    tab.key("keyUp", "ArrowLeft")
+    tab.until("vidar.echo === 3")
+    assert held(served) == [0, 0, 1, 0, 0]
+    other = browser(url(served))  # in front of it: the first page is hidden
+    other.call("Page.bringToFront")
+    tab.until("vidar.mask === 0")
+    end = time.monotonic() + WAIT
+    while held(served) != [0, 0, 0, 0, 0]:
+        assert time.monotonic() < end
+    leave(other)
+    tab.call("Page.bringToFront")
+    tab.key("rawKeyDown", "ArrowRight")
+    tab.until("vidar.mask === 2")
+    tab.get("window.dispatchEvent(new Event('blur'))")
+    tab.until("vidar.mask === 0 && vidar.echo === vidar.seq")
+    assert held(served) == [0, 0, 0, 0, 0]
+    leave(tab)
+
+
+def test_it_connects_again(serve, browser):
+    served = serve(fps=20.0)
+    tab = browser(url(served))
+    tab.until("vidar.playing && vidar.frames > 3")
+    sockets(served)[0].loop.call_soon_threadsafe(sockets(served)[0].transport.abort)
+    tab.until("vidar.connections === 2 && vidar.playing && vidar.frame > 3")
+    tab.key("rawKeyDown", "ArrowLeft")
+    tab.until("vidar.echo === vidar.seq")
+    assert held(served)[0] == 1
+    port = served.port
+    served.stop()
+    tab.until("!vidar.connected && vidar.closed === 1001 && vidar.mask === 0")
+    assert not tab.get("document.getElementById('veil').hidden")
+    tab.key("keyUp", "ArrowLeft")
+    again = serve(fps=20.0, port=port)
+    tab.until("vidar.connections === 3 && vidar.playing && vidar.frame > 3")
+    assert tab.get("document.getElementById('veil').hidden") and len(again.table.seats) == 1
+    leave(tab)
+
+
+def test_what_is_painted_is_the_seats_own_picture(serve, browser):
+    served = serve(capacity=2, fps=20.0)
+    tabs = [browser(url(served)) for _ in range(2)]
+    shown = {}
+    for tab in tabs:
+        tab.call("Page.bringToFront")
+        tab.until("vidar.playing && vidar.frames > 5")
+        tab.get("document.getElementById('pause').click()")
+        time.sleep(0.5)
+        seat = served.table.seats[tab.get("vidar.seat")]
+        tab.until(f"vidar.frame === {seat.shown.number}")
+        sent = np.asarray(Image.open(io.BytesIO(to_jpeg(seat.shown.frame))))
+        shown[seat.row] = (tab.picture().astype(int), sent.astype(int))
+    assert set(shown) == {0, 1}
+    own = [np.abs(shown[row][0] - shown[row][1]).mean() for row in (0, 1)]
+    others = [np.abs(shown[row][0] - shown[1 - row][1]).mean() for row in (0, 1)]
+    assert max(own) < 1 and min(others) > 5
+    for tab in tabs:
+        leave(tab)
+
+
+def test_buttons(serve, browser):
+    served = serve(fps=20.0)
+    tab = browser(url(served))
+    tab.until("vidar.playing && vidar.frames > 3")
+    seed = tab.get("vidar.seed")
+    tab.get("document.getElementById('pause').click()")
+    time.sleep(0.4)
+    frame = tab.get("vidar.frame")
+    tab.get("document.getElementById('step').click()")
+    tab.until(f"vidar.frame === {frame + 1}")
+    time.sleep(0.3)
+    assert tab.get("vidar.frame") == frame + 1
+    tab.get("document.getElementById('seed').click()")
+    tab.until(f"vidar.seed !== {seed} && vidar.frame === 1")
+    assert served.table.seats[0].log.start.seed == tab.get("vidar.seed")
+    tab.get("document.getElementById('pause').click()")
+    tab.until("vidar.frame > 5")
+    leave(tab)
+
+
+def test_phone(serve, browser):
+    served = serve(fps=20.0)
+
+    def prepare(tab):
+        tab.call("Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=3, mobile=True)
+        tab.call("Emulation.setTouchEmulationEnabled", enabled=True, maxTouchPoints=5)
+
+    tab = browser(url(served), prepare)
+    tab.until("vidar.playing && vidar.frames > 3")
+    assert tab.get("document.documentElement.scrollWidth <= innerWidth")
+    assert not tab.get("document.getElementById('touch').hidden")
+    points = []
+    for code in ("ArrowLeft", "ArrowUp"):
+        box = tab.get(f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2, width])"
+                      f"(document.querySelector('.pad [data-code={code}]').getBoundingClientRect())")  # fmt: skip
+        assert box[2] >= 44 and 0 < box[0] < 390
+        points.append({"x": box[0], "y": box[1], "id": len(points)})
+    tab.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=points[:1])
+    tab.until("vidar.echo === 1")
+    assert held(served) == [1, 0, 0, 0, 0]
+    tab.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=points)
+    tab.until("vidar.echo === 2")
+    assert held(served) == [1, 0, 1, 0, 0]
+    tab.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+    tab.until("vidar.mask === 0 && vidar.echo === vidar.seq")
+    assert held(served) == [0, 0, 0, 0, 0]
+    leave(tab)
+
+
+def test_token_comes_from_the_address(serve, browser):
+    served = serve(fps=20.0, name="0.0.0.0")
+    tab = browser(url(served))
+    tab.until("vidar.closed === 4401 && document.getElementById('state').dataset.state === 'ended'")
+    tab = browser(url(served) + "#" + served.house.guard.token)
+    tab.until("vidar.playing && vidar.frames > 3")
+    leave(tab)

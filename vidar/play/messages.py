@@ -1,0 +1,133 @@
+"""What server and page say to each other: frames as binary messages, everything else as JSON.
+
+A frame is a header of 16 bytes, big-endian, and a JPEG. Whatever a client sends is checked here, whole, before anything
+else looks at it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+VERSION = 1
+JPEG_FRAME = 1  # the kind of message
+HEADER = struct.Struct(">BBHIII")
+QUALITY = 90
+MOST_PIXELS = 10_000.0  # of mouse motion in one message
+
+NORMAL, GOING_AWAY, BAD_TYPE, BAD_DATA, POLICY, TOO_BIG = 1000, 1001, 1003, 1007, 1008, 1009
+INTERNAL, TRY_LATER, NO_TOKEN = 1011, 1013, 4401
+
+Word = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Closed(Exception):
+    """The session ends: a close code and a reason of a few words."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code, self.reason = code, reason
+
+
+class Header(NamedTuple):
+    """Before each picture. frame: its number. stamp: ms of the server's clock. echo: newest input it answers."""
+
+    version: int
+    kind: int
+    flags: int
+    frame: int
+    stamp: int
+    echo: int
+
+
+def frame_message(frame: int, stamp: int, echo: int, jpeg: bytes) -> bytes:
+    """A picture with its header. The numbers are kept modulo 2^32."""
+    most = 2**32 - 1
+    return HEADER.pack(VERSION, JPEG_FRAME, 0, frame & most, stamp & most, echo & most) + jpeg
+
+
+def read_frame(message: bytes) -> tuple[Header, bytes]:
+    """The inverse of `frame_message`."""
+    return Header(*HEADER.unpack_from(message)), message[HEADER.size :]
+
+
+def to_jpeg(frame: np.ndarray) -> bytes:
+    """uint8 [H, W, 3] -> JPEG with all its colour (4:4:4)."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.fromarray(frame).save(out, "JPEG", quality=QUALITY, subsampling=0)
+    return out.getvalue()
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Input(_Message):
+    """Keys held from now on (bit i: key i of the greeting) and mouse motion since the last input, in pixels."""
+
+    t: Literal["input"]
+    seq: Word
+    keys: Word = 0
+    dx: float = Field(default=0.0, ge=-MOST_PIXELS, le=MOST_PIXELS)
+    dy: float = Field(default=0.0, ge=-MOST_PIXELS, le=MOST_PIXELS)
+
+
+class Pause(_Message):
+    """Stop, or go on."""
+
+    t: Literal["pause"]
+    on: bool
+
+
+class Step(_Message):
+    """One frame of a paused dream."""
+
+    t: Literal["step"]
+
+
+class Reset(_Message):
+    """Begin anew with another seed."""
+
+    t: Literal["reset"]
+    seed: int = Field(ge=0, lt=2**53)
+
+
+class Ping(_Message):
+    """Comes back as it is."""
+
+    t: Literal["ping"]
+    at: float = 0.0
+
+
+class Token(_Message):
+    """The first message where a token is asked for."""
+
+    t: Literal["token"]
+    token: str = Field(max_length=64)
+
+
+Message = Input | Pause | Step | Reset | Ping | Token
+_READER: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="t")])
+
+
+def parse(text: str) -> Message:
+    """A message of a client. Raises Closed: 1008 for a message of no known kind, 1007 for anything malformed."""
+    try:
+        return _READER.validate_json(text)
+    except ValidationError as error:
+        unknown = error.errors(include_url=False, include_context=False, include_input=False)[0]["type"]
+        if unknown == "union_tag_invalid":
+            raise Closed(POLICY, "unknown message") from None
+        raise Closed(BAD_DATA, "malformed message") from None
+
+
+def to_json(t: str, **fields: Any) -> str:
+    """A message of the server."""
+    return json.dumps({"t": t, **fields}, separators=(",", ":"))

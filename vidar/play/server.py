@@ -1,0 +1,261 @@
+"""The web server of `vidar play`: starlette for the routes, uvicorn for the sockets.
+
+A connection counts as half-open until it is a player's. Half-open ones are cut after `Limits.handshake` seconds, and
+the oldest where there are too many, so that they never keep a player out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import vidar
+from vidar.play.guard import HEADERS, Guard, Limits
+from vidar.play.house import House, Socket
+from vidar.types import UsageError, VidarError
+
+PAGE = Path(__file__).parent / "page"
+TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+FLUSH = 1.0  # seconds for what is still to be written when a session has ended
+MOST_HEADERS = 16 * 1024
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0: any free one. Raises VidarError where it cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), port), family=family, backlog=512)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise VidarError(f"cannot listen on {host}:{port}: {reason}; choose another --port or --host") from None
+
+
+def address(host: str, sock: socket.socket, guard: Guard) -> str:
+    """What to open in a browser. The token stands behind #, which browsers keep to themselves."""
+    name = host.strip("[]")
+    if name in ("0.0.0.0", "::", ""):
+        name = _own_address(name)
+    shown = f"[{name}]" if ":" in name else name
+    return f"http://{shown}:{sock.getsockname()[1]}/" + (f"#{guard.token}" if guard.token is not None else "")
+
+
+def _own_address(wildcard: str) -> str:
+    """The address by which other machines reach this one, as far as it can be told without sending anything."""
+    family, far = (socket.AF_INET6, "2001:db8::1") if ":" in wildcard else (socket.AF_INET, "192.0.2.1")
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((far, 9))
+        return probe.getsockname()[0]
+    return socket.gethostname()
+
+
+class HalfOpen:
+    """Connections that are not a player's yet, the oldest first."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.timers: dict[asyncio.Transport, asyncio.TimerHandle] = {}
+
+    def add(self, transport: asyncio.Transport) -> None:
+        """A new connection."""
+        if len(self.timers) >= self.limits.half_open:
+            self._cut(next(iter(self.timers)))
+        loop = asyncio.get_running_loop()
+        self.timers[transport] = loop.call_later(self.limits.handshake, self._cut, transport)
+
+    def drop(self, transport: asyncio.Transport) -> None:
+        """It is a player's, or closed."""
+        if (timer := self.timers.pop(transport, None)) is not None:
+            timer.cancel()
+
+    def _cut(self, transport: asyncio.Transport) -> None:
+        self.drop(transport)
+        transport.abort()
+
+
+class Application:
+    """Routes, behind the guard."""
+
+    def __init__(self, house: House) -> None:
+        from starlette.applications import Starlette
+        from starlette.responses import JSONResponse, PlainTextResponse, Response
+        from starlette.routing import Route, WebSocketRoute
+
+        def file(path: Path) -> Callable[[Any], Any]:
+            content, kind = path.read_bytes(), TYPES[path.suffix]
+            return lambda _: Response(content, media_type=kind)
+
+        def healthz(_: Any) -> Response:
+            ok = house.table.failed is None
+            return JSONResponse({"ok": ok}, 200 if ok else 503)
+
+        def metrics(_: Any) -> Response:
+            return PlainTextResponse(house.metrics())
+
+        self.house, self.refuse = house, PlainTextResponse("Forbidden", 403)
+        paths = {"/" if path.name == "index.html" else f"/{path.name}": path for path in PAGE.iterdir()}
+        pages = [Route(name, file(path)) for name, path in paths.items() if path.suffix in TYPES]
+        figures = [Route("/healthz", healthz), Route("/metrics", metrics)]
+        self.inner = Starlette(routes=[*pages, *figures, WebSocketRoute("/ws", Play(house))])
+        self.inner.router.redirect_slashes = False
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """ASGI."""
+        if scope["type"] in ("http", "websocket"):
+            headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+            own = scope["server"][0] if scope.get("server") else None
+            fault = self.house.guard.refusal(headers, own)
+            if fault is not None and (scope["type"] == "websocket" or fault == "host"):
+                self.house.counts.refused[fault] += 1
+                if scope["type"] == "http":
+                    return await self.refuse(scope, receive, send)
+                return await send({"type": "websocket.close", "code": 1008})  # before the upgrade: HTTP 403
+        await self.inner(scope, receive, send)
+
+
+class Play:
+    """The end point of the WebSocket, as an ASGI application."""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """One connection."""
+        connection = Socket(receive, send, self.house.limits.send)
+        client = scope["client"][0] if scope.get("client") else ""
+        await self.house.welcome(connection, client, scope["state"]["admitted"])
+
+
+def make_server(house: House) -> Any:
+    """A uvicorn server of this house: `run(sockets=[...])` serves, `should_exit = True` stops it.
+
+    Raises UsageError where the extra is not installed.
+    """
+    try:
+        import uvicorn
+    except ImportError:
+        raise _missing() from None
+    limits = house.limits
+    http, websocket = _protocols(house)
+
+    class Server(uvicorn.Server):
+        async def on_tick(self, counter: int) -> bool:
+            return await super().on_tick(counter) or house.table.failed is not None
+
+        async def shutdown(self, sockets: Any = None) -> None:
+            for server in self.servers:
+                server.close()
+            await house.close()
+            await super().shutdown(sockets)
+
+    config = uvicorn.Config(
+        Application(house),
+        http=http,
+        ws=websocket,
+        loop="asyncio",
+        lifespan="off",
+        ws_max_size=limits.message_bytes,
+        ws_ping_interval=limits.ping,
+        ws_ping_timeout=limits.ping,
+        ws_per_message_deflate=False,
+        h11_max_incomplete_event_size=MOST_HEADERS,
+        headers=list(HEADERS),
+        server_header=False,
+        proxy_headers=False,
+        access_log=False,
+        log_config=None,
+        log_level="warning",  # at "debug" messages are logged, and with them the token
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=1,
+    )
+    return Server(config)
+
+
+def _protocols(house: House) -> tuple[type[Any], type[Any]]:
+    """uvicorn's two protocols, with a limit on half-open connections and our headers on their own refusals too."""
+    try:
+        from uvicorn.protocols.http.h11_impl import H11Protocol
+        from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+    except ImportError:
+        raise _missing() from None
+    half_open, limits = HalfOpen(house.limits), house.limits
+
+    class Http(H11Protocol):
+        def connection_made(self, transport: Any) -> None:
+            half_open.add(transport)
+            super().connection_made(transport)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            half_open.drop(self.transport)
+            super().connection_lost(exc)
+
+        def send_400_response(self, msg: str) -> None:
+            head = [*HEADERS, ("Content-Type", "text/plain"), ("Content-Length", "0"), ("Connection", "close")]
+            lines = "".join(f"{name}: {value}\r\n" for name, value in head)
+            self.transport.write(f"HTTP/1.1 400 Bad Request\r\n{lines}\r\n".encode())
+            self.transport.close()
+
+    class WebSocket(WebSocketsSansIOProtocol):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            reject = self.conn.reject
+
+            def refusal(status: Any, text: str) -> Any:
+                response = reject(status, text)
+                response.headers.update(HEADERS)
+                return response
+
+            self.conn.reject = refusal
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            transport.set_write_buffer_limits(high=limits.write_bytes)
+            # frames that wait in the kernel are old when they arrive
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.write_bytes)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            half_open.drop(self.transport)
+            super().connection_lost(exc)
+
+        async def run_asgi(self) -> None:
+            self.scope.setdefault("state", {})["admitted"] = lambda: half_open.drop(self.transport)
+            await super().run_asgi()
+            self.loop.call_later(FLUSH, self.transport.abort)
+
+        async def send(self, message: Any) -> None:
+            await super().send(message)
+            if message["type"] == "websocket.send":
+                await self.writable.wait()  # only then the next frame is chosen: the newest
+
+    return Http, WebSocket
+
+
+def _missing() -> UsageError:
+    return UsageError(f"vidar play needs a web server: pip install '{vidar.DISTRIBUTION}[serve]'")
+
+
+def run(house: House, sock: socket.socket) -> None:
+    """Serve until SIGINT or SIGTERM. Raises what ended the table's thread, where something did."""
+    server = make_server(house)
+    with house.table, _quiet():
+        server.run(sockets=[sock])
+    house.table.raise_failure()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """uvicorn sends itself once more the signals that stopped it; by then all is done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    kept = {sign: signal.signal(sign, lambda *_: None) for sign in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for sign, handler in kept.items():
+            signal.signal(sign, handler)
