@@ -106,8 +106,8 @@ def frame_world(game: Game, size: Size) -> WorldConfig:
 def train_frame_tokenizer(name: str, size: Size, data: str, minutes: float) -> TrainConfig:
     """Its tokenizer's training.
 
-    Choice: much noise on the latents, a third of their deviation; they hold less of what no world can foresee. After six
-    minutes of training each (one run), a world on them was 1.16 dB over copy-last on frames 1-16, on latents with a
+    Choice: much noise on the latents, a third of their deviation; they hold less of what no world can foresee. After
+    six minutes of training each (one run), a world on them was 1.16 dB over copy-last on frames 1-16, on latents with a
     twentieth of noise 0.82, on those with a texture term too 0.55. Grain is the decoder's work.
     """
     return TrainConfig(
