@@ -57,7 +57,7 @@ def world_doom(
     tokenizer: str = "runs/tokenizer_doom/model",
     start: str | None = None,
     batch: int = 6,
-    minutes: float = 62.0,
+    minutes: float = 110.0,
 ) -> TrainConfig:
     """Frame-causal flow world on 20 sites a frame; a frame sees the 7 before it."""
     size = SIZES[preset]
@@ -68,7 +68,7 @@ def decoder_doom(
     preset: Preset = "demo",
     data: str = "runs/data/doom",
     world: str = "runs/world_doom/model",
-    minutes: float = 20.0,
+    minutes: float = 40.0,
 ) -> TrainConfig:
     """The decoder of the world taught to paint what the world dreams, texture too; latents and world stay.
 
@@ -77,7 +77,7 @@ def decoder_doom(
     width = 8 if preset == "tiny" else 32
     adversary = DiscriminatorConfig(width=width, weight=0.5, adaptive=True, start=500, warmup=500, detail=1.0)
     losses = AutoencodeConfig(
-        tokenizer=frame_tokenizer(SIZES[preset]), latent_penalty=0.0, latent_noise=0.2, texture=16.0, gan=adversary
+        tokenizer=frame_tokenizer(SIZES[preset]), latent_penalty=0.0, latent_noise=0.2, texture=8.0, gan=adversary
     )
     return TrainConfig(
         name="decoder_doom",

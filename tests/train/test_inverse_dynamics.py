@@ -158,4 +158,5 @@ def test_export(tmp_path):
     net = method.build_model().eval()
     method.export(net, tmp_path)
     clip = toy(0).video
-    assert torch.equal(InverseDynamicsNet.from_pretrained(tmp_path)(clip)["way"], net(clip)["way"])
+    rounded = net.bfloat16().to(torch.float32)
+    assert torch.equal(InverseDynamicsNet.from_pretrained(tmp_path).float()(clip)["way"], rounded(clip)["way"])
