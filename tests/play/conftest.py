@@ -19,8 +19,7 @@ from vidar.play.session import Table
 sys.path.insert(0, str(Path(__file__).parent))  # play_client.py is shared by the suite
 
 
-@pytest.fixture(scope="session")
-def tiny():
+def small_world():
     """A small world whose network does something; no start clip."""
     torch.manual_seed(0)
     made = world_doom(preset="tiny").method.world.replace(context=4).build()
@@ -28,6 +27,18 @@ def tiny():
         for parameter in made.net.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
     return made
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """One for the whole run; nobody changes it."""
+    return small_world()
+
+
+@pytest.fixture(scope="module")
+def world():
+    """One for each file."""
+    return small_world()
 
 
 @pytest.fixture(scope="session")

@@ -8,23 +8,11 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 import vidar
-from vidar.configs.doom import world_doom
 from vidar.data.episode import Episode
 from vidar.data.shards import ShardWriter
 from vidar.types import UsageError, VidarError
-from vidar.world.world import World
 
 ID = "Vidar/World-v0"
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory) -> World:
-    torch.manual_seed(0)
-    made = world_doom(preset="tiny").method.world.replace(context=4).build()
-    with torch.no_grad():
-        for parameter in made.net.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.05)
-    return made
 
 
 @pytest.fixture(scope="module")

@@ -7,20 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vidar.configs.doom import world_doom
 from vidar.play.recording import keep, read, replay
 from vidar.play.session import Start, Table
 from vidar.types import VidarError
-
-
-@pytest.fixture(scope="module")
-def world():
-    torch.manual_seed(0)
-    made = world_doom(preset="tiny").method.world.replace(context=4).build()
-    with torch.no_grad():
-        for parameter in made.net.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.05)
-    return made
 
 
 def start(seed, known=True):

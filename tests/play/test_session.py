@@ -7,26 +7,14 @@ import pytest
 import torch
 
 from vidar.actions import Action, ActionSpec, mu_law_bins
-from vidar.configs.doom import world_doom
 from vidar.play.clock import Clock, Meter
 from vidar.play.keys import Hands, Keys, code_of
 from vidar.play.session import Start, Table
 from vidar.rng import Rng
 from vidar.types import UsageError, VidarError
 from vidar.world.streams import Streams
-from vidar.world.world import World
 
 CAPACITY = 3
-
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    torch.manual_seed(0)
-    made = world_doom(preset="tiny").method.world.replace(context=4).build()
-    with torch.no_grad():
-        for parameter in made.net.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.05)
-    return made
 
 
 def start(seed):
