@@ -36,6 +36,12 @@ class Player:
     def say(self, t, **fields):
         self.socket.send(json.dumps({"t": t, **fields}))
 
+    def throw(self, *texts):
+        """Send what the server may end the connection for, perhaps while it is still being sent."""
+        with contextlib.suppress(ConnectionClosed):
+            for text in texts:
+                self.socket.send(text)
+
     def until(self, good):
         """Read on up to the first thing that is `good`."""
         end = time.monotonic() + WAIT

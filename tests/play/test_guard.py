@@ -90,7 +90,7 @@ def test_token_is_compulsory_off_loopback(serve, caplog):
         ]
         for first in firsts:
             with Player(served.port) as stranger:
-                stranger.socket.send(first if isinstance(first, str) else json.dumps(first))
+                stranger.throw(first if isinstance(first, str) else json.dumps(first))
                 assert stranger.end() == 4401
         with Player(served.port) as silent:
             assert silent.end() == 4401
@@ -124,7 +124,7 @@ def test_bad_messages_close_with_their_code(serve, text, code):
     with Player(served.port) as player, Player(served.port) as stranger:
         player.hear("hello")
         stranger.hear("hello")
-        stranger.socket.send(text)
+        stranger.throw(text)
         assert stranger.end() == code
         assert plays_on(player)
         assert metric(served.port, "playing") == 1
@@ -147,8 +147,7 @@ def test_a_flood_is_dropped_then_ended(serve):
     with Player(served.port) as player, Player(served.port) as stranger:
         player.hear("hello")
         stranger.hear("hello")
-        for seq in range(200):
-            stranger.say("input", seq=seq, keys=1)
+        stranger.throw(*(json.dumps({"t": "input", "seq": seq, "keys": 1}) for seq in range(200)))
         assert stranger.end() == 1008
         assert plays_on(player)
         assert metric(served.port, "messages_dropped_total") >= 41
