@@ -20,24 +20,27 @@ def start(seed, known=True):
 
 @pytest.mark.parametrize("known", [True, False])
 def test_a_replay_is_the_played_dream_bit_for_bit(world, tmp_path, known):
-    """Another player is there, keys change, and the dream is speculated on."""
+    """Another player is there, keys change, the dream is speculated on, and the governor lowers its steps."""
     rng, seen = np.random.default_rng(0), {}
     with Table(world, 2, fps=40.0) as table:
         other, seat = table.sit(start(7)), table.sit(start(1, known))
         number = None
-        for _ in range(12):
+        for turn in range(12):
             seat.press(rng.integers(0, 2, 5).astype(np.float32))
             other.press(rng.integers(0, 2, 5).astype(np.float32))
             other.newest(None, timeout=20)
             shown = seat.newest(number, timeout=20)
             number = shown.number
             seen[number] = shown.frame
+            if turn == 5:
+                table.governor.steps = 1
         seat.pause(True)
         made = keep(seat, tmp_path / "a.dream")
     stored = read(tmp_path / "a.dream")
     assert stored.told == made.told and np.array_equal(stored.actions, made.actions)
     assert (stored.told["seed"], stored.told["capacity"], stored.told["row"]) == (1, 2, 1)
     frames = dict(enumerate(replay(world, stored), 1))
+    assert set(stored.steps.tolist()) == {1, 2}
     assert len(frames) == len(made.actions) >= 12 and len(seen) >= 10
     assert all(np.array_equal(frame, frames[number]) for number, frame in seen.items())
     assert not np.array_equal(frames[3], frames[4])
@@ -51,10 +54,14 @@ def test_what_is_no_recording_is_one_line(world, tmp_path):
             read(tmp_path / name)
     seat = Table(world, 1).sit(start(1))
     made = keep(seat, tmp_path / "empty")
-    told = json.dumps({**made.told, "capacity": 10**9})
-    save_file({"context": torch.zeros(1), "actions": torch.zeros(1)}, tmp_path / "huge", metadata={"vidar": told})
-    with pytest.raises(VidarError, match="huge: row, capacity or steps is out of range"):
+    parts = {"context": torch.zeros(1), "actions": torch.zeros(2, 5), "steps": torch.ones(2, dtype=torch.int16)}
+    save_file(parts, tmp_path / "huge", metadata={"vidar": json.dumps({**made.told, "capacity": 10**9})})
+    with pytest.raises(VidarError, match="huge: row or capacity is out of range"):
         read(tmp_path / "huge")
+    for steps in (torch.ones(3, dtype=torch.int16), torch.ones(2), torch.tensor([0, 1]), torch.tensor([1, 1001])):
+        save_file({**parts, "steps": steps}, tmp_path / "steps", metadata={"vidar": json.dumps(made.told)})
+        with pytest.raises(VidarError, match="steps: 2 frames need as many numbers of steps, 1 to 1000"):
+            read(tmp_path / "steps")
     assert list(replay(world, made)) == []
     with torch.no_grad():
         next(iter(world.net.parameters())).add_(1e-3)

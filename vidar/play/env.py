@@ -135,9 +135,8 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         """One dream anew; without a seed, one drawn from the environment's generator."""
         chosen = int(self.np_random.integers(2**31)) if seed is None else int(seed)
         frames, known = self._context(chosen, options)
-        codes = self.world.encode(frames[None])
-        self.streams.open([row], codes, None if known is None else known[None], [Rng(chosen)])
-        self.frames[row] = self._painted(codes[:, -1])[0]
+        codes = self.streams.begin(row, frames, known, chosen)
+        self.frames[row] = self._painted(codes[-1:])[0]
         self.age[row], self.over[row], self.begun[row], self.seeds[row] = 0, False, True, chosen
 
     def _context(self, seed: int, options: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor | None]:

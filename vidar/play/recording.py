@@ -1,8 +1,8 @@
 """A played dream as one file, and the same frames again from it.
 
-The file (safetensors) holds what the frames are a function of: context and its actions, the action of every frame, and
-in its metadata seed, row, capacity and steps; beside them which world it was. Frames come back bit for bit on the same
-device with the same number of threads.
+The file (safetensors) holds what the frames are a function of: context and its actions, action and solver steps of
+every frame, and in its metadata seed, row and capacity; beside them which world it was. Frames come back bit for bit on
+the same device with the same number of threads.
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ from safetensors.torch import save_file
 from vidar.config import to_dict
 from vidar.data.atomic import replacing
 from vidar.play.session import Seat, Start
-from vidar.rng import Rng
 from vidar.types import VidarError
 from vidar.world.streams import Streams
 from vidar.world.world import World
 
-SCHEMA = 1
+SCHEMA = 2
 MOST_SEATS, MOST_STEPS = 1024, 1000  # of a file that is read
-TOLD = ("schema", "world", "weights", "seed", "row", "capacity", "steps", "threads")
+TOLD = ("schema", "world", "weights", "seed", "row", "capacity", "threads")
+TENSORS = ("context", "actions", "steps")
 
 
 @dataclass(frozen=True)
 class Recording:
-    """start, actions float32 [T, A], and told: what the file says beside them (TOLD)."""
+    """start, actions float32 [T, A] and solver steps [T] of its frames, and told: what the file says beside (TOLD)."""
 
     start: Start
     actions: np.ndarray
+    steps: np.ndarray
     told: dict[str, Any]
 
 
@@ -46,7 +47,7 @@ def keep(seat: Seat, file: str | os.PathLike[str]) -> Recording:
     """Write what a seat has played so far. The file appears whole."""
     table = seat.table
     with table.wake:
-        start, rows = seat.log.start, list(seat.log.rows)
+        start, rows, steps = seat.log.start, list(seat.log.rows), np.array(seat.log.steps, np.int16)
     actions = np.stack(rows) if rows else np.zeros((0, table.world.config.actions.width), np.float32)
     told = {
         "schema": SCHEMA,
@@ -55,15 +56,15 @@ def keep(seat: Seat, file: str | os.PathLike[str]) -> Recording:
         "seed": start.seed,
         "row": seat.row,
         "capacity": table.capacity,
-        "steps": table.streams.calls,
         "threads": torch.get_num_threads(),
     }
-    tensors = {"context": torch.from_numpy(np.ascontiguousarray(start.frames)), "actions": torch.from_numpy(actions)}
+    arrays = start.frames, actions, steps
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in zip(TENSORS, arrays, strict=True)}
     if start.actions is not None:
         tensors["context_actions"] = torch.from_numpy(np.ascontiguousarray(start.actions, np.float32))
     with replacing(Path(file)) as temporary:
         save_file(tensors, temporary, metadata={"vidar": json.dumps(told)})
-    return Recording(start, actions, told)
+    return Recording(start, actions, steps, told)
 
 
 def read(file: str | os.PathLike[str]) -> Recording:
@@ -76,15 +77,18 @@ def read(file: str | os.PathLike[str]) -> Recording:
             tensors = {name: stored.get_tensor(name).numpy() for name in names}
     except (OSError, SafetensorError, json.JSONDecodeError) as error:
         raise VidarError(f"{path}: cannot be read as a played dream: {str(error).splitlines()[0]}") from None
-    missing = [name for name in TOLD if name not in told] + [n for n in ("context", "actions") if n not in tensors]
+    missing = [name for name in TOLD if name not in told] + [n for n in TENSORS if n not in tensors]
     if missing or told["schema"] != SCHEMA:
         what = f"lacks {', '.join(missing)}" if missing else f"has schema {told['schema']}, this vidar reads {SCHEMA}"
         raise VidarError(f"{path}: {what}; it is no played dream of this version")
-    whole = all(isinstance(told[name], int) for name in ("seed", "row", "capacity", "steps"))
-    if not (whole and 0 <= told["row"] < told["capacity"] <= MOST_SEATS and 1 <= told["steps"] <= MOST_STEPS):
-        raise VidarError(f"{path}: row, capacity or steps is out of range; it is no played dream")
+    whole = all(isinstance(told[name], int) for name in ("seed", "row", "capacity"))
+    actions, steps = tensors["actions"], tensors["steps"]
+    if not (whole and 0 <= told["row"] < told["capacity"] <= MOST_SEATS):
+        raise VidarError(f"{path}: row or capacity is out of range; it is no played dream")
+    if steps.shape != actions.shape[:1] or steps.dtype.kind != "i" or not ((steps >= 1) & (steps <= MOST_STEPS)).all():
+        raise VidarError(f"{path}: {len(actions)} frames need as many numbers of steps, 1 to {MOST_STEPS}")
     start = Start(tensors["context"], tensors.get("context_actions"), int(told["seed"]))
-    return Recording(start, tensors["actions"], told)
+    return Recording(start, actions, steps, told)
 
 
 def replay(world: World, recording: Recording) -> Iterator[np.ndarray]:
@@ -96,15 +100,13 @@ def replay(world: World, recording: Recording) -> Iterator[np.ndarray]:
             "load the world it was played in"
         )
     actions = config.actions.validate_actions(recording.actions, "the recording")
-    streams = Streams(world, told["capacity"], told["steps"])
-    context = world.context_frames(recording.start.frames)[None, -config.context :]
-    known = recording.start.actions
-    before = None if known is None else torch.from_numpy(known[None, -config.context :])
-    streams.open([told["row"]], world.encode(context), before, [Rng(recording.start.seed)])
+    streams = Streams(world, told["capacity"])
+    start = recording.start
+    streams.begin(told["row"], start.frames, start.actions, start.seed)
     table = torch.from_numpy(np.tile(config.actions.noop(), (streams.capacity, 1)))
-    for action in actions:
+    for action, steps in zip(actions, recording.steps.tolist(), strict=True):
         table[told["row"]] = torch.from_numpy(action)
-        yield world.decode(streams.frame(table)[:, None])[0][told["row"], 0].numpy()
+        yield world.decode(streams.frame(table, steps)[:, None])[0][told["row"], 0].numpy()
 
 
 def fingerprint(world: World) -> str:

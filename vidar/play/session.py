@@ -1,8 +1,8 @@
 """Players of one world around a table: one batched forward of fixed capacity, a seat for each.
 
 A thread of its own moves all dreams on. Frames leave by `Seat.newest`, keys come in by `Seat.press`; both are safe
-from any thread. A seat's frames are a function of its start, seed, keys and the capacity: who else plays, when they
-came, speculation and pauses leave no trace in them.
+from any thread. A seat's frames are a function of its start, seed, keys, the capacity and, where a governor lowers
+them, the solver steps of each frame: who else plays, when they came, speculation and pauses leave no trace in them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from vidar.play.clock import Clock, Meter
+from vidar.play.governor import Governor
 from vidar.play.keys import Hands, Keys
-from vidar.rng import Rng
 from vidar.types import UsageError
 from vidar.world.streams import Moment, Streams
 from vidar.world.world import World
@@ -50,10 +50,22 @@ class Start:
 
 @dataclass
 class Log:
-    """What makes a played dream again: its start and the action of every frame since."""
+    """What makes a played dream again: its start, and action and solver steps of every frame since."""
 
     start: Start
     rows: list[np.ndarray] = field(default_factory=list[np.ndarray])
+    steps: list[int] = field(default_factory=list[int])
+
+
+@dataclass(frozen=True)
+class Guess:
+    """Frames uint8 [capacity, H, W, 3] dreamed before their time: from where, under which actions, for which rows."""
+
+    moment: Moment
+    actions: np.ndarray
+    rows: frozenset[int]
+    steps: int
+    frames: np.ndarray
 
 
 class Seat:
@@ -127,8 +139,9 @@ class Seat:
 class Table:
     """capacity seats at one world. fps None: as fast as it goes; else one frame a period, the same for all.
 
-    speculate: dream the next frame under the keys held now while there is time before it is due (mode *ahead*); with
-    other keys it is thrown away. Frames are the same either way. Use it as a context, or call `start` and `stop`.
+    speculate: dream the next frame under the keys held now where there is time for it before it is due (mode *ahead*);
+    with other keys it is thrown away. Frames are the same either way. least_steps: fewest solver steps to which the
+    governor may go to hold the rate; None: every frame gets `steps`. Use it as a context, or call `start` and `stop`.
     """
 
     def __init__(
@@ -138,6 +151,7 @@ class Table:
         fps: float | None = None,
         steps: int | None = None,
         speculate: bool = True,
+        least_steps: int | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         if capacity < 1:
@@ -146,8 +160,10 @@ class Table:
         self.keys = Keys(world.config.actions)
         self.streams = Streams(world, capacity, steps)
         self.clock, self.meter = Clock(fps, now), Meter()
+        most = self.streams.most
+        self.governor = Governor(least_steps or most, most, self.clock.period)
         self.speculate = speculate and fps is not None
-        self.guess: tuple[Moment, np.ndarray, np.ndarray, frozenset[int]] | None = None
+        self.guess: Guess | None = None
         self.hits = self.misses = 0
         self.seats: dict[int, Seat] = {}
         self.wake = threading.Condition()
@@ -217,7 +233,7 @@ class Table:
                 if moving and not left:
                     self.clock.tick()
                     return True
-                if moving and self._may_guess(moving):
+                if moving and self._may_guess(moving, left):
                     actions = self._actions({seat.row: seat.hands.row() for seat in moving})
                     self.wake.release()
                     try:
@@ -246,9 +262,9 @@ class Table:
         if fresh:
             self._drop_guess()
             for row, start in fresh.items():
-                self._open(row, start)
+                self.streams.begin(row, start.frames, start.actions, start.seed)
         actions = self._actions({row: action for row, (action, _) in taken.items()})
-        frames = self._advance(actions, frozenset(taken))
+        frames, steps = self._advance(actions, frozenset(taken))
         ready = self.now()
         with self.wake:
             self.meter.frame(ready, bool(self.clock.period) and ready > self.clock.due)
@@ -256,43 +272,50 @@ class Table:
             for seat in moving:
                 if seat.fresh is None and seat.log is logs[seat.row]:  # not reset meanwhile
                     seat.log.rows.append(taken[seat.row][0])
+                    seat.log.steps.append(steps)
                     seat.shown = Shown(len(seat.log.rows), frames[seat.row], taken[seat.row][1], read, ready)
             self.wake.notify_all()
 
-    def _advance(self, actions: np.ndarray, rows: frozenset[int]) -> np.ndarray:
-        """The frame of these rows, uint8 [capacity, H, W, 3]; dreams that stand are put back to where they were."""
-        if self.guess is not None:
-            moment, guessed, frames, known = self.guess
-            self.guess = None
-            if known == rows and np.array_equal(guessed, actions):
-                self.streams.release(moment)
-                self.hits += 1
-                return frames
-            self.streams.back(moment)
-            self.streams.release(moment)
-            self.misses += 1
-        return self._frame(actions, rows)
+    def _advance(self, actions: np.ndarray, rows: frozenset[int]) -> tuple[np.ndarray, int]:
+        """The frame of these rows, uint8 [capacity, H, W, 3], and its steps."""
+        guess, self.guess = self.guess, None
+        if guess is not None:
+            hit = guess.rows == rows and np.array_equal(guess.actions, actions)
+            if not hit:
+                self.streams.back(guess.moment)
+            self.streams.release(guess.moment)
+            self.hits, self.misses = self.hits + hit, self.misses + (not hit)
+            if hit:
+                return guess.frames, guess.steps
+        steps = self.governor.steps  # read once: the frame itself may change it
+        return self._frame(actions, rows, steps), steps
 
-    def _frame(self, actions: np.ndarray, rows: frozenset[int]) -> np.ndarray:
+    def _frame(self, actions: np.ndarray, rows: frozenset[int], steps: int) -> np.ndarray:
+        """As `_advance`; dreams that stand are put back to where they were."""
+        began = self.now()
         standing = [row for row in self.seats if row not in rows]
         moment = self.streams.hold() if standing else None
-        codes = self.streams.frame(torch.from_numpy(actions))
+        codes = self.streams.frame(torch.from_numpy(actions), steps)
         if moment is not None:
             self.streams.back(moment, standing)
             self.streams.release(moment)
-        return self.world.decode(codes[:, None])[0][:, 0].numpy()
+        frames = self.world.decode(codes[:, None])[0][:, 0].numpy()
+        self.governor.spent(self.now() - began, steps)
+        return frames
 
-    def _may_guess(self, moving: list[Seat]) -> bool:
-        return self.speculate and self.guess is None and all(seat.fresh is None for seat in moving)
+    def _may_guess(self, moving: list[Seat], left: float) -> bool:
+        if not self.speculate or self.guess is not None or any(seat.fresh is not None for seat in moving):
+            return False
+        return self.governor.cost() <= left
 
     def _guess(self, actions: np.ndarray, rows: frozenset[int]) -> None:
-        moment = self.streams.hold()
-        self.guess = (moment, actions, self._frame(actions, rows), rows)
+        moment, steps = self.streams.hold(), self.governor.steps
+        self.guess = Guess(moment, actions, rows, steps, self._frame(actions, rows, steps))
 
     def _drop_guess(self) -> None:
         if self.guess is not None:
-            self.streams.back(self.guess[0])
-            self.streams.release(self.guess[0])
+            self.streams.back(self.guess.moment)
+            self.streams.release(self.guess.moment)
             self.guess = None
 
     def _actions(self, taken: dict[int, np.ndarray]) -> np.ndarray:
@@ -300,9 +323,3 @@ class Table:
         for row, action in taken.items():
             actions[row] = action
         return actions
-
-    def _open(self, row: int, start: Start) -> None:
-        keep = self.world.config.context
-        codes = self.world.encode(self.world.context_frames(start.frames)[None, -keep:])
-        known = None if start.actions is None else torch.from_numpy(start.actions[None, -keep:].astype(np.float32))
-        self.streams.open([row], codes, known, [Rng(start.seed)])

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vidar.cache.ring import Mark, RingState
 from vidar.conditioning.action import Actions
 from vidar.core.decode import Decoder
-from vidar.core.step import endless, prefill
+from vidar.core.step import Step, endless, prefill
+from vidar.objectives.flow import Flow
 from vidar.rng import Rng
 
 if TYPE_CHECKING:
@@ -70,12 +72,12 @@ class Streams:
     def __init__(self, world: World, capacity: int, steps: int | None = None) -> None:
         config = world.config if steps is None else world.config.with_steps(steps)
         self.world, self.capacity = world, capacity
-        self.order, self.grid, self.objective = config.system()
-        self.calls = len(self.objective.passes) - 1
+        self.order, self.grid, _ = config.system()
+        self.most = config.objective.steps  # of the solver, where a frame is not given another number
+        self._schedules: dict[int, tuple[Flow, list[Step]]] = {}
         self.tape = ActionTape(capacity, config.actions.width, config.context + self.order.reach + 2)
         self.rngs = [Rng(0, b) for b in range(capacity)]
         self.state = self._fresh(capacity)
-        self.steps = endless(self.calls, fused=True)
 
     @torch.inference_mode()
     def open(self, rows: Sequence[int], codes: Tensor, actions: Tensor | None, rngs: Sequence[Rng]) -> None:
@@ -94,7 +96,8 @@ class Streams:
         if length > 1:
             tape = ActionTape(batch, known.shape[2], length)
             tape.start(range(batch), known, unknown)
-            self._decoder(tape, rngs).step(prefill(range(length - 1), advance=length), state)
+            decoder = self._decoder(tape, rngs, self._schedule(self.most)[0])
+            decoder.step(prefill(range(length - 1), advance=length), state)
         else:
             for row in state.rows:
                 row.clock = 1
@@ -103,12 +106,24 @@ class Streams:
         for row, rng in zip(rows, rngs, strict=True):
             self.rngs[row] = rng
 
+    def begin(self, row: int, frames: Any, actions: Any, seed: int) -> Tensor:
+        """`open` one row after frames, uint8 [T, H, W, 3] or None (the world's own start), and actions [T, A] or None.
+
+        Of both the last `context` count; returns their codes [T, n, C]. Raises VidarError where they do not fit.
+        """
+        keep = self.world.config.context
+        codes = self.world.encode(self.world.context_frames(frames)[None, -keep:])
+        known = None if actions is None else torch.as_tensor(np.asarray(actions, np.float32))[None, -keep:]
+        self.open([row], codes, known, [Rng(seed)])
+        return codes[0]
+
     @torch.inference_mode()
-    def frame(self, actions: Tensor) -> Tensor:
-        """The next frame of every row under its action, [B, A] -> codes [B, n, C]."""
+    def frame(self, actions: Tensor, steps: int | None = None) -> Tensor:
+        """The next frame of every row under its action, [B, A] -> codes [B, n, C], in so many solver steps."""
         self.tape.append(actions, torch.zeros(self.capacity, dtype=torch.bool))
-        decoder = self._decoder(self.tape, self.rngs)
-        made = [item for step in islice(self.steps, self.calls) for item in decoder.step(step, self.state)]
+        objective, schedule = self._schedule(steps or self.most)
+        decoder = self._decoder(self.tape, self.rngs, objective)
+        made = [item for step in schedule for item in decoder.step(step, self.state)]
         return torch.stack([code for _, _, code in made])
 
     def hold(self) -> Moment:
@@ -135,5 +150,13 @@ class Streams:
             self.order, [self.grid] * batch, net.ring_shapes(), next(net.parameters()).dtype, device
         )
 
-    def _decoder(self, tape: ActionTape, rngs: Sequence[Rng]) -> Decoder:
-        return Decoder(self.world.model, self.order, [self.grid] * len(rngs), self.objective, rngs, cond=tape)
+    def _schedule(self, steps: int) -> tuple[Flow, list[Step]]:
+        """The objective with so many solver steps, and the calls of one frame."""
+        if steps not in self._schedules:
+            objective = self.world.config.with_steps(steps).system()[2]
+            calls = len(objective.passes) - 1
+            self._schedules[steps] = objective, list(islice(endless(calls, fused=True), calls))
+        return self._schedules[steps]
+
+    def _decoder(self, tape: ActionTape, rngs: Sequence[Rng], objective: Flow) -> Decoder:
+        return Decoder(self.world.model, self.order, [self.grid] * len(rngs), objective, rngs, cond=tape)
