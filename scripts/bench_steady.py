@@ -1,0 +1,57 @@
+"""Does a late frame take as long as an early one? Two dreams of one world, one `LATE` frames old, one young.
+
+    python scripts/bench_steady.py [MODEL] [LATE] [FRAMES]
+
+Prints the median time of FRAMES frames of each, in turn (A, B, A, B), and the ratio late over early. The young dream
+begins anew before each of its turns, so that its frames are always 100 to 100 + FRAMES.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import numpy as np
+import torch
+
+import vidar
+from vidar.eval.provenance import hardware
+from vidar.world.load import load
+from vidar.world.streams import Streams
+from vidar.world.world import World
+
+EARLY = 100
+
+
+def main(model: str = "doom", late: str = "10000", frames: str = "200") -> None:
+    """Print the table."""
+    torch.set_num_threads(1)
+    world, count = load(model), int(frames)
+    print(f"vidar {vidar.__version__}, world {model}, {hardware('cpu')}, one thread, medians of {count} frames")
+    old, young = Streams(world, 1), Streams(world, 1)
+    old.begin(0, None, None, 1)
+    advance(world, old, int(late))
+    medians: dict[str, list[float]] = {"early": [], "late": []}
+    for turn in range(4):
+        young.begin(0, None, None, turn)
+        advance(world, young, EARLY)
+        medians["early"].append(advance(world, young, count))
+        medians["late"].append(advance(world, old, count))
+        print(f"early {1e3 * medians['early'][-1]:.1f} ms, late {1e3 * medians['late'][-1]:.1f} ms")
+    print(f"frame {late} over frame {EARLY}: {np.median(medians['late']) / np.median(medians['early']):.3f}")
+
+
+def advance(world: World, streams: Streams, count: int) -> float:
+    """So many frames, decoded too; the median of their seconds. Keys change every seven frames."""
+    spent: list[float] = []
+    for number in range(count):
+        rng = np.random.default_rng(number // 7)
+        keys = rng.integers(0, 2, (1, world.config.actions.width)).astype(np.float32)
+        start = time.perf_counter()
+        world.decode(streams.frame(torch.from_numpy(keys))[:, None])
+        spent.append(time.perf_counter() - start)
+    return float(np.median(spent))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
