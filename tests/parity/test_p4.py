@@ -107,6 +107,39 @@ def test_nested_marks():
         state.rewind(inner)
 
 
+def test_a_chain_of_marks_keeps_what_its_oldest_needs_and_no_more():
+    """Each mark is released after the next is made, as by guesses several frames ahead."""
+    case, before, _, _ = situation("several rows")
+    state, straight, steps = case.ring_state(), case.ring_state(), list(islice(endless(2, True), 80))
+    for one in (state, straight):
+        run(decoder(case), one, steps[: len(before)])
+    oldest, kept, lengths = state.mark(), tensors(state), []
+    for step in steps[len(before) :]:
+        newer, now = state.mark(), tensors(state)
+        state.release(oldest)
+        run(decoder(case, seed=99), state, [step])
+        oldest, kept = newer, now
+        lengths.append(max(map(len, state.journal)))
+    assert max(lengths) <= 2 * len(state.rings) and len(lengths) > 40
+    state.rewind(oldest)
+    assert same_bits(tensors(state), kept)
+    state.release(oldest)
+    assert state.journal == [[] for _ in state.rows]
+
+
+def test_releasing_an_older_mark_leaves_a_newer_one_whole():
+    case, before, junk, _ = situation("eager, ring wrapped")
+    state = case.ring_state()
+    run(decoder(case), state, before)
+    outer = state.mark()
+    run(decoder(case, 5), state, junk[:5])
+    inner, inside = state.mark(), tensors(state)
+    run(decoder(case, 6), state, junk[5:])
+    state.release(outer)
+    state.rewind(inner)
+    assert same_bits(tensors(state), inside)
+
+
 def test_fork_and_stack_are_copies():
     case, before, junk, after = situation("several rows")
     state = case.ring_state()

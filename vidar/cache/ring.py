@@ -48,7 +48,7 @@ class Write(NamedTuple):
 
 @dataclass(frozen=True)
 class Mark:
-    """A point to come back to: length of each row's journal and a copy of its small parts."""
+    """A point to come back to: entries of each row's journal, counted from its beginning, and a copy of small parts."""
 
     number: int
     lengths: tuple[int, ...]
@@ -70,6 +70,7 @@ class RingState:
 
     extras: one dict per batch row for tokenizer state, retrieval memory and the like; values are replaced, not changed.
     trace: every Step run and every eviction, in order; replaying it gives the same codes.
+    journal: per row what was overwritten, back to the oldest open mark; `dropped` entries came before.
     """
 
     rings: dict[str, Ring]
@@ -77,6 +78,7 @@ class RingState:
     extras: list[dict[str, Any]]
     trace: list[Any] = field(default_factory=list[Any])
     journal: list[list[Saved]] = field(default_factory=list[list[Saved]])
+    dropped: list[int] = field(default_factory=list[int])
     marks: list[Mark] = field(default_factory=list[Mark])
     traced: bool = False
     _writes: dict[str, Write] = field(default_factory=dict[str, Write])
@@ -106,7 +108,8 @@ class RingState:
             k, v = torch.zeros(sizes, dtype=dtype, device=device), torch.zeros(sizes, dtype=dtype, device=device)
             rings[name] = Ring(relation, k, v, empty_slots(batch, size, len(grids[0].axes)))
         rows = [RowState() for _ in range(batch)]
-        return cls(rings, rows, [{} for _ in range(batch)], traced=traced, journal=[[] for _ in range(batch)])
+        extras = [dict[str, Any]() for _ in range(batch)]
+        return cls(rings, rows, extras, traced=traced, journal=[[] for _ in range(batch)], dropped=[0] * batch)
 
     # what decode and the model ask
 
@@ -169,7 +172,7 @@ class RingState:
     def mark(self) -> Mark:
         """A point to come back to. While a mark is open every write is journalled; `release` it."""
         self._count += 1
-        lengths = tuple(len(entries) for entries in self.journal)
+        lengths = tuple(before + len(entries) for before, entries in zip(self.dropped, self.journal, strict=True))
         extras = tuple(dict(extra) for extra in self.extras)
         mark = Mark(self._count, lengths, tuple(row.copy() for row in self.rows), extras, len(self.trace))
         self.marks.append(mark)
@@ -180,7 +183,7 @@ class RingState:
         if mark not in self.marks:
             raise ValueError("this mark was released, or a rewind went behind it")
         for b in range(len(self.rows)) if rows is None else rows:
-            while len(self.journal[b]) > mark.lengths[b]:
+            while self.dropped[b] + len(self.journal[b]) > mark.lengths[b]:
                 self._restore(b, self.journal[b].pop())
             self.rows[b] = mark.rows[b].copy()
             self.extras[b] = dict(mark.extras[b])
@@ -189,10 +192,12 @@ class RingState:
             del self.marks[self.marks.index(mark) + 1 :]
 
     def release(self, mark: Mark) -> None:
-        """Give a mark up. With the last one the journal is emptied."""
+        """Give a mark up. What no open mark needs leaves the journal."""
         self.marks.remove(mark)
-        if not self.marks:
-            self.journal = [[] for _ in self.rows]
+        for b, entries in enumerate(self.journal):
+            needed = min((other.lengths[b] - self.dropped[b] for other in self.marks), default=len(entries))
+            self.dropped[b] += len(entries[:needed])
+            del entries[:needed]
 
     def fork(self, rows: Sequence[int]) -> RingState:
         """A state of its own holding copies of some rows; no mark is open in it."""
@@ -207,7 +212,8 @@ class RingState:
             for name, ring in self.rings.items()
         }
         parts = [self.rows[b].copy() for b in rows], [dict(self.extras[b]) for b in rows]
-        return RingState(rings, *parts, list(self.trace), [[] for _ in rows], traced=self.traced)
+        empty = [list[Saved]() for _ in rows]
+        return RingState(rings, *parts, list(self.trace), empty, [0] * len(empty), traced=self.traced)
 
     def put(self, rows: Sequence[int], source: RingState) -> None:
         """Write the rows of `source` over some of these, in place: the way back of `fork`. No mark may be open."""
@@ -238,7 +244,8 @@ class RingState:
         }
         rows = [row.copy() for state in states for row in state.rows]
         extras = [dict(extra) for state in states for extra in state.extras]
-        return RingState(rings, rows, extras, journal=[[] for _ in rows], traced=states[0].traced)
+        empty, none = [list[Saved]() for _ in rows], [0] * len(rows)
+        return RingState(rings, rows, extras, journal=empty, dropped=none, traced=states[0].traced)
 
     # inside
 

@@ -46,13 +46,17 @@ class OwnContextConfig(Config):
 
     For a share of the batches the model first answers every frame from pure noise, without gradients; in the step that
     follows, what later frames see of a frame is moved from the truth towards that answer and beyond, by a factor drawn
-    uniformly from [0, most] for each clip. Targets stay true, so the model learns to come back. Choice: one answer
-    instead of a rollout, its error stretched (most > 1) because errors add up in play; LongLive 2.0 recycles errors the
-    same way, from a buffer (causal-diffusion 11.3). What it gains has not been measured.
+    uniformly from [0, most] for each clip. Targets stay true, so the model learns to come back. Choice: answers instead
+    of a rollout, their error stretched (most > 1) because errors add up in play; LongLive 2.0 recycles errors the same
+    way, from a buffer (causal-diffusion 11.3).
+
+    generations: answer k sees the answers k - 1 as its context, all frames at once (a Jacobi iteration: frame t of it
+    is what a rollout of one call a frame shows after min(k, t) frames). Their number is drawn for each batch.
     """
 
     share: float = Field(default=0.5, ge=0, le=1)
     most: float = Field(default=1.5, ge=0)
+    generations: int = Field(default=1, ge=1)
 
 
 class TrainWorldConfig(Config):
@@ -108,15 +112,24 @@ class TrainWorld:
         own = self.config.own_context
         if own is None or float(rngs[0].uniform("drop", 0, 1)) >= own.share:
             return None
-        noise = torch.ones(len(codes), self.layout.num_rows)
-        seen, _, keep = self.objective.prepare(codes, self.layout, rngs, levels=noise)
-        out = model(seen.to(actions.values.device), self.layout.with_keep(keep), actions).cpu()
-        asked = (self.layout.row_step >= 0)[self.layout.row]
-        made = codes.clone().to(seen)
-        made[:, self.layout.slots.site[0, asked]] = self.objective.estimate(seen, out)[:, asked]
-        made[:, : self.grid.sites(0).shape[0]] = codes[:, : self.grid.sites(0).shape[0]].to(made)
+        made = codes
+        for _ in range(1 + int(own.generations * float(rngs[0].uniform("drop", 0, 3)))):
+            made = self._answers(model, codes, made, actions, rngs)
         factor = own.most * torch.stack([rng.uniform("drop", 0, 2) for rng in rngs]).to(made).reshape(-1, 1, 1)
         return codes.to(made) + factor * (made - codes.to(made))
+
+    def _answers(
+        self, model: WorldNet, codes: Tensor, context: Tensor, actions: Actions, rngs: Sequence[Rng]
+    ) -> Tensor:
+        """The model's answer to pure noise for every frame but the first, which stays; all codes [B, N, C]."""
+        noise = torch.ones(len(codes), self.layout.num_rows)
+        seen, _, keep = self.objective.prepare(codes, self.layout, rngs, levels=noise, context=context)
+        out = model(seen.to(actions.values.device), self.layout.with_keep(keep), actions).cpu()
+        asked = (self.layout.row_step >= 0)[self.layout.row]
+        made, first = codes.clone().to(seen), self.grid.sites(0).shape[0]
+        made[:, self.layout.slots.site[0, asked]] = self.objective.estimate(seen, out)[:, asked]
+        made[:, :first] = codes[:, :first].to(made)
+        return made
 
     def world(self, model: WorldNet) -> World:
         """A world of this network and the frozen tokenizer."""

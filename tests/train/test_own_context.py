@@ -1,0 +1,68 @@
+"""Own context: what later frames see is what the model has answered, generation after generation."""
+
+import pytest
+import torch
+
+from vidar.conditioning.action import Actions
+from vidar.configs.doom import world_doom
+from vidar.objectives.context import ContextNoiseConfig
+from vidar.rng import Rng
+from vidar.train.methods.world import OwnContextConfig
+
+BATCH, FRAMES = 3, 5
+
+
+class Halving:
+    """A model that answers half of the frame before: with DataConfig, its output is the difference from the hint."""
+
+    def __init__(self, channels):
+        self.channels, self.calls = channels, 0
+
+    def __call__(self, seen, layout, actions):
+        self.calls += 1
+        return -0.5 * seen[..., self.channels : 2 * self.channels]
+
+
+def method(**own):
+    config = world_doom(preset="tiny").method
+    objective = config.world.objective.replace(context=ContextNoiseConfig(most=0.0, level=0.0))
+    world = config.world.replace(objective=objective)
+    return config.replace(world=world, own_context=OwnContextConfig(share=1.0, **own)).build()
+
+
+def own_context(made, seed=0):
+    """Codes [B, T, n, C], the context made of them, and the number of calls."""
+    channels, sites = made.objective.channels, made.grid.sites(0).shape[0]
+    codes = torch.randn(BATCH, FRAMES, sites, channels, generator=torch.Generator().manual_seed(1))
+    width = made.config.world.actions.width
+    actions = Actions(torch.zeros(BATCH, FRAMES, width), torch.zeros(BATCH, FRAMES, dtype=torch.bool))
+    model = Halving(channels)
+    context = made._own_context(model, codes.flatten(1, 2), actions, [Rng(seed, b) for b in range(BATCH)])
+    return codes, context.view_as(codes), model.calls
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_answers_of_a_generation_are_those_of_a_rollout(seed):
+    """Frame t of generation k is the true frame max(t - k, 0) halved min(k, t) times, moved there by one factor."""
+    codes, context, generation = own_context(method(generations=3, most=1.0), seed)
+    factors = torch.stack([Rng(seed, b).uniform("drop", 0, 2) for b in range(BATCH)]).reshape(BATCH, 1, 1)
+    for t in range(FRAMES):
+        back = min(generation, t)
+        want = 0.5**back * codes[:, t - back]
+        torch.testing.assert_close(context[:, t], codes[:, t] + factors.float() * (want - codes[:, t]))
+
+
+def test_all_numbers_of_generations_come_up_and_one_is_the_default():
+    assert {own_context(method(generations=3), seed)[2] for seed in range(40)} == {1, 2, 3}
+    assert {own_context(method(), seed)[2] for seed in range(10)} == {1}
+
+
+def test_the_share_of_batches_is_kept():
+    made = method()
+    made.config = made.config.replace(own_context=OwnContextConfig(share=0.25))
+    width, count = made.config.world.actions.width, 400
+    codes = torch.zeros(1, FRAMES * made.grid.sites(0).shape[0], made.objective.channels)
+    actions = Actions(torch.zeros(1, FRAMES, width), torch.zeros(1, FRAMES, dtype=torch.bool))
+    model = Halving(made.objective.channels)
+    used = sum(made._own_context(model, codes, actions, [Rng(0, n)]) is not None for n in range(count))
+    assert abs(used / count - 0.25) < 4 * (0.25 * 0.75 / count) ** 0.5  # four deviations of a binomial share

@@ -1,0 +1,141 @@
+"""Joint speculation: frames in flight together under one action, shown one by one while the action stays.
+
+Next-Frame Diffusion, "speculative sampling". The paper's body was not available; the rule is causal-diffusion 3.5.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vidar.conditioning.action import Actions
+from vidar.core.decode import Decoder
+from vidar.core.step import Row, Step
+from vidar.rng import Rng
+from vidar.types import MEMORY, QUERY, UsageError, VidarError
+from vidar.world.streams import Streams
+from vidar.world.world import World
+
+
+class JointStream:
+    """One stream of a world that dreams `frames` frames at once; used like `Streams` of capacity 1.
+
+    All of them stand at the same level, read the frames before them (block-causal) and have the action of the first, so
+    that a solver step of all is one model call. The first is shown at once. The others are held: each is accepted as
+    long as the action asked for is exactly equal, another action throws the rest away. No quality is tested and no
+    distribution corrected; with frames=1 it is `Streams`, to the bit.
+
+    An accepted frame is committed with the first model call after it was accepted. So the ring never holds a frame that
+    is thrown away, and going back to the last accepted one takes nothing out of it: no mark, no journal. A frame never
+    reads a later one; what was thrown away leaves no bit in what follows.
+
+    In distribution only for a model trained with every frame once, each at its own level (SINGLE): other models never
+    saw a noisy frame before a noisy frame. A world does not record how it was trained (`TrainWorldConfig.stream`), so
+    that cannot be checked here. What is refused: content edges between frames in flight (`hint`: the code of the frame
+    before), frames in flight that read forward (what is kept would hang on what is thrown away), and more of them than
+    the window, as the last would see no frame that was accepted. One row only: the rows of a batch share their calls,
+    and a changed action of one would make the others propose again.
+
+    hits: frames that were held when they were asked for. proposals, discarded: calls of the solver, frames thrown away.
+    """
+
+    def __init__(self, world: World, frames: int, steps: int | None = None) -> None:
+        """steps: of the solver. Raises UsageError or VidarError, before anything is allocated, as said above."""
+        check_joint(world, frames)
+        config = world.config if steps is None else world.config.with_steps(steps)
+        if frames > 1:
+            config = config.replace(order=config.order.replace(in_flight=frames))
+        self.frames, self.objective = frames, config.system()[2]
+        self.calls = len(self.objective.passes) - 1  # of a proposal
+        self.streams = Streams(World(config, world.tokenizer, world.net, world.start), 1)
+        self.held: deque[Tensor] = deque()
+        self.action: Tensor | None = None
+        self.hits = self.proposals = self.discarded = 0
+
+    def open(self, codes: Tensor, actions: Tensor | None, rng: Rng) -> None:
+        """Begin anew after a context: codes [1, T, n, C], actions [1, T, A] or None. See `Streams.open`."""
+        self._drop()
+        self.streams.open([0], codes, actions, [rng])
+
+    def begin(self, frames: Any, actions: Any, seed: int) -> Tensor:
+        """`open` after uint8 frames [T, H, W, 3] and their actions [T, A]; their codes. See `Streams.begin`."""
+        self._drop()
+        return self.streams.begin(0, frames, actions, seed)
+
+    @torch.inference_mode()
+    def frame(self, actions: Tensor) -> Tensor:
+        """The next frame under its action, [1, A] -> code [1, n, C]."""
+        row = self.streams.state.rows[0]
+        if self.held and self.action is not None and torch.equal(actions, self.action):
+            code = self.held.popleft()
+            self.streams.state.give(row.clock, code[None])
+            row.clock += 1
+            self.hits += 1
+        else:
+            self._drop()
+            self.action = actions.clone()
+            code, *later = self._propose(actions)
+            self.held.extend(later)
+        self.streams.tape.append(actions, torch.zeros(1, dtype=torch.bool))
+        return code[None]
+
+    def _drop(self) -> None:
+        self.discarded += len(self.held)
+        self.held.clear()
+
+    def _propose(self, actions: Tensor) -> list[Tensor]:
+        """Codes [n, C] of all frames in flight. The state afterwards has accepted the first and knows no other."""
+        state, tape, world = self.streams.state, self.streams.tape, self.streams.world
+        values = torch.cat([tape.values, actions[:, None].expand(-1, self.frames, -1).to(tape.values)], 1)
+        unknown = torch.cat([tape.unknown, torch.zeros(1, self.frames, dtype=torch.bool)], 1)
+        known = Actions(values[:, 1:], unknown[:, 1:], tape.next + self.frames - values.shape[1] + 1)
+        decoder = Decoder(
+            world.model,
+            self.streams.order,
+            [self.streams.grid],
+            self.objective,
+            self.streams.rngs,
+            cond=lambda layout: known,
+        )
+        row = state.rows[0]
+        waiting = len(row.codes.keys() - row.committed)
+        made = [item for step in proposal(self.frames, self.calls, waiting) for item in decoder.step(step, state)]
+        for _, unit, _ in made[1:]:
+            row.codes.pop(unit)
+            row.done.discard(unit)
+        self.proposals += 1
+        return [code for _, _, code in made]
+
+
+def proposal(frames: int, calls: int, waiting: int) -> list[Step]:
+    """`frames` units in flight for `calls` refinements; what waits for its commit rides on the first.
+
+    The clock moves by one: only the first unit is accepted with the proposal. waiting 0: a commit of nobody, as in
+    `endless`, so that frames=1 is its Steps.
+    """
+    commits = tuple(Row(unit, MEMORY, None) for unit in range(-max(waiting, 1), 0))
+    steps: list[Step] = []
+    for i in range(calls):
+        flight = tuple(Row(unit, QUERY, i) for unit in range(frames))
+        steps.append(Step(commits + flight if i == 0 else flight, int(i == calls - 1)))
+    return steps
+
+
+def check_joint(world: World, frames: int) -> None:
+    """Raises UsageError or VidarError, one line, where `frames` frames of a world cannot be in flight together."""
+    config, name = world.config, world.config.name
+    if frames < 1:
+        raise UsageError(f"{frames} frames in flight; joint speculation needs at least 1")
+    order, _, _ = config.system()
+    if any(order.need(later, earlier) for later in range(frames) for earlier in range(later)):
+        raise VidarError(
+            f"world {name!r} builds a frame from the code of the one before (objective.hint), so frames cannot be in "
+            "flight together; use a world trained without a hint, or speculate ahead (vidar play)"
+        )
+    if frames > 1 and config.order.forward:
+        raise VidarError(f"world {name!r}: frames in flight read later ones (order.forward); none can be thrown away")
+    if frames > max(order.reach, 1):
+        raise UsageError(f"{frames} frames in flight do not fit the window of {order.reach} of world {name!r}")
