@@ -67,6 +67,10 @@ class Guess:
     steps: int
     frames: np.ndarray
 
+    def fits(self, actions: np.ndarray, rows: frozenset[int]) -> bool:
+        """Whether it is the frame of these rows under these actions."""
+        return self.rows == rows and np.array_equal(self.actions, actions)
+
 
 class Seat:
     """A player's place. Made by `Table.sit`."""
@@ -86,11 +90,13 @@ class Seat:
         """
         with self.table.wake:
             self.hands.press(row, echo)
+            self.table.wake.notify_all()
 
     def hold(self, mask: int, dx: float = 0.0, dy: float = 0.0, echo: int = 0) -> None:
         """As `press`, by keys (bit i: Table.keys.codes[i]) and mouse motion in pixels since the last call."""
         with self.table.wake:
             self.hands.hold(mask, dx, dy, echo)
+            self.table.wake.notify_all()
 
     def newest(self, after: int | None = None, timeout: float | None = None) -> Shown | None:
         """The newest frame; where it is still number `after`, the next one. None after `timeout` seconds."""
@@ -139,9 +145,11 @@ class Seat:
 class Table:
     """capacity seats at one world. fps None: as fast as it goes; else one frame a period, the same for all.
 
-    speculate: dream the next frame under the keys held now where there is time for it before it is due (mode *ahead*);
-    with other keys it is thrown away. Frames are the same either way. least_steps: fewest solver steps to which the
-    governor may go to hold the rate; None: every frame gets `steps`. Use it as a context, or call `start` and `stop`.
+    speculate: dream the next frame under the keys held now where there is time for it before it is due (mode *ahead*),
+    anew where keys change while there still is time; under other keys than those it is thrown away. Frames are the same
+    either way. hits, misses: guesses that were the frame, or were not; remade: those replaced before it was due.
+    least_steps: fewest solver steps to which the governor may go to hold the rate; None: every frame gets `steps`. Use
+    it as a context, or call `start` and `stop`.
     """
 
     def __init__(
@@ -164,7 +172,7 @@ class Table:
         self.governor = Governor(least_steps or most, most, self.clock.period)
         self.speculate = speculate and fps is not None
         self.guess: Guess | None = None
-        self.hits = self.misses = 0
+        self.hits = self.misses = self.remade = 0
         self.seats: dict[int, Seat] = {}
         self.wake = threading.Condition()
         self.failed: BaseException | None = None
@@ -235,12 +243,14 @@ class Table:
                     return True
                 if moving and self._may_guess(moving, left):
                     actions = self._actions({seat.row: seat.hands.row() for seat in moving})
-                    self.wake.release()
-                    try:
-                        self._guess(actions, frozenset(seat.row for seat in moving))
-                    finally:
-                        self.wake.acquire()
-                    continue
+                    rows = frozenset(seat.row for seat in moving)
+                    if self.guess is None or not self.guess.fits(actions, rows):
+                        self.wake.release()
+                        try:
+                            self._guess(actions, rows)
+                        finally:
+                            self.wake.acquire()
+                        continue
                 self.wake.wait(left if moving and left else UNREAD / 4)
         return False
 
@@ -280,7 +290,7 @@ class Table:
         """The frame of these rows, uint8 [capacity, H, W, 3], and its steps."""
         guess, self.guess = self.guess, None
         if guess is not None:
-            hit = guess.rows == rows and np.array_equal(guess.actions, actions)
+            hit = guess.fits(actions, rows)
             if not hit:
                 self.streams.back(guess.moment)
             self.streams.release(guess.moment)
@@ -304,11 +314,11 @@ class Table:
         return frames
 
     def _may_guess(self, moving: list[Seat], left: float) -> bool:
-        if not self.speculate or self.guess is not None or any(seat.fresh is not None for seat in moving):
-            return False
-        return self.governor.cost() <= left
+        return self.speculate and self.governor.cost() <= left and all(seat.fresh is None for seat in moving)
 
     def _guess(self, actions: np.ndarray, rows: frozenset[int]) -> None:
+        self.remade += self.guess is not None
+        self._drop_guess()
         moment, steps = self.streams.hold(), self.governor.steps
         self.guess = Guess(moment, actions, rows, steps, self._frame(actions, rows, steps))
 
