@@ -51,6 +51,7 @@ STATUS: dict[str, Status] = {
         "balanced accuracy on held-out steps: turning 0.962, forward 0.968, sideways 0.919 (`python "
         "scripts/evaluate_idm.py vidar/pretrained/doom_idm runs/data/doom`); 45 minutes on one thread",
     ),
+    "outcome": Status(),
     "tokenizer_nfd": Status(),
     "tokenizer_own": Status(),
     "tokenizer_shapes": Status(),
@@ -59,6 +60,8 @@ STATUS: dict[str, Status] = {
         "32 held-out games: +3.33 dB over copy-last on frames 1-16, +2.12 dB over shuffled actions on frames 4-16 "
         "(`vidar demo`); 117 minutes on one thread",
     ),
+    "world_doom_scm": Status("trainable", "not trained"),
+    "world_doom_shortcut": Status("trainable", "not trained"),
     "world_doom_student": Status(),
     "world_nfd": Status("trainable", "not trained; networks of 130.7, 308.7 and 776.9 M (`preset=130m, 310m, 774m`)"),
     "world_own": Status(),

@@ -1,6 +1,6 @@
-"""Recipes on ViZDoom (`my_way_home`, 64 x 80, 17.5 frames/s): tokenizer, world, the decoder of that world, a student.
+"""Recipes on ViZDoom (`my_way_home`, 64 x 80, 17.5 frames/s): tokenizer, world, the decoder of that world.
 
-Commands, minutes and figures: README.md beside this file.
+Commands, minutes and figures: README.md beside this file. Its students: students.py.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from typing import Literal
 
 from vidar.actions import Action, ActionSpec
 from vidar.configs.frame_world import (
-    PATCH,
     TINY,
     Game,
     Size,
@@ -18,13 +17,10 @@ from vidar.configs.frame_world import (
     train_frame_tokenizer,
     train_frame_world,
 )
-from vidar.objectives.steppers import RenoiseConfig
 from vidar.tokenizers.discriminator import DiscriminatorConfig
 from vidar.train.dreams import DreamClipsConfig
 from vidar.train.fit import TrainConfig
-from vidar.train.latents import LatentClipsConfig
 from vidar.train.methods.autoencode import AutoencodeConfig
-from vidar.train.methods.consistency import ConsistencyConfig
 from vidar.train.methods.decode import DecodeConfig
 from vidar.train.optim import OptimConfig
 
@@ -86,27 +82,4 @@ def decoder_doom(
         optim=OptimConfig(lr=6e-4, steps=100_000, warmup_steps=100, betas=(0.5, 0.95)),
         minutes=minutes,
         sample_every=500,
-    )
-
-
-def world_doom_student(
-    preset: Preset = "demo",
-    data: str = "runs/data/doom",
-    tokenizer: str = "runs/tokenizer_doom/model",
-    teacher: str = "runs/decoder_doom/model",
-    steps: int = 2,
-    batch: int = 6,
-    minutes: float = 30.0,
-) -> TrainConfig:
-    """A student of the world that answers in `steps` calls a frame: discrete consistency distillation."""
-    size = SIZES[preset]
-    world = frame_world(GAME, size)
-    world = world.replace(objective=world.objective.replace(steps=steps, stepper=RenoiseConfig()))
-    return TrainConfig(
-        name="world_doom_student",
-        method=ConsistencyConfig(teacher=teacher, world=world, clip_frames=size.clip_frames),
-        data=LatentClipsConfig(path=data, tokenizer=tokenizer, clip_frames=size.clip_frames, batch=batch, patch=PATCH),
-        optim=OptimConfig(lr=3e-4, steps=100_000, warmup_steps=200),
-        compile=True,
-        minutes=minutes,
     )

@@ -22,7 +22,8 @@ class Episode:
     name     episode id: no dots, no slashes
     source   "vizdoom:my_way_home", "shapes", "gym:ID", ...
     extras   ground truth by name, first axis T: depth uint8 [T, H, W], labels uint8 [T, H, W], pose float32 [T, 4]
-             (x, y, z, angle in degrees), rewards float32 [T], state of a synthetic world, ...
+             (x, y, z, angle in degrees), rewards float32 [T], ended bool [T] (the game itself is over: on the last
+             frame, or nowhere), state of a synthetic world, ...
     caption  plain text or ""
     meta     further JSON values for the side file (seed, scenario, licence of the assets, ...)
     """
@@ -36,3 +37,10 @@ class Episode:
     extras: Mapping[str, np.ndarray] = field(default_factory=dict)
     caption: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+def ending(count: int, ended: bool) -> np.ndarray:
+    """The extra `ended` of an episode of `count` frames, bool [count]: whether the game itself was over at its last."""
+    marks = np.zeros(count, bool)
+    marks[-1] = ended
+    return marks

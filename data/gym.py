@@ -15,7 +15,7 @@ from pydantic import Field
 
 from vidar.actions import Action, ActionSpec
 from vidar.config import Config
-from vidar.data.episode import Episode
+from vidar.data.episode import Episode, ending
 from vidar.data.explore import ActionPolicy, HoldPolicyConfig, View
 from vidar.rng import Rng
 from vidar.types import UsageError, VidarError
@@ -67,11 +67,11 @@ class GymRecorder:
         policy.start(self.spec, Rng(seed))
         observation, _ = self.env.reset(seed=seed)
         frames, rows, rewards = [self._frame(observation)], [np.zeros(self.spec.width, np.float32)], [0.0]
-        over = False
+        ended = over = False
         while len(frames) < self.frames and not over:
             row = np.asarray(policy(View(frames[-1])), dtype=np.float32)
             observation, reward, terminated, truncated, _ = self.env.step(self.to_env(row))
-            over = bool(terminated or truncated)
+            ended, over = bool(terminated), bool(terminated or truncated)
             frames.append(self._frame(observation))
             rows.append(row)
             rewards.append(float(reward))
@@ -82,7 +82,7 @@ class GymRecorder:
             spec=self.spec,
             name=f"{self.name}-{seed:09d}",
             source=self.source,
-            extras={"rewards": np.array(rewards, np.float32)},
+            extras={"rewards": np.array(rewards, np.float32), "ended": ending(len(frames), ended)},
             meta={"seed": seed},
         )
 

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from vidar.actions import Action, ActionSpec
 from vidar.config import Config
-from vidar.data.episode import Episode
+from vidar.data.episode import Episode, ending
 from vidar.data.explore import ActionPolicy, HoldPolicyConfig, ReplayPolicy, View
 from vidar.rng import Rng
 
@@ -197,6 +197,7 @@ class ShapesWorld:
             extras={
                 "state": np.stack(states),
                 "rewards": np.array([0.0] + [scene.reward(s) for s in states[1:]], np.float32),
+                "ended": ending(len(states), False),
             },
             caption=scene.caption([int(v) for v in table[1:, 0]]),
             meta={"seed": seed, "kinds": list(scene.kinds), "colours": list(scene.colours), "license": "CC0-1.0"},

@@ -22,7 +22,7 @@ from pydantic import Field
 import vidar
 from vidar.actions import Action, ActionSpec
 from vidar.config import Config
-from vidar.data.episode import Episode
+from vidar.data.episode import Episode, ending
 from vidar.data.explore import ActionPolicy, ExplorePolicyConfig, View
 from vidar.rng import Rng
 from vidar.types import UsageError, VidarError
@@ -153,19 +153,25 @@ class VizdoomGame:
         self.folder.cleanup()
 
     def episode(self, seed: int, policy: ActionPolicy | None = None) -> Episode:
-        """Play one game. Raises VidarError where it ends before its second frame."""
+        """Play one game. Raises VidarError where it ends before its second frame.
+
+        The engine shows nothing of the end: the last frame seen stands for it, with the reward of the action that ended
+        the game added to its own.
+        """
         policy = policy or ExplorePolicyConfig().build()
         self.game.set_seed(seed % 2**32)
         self.game.new_episode()
         policy.start(self.spec, Rng(seed))
         names: dict[str, int] = {}
         seen = [self._look(self.game.get_state(), names)]
-        rows, rewards = [np.zeros(self.spec.width, np.float32)], [0.0]
+        rows, rewards, ended = [np.zeros(self.spec.width, np.float32)], [0.0], False
         while len(seen) < self.config.frames:
             row = policy(View(seen[-1]["frame"], seen[-1]["depth"], seen[-1]["pose"]))
             reward = self.game.make_action([float(v) for v in row], self.config.frame_skip)
             state = self.game.get_state()
-            if state is None:  # the scenario is over; there is no picture any more
+            if state is None:
+                rewards[-1] += reward
+                ended = not self._timed_out()
                 break
             seen.append(self._look(state, names))
             rows.append(row)
@@ -180,7 +186,7 @@ class VizdoomGame:
             spec=self.spec,
             name=f"{self.name}-{seed:09d}",
             source=f"vizdoom:{self.name}",
-            extras={**table, "rewards": np.array(rewards, np.float32)},
+            extras={**table, "rewards": np.array(rewards, np.float32), "ended": ending(len(rows), ended)},
             meta={
                 "seed": seed,
                 "scenario": self.name,
@@ -189,6 +195,11 @@ class VizdoomGame:
                 "license": LICENSE,
             },
         )
+
+    def _timed_out(self) -> bool:
+        """Whether the scenario's time is up; its clock begins at the start time. (The engine's own answer is 1.3's.)"""
+        timeout = self.game.get_episode_timeout()
+        return 0 < timeout <= self.game.get_episode_time() - self.game.get_episode_start_time()
 
     def _look(self, state: Any, names: dict[str, int]) -> dict[str, np.ndarray]:
         size = (self.config.width, self.config.height)

@@ -14,8 +14,11 @@ from vidar.data.loader import ClipsConfig
 from vidar.train.fit import TrainConfig
 from vidar.train.latents import LatentClipsConfig
 from vidar.train.methods.autoencode import AutoencodeConfig
+from vidar.train.methods.outcome import OutcomeConfig
 from vidar.train.methods.world import TrainWorldConfig
+from vidar.train.outcomes import OutcomeClipsConfig
 from vidar.types import UsageError
+from vidar.world.load import load_config, locate
 from vidar.world.world import WorldConfig
 
 
@@ -26,7 +29,9 @@ def check_training(config: Any) -> TrainConfig:
     if isinstance(config.method, TrainWorldConfig):
         check_world(config.method.world)
         check_pair(config.method, config.data)
-    if isinstance(config.data, ClipsConfig | LatentClipsConfig):
+    if isinstance(config.method, OutcomeConfig):
+        load_config(locate(config.method.world)).check_outcome(config.method.head)
+    if isinstance(config.data, ClipsConfig | LatentClipsConfig | OutcomeClipsConfig):
         index = load_index(config.data.path)
         check_data(config, config.data, index)
     if isinstance(config.method, TrainWorldConfig):
@@ -55,7 +60,7 @@ def check_pair(method: TrainWorldConfig, data: Config) -> None:
             raise UsageError(f"data.{key} is {ours!r}, the method has {theirs!r}; set both to the same value")
 
 
-def check_data(config: TrainConfig, data: ClipsConfig | LatentClipsConfig, index: Index) -> None:
+def check_data(config: TrainConfig, data: ClipsConfig | LatentClipsConfig | OutcomeClipsConfig, index: Index) -> None:
     """The data has the split, and the size and actions of the model."""
     if data.split not in index.splits():
         raise UsageError(f"{data.path}: has no split {data.split!r}; it has {', '.join(index.splits()) or 'none'}")

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from vidar import __version__
-from vidar.commands import data, machine, play, recipes, world
+from vidar.commands import data, machine, play, recipes, replay, world
 
 INTERRUPTED = 130
 REFUSED: Any = typer.BadParameter.__mro__[2]  # ClickException, which some releases of typer carry with them
@@ -102,6 +102,7 @@ EXAMPLES = {
     recipes.order: "vidar order world_doom --out order.png --explain 3 1",
     world.generate: "vidar generate doom --frames 64 --seed 1 --out dream.mp4",
     play.play: "vidar play doom --port 8000",
+    replay.replay: "vidar replay doom-1.dream --out dream.mp4",
     world.evaluate: "vidar eval doom --suite world --out runs/eval",
     world.demo: "vidar demo --out runs/demo",
     machine.doctor: "vidar doctor --json",

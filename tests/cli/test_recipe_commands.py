@@ -54,6 +54,8 @@ def test_train_both_stages_and_dream(run, tmp_path, shards, clip):
         (["world_doom", "method.world.height=60"], "height 60 does not divide by 16; use 48 or 64"),
         (["world_shapes", "method.world.patch=2"], "net.backbone.in_width"),
         (["world_shapes", "data.clip_frames=3"], "data.clip_frames is 3"),
+        (["outcome", "world=nowhere"], "nowhere: no such world"),
+        (["outcome", "world=doom", "method.head.columns=4"], "has 4 x 5 x 32 and TURN_LEFT"),
         (["none.yaml"], "none.yaml: no such config file"),
         (["world_shapes", "--device", "nowhere"], "nowhere"),
     ],

@@ -111,3 +111,22 @@ def test_record_refuses_bad_arguments_before_writing(tmp_path):
     with pytest.raises(UsageError, match="no environment"):
         record("NoSuchThing-v0", None, tmp_path / "new", episodes=1)
     assert not (tmp_path / "new").exists()
+
+
+def test_an_end_of_the_game_is_marked_and_a_time_limit_is_not():
+    """CartPole falls over when it is pushed one way for a while; the same pushes played again say when."""
+    push = ReplayPolicy(np.ones((40, 1)))
+    game, length = gymnasium.make("CartPole-v1"), 1
+    game.reset(seed=3)
+    while not game.step(1)[2]:
+        length += 1
+    pole = gymnasium.make("CartPole-v1", render_mode="rgb_array")
+    ended = GymRecorder(pole, 24, 36).episode(3, push).extras["ended"]
+    assert ended.dtype == bool and 5 < length < 20
+    assert ended.tolist() == [False] * length + [True]
+    limited = gymnasium.make("CartPole-v1", render_mode="rgb_array", max_episode_steps=5)
+    assert GymRecorder(limited, 24, 36).episode(3, push).extras["ended"].tolist() == [False] * 6
+    assert GymRecorder(pole, 24, 36, frames=length).episode(3, push).extras["ended"].tolist() == [False] * length
+    both = gymnasium.make("CartPole-v1", render_mode="rgb_array", max_episode_steps=length)  # over in the last step
+    assert GymRecorder(both, 24, 36).episode(3, push).extras["ended"][-1]
+    assert not GymRecorder(ShapesEnv(ShapesConfig(frames=6))).episode(0).extras["ended"].any()

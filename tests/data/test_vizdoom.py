@@ -105,3 +105,26 @@ def test_a_bad_scenario_names_near_matches():
     assert "\n" not in str(error.value)
     with pytest.raises(UsageError, match="no such scenario file"):
         VizdoomConfig(scenario="nowhere/x.cfg").build()
+
+
+def replayed(game, seed, count, skip):
+    """Rewards of `count` actions at rest, the engine driven by hand, and whether its own clock ended the game."""
+    game.game.set_seed(seed)
+    game.game.new_episode()
+    rewards = [game.game.make_action([0.0] * game.spec.width, skip) for _ in range(count)]
+    assert game.game.is_episode_finished()
+    return rewards, game.game.is_player_dead()
+
+
+@pytest.mark.parametrize("scenario, skip, dies", [("health_gathering", 30, True), ("basic", 10, False)])
+def test_a_death_is_an_end_and_a_time_limit_is_not(scenario, skip, dies):
+    with VizdoomConfig(scenario=scenario, height=24, width=32, frame_skip=skip).build() as game:
+        rest = ReplayPolicy(np.zeros((2, game.spec.width)))
+        e = game.episode(3, rest)
+        rewards, dead = replayed(game, 3, len(e.frames), skip)  # as many actions: the last one has no frame
+        assert dead == dies and 5 < len(e.frames) < 60
+        assert e.extras["ended"].tolist() == [False] * (len(e.frames) - 1) + [dies]
+        np.testing.assert_array_equal(e.extras["rewards"][1:-1], rewards[:-2])
+        assert e.extras["rewards"][-1] == rewards[-2] + rewards[-1] != rewards[-2]  # nothing is lost
+        game.config = game.config.replace(frames=4)
+        assert not game.episode(3, rest).extras["ended"].any()

@@ -67,14 +67,17 @@ class Served:
 def serve(tiny, first_frames):
     """serve(capacity=1, fps=None, name="127.0.0.1", port=0, **limits): a real server on loopback; ends with the test.
 
-    name: what --host would be, which decides on the token.
+    name: what --host would be, which decides on the token. at: where it listens. clips: starts beside first_frames.
+    beside: a real game.
     """
     with contextlib.ExitStack() as stack:
 
-        def begin(capacity=1, fps=None, name="127.0.0.1", port=0, **limits):
-            table = stack.enter_context(Table(tiny, capacity, fps))
-            house = House(table, first_frames, Guard(name), Limits(**limits))
-            sock = stack.enter_context(listen("127.0.0.1", port))
+        def begin(
+            capacity=1, fps=None, name="127.0.0.1", port=0, at="127.0.0.1", clips=(), beside=None, world=tiny, **limits
+        ):
+            table = stack.enter_context(Table(world, capacity, fps))
+            house = House(table, [first_frames, *clips], Guard(name), Limits(**limits), beside)
+            sock = stack.enter_context(listen(at, port))
             server = make_server(house)
             thread = threading.Thread(target=lambda: server.run(sockets=[sock]), daemon=True)
             served = Served(house, table, server, thread, sock.getsockname()[1])

@@ -26,6 +26,7 @@ class Player:
     def __init__(self, port, **options):
         self.socket = connect(f"ws://127.0.0.1:{port}/ws", open_timeout=WAIT, close_timeout=1, **options)
         self.told = {}
+        self.pictures = {}  # kind -> (header, jpeg) of those that are no frames of the dream
 
     def __enter__(self):
         return self
@@ -52,6 +53,8 @@ class Player:
                 self.told[message["t"]] = message
             else:
                 message = say.read_frame(message)
+                if message[0].kind != say.JPEG_FRAME:
+                    self.pictures.setdefault(message[0].kind, []).append(message)
             if good(message):
                 return message
         raise AssertionError("it did not come")
@@ -60,7 +63,10 @@ class Player:
         return self.until(lambda message: isinstance(message, dict) and message["t"] == t)
 
     def frame(self, good=lambda header: True):
-        return self.until(lambda message: isinstance(message, tuple) and good(message[0]))
+        return self.picture(say.JPEG_FRAME, good)
+
+    def picture(self, kind, good=lambda header: True):
+        return self.until(lambda m: isinstance(m, tuple) and m[0].kind == kind and good(m[0]))
 
     def end(self):
         """The close code, whatever comes before it."""
@@ -71,15 +77,22 @@ class Player:
         return closed.value.rcvd.code
 
 
-def get(port, target, host=None, method="GET"):
-    line = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT)
+def get(port, target, host=None, method="GET", at="127.0.0.1", **headers):
+    line = http.client.HTTPConnection(at, port, timeout=WAIT)
     line.putrequest(method, target, skip_host=True)
     line.putheader("Host", host or f"127.0.0.1:{port}")
+    for name, value in headers.items():
+        line.putheader(name.replace("_", "-"), value)
     line.endheaders()
     answer = line.getresponse()
     body = answer.read()
     line.close()
     return answer, body
+
+
+def fetch(port, path, session, **headers):
+    """A recording, as the page fetches it."""
+    return get(port, path, method="POST", X_Vidar_Session=session, **headers)
 
 
 def raw(port, data):

@@ -6,6 +6,7 @@ import json
 import subprocess
 import time
 import urllib.request
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,14 @@ from PIL import Image
 from play_client import sockets
 from websockets.sync.client import connect
 
+from vidar.data.vizdoom import VizdoomConfig
+from vidar.play.beside import Beside
 from vidar.play.messages import to_jpeg
+from vidar.play.real_game import RealGame
 
 CHROMIUM = Path("/usr/bin/chromium")
 WAIT = 20
-KEYS = {"ArrowLeft": 37, "ArrowRight": 39, "KeyW": 87}
+KEYS = {"ArrowLeft": 37, "ArrowRight": 39, "KeyW": 87, "KeyR": 82}
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM.is_file(), reason="no chromium")]
 
@@ -69,9 +73,9 @@ class Tab:
         key = {"code": code, "key": code.removeprefix("Key").lower(), "windowsVirtualKeyCode": KEYS[code]}
         self.call("Input.dispatchKeyEvent", type=kind, autoRepeat=repeat, **key)
 
-    def picture(self):
-        """What the canvas shows, uint8 [H, W, 3]."""
-        png = self.get("document.getElementById('screen').toDataURL('image/png')").split(",")[1]
+    def picture(self, canvas="#screen"):
+        """What a canvas shows, uint8 [H, W, 3]."""
+        png = self.get(f"document.querySelector('{canvas}').toDataURL('image/png')").split(",")[1]
         return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"))
 
 
@@ -272,4 +276,102 @@ def test_token_comes_from_the_address(serve, browser):
     tab.until("vidar.closed === 4401 && document.getElementById('state').dataset.state === 'ended'")
     tab = browser(url(served) + "#" + served.house.guard.token)
     tab.until("vidar.playing && vidar.frames > 3")
+    leave(tab)
+
+
+def test_a_recording_is_saved_by_key_and_by_button(serve, browser, tmp_path):
+    served = serve(fps=20.0)
+    tab = browser(url(served))
+    tab.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    tab.until("vidar.playing && vidar.frames > 3")
+    assert "record" in tab.get("document.getElementById('keys').textContent")
+    for begin in (lambda: tab.key("rawKeyDown", "KeyR"), lambda: tab.get("document.getElementById('record').click()")):
+        begin()
+        tab.until("vidar.recording && document.getElementById('record').textContent.startsWith('Stop')")
+        tab.until(f"vidar.frame > {tab.get('vidar.frame')} + 12")
+        tab.get("vidar.recorded = null")
+        begin()
+        tab.until("vidar.recorded && !vidar.recording")
+        told = tab.get("vidar.recorded")
+        end = time.monotonic() + WAIT
+        while not (tmp_path / told["name"]).is_file():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        with zipfile.ZipFile(tmp_path / told["name"]) as packed:
+            assert packed.testzip() is None
+            assert {Path(name).suffix for name in packed.namelist()} == {".mp4", ".csv", ".dream", ".yaml"}
+        assert told["frames"] >= 12 and str(told["frames"]) in tab.get("document.getElementById('told').textContent")
+    assert tab.faults == [] and tab.get("vidar.playing")
+    leave(tab)
+
+
+def test_gallery(serve, browser, first_frames):
+    clips = [np.full_like(first_frames, 60), np.full_like(first_frames, 200)]
+    served = serve(fps=20.0, clips=clips)
+    tab = browser(url(served))
+    tab.until("vidar.playing && vidar.starts === 3")
+    pictures = [tab.picture(f"#starts button:nth-child({n}) canvas") for n in (1, 2, 3)]
+    assert pictures[0].std() > 10 and [round(picture.mean(), -1) for picture in pictures[1:]] == [60, 200]
+    pressed = "[...document.querySelectorAll('#starts button')].map((b) => b.getAttribute('aria-pressed')).join()"
+    assert tab.get(pressed) == "true,false,false"
+    seed = tab.get("vidar.seed")
+    tab.get("document.querySelector('#starts button:nth-child(3)').click()")
+    tab.until("vidar.start === 2 && vidar.frame > 0")
+    assert tab.get(pressed) == "false,false,true" and tab.get("vidar.seed") == seed
+    assert np.array_equal(served.table.seats[0].log.start.frames, clips[1])
+    tab.get("document.getElementById('seed').click()")
+    tab.until(f"vidar.seed !== {seed}")
+    assert tab.get("vidar.start") == 2 and np.array_equal(served.table.seats[0].log.start.frames, clips[1])
+    assert tab.faults == []
+    leave(tab)
+
+
+def test_the_real_game_is_shown_beside_the_dream(serve, browser):
+    beside = Beside(RealGame(VizdoomConfig().build()), 4)
+    served = serve(fps=20.0, beside=beside)
+    try:
+        tab = browser(url(served))
+        tab.until("vidar.playing && vidar.frames > 3 && vidar.game > 3")
+        assert tab.get("document.getElementById('starts').hidden")
+        left, right = (
+            tab.get(f"document.getElementById('{name}').getBoundingClientRect().x") for name in ("screen", "game")
+        )
+        assert right > left + 100
+        tab.key("rawKeyDown", "ArrowLeft")
+        tab.until("vidar.echo === 1 && vidar.frame > 20")
+        tab.get("document.getElementById('pause').click()")
+        time.sleep(0.5)
+        tab.until("vidar.game === vidar.frame")
+        number, want = beside.shown.number, np.asarray(Image.open(io.BytesIO(to_jpeg(beside.shown.frame))))
+        assert number == served.table.seats[0].shown.number == tab.get("vidar.game")
+        assert np.abs(tab.picture("#game").astype(int) - want).mean() < 1
+        assert tab.faults == []
+        leave(tab)
+    finally:
+        served.stop()
+        beside.close()
+
+
+PAD = """
+window.requestAnimationFrame = (call) => setTimeout(() => call(performance.now()), 4);  // a screen of 250 Hz
+window.pad = { connected: true, mapping: "standard", axes: [0, 0, 0, 0], buttons: [] };
+navigator.getGamepads = () => [null, window.pad];
+"""
+
+
+def test_gamepad_and_motion(serve, browser):
+    served = serve(fps=20.0)
+    tab = browser(url(served), lambda tab: tab.call("Page.addScriptToEvaluateOnNewDocument", source=PAD))
+    tab.until("vidar.playing && vidar.frames > 3")
+    tab.get("void (pad.axes[0] = -0.9, pad.buttons[12] = { pressed: true })")
+    tab.until("vidar.mask === 5 && vidar.echo === vidar.seq")
+    assert held(served) == [1, 0, 1, 0, 0]
+    tab.get("void (pad.connected = false)")  # it is pulled out with a button held
+    tab.until("vidar.mask === 0 && vidar.echo === vidar.seq")
+    assert held(served) == [0, 0, 0, 0, 0]
+    seq = tab.get("vidar.seq")
+    tab.get("void (vidar.hello.mouse = true, pad.connected = true, pad.axes = [0, 0, 1, 0], pad.buttons = [])")
+    time.sleep(2.5)
+    sent = tab.get("vidar.seq") - seq
+    assert 30 < sent < 67 * 3 and tab.get("vidar.connected")  # the server allows 120 a second
     leave(tab)

@@ -12,6 +12,7 @@ import time
 import pytest
 from play_client import UPGRADE, WAIT, Player, get, metric, plays_on, raw, sockets
 from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from vidar.play.guard import Bucket, Guard, is_loopback
 from vidar.play.server import PAGE, address, listen
@@ -74,6 +75,24 @@ def test_foreign_hosts_and_origins_get_403_before_the_upgrade(serve):
         player.hear("hello")
 
 
+def test_the_other_loopback(serve):
+    """--host ::1: address, Host, Origin and WebSocket by the name in brackets."""
+    served = serve(capacity=1, name="::1", at="::1")
+    assert served.house.guard.token is None
+    own = f"[::1]:{served.port}"
+    with connect(f"ws://{own}/ws", origin=f"http://{own}", open_timeout=WAIT) as line:
+        while not isinstance(line.recv(timeout=WAIT), bytes):
+            pass
+        assert get(served.port, "/", host=own, at="::1")[0].status == 200
+        assert get(served.port, "/", host="evil.example", at="::1")[0].status == 403
+        for origin in (f"http://127.0.0.1:{served.port}", "http://[::2]:80", "http://evil.example"):
+            with pytest.raises(InvalidStatus):
+                connect(f"ws://{own}/ws", origin=origin, open_timeout=WAIT)
+        assert isinstance(line.recv(timeout=WAIT), bytes | str)
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", served.port), timeout=2)
+
+
 def test_token_is_compulsory_off_loopback(serve, caplog):
     caplog.set_level(logging.DEBUG)
     served = serve(capacity=2, name="0.0.0.0", handshake=1.5)
@@ -111,6 +130,8 @@ def test_token_is_compulsory_off_loopback(serve, caplog):
         ('{"t":"input","seq":-1}', 1007),
         ('{"t":"input","seq":1,"dx":1e999}', 1007),
         ('{"t":"reset","seed":"../x"}', 1007),
+        ('{"t":"reset","seed":1,"start":7}', 1007),
+        ('{"t":"record","on":"yes"}', 1007),
         ('{"t":"load","path":"/etc/passwd"}', 1008),
         (b"{}", 1003),
         ("a" * 65_537, 1009),

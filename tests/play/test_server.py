@@ -9,11 +9,11 @@ import pytest
 import torch
 from play_client import WAIT, Player, get, metric, plays_on, raw, sockets
 
-from vidar.play import house
 from vidar.play import messages as say
+from vidar.play import visit
 from vidar.play.guard import HEADERS
-from vidar.play.house import look
 from vidar.play.server import PAGE
+from vidar.play.visit import look
 from vidar.rng import Rng
 from vidar.world.streams import Streams
 
@@ -123,7 +123,7 @@ def test_a_frame_is_chosen_only_when_there_is_room_for_it(serve, monkeypatch):
         room.append(all(one.writable.is_set() for one in sockets(served)))
         return look(seat, after)
 
-    monkeypatch.setattr(house, "look", noting)
+    monkeypatch.setattr(visit, "look", noting)
     with slow(served.port) as player:
         player.hear("hello")
         time.sleep(0.8)

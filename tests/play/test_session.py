@@ -186,6 +186,8 @@ def test_keys_and_mouse_by_hand():
     )
     known = Keys(spec)
     assert known.codes == ("KeyW", "ArrowUp", "Digit1", "Digit2", "Digit3") and code_of(" ") == "Space"
+    named = {"Shift": "ShiftLeft", "[": "BracketLeft", "]": "BracketRight", "ArrowUp": "ArrowUp", "ctrl": "ControlLeft"}
+    assert {key: code_of(key) for key in named} == named
     assert known.row(0).tolist() == [0, 0, 5, 0]
     assert known.row(0b00010).tolist() == [1, 0, 5, 0] and known.row(0b01001).tolist() == [1, 1, 5, 0]
     turned = known.row(0, dx=20, dy=-10)

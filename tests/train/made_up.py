@@ -14,6 +14,7 @@ from vidar.nn.pretrained import save_component
 from vidar.rng import Rng
 from vidar.train.dreams import DreamBatch, DreamClipsConfig
 from vidar.train.latents import LatentBatch, LatentClipsConfig
+from vidar.train.outcomes import OutcomeBatch, OutcomeClipsConfig
 from vidar.types import Segment
 from vidar.world.load import save
 
@@ -21,7 +22,7 @@ from vidar.world.load import save
 class MadeUpConfig(Config):
     """Clips for `like`. sites, channels: of latents. repeat: always the same clips, under new numbers."""
 
-    like: ClipsConfig | LatentClipsConfig | DreamClipsConfig
+    like: ClipsConfig | LatentClipsConfig | DreamClipsConfig | OutcomeClipsConfig
     spec: ActionSpec
     size: tuple[int, int] = (32, 40)
     sites: int = 0
@@ -35,6 +36,8 @@ class MadeUpConfig(Config):
 class MadeUp:
     """Squares that slide over a plain ground, or latents that follow their actions."""
 
+    reward_scale = 5.0
+
     def __init__(self, config):
         self.config = config
 
@@ -46,6 +49,10 @@ class MadeUp:
         if isinstance(like, DreamClipsConfig):
             video = torch.stack([self._frames(n)[0][:1] for n in clips])
             return DreamBatch(video, thumbnails(video, self.config.channels), numbers, names)
+        if isinstance(like, OutcomeClipsConfig):
+            codes, actions = (torch.stack(part) for part in zip(*map(self._latents, clips)))
+            u = torch.stack([Rng(8, n).uniform("init", shape=(2,)) for n in clips]).float()
+            return OutcomeBatch(codes, actions[:, 1], 10 * u[:, 0], (u[:, 1] < 0.5).float(), numbers, names)
         make = self._latents if isinstance(like, LatentClipsConfig) else self._frames
         seen, actions = (torch.stack(part) for part in zip(*map(make, clips)))
         unknown = torch.zeros(actions.shape[:2], dtype=torch.bool)
@@ -55,7 +62,8 @@ class MadeUp:
 
     def _actions(self, number):
         """float32 [T, A], every action legal."""
-        frames = getattr(self.config.like, "clip_frames", 1)
+        like = self.config.like
+        frames = 2 if isinstance(like, OutcomeClipsConfig) else getattr(like, "clip_frames", 1)
         u = Rng(5, number).uniform("policy", shape=(frames, self.config.spec.width)).numpy()
         actions = np.zeros(u.shape, np.float32)
         for column, action in enumerate(self.config.spec.actions):
@@ -109,22 +117,26 @@ def made_up(recipe, folder, repeat=False, preset="tiny", **changes):
     parts = {part: str(folder)} if part else {}
     if "teacher" in arguments:
         parts["teacher"] = str(teacher(folder.with_name("teacher")))
+    if part == "world":  # before the recipe, which may read it
+        torch.manual_seed(0)
+        save(world_doom(preset=preset).method.world.build(), folder, torch.float32)
     recipe = partial(recipe, preset=preset, **parts)
     config = recipe()
     world = getattr(config.method, "world", None) if part == "tokenizer" else None
     torch.manual_seed(0)
     if world:
         save_component(world.tokenizer.build(), world.tokenizer, folder)
-    elif part == "world":
-        save(world_doom(preset=preset).method.world.build(), folder, torch.float32)
-    spec = world.actions if world else getattr(getattr(config.method, "model", None), "spec", None)
+    head = getattr(config.method, "head", None)
+    spec = world.actions if world else getattr(head or getattr(config.method, "model", None), "spec", None)
     data = MadeUpConfig(like=config.data, spec=spec or ActionSpec(actions=(Action(name="push"),)), repeat=repeat)
     if world:
         height, width = world.sites
         data = data.replace(sites=height * width, channels=world.net.backbone.out_width)
     stride = getattr(getattr(config.method, "tokenizer", None), "space_stride", 8)
     data = data.replace(size=tuple(-(-side // stride) * stride for side in data.size))
-    if part == "world":
+    if head:
+        data = data.replace(sites=head.rows * head.columns, channels=head.channels)
+    elif part == "world":
         data = data.replace(size=(64, 80), channels=config.method.losses.tokenizer.latent_channels)
     if hasattr(config.method, "model"):
         data = data.replace(size=(config.method.model.height, config.method.model.width))

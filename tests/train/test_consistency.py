@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
+from gaussian import MEAN, STD, Line, flow, posterior_mean, spread
 from made_up import made_up
-from torch import nn
 
-from vidar.configs.doom import world_doom, world_doom_student
+from vidar.configs.doom import world_doom
+from vidar.configs.students import world_doom_student
 from vidar.objectives.steppers import EulerConfig, RenoiseConfig
 from vidar.rng import Rng
 from vidar.train.fit import build
@@ -15,34 +16,6 @@ from vidar.train.loop import update
 from vidar.train.methods.consistency import consistency_loss
 from vidar.types import UsageError
 from vidar.world.load import load
-
-MEAN, STD = 0.7, 0.5  # of the data, a normal distribution
-
-
-def spread(level):
-    return ((1 - level) ** 2 * STD**2 + level**2) ** 0.5
-
-
-def posterior_mean(x, level):
-    """E[x0 | x_s]: what a perfect teacher answers."""
-    return MEAN + (1 - level) * STD**2 / spread(level) ** 2 * (x - (1 - level) * MEAN)
-
-
-def flow(x, level):
-    """The end of the flow from x_s: what a perfect student answers."""
-    return MEAN + STD * (x - (1 - level) * MEAN) / spread(level)
-
-
-class Line(nn.Module):
-    """x0 = a(s) x + b(s)."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(1, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 2))
-
-    def forward(self, x, level):
-        slope, shift = self.layers(level).chunk(2, -1)
-        return slope * x + shift
 
 
 def test_a_student_of_a_perfect_teacher_learns_the_flow_and_not_its_mean():

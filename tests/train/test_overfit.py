@@ -10,8 +10,8 @@ from vidar.rng import Rng
 from vidar.train.fit import TrainConfig, build
 from vidar.train.loop import update
 from vidar.train.methods.autoencode import AutoencodeConfig
-from vidar.train.methods.consistency import ConsistencyConfig
 from vidar.train.methods.decode import DecodeConfig
+from vidar.train.methods.distillation import DistillationConfig
 
 RECIPES = {name: recipe for name, recipe in recipes().items() if isinstance(recipe(preset="tiny"), TrainConfig)}
 
@@ -22,7 +22,7 @@ def goal(method):
     back. A student is watched by what it has to learn: its one answer against its teacher's whole path."""
     if isinstance(method, AutoencodeConfig | DecodeConfig):
         return "l2", 0.25, 60
-    if isinstance(method, ConsistencyConfig):
+    if isinstance(method, DistillationConfig):
         return "gap", 0.5, 200
     objective = getattr(getattr(method, "world", None), "objective", None)
     return "total", 0.5, 200 if isinstance(getattr(objective, "prediction", None), VelocityConfig) else 60

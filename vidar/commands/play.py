@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vidar.commands import show
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vidar.play.beside import Beside
+    from vidar.play.session import Table
+    from vidar.world.world import World
 
 
 def play(
@@ -20,13 +29,27 @@ def play(
         float | None, typer.Option(min=0, help="Frames a second; 0: as fast as it goes (default: the world's own).")
     ] = None,
     players: Annotated[int, typer.Option(min=1, help="Seats; others wait in a queue.")] = 1,
-    steps: Annotated[int | None, typer.Option(min=1, help="Refinement steps a frame (default: the model's).")] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Refinement steps of every frame (default: the model's, half where time is short)."),
+    ] = None,
+    starts: Annotated[
+        Path | None, typer.Option(help="Folder of .mp4 files to choose a start from, beside the model's own.")
+    ] = None,
+    beside: Annotated[
+        bool, typer.Option("--beside", help="Show the real game (ViZDoom) under the same keys, to the first seat.")
+    ] = False,
+    scenario: Annotated[str, typer.Option(help="ViZDoom scenario of --beside.")] = "my_way_home",
+    window: Annotated[
+        bool, typer.Option("--window", help="In a window of this machine instead of the browser.")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
 ) -> None:
-    """Play a learned world in the browser, until Ctrl-C."""
+    """Play a learned world in the browser, or in a window, until Ctrl-C."""
     import torch
 
     from vidar.check import check_device
+    from vidar.play.gallery import folder_clips, own_clips
     from vidar.play.guard import Guard
     from vidar.play.house import House
     from vidar.play.server import address, listen, run
@@ -36,11 +59,43 @@ def play(
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)  # one stream is many small calls; the other cores encode, serve and paint
     world = load(model, check_device(device))
-    frames = world.context_frames(None).numpy()
+    clips = [] if world.start is None and (starts is not None or beside) else own_clips(world)
+    clips += [] if starts is None else folder_clips(world, starts)
     pace = world.config.fps if fps is None else fps
-    table = Table(world, players, pace or None, steps)
+    least = max(1, world.config.objective.steps // 2) if steps is None else None
+    table = Table(world, players, pace or None, steps, least_steps=least)
+    if window:
+        return _in_window(table, clips)
     guard = Guard(host)
-    with listen(host, port) as sock:
-        house = House(table, frames, guard)
+    with ExitStack() as stack:
+        sock = stack.enter_context(listen(host, port))
+        game = _real_game(world, scenario) if beside else None
+        if game is not None:
+            stack.callback(game.close)
+            clips = clips or [game.begin(0).result().frames]
+        house = House(table, clips, guard, beside=game)
         show.result({}, False, [f"{world.config.name}: {address(host, sock, guard)}  (Ctrl-C stops)"])
         run(house, sock)
+
+
+def _real_game(world: World, scenario: str) -> Beside:
+    """The running game of a world. Raises VidarError where ViZDoom is missing, or the game is not the world's."""
+    from vidar.eval.held_out import game_of, same_game
+    from vidar.play.beside import Beside
+    from vidar.play.real_game import RealGame
+
+    running = game_of(world.config, scenario, frames=2).build()
+    try:
+        same_game(running, world.config, "--beside needs a world of this game")
+    except BaseException:
+        running.close()
+        raise
+    return Beside(RealGame(running), world.config.context)
+
+
+def _in_window(table: Table, clips: list[np.ndarray]) -> None:
+    from vidar.play.session import Start
+    from vidar.play.window import Window
+
+    with table:
+        Window(table, Start(clips[0], None, 0)).run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ class BackboneConfig(Config):
     width, depth         D and the number of blocks
     heads, head_width    K and E; K * E need not be D
     in_width, out_width  I and O; with `level`, the last of the I columns is a noise level of the slot's row
+    step_size            the column before it says how far the answer of the row will be taken, in [0, 1]
     mixers               of every block, in turn; each names its relation
     memory_width         width of Cond.memory, for cross-attention
     gate_std             spread of the modulation's weights; 0: every block starts as the identity
@@ -44,6 +46,7 @@ class BackboneConfig(Config):
     mixers: tuple[MixerConfig, ...] = (SelfAttentionConfig(),)
     rope: RopeConfig = AxialRopeConfig()
     level: LevelConfig | None = None
+    step_size: LevelConfig | None = None
     embed: LinearEmbedConfig | IndexEmbedConfig | ConvEmbedConfig = LinearEmbedConfig()
     head: LinearHeadConfig | ConvHeadConfig = LinearHeadConfig()
     attention: AttentionConfig = AutoAttentionConfig()
@@ -56,8 +59,13 @@ class BackboneConfig(Config):
             raise ValueError("a backbone needs at least one mixer")
         self.rope.build(self.rope.axes, self.head_width)
         with torch.device("meta"):
-            self.embed.build(self.in_width - (self.level is not None), self.width)
+            self.embed.build(self.columns, self.width)
         return self
+
+    @property
+    def columns(self) -> int:
+        """Input columns of a slot, without those that belong to its row."""
+        return self.in_width - (self.level is not None) - (self.step_size is not None)
 
     def build(self) -> Backbone:
         """A backbone with fresh weights (torch's default generator)."""
@@ -74,8 +82,9 @@ class Backbone(nn.Module):
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed = config.embed.build(config.in_width - (config.level is not None), config.width)
+        self.embed = config.embed.build(config.columns, config.width)
         self.level = None if config.level is None else config.level.build(config.width)
+        self.step_size = None if config.step_size is None else config.step_size.build(config.width)
         self.row = nn.Parameter(torch.zeros(config.width))  # what modulation starts from
         self.blocks = nn.ModuleList([self._block(number) for number in range(config.depth)])
         self.head = config.head.build(config.width, config.out_width, config.gate_std)
@@ -98,14 +107,30 @@ class Backbone(nn.Module):
 
     def forward(self, inputs: Tensor, layout: Layout, cond: Cond | None = None, state: State | None = None) -> Tensor:
         """See `vidar.types.Model`. Slots of nobody may hold anything."""
+        x, rows, call = self._enter(inputs, layout, cond, state)
+        for block in self.blocks:
+            x = block(x, rows, call)
+        return self.head(x, rows, call.row)
+
+    def features(self, inputs: Tensor, layout: Layout, cond: Cond | None, blocks: Collection[int]) -> list[Tensor]:
+        """What leaves these blocks, counted from 0, in their order: [B, S, D] each. Nothing after the last is run."""
+        x, rows, call = self._enter(inputs, layout, cond, None)
+        found: list[Tensor] = []
+        for number in range(max(blocks) + 1):
+            x = self.blocks[number](x, rows, call)
+            if number in blocks:
+                found.append(x.flatten(1, 2))
+        return found
+
+    def _enter(
+        self, inputs: Tensor, layout: Layout, cond: Cond | None, state: State | None
+    ) -> tuple[Tensor, Tensor, Call]:
+        """Slots [B, G, n, D], modulation rows [B or 1, M, D], and what the blocks share."""
         cond = EMPTY if cond is None else cond
         inputs = self._somebody(inputs, layout)
         call = self._call(inputs, layout, cond, state)
         x, rows = self._embed(inputs, layout, cond, call.row)
-        x = x.unflatten(1, (-1, layout.row_length or 1))  # [B, G, n, D]
-        for block in self.blocks:
-            x = block(x, rows, call)
-        return self.head(x, rows, call.row)
+        return x.unflatten(1, (-1, layout.row_length or 1)), rows, call
 
     def _somebody(self, inputs: Tensor, layout: Layout) -> Tensor:
         """Zero the slots of nobody: even a NaN there must not reach a sum."""
@@ -117,10 +142,11 @@ class Backbone(nn.Module):
     def _embed(self, inputs: Tensor, layout: Layout, cond: Cond, row: Tensor | None) -> tuple[Tensor, Tensor]:
         """Slots [B, S, D] and modulation rows [B or 1, M, D]."""
         rows = self.row.expand(1, layout.num_rows, -1)
-        if self.level is not None:
-            start = _memo(layout, "row_start", inputs.device, lambda: layout.row_start)
-            rows = rows + self.level(inputs[:, start, -1])
-            inputs = inputs[..., :-1]
+        for column in (self.level, self.step_size):
+            if column is not None:
+                start = _memo(layout, "row_start", inputs.device, lambda: layout.row_start)
+                rows = rows + column(inputs[:, start, -1])
+                inputs = inputs[..., :-1]
         if cond.modulation is not None:
             rows = rows + cond.modulation.to(rows.dtype)
         x = self.embed(inputs, rows, row)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from vidar.config import Config
@@ -18,6 +18,7 @@ from vidar.core.layout import Layout
 from vidar.objectives.context import ContextNoiseConfig, with_level
 from vidar.objectives.hint import NoHintConfig, PreviousHintConfig
 from vidar.objectives.prediction import DataConfig, VelocityConfig
+from vidar.objectives.step_size import ToldConfig, UntoldConfig
 from vidar.objectives.steppers import EulerConfig
 from vidar.rng import Rng
 from vidar.types import MEMORY, QUERY, Loss, Pass, Past, Target
@@ -35,7 +36,8 @@ class FlowConfig(Config):
 
     p_context: share of asked units whose training level is drawn like that of context, so that where every unit stands
     once (SINGLE) what later units read in play is often met in training. given: units at the start of a training clip
-    that always stand at that level: nothing comes before them, so what they are is not to be learned.
+    that always stand at that level: nothing comes before them, so what they are is not to be learned. step_size:
+    whether the model is told how far each answer is taken.
     """
 
     steps: int = Field(default=8, ge=1)
@@ -48,6 +50,13 @@ class FlowConfig(Config):
     context: Config = ContextNoiseConfig()
     hint: NoHintConfig | PreviousHintConfig = NoHintConfig()
     prediction: VelocityConfig | DataConfig = VelocityConfig()
+    step_size: UntoldConfig | ToldConfig = UntoldConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> FlowConfig:
+        if isinstance(self.step_size, ToldConfig) and not isinstance(self.stepper, EulerConfig):
+            raise ValueError("a model that is told its step size plays with EulerConfig")
+        return self
 
     def build(self, channels: int, grid: Grid, dtype: torch.dtype = torch.float32) -> Flow:
         """The objective over units of a grid with `channels` numbers per site."""
@@ -65,8 +74,8 @@ class InFlight(NamedTuple):
 class Flow:
     """Objective: passes are the solver's calls as QUERY, then the commit.
 
-    Raw inputs: C channels, the columns of the hint, and the level. A commit carries its hint too: what SINGLE trains
-    on, where a unit stands once.
+    Raw inputs: C channels, the columns of the hint and of the step size, and the level. A commit carries its hint too:
+    what SINGLE trains on, where a unit stands once.
     """
 
     def __init__(self, config: FlowConfig, channels: int, grid: Grid, dtype: torch.dtype = torch.float32):
@@ -78,8 +87,9 @@ class Flow:
         self.prediction = config.prediction.build()
         self.levels = [shift(1 - n / config.steps, config.shift) for n in range(config.steps + 1)]
         self.calls = self.stepper.evaluations(self.levels)
+        self.step_size = config.step_size.build(self.levels)
         self.passes: tuple[Pass, ...] = (*((QUERY, i) for i in range(len(self.calls))), (MEMORY, None))
-        self.input_width = channels + self.hint.width + 1
+        self.input_width = channels + self.hint.width + self.step_size.width + 1
 
     def noise(self, unit: int, rng: Rng) -> Tensor:
         """The noise end of a unit, [n, C]."""
@@ -91,8 +101,11 @@ class Flow:
         return InFlight(noise, self._played_hint(unit, past, rng, noise), None)
 
     def inputs(self, unit: int, x: InFlight, step: int) -> Tensor:
-        """x, hint and the level of this call, [n, I]."""
-        return with_level(torch.cat([x.x, x.hint], dim=-1), self.calls[step])
+        """x, hint, step size and the level of this call, [n, I]."""
+        return self._columns(x.x, x.hint, self.step_size.of_call(step), self.calls[step])
+
+    def _columns(self, x: Tensor, hint: Tensor, size: float, level: float) -> Tensor:
+        return with_level(torch.cat([x, hint, self.step_size.column(x, size)], dim=-1), level)
 
     def update(self, unit: int, x: InFlight, out: Tensor, step: int, rng: Rng) -> InFlight:
         """One answer of the model taken by the stepper."""
@@ -109,7 +122,7 @@ class Flow:
     def memory(self, unit: int, code: Tensor, past: Past, rng: Rng) -> Tensor:
         """What later units see: the code through the context transform at its play setting, [n, I]."""
         seen, level = self.context(unit, code.to(self.dtype), rng, play=True)
-        return with_level(torch.cat([seen, self._played_hint(unit, past, rng, seen)], dim=-1), level)
+        return self._columns(seen, self._played_hint(unit, past, rng, seen), 0.0, level)
 
     def _played_hint(self, unit: int, past: Past, rng: Rng, like: Tensor) -> Tensor:
         return self.hint(unit, lambda v: self.context(v, past.codes[v].to(self.dtype), rng, play=True)[0], like)
@@ -126,8 +139,8 @@ class Flow:
         """Training inputs of all rows; rows that only commit are context, every other row is asked.
 
         codes [B, N, C] in site order -> seen [B, S, I], target [B, S, C]. `play` fixes the context transform to
-        its play setting; `levels` [B, rows] replaces the drawn levels; `context` [B, N, C] replaces the codes in what
-        later units see (commits and hints).
+        its play setting and tells the step size of the call (else 0); `levels` [B, rows] replaces the drawn levels;
+        `context` [B, N, C] replaces the codes in what later units see (commits and hints).
         """
         codes = codes.to(self.dtype)
         known = codes if context is None else context.to(self.dtype)
@@ -167,11 +180,11 @@ class Flow:
             hint = self.hint(unit, lambda v: context(v)[0], clean)
             if step < 0:
                 code, level = context(unit)
-                seen[where] = with_level(torch.cat([code, hint], dim=-1), level)[inside]
+                seen[where] = self._columns(code, hint, 0.0, level)[inside]
                 continue
             level, noise = self.training_level(unit, rng) if levels is None else levels[m], self.noise(unit, rng)
-            x = (1 - level) * clean + level * noise
-            seen[where] = with_level(torch.cat([x, hint], dim=-1), level)[inside]
+            x, size = (1 - level) * clean + level * noise, self.step_size.of_call(step) if play else 0.0
+            seen[where] = self._columns(x, hint, size, level)[inside]
             value[where] = self.prediction.target(clean, noise, hint)[inside]
 
     def training_level(self, unit: int, rng: Rng) -> float:
@@ -184,8 +197,11 @@ class Flow:
 
     def estimate(self, seen: Tensor, out: Tensor) -> Tensor:
         """x0 as the model's answer has it: seen [B, S, I], out [B, S, C] -> [B, S, C]."""
-        x, hint = seen[..., : self.channels], seen[..., self.channels : -1]
-        return self.prediction.data(x, out.to(seen), seen[..., -1:], hint)
+        return self.prediction.data(seen[..., : self.channels], out.to(seen), seen[..., -1:], self.hint_of(seen))
+
+    def hint_of(self, seen: Tensor) -> Tensor:
+        """The columns of the hint, [B, S, I] -> [B, S, h]."""
+        return seen[..., self.channels : self.channels + self.hint.width]
 
     def loss(self, out: Tensor, target: Target) -> Loss:
         """Mean squared error over the asked slots."""

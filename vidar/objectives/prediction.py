@@ -5,6 +5,7 @@ Sigma up: x_s = (1 - s) x0 + s e, v = e - x0, so x0 = x_s - s v (causal-diffusio
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from vidar.config import Config
@@ -25,13 +26,17 @@ class Velocity:
         """e - x0."""
         return noise - clean
 
-    def velocity(self, x: Tensor, out: Tensor, level: float, hint: Tensor) -> Tensor:
+    def velocity(self, x: Tensor, out: Tensor, level: float | Tensor, hint: Tensor) -> Tensor:
         """The answer itself."""
         return out
 
     def data(self, x: Tensor, out: Tensor, level: Tensor, hint: Tensor) -> Tensor:
         """x - s v."""
         return x - level * out
+
+    def scale(self, level: Tensor) -> Tensor:
+        """How far the answer moves where v moves by 1: an error of v times this is an error of the answer."""
+        return torch.ones_like(level)
 
 
 class DataConfig(Config):
@@ -53,10 +58,14 @@ class Data:
         """x0 - hint."""
         return clean - hint if hint.shape[-1] else clean
 
-    def velocity(self, x: Tensor, out: Tensor, level: float, hint: Tensor) -> Tensor:
+    def velocity(self, x: Tensor, out: Tensor, level: float | Tensor, hint: Tensor) -> Tensor:
         """(x - x0) / s."""
         return (x - (out + hint if hint.shape[-1] else out)) / level
 
     def data(self, x: Tensor, out: Tensor, level: Tensor, hint: Tensor) -> Tensor:
         """The answer on top of the hint."""
         return out + hint if hint.shape[-1] else out
+
+    def scale(self, level: Tensor) -> Tensor:
+        """How far the answer moves where v moves by 1: s."""
+        return level

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -34,8 +35,9 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     model: a World, a shipped name or a directory. horizon: frames after which a dream is truncated, None: never.
     starts: folder of shards whose episodes (of split `starts_split`) dreams begin from, drawn by seed; None: the
     world's own clip. capacity: rows of the forward, at least num_envs; the bits of a frame depend on it, and on
-    nothing else of the other dreams. reset observes the last frame of the context. There is no reward and no end but
-    the horizon: reward 0, terminated False. Choice: autoreset SAME_STEP, so that no action is ever ignored.
+    nothing else of the other dreams. reset observes the last frame of the context. Reward and end are what the world's
+    head of them says, terminated where the end is likelier than not; a world without one (`vidar train outcome`) gives
+    reward 0 and never terminates. Choice: autoreset SAME_STEP, so that no action is ever ignored.
 
     The forward always has `capacity` rows, the picture too, so that both cost the same however many dream.
 
@@ -74,6 +76,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.streams = Streams(self.world, capacity or num_envs, steps)
         self.starts = None if starts is None else _starts(starts, starts_split, self.world)
         self.frames = np.zeros(self.observation_space.shape or (), np.uint8)
+        self.codes = torch.zeros(self.streams.capacity, math.prod(config.sites), config.channels)
         self.age = np.zeros(num_envs, np.int64)
         self.seeds = [0] * num_envs
         self.over = np.zeros(num_envs, bool)  # ended, and not begun anew since
@@ -111,12 +114,15 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         pressed = torch.zeros(self.streams.capacity, spec.width)
         pressed[: self.num_envs] = torch.from_numpy(rows)
         again = np.flatnonzero(self.over)  # NEXT_STEP: their action is ignored
-        codes = self.streams.frame(pressed)
-        self.frames = self._painted(codes)[: self.num_envs]
+        codes = self.streams.frame(pressed).clone()  # a plain tensor: _begin writes rows of it
+        reward, ended = self._outcome(codes, pressed)
+        self.codes, self.frames = codes, self._painted(codes)[: self.num_envs]
         self.age += 1
         for row in again:
             self._begin(int(row), None, {})
-        done = np.zeros(self.num_envs, bool) if self.horizon is None else self.age >= self.horizon
+            reward[row], ended[row] = 0.0, False
+        cut = np.zeros(self.num_envs, bool) if self.horizon is None else self.age >= self.horizon
+        done = ended | cut
         info: Info = {}
         if done.any() and self.mode == AutoresetMode.SAME_STEP:
             info = self._ended(done)
@@ -124,8 +130,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
                 self._begin(int(row), None, {})
         elif done.any():
             self.over |= done
-        zeros = np.zeros(self.num_envs)
-        return self.frames.copy(), zeros, np.zeros(self.num_envs, bool), done, {**self._info(), **info}
+        return self.frames.copy(), reward, ended, cut, {**self._info(), **info}
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """The current frames."""
@@ -136,7 +141,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         chosen = int(self.np_random.integers(2**31)) if seed is None else int(seed)
         frames, known = self._context(chosen, options)
         codes = self.streams.begin(row, frames, known, chosen)
-        self.frames[row] = self._painted(codes[-1:])[0]
+        self.codes[row], self.frames[row] = codes[-1], self._painted(codes[-1:])[0]
         self.age[row], self.over[row], self.begun[row], self.seeds[row] = 0, False, True, chosen
 
     def _context(self, seed: int, options: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -159,6 +164,16 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             raise UsageError(f"options: {len(known)} rows of actions for {len(frames)} frames of context; one each")
         return frames, known
 
+    def _outcome(self, codes: torch.Tensor, pressed: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Codes [capacity, n, C] that followed on self.codes -> reward float64 [N], is it over bool [N].
+
+        Row by row: in a batch the last bit of a row would depend on its place.
+        """
+        pairs = torch.stack([self.codes, codes], 1)
+        each = [self.world.outcomes(pairs[row : row + 1], pressed[row : row + 1]) for row in range(self.num_envs)]
+        reward, probability = (torch.cat(column).double().numpy() for column in zip(*each, strict=True))
+        return reward, probability > 0.5
+
     def _painted(self, codes: torch.Tensor) -> np.ndarray:
         """Codes [b, n, C] -> uint8 [b, H, W, 3]."""
         return self.world.decode(codes[:, None])[0][:, 0].numpy()
@@ -178,7 +193,10 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
 
 class WorldEnv(gymnasium.Env[np.ndarray, np.ndarray]):
-    """One dream: WorldVectorEnv with one row, of the same arguments. It ends after `horizon` frames, if at all."""
+    """One dream: WorldVectorEnv with one row, of the same arguments.
+
+    It terminates where the world says so and is truncated after `horizon` frames, if at all.
+    """
 
     metadata = {"render_modes": ["rgb_array"]}
 
@@ -200,8 +218,8 @@ class WorldEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, Info]:
         """One frame."""
-        frames, _, _, truncated, info = self.rows.step(np.asarray(action)[None])
-        return frames[0], 0.0, False, bool(truncated[0]), _single(info)
+        frames, reward, terminated, truncated, info = self.rows.step(np.asarray(action)[None])
+        return frames[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), _single(info)
 
     def render(self) -> np.ndarray | None:  # type: ignore[override]
         """The current frame."""

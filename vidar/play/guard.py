@@ -31,6 +31,8 @@ class Limits:
     handshake: until a connection is a player's; a connection that is not by then is cut, whatever it does. half_open:
     connections that are not yet a player's; the oldest goes. write_bytes: what waits for a slow reader beside the frame
     under way. burst, excess: messages beyond the rate that are let through, then that are dropped, before the end.
+    recording: of the world's own time in one recording. download: how long its file is kept, and how long fetching it
+    may then take.
     """
 
     message_bytes: int = 64 * 1024
@@ -46,6 +48,9 @@ class Limits:
     session: float = 30 * 60.0
     per_ip: int = 2
     queue: int = 16  # sessions that wait for a seat
+    recording: float = 300.0
+    recording_bytes: int = 64 * 1024 * 1024
+    download: float = 120.0
 
 
 class Bucket:
@@ -116,11 +121,12 @@ class Counts:
     def __init__(self) -> None:
         self.refused: Counter[str] = Counter()
         self.closed: Counter[int] = Counter()
-        self.sessions = self.frames = self.dropped = 0
+        self.sessions = self.frames = self.dropped = self.recordings = self.downloads = 0
 
     def text(self, gauges: Mapping[str, float], counters: Mapping[str, float]) -> str:
         """Prometheus text: these figures, and the counts."""
         own = {"sessions": self.sessions, "frames_sent": self.frames, "messages_dropped": self.dropped}
+        own |= {"recordings": self.recordings, "downloads": self.downloads}
         lines: list[str] = []
         for kind, values in (("gauge", gauges), ("counter", {**counters, **own})):
             end = "_total" if kind == "counter" else ""

@@ -9,7 +9,17 @@ import numpy as np
 from vidar.actions import ActionSpec, mu_law_bins
 
 DEGREES_PER_PIXEL = 0.15  # VPT: 360 / 2400
-NAMED = {" ": "Space", "space": "Space", "shift": "ShiftLeft", "ctrl": "ControlLeft", "enter": "Enter", "tab": "Tab"}
+NAMED = {
+    " ": "Space",
+    "space": "Space",
+    "shift": "ShiftLeft",
+    "ctrl": "ControlLeft",
+    "control": "ControlLeft",
+    "enter": "Enter",
+    "tab": "Tab",
+    "[": "BracketLeft",
+    "]": "BracketRight",
+}
 
 
 def code_of(key: str) -> str:
@@ -18,7 +28,7 @@ def code_of(key: str) -> str:
         return f"Key{key.upper()}"
     if len(key) == 1 and key.isdigit():
         return f"Digit{key}"
-    return NAMED.get(key, key)
+    return NAMED.get(key.lower(), key)
 
 
 class Keys:

@@ -15,7 +15,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 VERSION = 1
-JPEG_FRAME = 1  # the kind of message
+JPEG_FRAME, START_PICTURE, GAME_FRAME = 1, 2, 3  # the kinds of pictures
+RECORDINGS = "/recordings/"  # where a client fetches its recording, by the name it is told
 HEADER = struct.Struct(">BBHIII")
 QUALITY = 90
 MOST_PIXELS = 10_000.0  # of mouse motion in one message
@@ -35,7 +36,10 @@ class Closed(Exception):
 
 
 class Header(NamedTuple):
-    """Before each picture. frame: its number. stamp: ms of the server's clock. echo: newest input it answers."""
+    """Before each picture. frame: its number. stamp: ms of the server's clock. echo: newest input it answers.
+
+    Of a start, frame is its number and stamp says how many there are; of the real game, frame is the dream's.
+    """
 
     version: int
     kind: int
@@ -45,10 +49,10 @@ class Header(NamedTuple):
     echo: int
 
 
-def frame_message(frame: int, stamp: int, echo: int, jpeg: bytes) -> bytes:
+def frame_message(frame: int, stamp: int, echo: int, jpeg: bytes, kind: int = JPEG_FRAME) -> bytes:
     """A picture with its header. The numbers are kept modulo 2^32."""
     most = 2**32 - 1
-    return HEADER.pack(VERSION, JPEG_FRAME, 0, frame & most, stamp & most, echo & most) + jpeg
+    return HEADER.pack(VERSION, kind, 0, frame & most, stamp & most, echo & most) + jpeg
 
 
 def read_frame(message: bytes) -> tuple[Header, bytes]:
@@ -93,10 +97,18 @@ class Step(_Message):
 
 
 class Reset(_Message):
-    """Begin anew with another seed."""
+    """Begin anew with another seed; start: number of the clip to begin from, None: the present one."""
 
     t: Literal["reset"]
     seed: int = Field(ge=0, lt=2**53)
+    start: int | None = Field(default=None, ge=0, lt=2**16)
+
+
+class Record(_Message):
+    """Begin to record the dream, or end it and get the file."""
+
+    t: Literal["record"]
+    on: bool
 
 
 class Ping(_Message):
@@ -113,7 +125,7 @@ class Token(_Message):
     token: str = Field(max_length=64)
 
 
-Message = Input | Pause | Step | Reset | Ping | Token
+Message = Input | Pause | Step | Reset | Record | Ping | Token
 _READER: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="t")])
 
 

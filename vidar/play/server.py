@@ -11,19 +11,23 @@ import contextlib
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import vidar
+from vidar.play.connection import Socket
+from vidar.play.downloads import Downloads
 from vidar.play.guard import HEADERS, Guard, Limits
-from vidar.play.house import House, Socket
+from vidar.play.house import House
+from vidar.play.messages import RECORDINGS
 from vidar.types import UsageError, VidarError
 
 PAGE = Path(__file__).parent / "page"
 TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 FLUSH = 1.0  # seconds for what is still to be written when a session has ended
 MOST_HEADERS = 16 * 1024
+PART = 64 * 1024  # bytes of a download at a time
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -73,6 +77,11 @@ class HalfOpen:
         if (timer := self.timers.pop(transport, None)) is not None:
             timer.cancel()
 
+    def grant(self, transport: asyncio.Transport, seconds: float) -> None:
+        """It fetches what is its own, and may take that long."""
+        self.drop(transport)
+        asyncio.get_running_loop().call_later(seconds, transport.abort)
+
     def _cut(self, transport: asyncio.Transport) -> None:
         self.drop(transport)
         transport.abort()
@@ -100,8 +109,9 @@ class Application:
         self.house, self.refuse = house, PlainTextResponse("Forbidden", 403)
         paths = {"/" if path.name == "index.html" else f"/{path.name}": path for path in PAGE.iterdir()}
         pages = [Route(name, file(path)) for name, path in paths.items() if path.suffix in TYPES]
-        figures = [Route("/healthz", healthz), Route("/metrics", metrics)]
-        self.inner = Starlette(routes=[*pages, *figures, WebSocketRoute("/ws", Play(house))])
+        others = [Route("/healthz", healthz), Route("/metrics", metrics)]
+        others.append(Route(RECORDINGS + "{name}", Fetch(house), methods=["POST"]))
+        self.inner = Starlette(routes=[*pages, *others, WebSocketRoute("/ws", Play(house))])
         self.inner.router.redirect_slashes = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -110,12 +120,48 @@ class Application:
             headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
             own = scope["server"][0] if scope.get("server") else None
             fault = self.house.guard.refusal(headers, own)
-            if fault is not None and (scope["type"] == "websocket" or fault == "host"):
+            if fault is not None and (fault == "host" or scope["type"] == "websocket" or scope["method"] == "POST"):
                 self.house.counts.refused[fault] += 1
                 if scope["type"] == "http":
                     return await self.refuse(scope, receive, send)
                 return await send({"type": "websocket.close", "code": 1008})  # before the upgrade: HTTP 403
         await self.inner(scope, receive, send)
+
+
+class Fetch:
+    """A recording, once, for the session that made it: an ASGI application. Anybody else gets 404.
+
+    POST, since it takes the file away; a page of another site cannot set the header that names the session.
+    """
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """One request."""
+        from starlette.responses import PlainTextResponse, Response, StreamingResponse
+
+        house, headers = self.house, dict(scope["headers"])
+        session = headers.get(b"x-vidar-session", b"").decode("latin-1")
+        file = house.downloads.take(scope["path_params"]["name"], session)
+        response: Response = PlainTextResponse("Not Found", 404)
+        if file is not None:
+            house.counts.downloads += 1
+            scope["state"]["granted"]()
+            head = {"Content-Disposition": f'attachment; filename="{file.name}"', "Connection": "close"}
+            head["Content-Length"] = str(file.stat().st_size)
+            response = StreamingResponse(_parts(file, house.downloads), 200, head, "application/zip")
+        await response(scope, receive, send)
+
+
+async def _parts(file: Path, downloads: Downloads) -> AsyncIterator[bytes]:
+    """The bytes of a file, which is deleted then."""
+    try:
+        with file.open("rb") as data:
+            while part := data.read(PART):
+                yield part
+    finally:
+        downloads.delete(file.parent)
 
 
 class Play:
@@ -188,6 +234,7 @@ def _protocols(house: House) -> tuple[type[Any], type[Any]]:
     class Http(H11Protocol):
         def connection_made(self, transport: Any) -> None:
             half_open.add(transport)
+            self.app_state = {**self.app_state, "granted": lambda: half_open.grant(transport, limits.download)}
             super().connection_made(transport)
 
         def connection_lost(self, exc: Exception | None) -> None:

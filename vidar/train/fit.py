@@ -73,6 +73,15 @@ class Exports(Protocol):
 
 
 @runtime_checkable
+class Calibrates(Protocol):
+    """A method whose model holds constants of the data."""
+
+    def calibrate(self, model: nn.Module, data: Any) -> None:
+        """Set them, before the first step."""
+        ...
+
+
+@runtime_checkable
 class Closes(Protocol):
     """Data that holds threads or files."""
 
@@ -159,6 +168,8 @@ def build(config: TrainConfig, folder: Path, device: torch.device) -> Job:
         method.to(device)
     torch.manual_seed(int(Rng(config.seed).raw("init", 0, 0, 1)[0] >> 1))
     model: nn.Module = method.build_model().to(device)
+    if isinstance(method, Calibrates):
+        method.calibrate(model, data)
     ema = Ema(model, config.ema_decay)
     return Job(config, folder, device, method, data, model, ema, config.optim.build(model))
 

@@ -83,6 +83,13 @@ class LatentClips:
 
     def batch(self, index: int) -> LatentBatch:
         """Running batch `index`, from 0."""
+        rows, numbers, names = self.windows_of(index)
+        unknown = torch.zeros(rows.shape, dtype=torch.bool)
+        unknown[:, 0] = True
+        return LatentBatch(self.codes[rows], self.actions[rows], unknown, numbers, names)
+
+    def windows_of(self, index: int) -> tuple[Tensor, Tensor, list[str]]:
+        """Of running batch `index`: the frames of each clip, long [B, T], counted over all episodes; numbers; names."""
         count, size = int(self.windows[-1]), self.config.batch
         numbers = torch.arange(index * size, (index + 1) * size)
         frames, names = [], []
@@ -95,10 +102,7 @@ class LatentClips:
             start = int(window - self.windows[episode])
             frames.append(int(self.first[episode]) + start + torch.arange(self.config.clip_frames))
             names.append(f"{self.names[episode]}@{start}")
-        rows = torch.stack(frames)
-        unknown = torch.zeros(rows.shape, dtype=torch.bool)
-        unknown[:, 0] = True
-        return LatentBatch(self.codes[rows], self.actions[rows], unknown, numbers, names)
+        return torch.stack(frames), numbers, names
 
 
 @torch.inference_mode()

@@ -17,7 +17,9 @@ from vidar.train.dreams import DreamClipsConfig
 from vidar.train.latents import LatentClipsConfig
 from vidar.train.methods.autoencode import AutoencodeConfig
 from vidar.train.methods.decode import DecodeConfig
+from vidar.train.methods.outcome import OutcomeConfig
 from vidar.train.methods.world import TrainWorldConfig
+from vidar.train.outcomes import OutcomeClipsConfig
 from vidar.types import Segment, UsageError, VidarError
 
 if TYPE_CHECKING:
@@ -78,6 +80,8 @@ def meta_step(config: TrainConfig) -> tuple[nn.Module, Any] | None:
         return _world(method, data.batch)
     if isinstance(method, DecodeConfig) and isinstance(data, DreamClipsConfig):
         return _decoder(method, data)
+    if isinstance(method, OutcomeConfig) and isinstance(data, OutcomeClipsConfig):
+        return _outcome(method, data.batch)
     return _pixels(method, data) if isinstance(data, ClipsConfig) else None
 
 
@@ -119,6 +123,14 @@ def _decoder(method: DecodeConfig, data: DreamClipsConfig) -> tuple[nn.Module, A
     raw = torch.empty(data.batch, kind.latent_channels, 1, *latent, device="meta")
     rngs = [Rng(0, number) for number in range(data.batch)]
     return model, lambda: losses.decoded(model, raw, video, rngs)
+
+
+def _outcome(method: OutcomeConfig, batch: int) -> tuple[nn.Module, Any]:
+    with torch.device("meta"):
+        model = method.head.build()
+        codes = torch.empty(batch, 2, method.head.rows * method.head.columns, method.head.channels)
+        actions = torch.empty(batch, method.head.spec.width)
+    return model, lambda: model(codes, actions)
 
 
 def _world(method: TrainWorldConfig, batch: int) -> tuple[nn.Module, Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,6 +14,7 @@ import vidar
 from vidar.conditioning.net import WorldNet
 from vidar.config import load_file, to_dict
 from vidar.data.atomic import replacing
+from vidar.nn.outcome import OutcomeNet
 from vidar.nn.precision import fast_dtype
 from vidar.nn.pretrained import load_component, save_component
 from vidar.tokenizers.autoencoder import Autoencoder
@@ -21,6 +24,7 @@ from vidar.world.world import World, WorldConfig
 SHIPPED = Path(__file__).parent.parent / "pretrained"
 INDEX, CONFIG = "model_index.json", "world.json"
 START = "start.mp4"  # the clip in a world's folder that serves where no context is given
+OUTCOME = "outcome"  # the part that knows reward and end; most worlds have none
 
 
 def shipped() -> list[str]:
@@ -29,21 +33,34 @@ def shipped() -> list[str]:
 
 
 def save(world: World, directory: str | os.PathLike[str], dtype: torch.dtype | None = torch.bfloat16) -> None:
-    """Write tokenizer/, transformer/, world.json and, last, model_index.json."""
+    """Write tokenizer/, transformer/, outcome/ where there is one (float32), world.json and, last, model_index.json."""
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / INDEX).unlink(missing_ok=True)
     save_component(world.tokenizer, world.config.tokenizer, folder / "tokenizer", dtype)
     save_component(world.net, world.config.net, folder / "transformer", dtype)
-    index = {
+    index: dict[str, Any] = {
         "_class_name": "World",
         "_vidar_version": vidar.__version__,
         "tokenizer": ["vidar", "Autoencoder"],
         "transformer": ["vidar", "WorldNet"],
     }
-    for name, content in ((CONFIG, to_dict(world.config)), (INDEX, index)):
-        with replacing(folder / name) as file:
-            file.write_text(json.dumps(content, indent=2) + "\n")
+    _write(folder / CONFIG, to_dict(world.config))
+    _finish(folder, index, world.outcome)
+
+
+def add_outcome(source: Path, outcome: OutcomeNet, directory: str | os.PathLike[str]) -> None:
+    """Write the world in folder `source` again, file by file, with this head of reward and end.
+
+    Raises VidarError for a damaged source, UsageError where the head is not for it.
+    """
+    folder = Path(directory)
+    load_config(source).check_outcome(outcome.config)
+    index = _index(source)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / INDEX).unlink(missing_ok=True)
+    shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(INDEX, OUTCOME))
+    _finish(folder, index, outcome)
 
 
 def locate(name: str | os.PathLike[str]) -> Path:
@@ -58,16 +75,50 @@ def locate(name: str | os.PathLike[str]) -> Path:
     raise UsageError(f"{name}: no such world; a directory, or one of: {', '.join(shipped()) or 'none shipped'}")
 
 
+def load_config(folder: Path) -> WorldConfig:
+    """What is known of the world in a folder beside its weights. Raises VidarError where that is something else."""
+    config = load_file(folder / CONFIG)
+    if not isinstance(config, WorldConfig):
+        raise VidarError(f"{folder / CONFIG}: holds a {type(config).__name__}, so {folder} is not a world")
+    return config
+
+
 def load(name: str | os.PathLike[str], device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> World:
     """A shipped world by name, or a directory that `save` wrote. dtype None: what the device multiplies fastest.
 
     Raises UsageError for a name that is neither, VidarError for a damaged directory.
     """
     folder = locate(name)
-    config = load_file(folder / CONFIG)
+    config = load_config(folder)
     tokenizer, net = load_component(folder / "tokenizer"), load_component(folder / "transformer")
-    if not (isinstance(config, WorldConfig) and isinstance(tokenizer, Autoencoder) and isinstance(net, WorldNet)):
+    outcome = load_component(folder / OUTCOME) if OUTCOME in _index(folder) else None
+    fits = isinstance(tokenizer, Autoencoder) and isinstance(net, WorldNet)
+    if not (fits and isinstance(outcome, OutcomeNet | None)):
         raise VidarError(f"{folder}: its parts are not those of a world")
     on_cpu = torch.device(device).type == "cpu"
     start = folder / START if (folder / START).is_file() else None
-    return World(config, tokenizer, net, start).to(device, dtype or (fast_dtype() if on_cpu else torch.bfloat16))
+    world = World(config, tokenizer, net, start, outcome)
+    return world.to(device, dtype or (fast_dtype() if on_cpu else torch.bfloat16))
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    try:
+        index = json.loads((folder / INDEX).read_text())
+    except (OSError, ValueError):
+        index = None
+    if not isinstance(index, dict):
+        raise VidarError(f"{folder / INDEX}: damaged; train or fetch the world again")
+    return index
+
+
+def _finish(folder: Path, index: dict[str, Any], outcome: OutcomeNet | None) -> None:
+    """The head, where there is one, and the index, which makes the world complete."""
+    if outcome is not None:
+        save_component(outcome, outcome.config, folder / OUTCOME)
+        index = {**index, OUTCOME: ["vidar", "OutcomeNet"]}
+    _write(folder / INDEX, index)
+
+
+def _write(file: Path, content: dict[str, Any]) -> None:
+    with replacing(file) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")

@@ -22,6 +22,7 @@ from vidar.config import Config
 from vidar.core.grid import Grid
 from vidar.core.order import Order
 from vidar.data.video import read_video
+from vidar.nn.outcome import OutcomeNet, OutcomeNetConfig
 from vidar.objectives.flow import Flow, FlowConfig
 from vidar.orders.frame import FrameOrderConfig
 from vidar.rng import Rng
@@ -78,6 +79,16 @@ class WorldConfig(Config):
                 )
         return replace(order, needs=objective.needs), grid, objective
 
+    def check_outcome(self, head: OutcomeNetConfig) -> None:
+        """Raises UsageError where a head of reward and end reads other latents or actions than this world's."""
+        ours, theirs = (*self.sites, self.channels), (head.rows, head.columns, head.channels)
+        if ours != theirs or head.spec != self.actions:
+            names, own = (", ".join(spec.names) for spec in (head.spec, self.actions))
+            raise UsageError(
+                f"a head of reward and end for latents {' x '.join(map(str, theirs))} and actions {names}; world "
+                f"{self.name!r} has {' x '.join(map(str, ours))} and {own}: train it for this world"
+            )
+
     def with_steps(self, steps: int) -> WorldConfig:
         """The same world with another number of solver steps in play."""
         return self.replace(objective=self.objective.replace(steps=steps))
@@ -98,16 +109,28 @@ class Generated:
 class World:
     """A learned world. `stream` and `generate` take context frames and actions and give uint8 frames.
 
-    start: the clip that serves where no context is given.
+    start: the clip that serves where no context is given. outcome: the head of reward and end, None: neither is known.
     """
 
-    def __init__(self, config: WorldConfig, tokenizer: Autoencoder, net: WorldNet, start: Path | None = None):
+    def __init__(
+        self,
+        config: WorldConfig,
+        tokenizer: Autoencoder,
+        net: WorldNet,
+        start: Path | None = None,
+        outcome: OutcomeNet | None = None,
+    ):
         self.config, self.tokenizer, self.net, self.start = config, tokenizer.eval(), net.eval(), start
+        if outcome is not None:
+            config.check_outcome(outcome.config)
+        self.outcome = None if outcome is None else outcome.eval()
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> World:
-        """Move the weights; returns itself."""
+        """Move the weights; returns itself. The head of reward and end is small and keeps its dtype."""
         for module in (self.tokenizer, self.net):
             cast(nn.Module, module).to(device=device, dtype=dtype)
+        if self.outcome is not None:
+            self.outcome.to(device=device)
         return self
 
     @property
@@ -140,6 +163,17 @@ class World:
         latent = from_sites(codes.flatten(1, 2), shape, self.config.patch).to(self.device)
         video, state = self.tokenizer.decode(Codes("latent", latent), state)
         return to_uint8(video).cpu(), state
+
+    @torch.inference_mode()
+    def outcomes(self, codes: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes [B, 2, n, C] of two frames, actions [B, A] between them -> reward [B], probability of the end [B].
+
+        Both float32 on the CPU, and 0 where the world has no head for them.
+        """
+        if self.outcome is None:
+            return torch.zeros(len(codes)), torch.zeros(len(codes))
+        reward, logit = self.outcome(codes.float().to(self.device), actions.float().to(self.device))
+        return reward.cpu(), logit.sigmoid().cpu()
 
     @torch.inference_mode()
     def codes(

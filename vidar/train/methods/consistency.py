@@ -9,38 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from vidar.conditioning.action import Actions
 from vidar.conditioning.net import WorldNet
-from vidar.config import Config
 from vidar.objectives.flow import shift
-from vidar.objectives.steppers import RenoiseConfig
 from vidar.rng import Rng
 from vidar.train.latents import LatentBatch
-from vidar.train.methods.world import SingleConfig, TrainWorldConfig, TwinConfig
-from vidar.types import Loss, UsageError
-from vidar.world.load import START, load, locate, save
-from vidar.world.world import World, WorldConfig
+from vidar.train.methods.adversary import Student, product
+from vidar.train.methods.distillation import Distillation, DistillationConfig
+from vidar.types import Loss
+from vidar.world.world import World
 
-Net = Callable[[Tensor, Tensor], Tensor]  # x, level [.., 1] -> answer
+Net = Callable[[Tensor, Tensor], Tensor]  # x, level [.., 1] -> x0
 
 
-class ConsistencyConfig(Config):
+class ConsistencyConfig(DistillationConfig):
     """teacher: a world of the same network. world: of the student, its `steps` those of play, with RenoiseConfig.
 
     intervals: steps of the teacher's solver from noise to data; levels are shifted by `shift`. Choice: they begin
     anywhere, not on a grid, so that the student is asked at every level.
     """
 
-    teacher: str
-    world: WorldConfig
-    stream: TwinConfig | SingleConfig = TwinConfig()
-    clip_frames: int = Field(ge=2)
     intervals: int = Field(48, ge=2)
     shift: float = Field(3.0, gt=0)
 
@@ -49,91 +41,42 @@ class ConsistencyConfig(Config):
         return Consistency(self)
 
 
-class Ends(NamedTuple):
-    """student, teacher: (x, level) -> x0. x [B, S, C]; weight [B, S]; slots: levels of rows [B, M] -> [B, S, 1]."""
-
-    student: Net
-    teacher: Net
-    x: Tensor
-    weight: Tensor
-    slots: Callable[[Tensor], Tensor]
-
-
 class Consistency:
     """`step` is one loss on latent clips; `export` writes the student with the tokenizer of its teacher."""
 
     def __init__(self, config: ConsistencyConfig) -> None:
-        if not isinstance(config.world.objective.stepper, RenoiseConfig):
-            raise UsageError("method.world.objective.stepper: a consistency student plays with RenoiseConfig")
         self.config = config
-        plain = TrainWorldConfig(
-            world=config.world, tokenizer="", stream=config.stream, clip_frames=config.clip_frames, p_unknown=0.05
-        )
-        self.clips = plain.build()
-        self._teacher: World | None = None
+        self.pair = Distillation(config)
 
     @property
     def teacher(self) -> World:
-        """The teacher in float32, read once. Raises UsageError where it is another network."""
-        if self._teacher is None:
-            known = load(self.config.teacher, dtype=torch.float32)
-            if known.config.net != self.config.world.net:
-                raise UsageError(f"{self.config.teacher}: its network differs from method.world.net; a student has it")
-            self._teacher = known
-        return self._teacher
+        """See `Distillation.teacher`."""
+        return self.pair.teacher
 
-    def build_model(self) -> WorldNet:
-        """The student, which begins as its teacher."""
-        net = self.config.world.net.build()
-        net.load_state_dict(self.teacher.net.state_dict())
-        return net
+    def build_model(self) -> WorldNet | Student:
+        """The student, which begins as its teacher, with an adversary if there is one."""
+        return self.pair.student() if self.config.adversary is None else self.pair.judged()
 
-    def step(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
+    def step(self, model: WorldNet | Student, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
         """Loss on a batch of latent clips, one Rng per clip."""
-        now, later = self.levels(self._uniform(rngs))
-        ends = self._ends(model, batch, rngs, now)
-        error = consistency_loss(ends.student, ends.teacher, ends.x, ends.slots(now), ends.slots(later))
-        total = (error * ends.weight).sum() / ends.weight.sum()
-        return Loss(total, {"consistency": total.detach()})
+        net, rows = product(model), self.pair.clips.layout.num_rows
+        now, later = self.levels(torch.stack([rng.uniform("level", 0, 3, (rows,)) for rng in rngs]))
+        clips = self.pair.noised(net, batch, rngs, now)
+        student, level = clips.data(net), clips.slots(now)
+        wanted = consistency_target(student, clips.data(self.teacher.net), clips.x, level, clips.slots(later))
+        made = student(clips.x, level)
+        total = (squared(made - wanted) * clips.weight).sum() / clips.weight.sum()
+        parts = {"consistency": total}
+        if isinstance(model, Student):
+            parts |= self.pair.adversarial(model, clips, made, rngs)
+            total = sum(parts.values(), total.new_zeros(()))
+            model.steps += int(model.training)
+        return Loss(total, {name: value.detach() for name, value in parts.items()})
 
-    @torch.no_grad()
-    def gap(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng]) -> float:
-        """Mean squared difference of the student's answer to pure noise from the end of the teacher's whole path."""
-        grid = [self.levels(torch.full((len(rngs), self.clips.layout.num_rows), 1.0))[0]]
-        for n in range(1, self.config.intervals + 1):
-            grid.append(shift(torch.full_like(grid[0], 1 - n / self.config.intervals), self.config.shift))
-        ends = self._ends(model, batch, rngs, grid[0])
-        x = ends.x
-        for now, later in zip(map(ends.slots, grid), map(ends.slots, grid[1:])):
-            x = x + (later - now) * (x - ends.teacher(x, now)) / now
-        error = (ends.student(ends.x, ends.slots(grid[0])) - x).square().mean(-1)
-        return float((error * ends.weight).sum() / ends.weight.sum())
-
-    def _uniform(self, rngs: Sequence[Rng]) -> Tensor:
-        """One number for each row of each clip, [B, M]."""
-        return torch.stack([rng.uniform("level", 0, 3, (self.clips.layout.num_rows,)) for rng in rngs])
-
-    def _ends(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng], now: Tensor) -> Ends:
-        """A batch at levels `now` [B, M], and both networks on it."""
-        objective, layout, device = self.clips.objective, self.clips.layout, next(model.parameters()).device
-        hidden = torch.tensor([float(rng.uniform("drop")) < self.clips.config.p_unknown for rng in rngs])
-        actions = Actions(batch.actions.to(device), (batch.unknown | hidden[:, None]).to(device))
-        seen, target, _ = objective.prepare(batch.codes.flatten(1, 2), layout, rngs, levels=now)
-        seen, channels = seen.to(device), objective.channels
-        asked = target.weight.to(device)[..., None] > 0
-        weight = (target.weight * (layout.slots.unit >= objective.config.given)).to(device)
-
-        def answer(net: nn.Module) -> Net:
-            def call(x: Tensor, level: Tensor) -> Tensor:
-                given = torch.where(asked, torch.cat([x, seen[..., channels:-1], level], -1), seen)
-                return objective.prediction.data(x, net(given, layout, actions).to(x), level, seen[..., channels:-1])
-
-            return call
-
-        def slots(levels: Tensor) -> Tensor:
-            return levels.to(seen)[:, layout.row.to(device), None]
-
-        return Ends(answer(model), answer(self.teacher.net.to(device)), seen[..., :channels], weight, slots)
+    def gap(self, model: WorldNet | Student, batch: LatentBatch, rngs: Sequence[Rng]) -> float:
+        """See `Distillation.gap`: over the intervals of the config."""
+        levels = [shift(1 - n / self.config.intervals, self.config.shift) for n in range(self.config.intervals + 1)]
+        return self.pair.gap(product(model), batch, rngs, levels)
 
     def levels(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """Uniform [..] -> the level of a point, and that of the same point one interval nearer to the data."""
@@ -141,21 +84,27 @@ class Consistency:
         k = self.config.shift
         return shift(both[0], k), shift(both[1], k)
 
-    def export(self, model: WorldNet, directory: Path) -> None:
+    def export(self, model: WorldNet | Student, directory: Path) -> None:
         """Write the student as a world directory (bfloat16)."""
-        save(World(self.config.world, self.teacher.tokenizer, model), directory)
-        start = locate(self.config.teacher) / START
-        if start.is_file():
-            (directory / START).write_bytes(start.read_bytes())
+        self.pair.export(product(model), directory)
 
 
 def consistency_loss(student: Net, teacher: Net, x: Tensor, level: Tensor, later: Tensor) -> Tensor:
     """Squared difference of the student's x0 from both ends of one Euler step of the teacher: [.., C] -> [..].
 
-    student, teacher: (x, level) -> x0. level > later >= 0, [.., 1]. At level 0 the point itself is the answer.
+    student, teacher: (x, level) -> x0. level > later >= 0, [.., 1].
     """
-    with torch.no_grad():
-        moved = x + (later - level) * (x - teacher(x, level)) / level
-        wanted = torch.where(later > 0, student(moved, later), moved)
-    error = student(x, level) - wanted
+    wanted = consistency_target(student, teacher, x, level, later)
+    return squared(student(x, level) - wanted)
+
+
+@torch.no_grad()
+def consistency_target(student: Net, teacher: Net, x: Tensor, level: Tensor, later: Tensor) -> Tensor:
+    """The student's x0 one Euler step of the teacher nearer to the data; at level 0 the point itself is the answer."""
+    moved = x + (later - level) * (x - teacher(x, level)) / level
+    return torch.where(later > 0, student(moved, later), moved)
+
+
+def squared(error: Tensor) -> Tensor:
+    """Mean square over channels in float32 or wider, [.., C] -> [..]."""
     return error.to(torch.promote_types(error.dtype, torch.float32)).square().mean(-1)

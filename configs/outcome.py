@@ -1,0 +1,51 @@
+"""Reward and end for a trained world: `Vidar/World-v0` then returns what the recorded game gives (after DIAMOND).
+
+The data needs the extras `rewards` and `ended`, which every recorder writes. `vidar train outcome data=FOLDER
+world=WORLD`, then `python scripts/evaluate_outcome.py runs/outcome/model FOLDER`; minutes on one thread. Where there is
+no world yet, the recipe stands for that of own.py, so that it can be looked at.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from vidar.configs.frame_world import TINY, frame_world
+from vidar.configs.own import NOTHING_YET
+from vidar.nn.outcome import OutcomeNetConfig
+from vidar.train.fit import TrainConfig
+from vidar.train.methods.outcome import OutcomeConfig
+from vidar.train.optim import OptimConfig
+from vidar.train.outcomes import OutcomeClipsConfig
+from vidar.world.load import CONFIG, load_config, locate, shipped
+from vidar.world.world import WorldConfig
+
+Preset = Literal["small", "tiny"]
+
+SIZES = {"small": (64, 8, 128), "tiny": (16, 4, 32)}  # channels, numbers kept of each site, width of the read-out
+
+
+def outcome(
+    preset: Preset = "small", data: str = "runs/data/own", world: str = "runs/world_own/model", minutes: float = 5.0
+) -> TrainConfig:
+    """Reward and end of a trained world, read from two latent frames and the action between them."""
+    known = _world(world)
+    rows, columns = known.sites
+    width, kept, hidden = SIZES[preset]
+    head = OutcomeNetConfig(
+        spec=known.actions, rows=rows, columns=columns, channels=known.channels, width=width, kept=kept, hidden=hidden
+    )
+    return TrainConfig(
+        name="outcome",
+        method=OutcomeConfig(world=world, head=head),
+        data=OutcomeClipsConfig(path=data, world=world),
+        optim=OptimConfig(lr=1e-3, steps=20_000, warmup_steps=100, weight_decay=0.05),
+        minutes=minutes,
+    )
+
+
+def _world(name: str) -> WorldConfig:
+    """What is known of the world; a stand-in where there is none yet, which training then refuses by name."""
+    if (Path(name) / CONFIG).is_file() or name in shipped():
+        return load_config(locate(name))
+    return frame_world(NOTHING_YET, TINY)

@@ -1,0 +1,63 @@
+"""Whether a model is told how far its answer will be taken: the step size of shortcut models.
+
+A step from level a to level b < a has size a - b (Frans et al., "One Step Diffusion via Shortcut Models", 2024, with
+levels for times). Size 0 asks for the velocity at the point itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from vidar.config import Config
+
+
+class UntoldConfig(Config):
+    """The model knows its level alone."""
+
+    def build(self, levels: Sequence[float]) -> Untold:
+        """The step size of a solver over `levels`, 1 down to 0."""
+        return Untold()
+
+
+class Untold:
+    """No column."""
+
+    width = 0
+
+    def of_call(self, call: int) -> float:
+        """Nothing to tell."""
+        return 0.0
+
+    def column(self, x: Tensor, size: float) -> Tensor:
+        """[n, C] -> [n, 0]."""
+        return x[:, :0]
+
+
+class ToldConfig(Config):
+    """One more input column, before the level: the size of the step, 0 in training of the velocity and in commits.
+
+    The backbone needs `step_size` too. The stepper is Euler: what is answered is taken over the whole step.
+    """
+
+    def build(self, levels: Sequence[float]) -> Told:
+        """The step size of a solver over `levels`, 1 down to 0."""
+        return Told(levels)
+
+
+class Told:
+    """One column."""
+
+    width = 1
+
+    def __init__(self, levels: Sequence[float]) -> None:
+        self.sizes = [level - later for level, later in zip(levels, levels[1:])]
+
+    def of_call(self, call: int) -> float:
+        """How far the answer to this call is taken."""
+        return self.sizes[call]
+
+    def column(self, x: Tensor, size: float) -> Tensor:
+        """[n, C] -> [n, 1]."""
+        return x.new_full((x.shape[0], 1), size)

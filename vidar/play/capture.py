@@ -1,0 +1,133 @@
+"""Part of a dream, recorded while it is played: what `vidar data convert` reads, and the file that replays it.
+
+The zip holds NAME.mp4 and NAME.csv (a row of actions for each frame; row t acts between frame t-1 and t), actions.yaml
+for `--spec`, and NAME.dream, which `vidar replay` reads: the whole dream from its start.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import threading
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vidar.config import to_yaml
+from vidar.data.video import write_video
+from vidar.play.recording import keep
+from vidar.play.session import Seat, Shown
+from vidar.types import VidarError
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A finished recording: its zip, and the frames in it."""
+
+    file: Path
+    frames: int
+
+
+class Capture:
+    """Records a seat from the frame that it shows, until `pack`, a reset of the seat, or a limit. Never a reader of it.
+
+    Frames are encoded as they come, so memory does not grow with them; at most `most_frames`, and none after the files
+    in `folder` have reached `most_bytes`. A frame that came and went unseen, on a machine too busy, ends a video and
+    begins another one, so that every row of actions has its two frames. Time stamps are those of the world's own rate.
+    """
+
+    def __init__(self, seat: Seat, folder: Path, most_frames: int, most_bytes: int) -> None:
+        self.seat, self.log, self.folder = seat, seat.log, folder
+        self.most_frames, self.most_bytes = most_frames, most_bytes
+        world = re.sub(r"[^A-Za-z0-9_-]", "_", seat.table.world.config.name)[:40]
+        self.name = f"{world}-{seat.log.start.seed}"
+        self.pieces: list[tuple[int, int]] = []  # number of the first frame, and how many: one video each
+        self.taken = 0
+        self.failed: VidarError | None = None
+        self._stopped, self._full = False, False
+        self._held: Shown | None = None
+        self._thread = threading.Thread(target=self._run, name="vidar-capture", daemon=True)
+        self._thread.start()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will be recorded."""
+        return not self._thread.is_alive()
+
+    def stop(self) -> None:
+        """No frame after this. Does not wait for the files."""
+        with self.seat.table.wake:
+            self._stopped = True
+            self.seat.table.wake.notify_all()
+
+    def pack(self) -> Packed | None:
+        """Stop, and write the zip; None where fewer than two frames in a row were seen. Takes a while.
+
+        Raises VidarError where something could not be written.
+        """
+        self.stop()
+        self._thread.join()
+        if self.failed is not None:
+            raise self.failed
+        if not self.pieces:
+            return None
+        first = self.pieces[0][0]
+        keep(self.seat, self.folder / f"{self.name}-{first:06d}.dream")
+        (self.folder / "actions.yaml").write_text(to_yaml(self.seat.table.world.config.actions))
+        for piece in self.pieces:
+            self._write_actions(*piece)
+        parts = sorted(self.folder.iterdir())
+        file = self.folder / f"{self.name}-{first:06d}.zip"
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
+            for part in parts:
+                packed.write(part, part.name)
+        for part in parts:
+            part.unlink()
+        return Packed(file, sum(count for _, count in self.pieces))
+
+    def _run(self) -> None:
+        try:
+            self._held = self._next(None)
+            while self._held is not None:
+                first, taken = self._held.number, self.taken
+                file = self.folder / f"{self.name}-{first:06d}.mp4"
+                write_video(file, self._piece(self._held), self.seat.table.world.config.fps)
+                if self.taken - taken > 1:
+                    self.pieces.append((first, self.taken - taken))
+                else:  # one frame has no action
+                    file.unlink(missing_ok=True)
+        except VidarError as error:
+            self.failed = error
+
+    def _piece(self, shown: Shown) -> Iterator[np.ndarray]:
+        """Frames without a gap; leaves in `_held` what comes behind one."""
+        while True:
+            yield shown.frame
+            self.taken += 1
+            self._full = self.taken >= self.most_frames or self._bytes() >= self.most_bytes
+            self._held = self._next(shown.number)
+            if self._held is None or self._held.number != shown.number + 1:
+                return
+            shown = self._held
+
+    def _next(self, after: int | None) -> Shown | None:
+        """What the seat shows, when that is no longer number `after`; None at the end."""
+        seat, wake = self.seat, self.seat.table.wake
+        with wake:
+            wake.wait_for(lambda: self._over() or (seat.shown is not None and seat.shown.number != after))
+            return None if self._over() else seat.shown
+
+    def _over(self) -> bool:
+        return self._stopped or self._full or self.seat.log is not self.log or self.seat.table.failed is not None
+
+    def _bytes(self) -> int:
+        return sum(file.stat().st_size for file in self.folder.iterdir())
+
+    def _write_actions(self, first: int, count: int) -> None:
+        names = self.seat.table.world.config.actions.names
+        rows = self.log.rows[first - 1 : first - 1 + count]
+        with (self.folder / f"{self.name}-{first:06d}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([names, *([f"{value:.9g}" for value in row] for row in rows)])

@@ -1,0 +1,56 @@
+"""ViZDoom, played one action at a time: the pictures of the recorder, without an end in time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vidar.data.vizdoom import VizdoomGame
+from vidar.types import VidarError
+
+
+class RealGame:
+    """A running game. Frames are uint8 [H, W, 3] as `VizdoomGame.episode` has them.
+
+    Every call raises VidarError where the engine has stopped.
+    """
+
+    def __init__(self, running: VizdoomGame) -> None:
+        self.running, self.spec = running, running.spec
+
+    def begin(self, seed: int) -> np.ndarray:
+        """The first frame of the game of a seed."""
+        engine = self.running.game
+        try:
+            engine.set_seed(seed % 2**32)
+            engine.new_episode()
+            engine.set_episode_timeout(0)
+            return self._picture(engine.get_state())
+        except Exception as error:
+            raise _stopped(error) from None
+
+    def act(self, row: np.ndarray) -> np.ndarray | None:
+        """The next frame under an action row float32 [A]; None where the game is over."""
+        engine = self.running.game
+        try:
+            engine.make_action([float(value) for value in row], self.running.config.frame_skip)
+            state = engine.get_state()
+            return None if state is None else self._picture(state)
+        except Exception as error:
+            raise _stopped(error) from None
+
+    def close(self) -> None:
+        """Stop the engine."""
+        self.running.close()
+
+    def _picture(self, state: Any) -> np.ndarray:
+        size = (self.running.config.width, self.running.config.height)
+        screen = Image.fromarray(state.screen_buffer)
+        return np.asarray(screen.resize(size, Image.Resampling.BOX, box=self.running.box))
+
+
+def _stopped(error: Exception) -> VidarError:
+    """The binding raises types of its own, with a text of several lines."""
+    return VidarError(f"the real game has stopped: {(str(error) or type(error).__name__).splitlines()[0]}")

@@ -1,0 +1,319 @@
+"""One session of a player: it waits for a seat, is shown its frames, and keeps to the limits."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from vidar.play import messages as say
+from vidar.play.beside import Beside, Picture
+from vidar.play.capture import Capture
+from vidar.play.connection import Socket
+from vidar.play.gallery import small_picture
+from vidar.play.guard import Bucket
+from vidar.play.keys import code_of
+from vidar.play.messages import Closed
+from vidar.play.session import Seat, Shown, Start, Table
+from vidar.types import VidarError
+
+if TYPE_CHECKING:
+    from vidar.play.house import House
+
+LOOK = 0.25  # seconds of one wait for a frame
+TICK = 1.0  # seconds between two messages of figures
+RESETS = 2.0  # a second, which is also how many at once: each costs a prefill that all players wait for
+RECORDINGS, RECORDINGS_AT_ONCE = 0.2, 3.0  # begun, a second and at once
+BESIDE_ROW = 0  # the seat that has the real game
+
+Made = TypeVar("Made")
+
+
+class Visit:
+    """One session. `session`: a secret of this server and this client, by which the client fetches its own files."""
+
+    def __init__(self, house: House, socket: Socket) -> None:
+        self.house, self.socket = house, socket
+        self.session = secrets.token_hex(16)
+        self.seed, self.clip = secrets.randbelow(2**31), 0
+        self.seat: Seat | None = None
+        self.beside: Beside | None = None
+        self.capture: Capture | None = None
+        self.turn, self.ready = asyncio.Event(), asyncio.Event()
+        self.after: int | None = None
+        self.resets = 0
+        limits = house.limits
+        self.began = self.active = time.monotonic()
+        self.rate, self.reset_rate = Bucket(limits.messages, limits.burst), Bucket(RESETS, RESETS)
+        self.record_rate = Bucket(RECORDINGS, RECORDINGS_AT_ONCE)
+        self.dropped = 0
+
+    async def show_token(self) -> None:
+        """The first message has to be the token. Raises Closed(4401), or Gone."""
+        try:
+            async with asyncio.timeout(self.house.limits.handshake / 2):  # in time to say so before the cut
+                message = say.parse(await self.socket.text())
+            right = isinstance(message, say.Token) and self.house.guard.knows(message.token)
+        except (Closed, TimeoutError):
+            right = False
+        if not right:
+            self.house.counts.refused["token"] += 1
+            raise Closed(say.NO_TOKEN, "no token, or a wrong one")
+
+    async def run(self) -> None:
+        """Until something ends it: raises Closed or Gone."""
+        parts = (self._listen(), self._play(), self._accompany(), self._watch(), self._stopped())
+        tasks = [asyncio.ensure_future(part) for part in parts]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task in done:
+                    task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._leave()
+
+    def _leave(self) -> None:
+        if self.capture is not None:
+            self.capture.stop()
+        if self.beside is not None:
+            self.beside.leave()
+        if self.seat is not None:
+            self.seat.leave()
+        self.house.downloads.forget(self.session)
+        self.house.moved()
+
+    async def _listen(self) -> None:
+        while True:
+            text = await self.socket.text()
+            if self.rate.take():
+                await self._answer(say.parse(text))
+            else:
+                self._drop()
+
+    def _drop(self) -> None:
+        self.dropped += 1
+        self.house.counts.dropped += 1
+        if self.dropped > self.house.limits.excess:
+            raise Closed(say.POLICY, "too many messages")
+
+    async def _answer(self, message: say.Message) -> None:
+        seat = self.seat
+        if isinstance(message, say.Ping):
+            await self.socket.send(say.to_json("pong", at=message.at))
+        elif seat is None or not self.ready.is_set() or isinstance(message, say.Token):
+            return
+        elif isinstance(message, say.Input):
+            seat.hold(message.keys, message.dx, message.dy, message.seq)
+            if message.keys or message.dx or message.dy:
+                self.active = time.monotonic()
+        else:
+            self.active = time.monotonic()
+            if isinstance(message, say.Pause):
+                seat.pause(message.on)
+            elif isinstance(message, say.Step):
+                seat.step()
+            elif isinstance(message, say.Record):
+                await self._record(seat, message.on)
+            else:
+                await self._reset(seat, message)
+
+    async def _reset(self, seat: Seat, message: say.Reset) -> None:
+        clip = self.clip if message.start is None else message.start
+        if clip >= self._choices():
+            raise Closed(say.BAD_DATA, "no such start")
+        if not self.reset_rate.take():
+            return self._drop()
+        await self._deliver()  # a recording is of one dream
+        start = await self._start(message.seed, clip)
+        self.seed, self.clip, self.after = message.seed, clip, None
+        self.resets += 1
+        self._take_up(seat, start)
+        await self.socket.send(say.to_json("seed", seed=self.seed, start=clip))
+
+    def _choices(self) -> int:
+        """How many starts there are: with the real game beside it, a dream begins where that does."""
+        return len(self.house.clips) if self.beside is None else 1
+
+    async def _start(self, seed: int, clip: int) -> Start:
+        """Where a dream begins. Where the real game has stopped for good, it is the clip's."""
+        if self.beside is not None:
+            try:
+                return await asyncio.wrap_future(self.beside.begin(seed))
+            except VidarError as error:
+                self.beside = None
+                await self.socket.send(say.to_json("beside", on=False, why=str(error)))
+        return self.house.start(seed, clip)
+
+    def _take_up(self, seat: Seat, start: Start) -> None:
+        seat.reset(start)
+        if self.beside is not None:
+            self.beside.follow(seat)
+
+    async def _record(self, seat: Seat, on: bool) -> None:
+        if not on:
+            await self._deliver()
+        elif self.capture is None:
+            if not self.record_rate.take():
+                return self._drop()
+            limits, fps = self.house.limits, self.house.table.world.config.fps
+            room = self.house.downloads.room(self.session)
+            self.capture = Capture(seat, room, max(2, round(limits.recording * fps)), limits.recording_bytes)
+            await self.socket.send(say.to_json("recording", on=True, seconds=limits.recording))
+
+    async def _deliver(self) -> None:
+        """End the recording, if there is one, and say where its file is."""
+        capture, self.capture = self.capture, None
+        if capture is None:
+            return
+        packed, why = None, "fewer than two frames were shown"
+        try:
+            packed = await self._blocking(capture.pack)
+        except VidarError:  # its text is the server's own affair
+            why = "the server could not write it"
+        if packed is None:
+            self.house.downloads.delete(capture.folder)
+            return await self.socket.send(say.to_json("recording", on=False, why=why))
+        name = self.house.downloads.offer(self.session, packed.file)
+        self.house.counts.recordings += 1
+        told = {"path": say.RECORDINGS + name, "name": packed.file.name, "frames": packed.frames}
+        await self.socket.send(say.to_json("recorded", **told))
+
+    async def _play(self) -> None:
+        seat = await self._sit()
+        if seat.row == BESIDE_ROW and self.house.beside is not None:
+            self.beside = self.house.beside
+            start = await self._start(self.seed, self.clip)
+            if self.beside is not None:
+                self._take_up(seat, start)
+        self.ready.set()
+        await self.socket.send(self._greeting(seat))
+        await self._show_starts()
+        counts = self.house.counts
+        while True:
+            resets = self.resets
+            seen = await self._blocking(look, seat, self.after)
+            if seen is None or resets != self.resets:
+                continue
+            shown, jpeg = seen
+            self.after = shown.number
+            await self.socket.send(say.frame_message(shown.number, int(shown.ready * 1e3), shown.echo, jpeg))
+            counts.frames += 1
+
+    async def _show_starts(self) -> None:
+        """The small pictures, where there is a choice."""
+        count = self._choices()
+        for number, clip in enumerate(self.house.clips if count > 1 else ()):
+            jpeg = await self._blocking(small_picture, clip)
+            await self.socket.send(say.frame_message(number, count, 0, jpeg, say.START_PICTURE))
+
+    async def _accompany(self) -> None:
+        """The pictures of the real game, where this player has it."""
+        await self.ready.wait()
+        after: Picture | None = None
+        while True:
+            beside = self.beside
+            if beside is None:
+                await asyncio.sleep(TICK)
+                continue
+            seen = await self._blocking(look_beside, beside, after)
+            if seen is None:
+                continue
+            after, jpeg = seen
+            if jpeg is None:
+                await self.socket.send(say.to_json("beside", on=False, why="the game is over"))
+            else:
+                await self.socket.send(say.frame_message(after.number, 0, 0, jpeg, say.GAME_FRAME))
+
+    async def _sit(self) -> Seat:
+        """A seat when it is this one's turn; tells the place in the line meanwhile."""
+        house, told = self.house, 0
+        house.line.append(self)
+        try:
+            while house.line[0] is not self or not house.free():
+                self.turn.clear()
+                place = house.line.index(self) + 1
+                if place != told:
+                    told = place
+                    await self.socket.send(say.to_json("queue", place=place))
+                else:
+                    await self.turn.wait()
+            self.seat = house.table.sit(house.start(self.seed, self.clip))
+            self.active = time.monotonic()
+            return self.seat
+        finally:
+            house.line.remove(self)
+            house.moved()
+
+    async def _watch(self) -> None:
+        """Figures, and the limits of time."""
+        limits = self.house.limits
+        while True:
+            await asyncio.sleep(min(TICK, limits.idle / 4, limits.session / 4))
+            now = time.monotonic()
+            self.house.downloads.expire()
+            if now - self.began > limits.session:
+                raise Closed(say.NORMAL, "time is up")
+            if self.seat is not None:
+                if now - self.active > limits.idle:
+                    raise Closed(say.NORMAL, "idle")
+                if self.capture is not None and self.capture.ended:
+                    await self._deliver()
+                await self.socket.send(say.to_json("figures", **self.house.figures()))
+
+    async def _stopped(self) -> None:
+        await self.house.stopping.wait()
+        raise Closed(say.GOING_AWAY, "the server stops")
+
+    async def _blocking(self, call: Callable[..., Made], *arguments: object) -> Made:
+        return await asyncio.get_running_loop().run_in_executor(self.house.pool, call, *arguments)
+
+    def _greeting(self, seat: Seat) -> str:
+        table = self.house.table
+        config = table.world.config
+        return say.to_json(
+            "hello",
+            world=config.name,
+            fps=1.0 / table.clock.period if table.clock.period else 0.0,
+            height=config.height,
+            width=config.width,
+            keys=key_names(table),
+            mouse=any(action.kind in ("camera", "continuous") for action in config.actions.actions),
+            seed=self.seed,
+            capacity=table.capacity,
+            seat=seat.row,
+            session=self.session,
+            starts=self._choices(),
+            beside=self.beside is not None,
+        )
+
+
+def look(seat: Seat, after: int | None) -> tuple[Shown, bytes] | None:
+    """The newest frame as a JPEG; None where there is none for a while. Raises Closed where the world has failed."""
+    try:
+        shown = seat.newest(after, timeout=LOOK)
+    except Exception:  # the table keeps it
+        raise Closed(say.INTERNAL, "the world has failed") from None
+    return None if shown is None else (shown, say.to_jpeg(shown.frame))
+
+
+def look_beside(beside: Beside, after: Picture | None) -> tuple[Picture, bytes | None] | None:
+    """The real game's newest picture and its JPEG (None: the game is over); None where there is none for a while."""
+    picture = beside.newest(after, timeout=LOOK)
+    if picture is None:
+        return None
+    return picture, None if picture.frame is None else say.to_jpeg(picture.frame)
+
+
+def key_names(table: Table) -> list[dict[str, str]]:
+    """The key of each bit of a mask, and what it presses."""
+    pressed: dict[str, list[str]] = {code: [] for code in table.keys.codes}
+    for action in table.world.config.actions.actions:
+        for value, key in enumerate(action.keys):
+            name = action.name if action.kind == "binary" else f"{action.name} {value}"
+            pressed[code_of(key)].append(name)
+    return [{"code": code, "action": ", ".join(names)} for code, names in pressed.items()]

@@ -1,0 +1,108 @@
+"""Adversarial term of a student: its frames, noised again, must look to its frozen teacher like real ones.
+
+LADD (Sauer et al., "Fast High-Resolution Image Synthesis with Latent Adversarial Diffusion Distillation", 2024) with
+hinge losses, as NFD+ adds it to consistency distillation (causal-diffusion 3.4): the discriminator is small heads on
+what leaves some blocks of the teacher. The heads alone are trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from vidar.conditioning.net import WorldNet
+from vidar.config import Config
+from vidar.nn.embed import linear
+from vidar.nn.norm import RMSNorm
+from vidar.tokenizers.discriminator import discriminator_hinge, generator_hinge
+
+Features = Callable[[Tensor, Tensor], list[Tensor]]  # x [.., C], level [.., 1] -> [.., D] of each judged block
+
+
+class AdversaryConfig(Config):
+    """blocks: of the teacher, counted from 0, whose outputs are judged. width: D of the teacher. hidden: of a head.
+
+    weight: lambda of the term, once `start` + `warmup` steps have passed. mean, std: of the logit-normal level to which
+    frames are noised again. Choice: lambda 0.1, which NFD+ does not give; levels around 0.73, where form counts and
+    grain is gone; a late start, so that the heads are not taught by what the student begins with.
+    """
+
+    blocks: tuple[int, ...] = Field(min_length=1)
+    width: int = Field(ge=1)
+    hidden: int = Field(default=64, ge=1)
+    weight: float = Field(default=0.1, ge=0)
+    mean: float = 1.0
+    std: float = Field(default=1.0, gt=0)
+    start: int = Field(default=500, ge=0)
+    warmup: int = Field(default=500, ge=1)
+
+    def build(self) -> Judge:
+        """Heads with fresh weights."""
+        return Judge(self)
+
+    def lambda_at(self, steps: Tensor) -> Tensor:
+        """0 before `start`, then rising to `weight` over `warmup` steps."""
+        return self.weight * ((steps - self.start) / self.warmup).clamp(0, 1)
+
+
+class Judge(nn.Module):
+    """One score per site and judged block: real is high. [.., D] of each block -> [.., blocks].
+
+    Choice: a norm and a two-layer MLP per block; the level is in the features, which the teacher modulates by it.
+    """
+
+    def __init__(self, config: AdversaryConfig) -> None:
+        super().__init__()
+        heads: list[nn.Module] = []
+        for _ in config.blocks:
+            first, last = linear(config.width, config.hidden, bias=True), linear(config.hidden, 1, bias=True)
+            heads.append(nn.Sequential(RMSNorm(config.width), first, nn.SiLU(), last))
+        self.heads = nn.ModuleList(heads)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """See the class."""
+        return torch.cat([head(part) for head, part in zip(self.heads, features, strict=True)], dim=-1)
+
+
+class Student(nn.Module):
+    """What is trained and saved of a distillation: the network, its steps so far, its adversary if there is one.
+
+    One optimiser trains both: neither loss reaches the other's weights.
+    """
+
+    steps: Tensor
+
+    def __init__(self, net: WorldNet, judge: Judge | None) -> None:
+        super().__init__()
+        self.net, self.judge = net, judge
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the parts of the network in place."""
+        self.net.compile(*args, **kwargs)
+
+
+def product(model: WorldNet | Student) -> WorldNet:
+    """What is kept of a trained model."""
+    return model.net if isinstance(model, Student) else model
+
+
+def hinge_terms(
+    judge: Judge, features: Features, real: Tensor, fake: Tensor, level: Tensor, noise: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(loss of the student, loss of the adversary) on real and fake frames [.., C], noised to level [.., 1].
+
+    Gradients of the first reach `fake` alone, those of the second the judge alone. Choice: the same level and noise for
+    both, so that they differ in the frame alone.
+    """
+    seen = features((1 - level) * fake + level * noise, level)
+    with torch.no_grad():
+        true = features((1 - level) * real + level * noise, level)
+    frozen = {name: value.detach() for name, value in judge.named_parameters()}
+    student = generator_hinge(functional_call(judge, frozen, (seen,)))
+    return student, discriminator_hinge(judge(true), judge([part.detach() for part in seen]))

@@ -1,0 +1,118 @@
+"""A student beside its teacher: what every consistency distillation shares, whatever its loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from vidar.conditioning.net import WorldNet
+from vidar.config import Config
+from vidar.objectives.steppers import RenoiseConfig
+from vidar.rng import Rng
+from vidar.train.latents import LatentBatch
+from vidar.train.methods.adversary import AdversaryConfig, Student, hinge_terms
+from vidar.train.methods.noised import Noised, noised
+from vidar.train.methods.world import SingleConfig, TrainWorldConfig, TwinConfig
+from vidar.types import UsageError
+from vidar.world.load import START, load, locate, save
+from vidar.world.world import World, WorldConfig
+
+
+class DistillationConfig(Config):
+    """teacher: a world of the same network. world: of the student, its `steps` those of play, with RenoiseConfig."""
+
+    teacher: str
+    world: WorldConfig
+    stream: TwinConfig | SingleConfig = TwinConfig()
+    clip_frames: int = Field(ge=2)
+    adversary: AdversaryConfig | None = None
+
+
+class Distillation:
+    """The frozen teacher, the student that begins as it, noisy clips for both, and the adversarial term."""
+
+    def __init__(self, config: DistillationConfig) -> None:
+        if not isinstance(config.world.objective.stepper, RenoiseConfig):
+            raise UsageError("method.world.objective.stepper: a consistency student plays with RenoiseConfig")
+        backbone, adversary = config.world.net.backbone, config.adversary
+        if adversary is not None and not all(0 <= block < backbone.depth for block in adversary.blocks):
+            raise UsageError(f"method.adversary.blocks: {adversary.blocks} must lie in 0 .. {backbone.depth - 1}")
+        if adversary is not None and adversary.width != backbone.width:
+            raise UsageError(f"method.adversary.width is {adversary.width}, the teacher's is {backbone.width}")
+        plain = TrainWorldConfig(
+            world=config.world, tokenizer="", stream=config.stream, clip_frames=config.clip_frames, p_unknown=0.05
+        )
+        self.config = config
+        self.clips = plain.build()
+        self._teacher: World | None = None
+
+    @property
+    def teacher(self) -> World:
+        """The teacher in float32, frozen, read once. Raises UsageError where it is another network."""
+        if self._teacher is None:
+            known = load(self.config.teacher, dtype=torch.float32)
+            if known.config.net != self.config.world.net:
+                raise UsageError(f"{self.config.teacher}: its network differs from method.world.net; a student has it")
+            known.net.requires_grad_(False)
+            self._teacher = known
+        return self._teacher
+
+    def student(self) -> WorldNet:
+        """A network that begins as the teacher."""
+        net = self.config.world.net.build()
+        net.load_state_dict(self.teacher.net.state_dict())
+        return net
+
+    def judged(self) -> Student:
+        """A student with a fresh adversary, if there is one."""
+        return Student(self.student(), None if self.config.adversary is None else self.config.adversary.build())
+
+    def noised(self, net: WorldNet, batch: LatentBatch, rngs: Sequence[Rng], levels: Tensor) -> Noised:
+        """The batch at levels [B, M], where the student is; the teacher is moved there too."""
+        device = next(net.parameters()).device
+        self.teacher.net.to(device)
+        return noised(self.clips, batch, rngs, levels, device)
+
+    def adversarial(self, model: Student, clips: Noised, made: Tensor, rngs: Sequence[Rng]) -> dict[str, Tensor]:
+        """`gan` (weighted, of the student) and `adversary` (of its judge) on answers x0 [B, S, C]; none without one."""
+        config, judge, layout = self.config.adversary, model.judge, self.clips.layout
+        if config is None or judge is None:
+            return {}
+        asked = torch.nonzero(clips.weight[0])[:, 0]
+        drawn = torch.stack([rng.normal("level", 0, 5, (layout.num_rows,)) for rng in rngs])
+        noise = torch.stack([rng.normal("renoise", shape=made.shape[1:]) for rng in rngs]).to(made)
+        level = clips.slots(torch.sigmoid(config.mean + config.std * drawn))
+        backbone, cond = self.teacher.net.backbone, self.teacher.net.condition(clips.actions, layout)
+
+        def features(x: Tensor, level: Tensor) -> list[Tensor]:
+            found = backbone.features(clips.inputs(x, level), layout, cond, config.blocks)
+            return [part[:, asked] for part in found]
+
+        gan, adversary = hinge_terms(judge, features, clips.clean, made, level, noise)
+        weighted = config.lambda_at(model.steps) * gan
+        return {"gan": weighted, "adversary": adversary}
+
+    @torch.no_grad()
+    def gap(self, net: WorldNet, batch: LatentBatch, rngs: Sequence[Rng], levels: Sequence[float]) -> float:
+        """Mean squared difference of the student's answer to pure noise from the end of the teacher's path over levels.
+
+        levels: 1 down to 0.
+        """
+        rows = [torch.full((len(rngs), self.clips.layout.num_rows), level) for level in levels]
+        clips = self.noised(net, batch, rngs, rows[0])
+        student, teacher, x = clips.data(net), clips.data(self.teacher.net), clips.x
+        for now, later in zip(map(clips.slots, rows), map(clips.slots, rows[1:])):
+            x = x + (later - now) * (x - teacher(x, now)) / now
+        error = (student(clips.x, clips.slots(rows[0])) - x).square().mean(-1)
+        return float((error * clips.weight).sum() / clips.weight.sum())
+
+    def export(self, net: WorldNet, directory: Path) -> None:
+        """Write the student as a world directory (bfloat16), with the tokenizer of its teacher."""
+        save(World(self.config.world, self.teacher.tokenizer, net), directory)
+        start = locate(self.config.teacher) / START
+        if start.is_file():
+            (directory / START).write_bytes(start.read_bytes())

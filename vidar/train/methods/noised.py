@@ -1,0 +1,83 @@
+"""A batch of clips whose frames stand at levels of their own, and what a network answers to it elsewhere.
+
+Losses of few-step students ask at two or three points of one path, with the rest of the clip as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vidar.conditioning.action import Actions
+from vidar.rng import Rng
+from vidar.train.latents import LatentBatch
+from vidar.train.methods.world import TrainWorld
+
+Net = Callable[..., Tensor]  # a WorldNet, or what is called like one: (inputs, layout, actions) -> answer
+
+
+@dataclass(frozen=True)
+class Noised:
+    """clips: whose layout and objective these are.
+
+    seen    [B, S, I]: what the network is given, every asked slot at the level of its row
+    asked   bool [B, S, 1]: the slots that may be moved; commits and given frames are not among them
+    clean   [B, S, C]: the codes
+    weight  [B, S]: 1 where something is to be learned, else 0
+    """
+
+    clips: TrainWorld
+    seen: Tensor
+    asked: Tensor
+    clean: Tensor
+    weight: Tensor
+    actions: Actions
+
+    @property
+    def x(self) -> Tensor:
+        """[B, S, C]."""
+        return self.seen[..., : self.clips.objective.channels]
+
+    def slots(self, rows: Tensor) -> Tensor:
+        """One number for each row of each clip, [B, M] -> [B, S, 1]."""
+        return rows.to(self.seen)[:, self.clips.layout.row.to(self.seen.device), None]
+
+    def inputs(self, x: Tensor, level: Tensor, *size: Tensor) -> Tensor:
+        """The clip with x [B, S, C] at level [B, S, 1] in its asked slots, [B, S, I]; size: of the step, if told."""
+        return torch.where(self.asked, torch.cat([x, self._hint, *size, level], -1), self.seen)
+
+    def data(self, net: Net) -> Callable[..., Tensor]:
+        """(x, level, step size if told) -> x0, [B, S, C]."""
+        prediction = self.clips.objective.prediction
+        return lambda x, level, *size: prediction.data(x, self._answer(net, x, level, *size), level, self._hint)
+
+    def velocity(self, net: Net) -> Callable[..., Tensor]:
+        """(x, level, step size if told) -> v, [B, S, C]."""
+        prediction = self.clips.objective.prediction
+        return lambda x, level, *size: prediction.velocity(x, self._answer(net, x, level, *size), level, self._hint)
+
+    def _answer(self, net: Net, x: Tensor, level: Tensor, *size: Tensor) -> Tensor:
+        return net(self.inputs(x, level, *size), self.clips.layout, self.actions).to(x)
+
+    @property
+    def _hint(self) -> Tensor:
+        return self.clips.objective.hint_of(self.seen)
+
+
+def noised(clips: TrainWorld, batch: LatentBatch, rngs: Sequence[Rng], levels: Tensor, device: torch.device) -> Noised:
+    """A batch at levels [B, M], one for each row; given frames stand at that of context, commits at theirs."""
+    objective, layout = clips.objective, clips.layout
+    hidden = torch.tensor([float(rng.uniform("drop")) < clips.config.p_unknown for rng in rngs])
+    actions = Actions(batch.actions.to(device), (batch.unknown | hidden[:, None]).to(device))
+    levels = levels.clone()
+    for m, unit in enumerate(layout.row_unit[0].tolist()):
+        if unit < objective.config.given:
+            levels[:, m] = torch.tensor([objective.training_level(unit, rng) for rng in rngs])
+    codes = batch.codes.flatten(1, 2).cpu()
+    seen, target, _ = objective.prepare(codes, layout, rngs, levels=levels)
+    weight = (target.weight * (layout.slots.unit >= objective.config.given)).to(device)
+    seen, clean = seen.to(device), codes.to(seen)[:, layout.slots.site[0]].to(device)
+    return Noised(clips, seen, weight[..., None] > 0, clean, weight, actions)
