@@ -1,0 +1,114 @@
+"""Teacher and students in one table: PSNR by horizon, sharpness, action score, survival, frames per second.
+
+    python scripts/compare_worlds.py OUT MODEL[@STEPS] [MODEL[@STEPS] ...]
+
+Runs `vidar eval --suite world` and `--suite endless` on each (about ten minutes a model) and keeps their reports in
+OUT/NAME; a report that is there already is taken as it is. Frames per second are measured at the end, on one thread, of
+all models in turn (A, B, A, B). The first model is the one that the others are held against.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import vidar
+from vidar.eval import endless, world_suite
+from vidar.eval.provenance import hardware
+from vidar.world.load import START, load, locate, save
+from vidar.world.streams import Streams
+from vidar.world.world import World
+
+HORIZONS = (1, 4, 8, 16, 32)
+TURNS, FRAMES = 4, 100
+
+
+def main(out: str, *models: str) -> None:
+    """Print the table."""
+    torch.set_num_threads(1)
+    if not models:
+        raise SystemExit(__doc__)
+    places = {model: Path(out) / model.strip("/").replace("/", "-") for model in models}
+    folders = {model: stored(model, place) for model, place in places.items()}
+    rows = [{**judged(folders[model], places[model]), "model": model} for model in models]
+    rates = frames_per_second([load(folders[model]) for model in models])
+    print(f"vidar {vidar.__version__}, {hardware('cpu')}, one thread; frozen suites world and endless\n")
+    horizons = " | ".join(f"PSNR {n}" for n in HORIZONS)
+    print(f"| world | steps | {horizons} | 1-16 | sharpness | actions | survival | frames/s |")
+    print("|---" * (len(HORIZONS) + 7) + "|")
+    for row, rate in zip(rows, rates, strict=True):
+        psnr = " | ".join(f"{value:.1f}" for value in row["psnr"])
+        judged_by = f"{row['mean']:.2f} | {row['sharpness']:.2f} | {row['actions']:.3f} | {row['survival']:.0f}"
+        print(f"| {row['model']} | {row['steps']} | {psnr} | {judged_by} | {rate:.1f} |")
+    for row in rows[1:]:
+        print(against(row, rows[0]))
+
+
+def stored(model: str, place: Path) -> Path:
+    """The folder of a model; with other steps, a copy of it below `place`."""
+    name, _, steps = model.partition("@")
+    folder = locate(name)
+    if not steps:
+        return folder
+    world, copy = load(folder), place / "model"
+    changed = World(world.config.with_steps(int(steps)), world.tokenizer, world.net, world.start)
+    save(changed, copy)
+    if (folder / START).is_file():
+        (copy / START).write_bytes((folder / START).read_bytes())
+    return copy
+
+
+def judged(folder: Path, place: Path) -> dict[str, Any]:
+    """What the reports of both suites say."""
+    reports: dict[str, dict[str, Any]] = {}
+    for name, suite in (("world", world_suite.run), ("endless", endless.run)):
+        file = place / name / "report.json"
+        if not file.is_file():
+            suite(str(folder), place / name)
+        reports[name] = json.loads(file.read_text())
+    world = reports["world"]
+    score = world["action_score"]
+    return {
+        "steps": world["steps"],
+        "psnr": [world["psnr"]["model"][n - 1] for n in HORIZONS],
+        "mean": world["means"]["psnr"],
+        "sharpness": world["sharpness_ratio"],
+        "actions": score["model"]["mean"] / score["real"]["mean"],
+        "survival": reports["endless"]["survival"]["mean"],
+    }
+
+
+def frames_per_second(worlds: list[World]) -> np.ndarray:
+    """Of one dream each, generation and decoding; medians over turns."""
+    streams = [Streams(world, 1) for world in worlds]
+    rates = np.zeros((TURNS, len(worlds)))
+    for turn in range(TURNS):
+        for number, (world, stream) in enumerate(zip(worlds, streams, strict=True)):
+            stream.begin(0, None, None, turn)
+            rest = torch.from_numpy(world.config.actions.noop())[None]
+            for count in (10, FRAMES):  # the first ones warm up
+                start = time.perf_counter()
+                for _ in range(count):
+                    world.decode(stream.frame(rest)[:, None])
+                rates[turn, number] = count / (time.perf_counter() - start)
+    return np.median(rates, 0)
+
+
+def against(row: dict[str, Any], first: dict[str, Any]) -> str:
+    """One line: how a student differs from the first model."""
+    off = abs(row["sharpness"] - 1) - abs(first["sharpness"] - 1)
+    return (
+        f"{row['model']} against {first['model']}: PSNR 1-16 {row['mean'] - first['mean']:+.2f} dB, sharpness "
+        f"{off:+.2f} further from 1, actions {row['actions'] / first['actions']:.2f}, "
+        f"survival {row['survival'] / first['survival']:.2f} of it"
+    )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
