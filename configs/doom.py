@@ -73,7 +73,7 @@ def decoder_doom(
     width = 8 if preset == "tiny" else 32
     adversary = DiscriminatorConfig(width=width, weight=0.5, adaptive=True, start=500, warmup=500, detail=1.0)
     losses = AutoencodeConfig(
-        tokenizer=frame_tokenizer(SIZES[preset]), latent_penalty=0.0, latent_noise=0.2, texture=10.0, gan=adversary
+        tokenizer=frame_tokenizer(SIZES[preset]), latent_penalty=0.0, latent_noise=0.2, texture=8.0, gan=adversary
     )
     return TrainConfig(
         name="decoder_doom",
