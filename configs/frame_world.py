@@ -108,7 +108,9 @@ def train_frame_tokenizer(name: str, size: Size, data: str, minutes: float) -> T
 
     Choice: much noise on the latents, a third of their deviation; they hold less of what no world can foresee. After
     six minutes of training each (one run), a world on them was 1.16 dB over copy-last on frames 1-16, on latents with a
-    twentieth of noise 0.82, on those with a texture term too 0.55. Grain is the decoder's work.
+    twentieth of noise 0.82, on those with a texture term too 0.55. Grain is the decoder's work. It does not replace
+    training: after 11,500 steps of 6 clips a world on them was 2.51 dB over copy-last, 1.70 over shuffled actions; the
+    one that ships, on latents with little noise and after 83,000 clips of explored play alone, 2.99 and 2.20.
     """
     return TrainConfig(
         name=name,
