@@ -132,7 +132,13 @@ def train_frame_world(
     batch: int,
     minutes: float,
 ) -> TrainConfig:
-    """Its training, on latents that are encoded once; half of the batches see their own answers as context."""
+    """Its training, on latents that are encoded once; half of the batches see their own answers as context.
+
+    Choice: up to four generations of answers. 28 minutes of it (3,156 steps from the shipped `doom`, on six games of
+    600 frames) took frames out of the real range from 24 to 11 % in contrast, 28 to 12 in sharpness, 30 to 26 in
+    brightness, and motion from 0.41 to 0.50 of the real game's; how much of that is the longer training was not
+    measured apart. Over copy-last 2.99 dB became 3.07, over shuffled actions 2.20 became 2.30.
+    """
     return TrainConfig(
         name=name,
         method=TrainWorldConfig(
@@ -141,7 +147,7 @@ def train_frame_world(
             start=start,
             stream=TwinConfig(),
             clip_frames=size.clip_frames,
-            own_context=OwnContextConfig(),
+            own_context=OwnContextConfig(most=1.0, generations=4),
         ),
         data=LatentClipsConfig(path=data, tokenizer=tokenizer, clip_frames=size.clip_frames, batch=batch, patch=PATCH),
         optim=OptimConfig(lr=1e-3, steps=100_000, warmup_steps=200),
