@@ -17,6 +17,7 @@ from vidar.train.latents import LatentClipsConfig
 from vidar.train.methods.adversary import AdversaryConfig
 from vidar.train.methods.consistency import ConsistencyConfig
 from vidar.train.methods.continuous_consistency import ContinuousConsistencyConfig, DifferenceConfig
+from vidar.train.methods.distillation import DistillationConfig
 from vidar.train.methods.shortcut import ShortcutConfig
 from vidar.train.methods.world import OwnContextConfig
 from vidar.train.optim import OptimConfig
@@ -34,14 +35,8 @@ def world_doom_student(
 ) -> TrainConfig:
     """A student of the world that answers in `steps` calls a frame: discrete consistency distillation."""
     size = SIZES[preset]
-    return TrainConfig(
-        name="world_doom_student",
-        method=ConsistencyConfig(teacher=teacher, world=_student(size, steps), clip_frames=size.clip_frames),
-        data=_clips(size, data, tokenizer, batch),
-        optim=OptimConfig(lr=3e-4, steps=100_000, warmup_steps=200),
-        compile=True,
-        minutes=minutes,
-    )
+    method = ConsistencyConfig(teacher=teacher, world=_student(size, steps), clip_frames=size.clip_frames)
+    return _distil("world_doom_student", method, _clips(size, data, tokenizer, batch), minutes)
 
 
 def world_doom_scm(
@@ -68,14 +63,7 @@ def world_doom_scm(
         warmup_steps=warmup,
         derivative=DifferenceConfig(),
     )
-    return TrainConfig(
-        name="world_doom_scm",
-        method=method,
-        data=_clips(size, data, tokenizer, batch),
-        optim=OptimConfig(lr=3e-4, steps=100_000, warmup_steps=200),
-        compile=True,
-        minutes=minutes,
-    )
+    return _distil("world_doom_scm", method, _clips(size, data, tokenizer, batch), minutes)
 
 
 def world_doom_shortcut(
@@ -116,6 +104,11 @@ def world_doom_shortcut(
 def _student(size: Size, steps: int) -> WorldConfig:
     world = frame_world(GAME, size)
     return world.replace(objective=world.objective.replace(steps=steps, stepper=RenoiseConfig()))
+
+
+def _distil(name: str, method: DistillationConfig, data: LatentClipsConfig, minutes: float) -> TrainConfig:
+    optim = OptimConfig(lr=3e-4, steps=100_000, warmup_steps=200)
+    return TrainConfig(name=name, method=method, data=data, optim=optim, compile=True, minutes=minutes)
 
 
 def _clips(size: Size, data: str, tokenizer: str, batch: int) -> LatentClipsConfig:

@@ -2,7 +2,7 @@
 
     python scripts/compare_worlds.py OUT MODEL[@STEPS] [MODEL[@STEPS] ...]
 
-Runs `vidar eval --suite world` and `--suite endless` on each (about ten minutes a model) and keeps their reports in
+Runs `vidar eval --suite world` and `--suite endless` on each and keeps their reports in
 OUT/NAME; a report that is there already is taken as it is. Frames per second are measured at the end, on one thread, of
 all models in turn (A, B, A, B). The first model is the one that the others are held against.
 """
