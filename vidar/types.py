@@ -133,6 +133,33 @@ class Tokenizer(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Quantised:
+    """code [..., C], whose gradient goes straight through to what was quantised; labels long [..., G]; loss: scalar."""
+
+    code: Tensor
+    labels: Tensor
+    loss: Loss
+
+
+class Quantiser(Protocol):
+    """Vectors to labels and back. A label has G parts, part g one of `classes[g]` values from 0.
+
+    One codebook has G = 1; binary codes have G = C and classes of 2; others have levels of their own per channel.
+    """
+
+    channels: int  # C
+    classes: tuple[int, ...]  # G of them
+
+    def quantise(self, x: Tensor) -> Quantised:
+        """float [..., C] -> code, labels and the auxiliary loss of this call."""
+        ...
+
+    def code(self, labels: Tensor) -> Tensor:
+        """Labels [..., G] -> code [..., C]."""
+        ...
+
+
 class Model(Protocol):
     """`model(inputs, layout, cond, state) -> out`. Reads the rings of the state, appends the MEMORY rows.
 
