@@ -55,6 +55,10 @@ STATUS: dict[str, Status] = {
     "tokenizer_nfd": Status(),
     "tokenizer_own": Status(),
     "tokenizer_shapes": Status(),
+    "tokenizer_videoar_doom": Status(),
+    "tokenizer_videoar_shapes": Status(),
+    "videoar_doom": Status(),
+    "videoar_shapes": Status(),
     "world_doom": Status(
         "shipped",
         "32 held-out games: +3.33 dB over copy-last on frames 1-16, +2.12 dB over shuffled actions on frames 4-16 "
@@ -183,12 +187,13 @@ def _order(config: Config) -> str:
     world = find_world(config)
     if world is None:
         return "-"
-    order, grid, _ = world.system()
+    order, grid, objective = world.system()
     relations = ", ".join(
         f"{name} (ring {'all' if relation.capacity is None else relation.capacity} sites)"
         for name, relation in order.relations.items()
     )
-    return f"{'endless' if order.endless else order.num_units} units of {len(grid.sites(0))} sites; {relations}"
+    sizes = " + ".join(str(len(grid.sites(unit))) for unit in range(objective.period))
+    return f"{'endless' if order.endless else order.num_units} units of {sizes} sites; {relations}"
 
 
 def markdown() -> str:

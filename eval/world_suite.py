@@ -105,7 +105,7 @@ def judge(
         **summary(scores),
         **_read_back(keys, scores, held_out, world.config.context),
         "context": world.config.context,
-        "steps": protocol.steps or world.config.objective.steps,
+        "steps": protocol.steps or world.config.steps,
         "seed": protocol.seed,
         **{name: value for name, value in facts.items() if name != "game"},
         "protocol": to_dict(protocol),

@@ -11,9 +11,11 @@ from vidar.actions import ActionSpec
 from vidar.config import Config, load_file
 from vidar.data.index import Index, load_index
 from vidar.data.loader import ClipsConfig
+from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoderConfig
 from vidar.train.fit import TrainConfig
 from vidar.train.latents import LatentClipsConfig
 from vidar.train.methods.autoencode import AutoencodeConfig
+from vidar.train.methods.next_scale import TrainScalesConfig
 from vidar.train.methods.outcome import OutcomeConfig
 from vidar.train.methods.world import TrainWorldConfig
 from vidar.train.outcomes import OutcomeClipsConfig
@@ -21,12 +23,14 @@ from vidar.types import UsageError
 from vidar.world.load import load_config, locate
 from vidar.world.world import WorldConfig
 
+LEARNS_WORLDS = TrainWorldConfig | TrainScalesConfig
+
 
 def check_training(config: Any) -> TrainConfig:
     """The config, if it can be trained. Raises UsageError or VidarError naming key or file."""
     if not isinstance(config, TrainConfig):
         raise UsageError(f"{type(config).__name__} is not a training run; `vidar systems` lists the recipes")
-    if isinstance(config.method, TrainWorldConfig):
+    if isinstance(config.method, LEARNS_WORLDS):
         check_world(config.method.world)
         check_pair(config.method, config.data)
     if isinstance(config.method, OutcomeConfig):
@@ -34,7 +38,7 @@ def check_training(config: Any) -> TrainConfig:
     if isinstance(config.data, ClipsConfig | LatentClipsConfig | OutcomeClipsConfig):
         index = load_index(config.data.path)
         check_data(config, config.data, index)
-    if isinstance(config.method, TrainWorldConfig):
+    if isinstance(config.method, LEARNS_WORLDS):
         check_tokenizer(config.method)
     return config
 
@@ -46,7 +50,7 @@ def check_world(world: WorldConfig) -> None:
         raise UsageError("net.conditioner.spec differs from the actions of the world; set both to the same")
 
 
-def check_pair(method: TrainWorldConfig, data: Config) -> None:
+def check_pair(method: LEARNS_WORLDS, data: Config) -> None:
     """Method and data agree on tokenizer, patch and length."""
     if not isinstance(data, LatentClipsConfig):
         return
@@ -69,7 +73,15 @@ def check_data(config: TrainConfig, data: ClipsConfig | LatentClipsConfig | Outc
         for name, size in (("height", index.height), ("width", index.width)):
             if size % stride:
                 raise UsageError(f"{data.path}: {name} {size} does not divide by the tokenizer's stride {stride}")
-    if isinstance(config.method, TrainWorldConfig):
+        if isinstance(config.method.tokenizer, PyramidAutoencoderConfig):
+            have = (index.height // stride, index.width // stride)
+            want = config.method.tokenizer.pyramid.sizes[-1][1:]
+            if have != want:
+                raise UsageError(
+                    f"{data.path}: {index.height} x {index.width} pixels make {have[0]} x {have[1]} latents; the last "
+                    f"of method.tokenizer.pyramid.sizes is {want[0]} x {want[1]}"
+                )
+    if isinstance(config.method, LEARNS_WORLDS):
         world = config.method.world
         if (index.height, index.width) != (world.height, world.width):
             raise UsageError(
@@ -88,7 +100,7 @@ def columns(spec: ActionSpec) -> list[str]:
     return [f"{action.name} {action.lowest:g}..{action.highest:g}" for action in spec.actions]
 
 
-def check_tokenizer(method: TrainWorldConfig) -> None:
+def check_tokenizer(method: LEARNS_WORLDS) -> None:
     """The trained tokenizer is there and of the declared kind."""
     folder = Path(method.tokenizer)
     if not (folder / "model.safetensors").is_file():

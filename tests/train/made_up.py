@@ -131,9 +131,12 @@ def made_up(recipe, folder, repeat=False, preset="tiny", **changes):
     data = MadeUpConfig(like=config.data, spec=spec or ActionSpec(actions=(Action(name="push"),)), repeat=repeat)
     if world:
         height, width = world.sites
-        data = data.replace(sites=height * width, channels=world.net.backbone.out_width)
-    stride = getattr(getattr(config.method, "tokenizer", None), "space_stride", 8)
+        data = data.replace(sites=height * width, channels=world.channels)
+    tokenizer = getattr(config.method, "tokenizer", None)
+    stride = getattr(tokenizer, "space_stride", 8)
     data = data.replace(size=tuple(-(-side // stride) * stride for side in data.size))
+    if hasattr(tokenizer, "pyramid"):
+        data = data.replace(size=tuple(side * stride for side in tokenizer.pyramid.sizes[-1][1:]))
     if head:
         data = data.replace(sites=head.rows * head.columns, channels=head.channels)
     elif part == "world":

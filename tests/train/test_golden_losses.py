@@ -16,6 +16,7 @@ GOLDEN = Path(__file__).parent.parent / "golden" / "losses.json"
 COMMAND = "python tests/train/test_golden_losses.py > tests/golden/losses.json"
 STEPS = 50
 ELSEWHERE = 1e-3  # relative, on another CPU or with another torch; SSE4 instead of AVX-512 moved them by 3e-6
+JUMPS = 0.1  # the same, where a last digit may turn a sign: a quantiser that learns
 RECIPES = {name: recipe for name, recipe in recipes().items() if isinstance(recipe(preset="tiny"), TrainConfig)}
 
 
@@ -54,8 +55,9 @@ def test_losses_are_golden(name, tmp_path, one_thread):
     assert name in stored["losses"], f"{name} has no golden losses; run: {COMMAND}"
     ours, theirs = losses(RECIPES[name], tmp_path), stored["losses"][name]
     assert len(ours) == len(theirs) == STEPS
-    exact = place() == stored["place"]
-    allowed = 0.0 if exact else ELSEWHERE
+    exact = place() == stored.get("places", {}).get(name, stored["place"])
+    quantises = hasattr(getattr(RECIPES[name](preset="tiny").method, "tokenizer", None), "pyramid")
+    allowed = 0.0 if exact else JUMPS if quantises else ELSEWHERE
     far = [(step, a, b) for step, (a, b) in enumerate(zip(ours, theirs), 1) if not abs(a - b) <= allowed * abs(b)]
     assert not far, f"step {far[0][0]}: {far[0][1]!r}, golden {far[0][2]!r}; where that is wanted, run: {COMMAND}"
 

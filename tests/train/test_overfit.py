@@ -12,6 +12,7 @@ from vidar.train.loop import update
 from vidar.train.methods.autoencode import AutoencodeConfig
 from vidar.train.methods.decode import DecodeConfig
 from vidar.train.methods.distillation import DistillationConfig
+from vidar.train.methods.next_scale import TrainScalesConfig
 
 RECIPES = {name: recipe for name, recipe in recipes().items() if isinstance(recipe(preset="tiny"), TrainConfig)}
 
@@ -21,9 +22,11 @@ def goal(method):
     autoencoders, 0.15 to 0.4 for worlds. A velocity holds the noise too, which takes longer to give
     back. A student is watched by what it has to learn: its one answer against its teacher's whole path."""
     if isinstance(method, AutoencodeConfig | DecodeConfig):
-        return "l2", 0.25, 60
+        return "l2", 0.25, 150 if hasattr(getattr(method, "tokenizer", None), "pyramid") else 60
     if isinstance(method, DistillationConfig):
         return "gap", 0.5, 200
+    if isinstance(method, TrainScalesConfig):  # flips leave later scales to guess what they will have to repair
+        return "total", 0.5, 200
     objective = getattr(getattr(method, "world", None), "objective", None)
     return "total", 0.5, 200 if isinstance(getattr(objective, "prediction", None), VelocityConfig) else 60
 

@@ -62,7 +62,7 @@ def play(
     clips = [] if world.start is None and (starts is not None or beside) else own_clips(world)
     clips += [] if starts is None else folder_clips(world, starts)
     pace = world.config.fps if fps is None else fps
-    least = max(1, world.config.objective.steps // 2) if steps is None else None
+    least = max(1, world.config.steps // 2) if steps is None and not world.config.by_scales else None
     table = Table(world, players, pace or None, steps, least_steps=least)
     if window:
         return _in_window(table, clips)

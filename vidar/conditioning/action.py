@@ -18,9 +18,9 @@ from vidar.types import Cond
 
 @dataclass(frozen=True)
 class Actions:
-    """Actions by unit number: values float [B, U, A], unknown bool [B, U].
+    """Actions by frame number: values float [B, T, A], unknown bool [B, T].
 
-    first: the unit of column 0, an int or long [B]; a stream keeps only a window of units.
+    first: the frame of column 0, an int or long [B]; a stream keeps only a window of frames.
     """
 
     values: Tensor
@@ -29,11 +29,12 @@ class Actions:
 
 
 class ActionEmbedConfig(Config):
-    """history: how many earlier actions the embedding of a unit also sees."""
+    """history: how many earlier actions the embedding of a frame also sees. period: units of a frame."""
 
     spec: ActionSpec
     width: int = Field(ge=1)
     history: int = Field(default=0, ge=0)
+    period: int = Field(default=1, ge=1)
 
     def build(self) -> ActionEmbed:
         """An embedder with fresh weights."""
@@ -64,16 +65,16 @@ class ActionEmbed(nn.Module):
         self.second = linear(config.width, config.width, bias=True)
 
     def forward(self, conditions: Actions, layout: Layout) -> Cond:
-        """Modulation [B, M, D]. A unit outside the record, or nobody, has an unknown action."""
+        """Modulation [B, M, D]. A frame outside the record, or nobody, has an unknown action."""
         batch, count = conditions.unknown.shape
         device = conditions.unknown.device
         start = torch.as_tensor(conditions.first, device=device).reshape(-1, 1)
-        unit = layout.row_unit.to(device)
-        made = self._embed(conditions)  # [B, U + 1, D], the last one unknown
+        frame = layout.row_unit.to(device).div(self.config.period, rounding_mode="floor")  # nobody stays negative
+        made = self._embed(conditions)  # [B, T + 1, D], the last one unknown
         seen: list[Tensor] = []
         for back in range(self.config.history + 1):
-            column = unit - back - start
-            inside = (unit >= back) & (column >= 0) & (column < count)
+            column = frame - back - start
+            inside = (frame >= back) & (column >= 0) & (column < count)
             column = torch.where(inside, column, count).expand(batch, -1)
             seen.append(made.gather(1, column[..., None].expand(-1, -1, made.shape[-1])))
         return Cond(modulation=self.second(F.silu(self.first(torch.cat(seen, dim=-1)))))

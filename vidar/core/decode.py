@@ -16,8 +16,16 @@ from vidar.core.step import Row, Step
 from vidar.rng import Rng
 from vidar.types import MEMORY, Model, Objective, Past, Slots
 
-Given = Mapping[int, Callable[[Mapping[int, Tensor]], Tensor]]
+Content = Callable[[Mapping[int, Tensor]], Tensor]  # the row's codes -> the code of a given unit
 Emitted = tuple[int, int, Tensor]  # (batch row, unit, code [n, C])
+
+
+class Given(Protocol):
+    """By unit, the function that gives its code: a dictionary, or a formula for an endless stream."""
+
+    def __contains__(self, unit: object, /) -> bool: ...
+
+    def __getitem__(self, unit: int, /) -> Content: ...
 
 
 @dataclass
@@ -75,7 +83,7 @@ class Decoder:
     grids: Sequence[Grid]
     objective: Objective
     rngs: Sequence[Rng]
-    given: Given = field(default_factory=dict[int, Callable[[Mapping[int, Tensor]], Tensor]])
+    given: Given = field(default_factory=dict[int, Content])
     cond: Callable[[Layout], Any] | None = None
     combine: Callable[[Tensor], Tensor] | None = None
 
@@ -210,4 +218,4 @@ def decode(
     combine: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[Emitted]:
     """Decode a schedule: yields (batch row, unit, code [n, C]) as soon as a code exists."""
-    return Decoder(model, order, grids, objective, rngs, given or {}, cond, combine)(schedule, state)
+    return Decoder(model, order, grids, objective, rngs, {} if given is None else given, cond, combine)(schedule, state)

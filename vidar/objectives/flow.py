@@ -5,7 +5,8 @@ Time convention: sigma up. x_s = (1 - s) x0 + s e, s = 1 is noise, s = 0 is data
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -13,8 +14,10 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from vidar.config import Config
+from vidar.core.decode import Content
 from vidar.core.grid import Grid
 from vidar.core.layout import Layout
+from vidar.core.step import Step, endless
 from vidar.objectives.context import ContextNoiseConfig, with_level
 from vidar.objectives.hint import NoHintConfig, PreviousHintConfig
 from vidar.objectives.prediction import DataConfig, VelocityConfig
@@ -87,9 +90,11 @@ class Flow:
         self.prediction = config.prediction.build()
         self.levels = [shift(1 - n / config.steps, config.shift) for n in range(config.steps + 1)]
         self.calls = self.stepper.evaluations(self.levels)
+        self.period = 1  # units of a frame
+        self.given: Mapping[int, Content] = {}
         self.step_size = config.step_size.build(self.levels)
         self.passes: tuple[Pass, ...] = (*((QUERY, i) for i in range(len(self.calls))), (MEMORY, None))
-        self.input_width = channels + self.hint.width + self.step_size.width + 1
+        self.input_width, self.output_width = channels + self.hint.width + self.step_size.width + 1, channels
 
     def noise(self, unit: int, rng: Rng) -> Tensor:
         """The noise end of a unit, [n, C]."""
@@ -126,6 +131,19 @@ class Flow:
 
     def _played_hint(self, unit: int, past: Past, rng: Rng, like: Tensor) -> Tensor:
         return self.hint(unit, lambda v: self.context(v, past.codes[v].to(self.dtype), rng, play=True)[0], like)
+
+    def frame_code(self, codes: Mapping[int, Tensor]) -> Tensor:
+        """The code of the last of these frames, [n, C]: a frame is a unit."""
+        return codes[max(codes)]
+
+    def frame_unit(self, frame: int) -> int:
+        """The unit that holds a whole frame."""
+        return frame
+
+    def frame_steps(self) -> list[Step]:
+        """The calls of one frame; the commit of the frame before rides on the first."""
+        calls = len(self.calls)
+        return list(islice(endless(calls, fused=True), calls))
 
     def prepare(
         self,

@@ -5,12 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from vidar.config import Config
 from vidar.core.grid import Grid
 from vidar.core.order import Order
 from vidar.core.relation import Relation
 from vidar.orders.scale import scale_sites
+from vidar.types import UsageError
+
+
+class FrameScaleOrderConfig(Config):
+    """sides: (h, w) of every scale, coarse to fine. window: past frames a frame sees, by their memory units."""
+
+    sides: tuple[tuple[int, int], ...]
+    window: int = Field(default=7, ge=1)
+
+    def build(self, height: int, width: int, num_frames: int | None = None) -> tuple[Order, Grid]:
+        """Order and grid of frames whose finest scale is height x width; endless without `num_frames`.
+
+        Raises UsageError where the scales end at another size.
+        """
+        if not self.sides or self.sides[-1] != (height, width):
+            last = " x ".join(map(str, self.sides[-1])) if self.sides else "none"
+            raise UsageError(f"order.sides: the last scale is {last}, the latents are {height} x {width}")
+        return frame_scale_order(self.sides, num_frames, self.window)
 
 
 def frame_scale_order(

@@ -22,6 +22,7 @@ from vidar.nn.pretrained import load_component
 from vidar.rng import Rng
 from vidar.tokenizers.patch import to_sites
 from vidar.tokenizers.pixels import to_float
+from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder
 from vidar.types import UsageError, VidarError
 
 
@@ -39,7 +40,8 @@ class LatentBatch:
 class LatentClipsConfig(Config):
     """Clips of `clip_frames` latent frames from shards at `path`, encoded by the tokenizer in directory `tokenizer`.
 
-    The latents are kept beside the shards, under a name made of the tokenizer's weights.
+    The latents are kept beside the shards, under a name made of the tokenizer's weights; where it quantises, as they
+    are before that.
     """
 
     path: str
@@ -109,13 +111,14 @@ class LatentClips:
 def encode_split(config: LatentClipsConfig, stored: Path) -> None:
     """Encode every episode of a split, each as one stream, and store codes, actions and lengths."""
     tokenizer = load_component(config.tokenizer)
+    encode = tokenizer.latents if isinstance(tokenizer, PyramidAutoencoder) else tokenizer.encode
     codes, actions, lengths, names = [], [], [], []
     for episode in episodes(config.path, config.split, extras=()):
         state, parts = None, []
         for start in range(0, len(episode.frames), 32):
             video = torch.from_numpy(np.ascontiguousarray(episode.frames[start : start + 32]))[None]
             with torch.autocast("cpu", torch.bfloat16, enabled=fast_dtype() == torch.bfloat16):
-                made, state = tokenizer.encode(to_float(video), state)
+                made, state = encode(to_float(video), state)
             parts.append(to_sites(made.data, config.patch)[0].unflatten(0, (video.shape[1], -1)))
         codes.append(torch.cat(parts).to(torch.bfloat16))
         actions.append(torch.from_numpy(episode.actions))

@@ -17,6 +17,7 @@ from vidar.train.dreams import DreamClipsConfig
 from vidar.train.latents import LatentClipsConfig
 from vidar.train.methods.autoencode import AutoencodeConfig
 from vidar.train.methods.decode import DecodeConfig
+from vidar.train.methods.next_scale import TrainScalesConfig
 from vidar.train.methods.outcome import OutcomeConfig
 from vidar.train.methods.world import TrainWorldConfig
 from vidar.train.outcomes import OutcomeClipsConfig
@@ -76,7 +77,7 @@ def kept_bytes(model: nn.Module, call: Any) -> int:
 def meta_step(config: TrainConfig) -> tuple[nn.Module, Any] | None:
     """The model without storage and a call of its forward pass on one batch (None: the frame size is unknown)."""
     method, data = config.method, config.data
-    if isinstance(method, TrainWorldConfig) and isinstance(data, LatentClipsConfig):
+    if isinstance(method, TrainWorldConfig | TrainScalesConfig) and isinstance(data, LatentClipsConfig):
         return _world(method, data.batch)
     if isinstance(method, DecodeConfig) and isinstance(data, DreamClipsConfig):
         return _decoder(method, data)
@@ -133,7 +134,7 @@ def _outcome(method: OutcomeConfig, batch: int) -> tuple[nn.Module, Any]:
     return model, lambda: model(codes, actions)
 
 
-def _world(method: TrainWorldConfig, batch: int) -> tuple[nn.Module, Any]:
+def _world(method: TrainWorldConfig | TrainScalesConfig, batch: int) -> tuple[nn.Module, Any]:
     method = method.replace(start=None)
     model, layout = _built(method), method.build().layout
     inputs = torch.empty(batch, layout.slots.site.shape[1], method.world.net.backbone.in_width, device="meta")

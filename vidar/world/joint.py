@@ -14,6 +14,7 @@ from torch import Tensor
 from vidar.conditioning.action import Actions
 from vidar.core.decode import Decoder
 from vidar.core.step import Row, Step
+from vidar.orders.frame import FrameOrderConfig
 from vidar.rng import Rng
 from vidar.types import MEMORY, QUERY, UsageError, VidarError
 from vidar.world.streams import Streams
@@ -48,7 +49,7 @@ class JointStream:
         config = world.config if steps is None else world.config.with_steps(steps)
         if frames > 1:
             config = config.replace(order=config.order.replace(in_flight=frames))
-        self.frames, self.objective = frames, config.system()[2]
+        self.frames, self.objective = frames, config.flow_system()[2]
         self.calls = len(self.objective.passes) - 1  # of a proposal
         self.streams = Streams(World(config, world.tokenizer, world.net, world.start), 1)
         self.held: deque[Tensor] = deque()
@@ -129,13 +130,13 @@ def check_joint(world: World, frames: int) -> None:
     config, name = world.config, world.config.name
     if frames < 1:
         raise UsageError(f"{frames} frames in flight; joint speculation needs at least 1")
-    order, _, _ = config.system()
+    order, _, _ = config.flow_system()
     if any(order.need(later, earlier) for later in range(frames) for earlier in range(later)):
         raise VidarError(
             f"world {name!r} builds a frame from the code of the one before (objective.hint), so frames cannot be in "
             "flight together; use a world trained without a hint, or speculate ahead (vidar play)"
         )
-    if frames > 1 and config.order.forward:
+    if frames > 1 and isinstance(config.order, FrameOrderConfig) and config.order.forward:
         raise VidarError(f"world {name!r}: frames in flight read later ones (order.forward); none can be thrown away")
     if frames > max(order.reach, 1):
         raise UsageError(f"{frames} frames in flight do not fit the window of {order.reach} of world {name!r}")

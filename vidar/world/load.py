@@ -18,6 +18,7 @@ from vidar.nn.outcome import OutcomeNet
 from vidar.nn.precision import fast_dtype
 from vidar.nn.pretrained import load_component, save_component
 from vidar.tokenizers.autoencoder import Autoencoder
+from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder
 from vidar.types import UsageError, VidarError
 from vidar.world.world import World, WorldConfig
 
@@ -42,7 +43,7 @@ def save(world: World, directory: str | os.PathLike[str], dtype: torch.dtype | N
     index: dict[str, Any] = {
         "_class_name": "World",
         "_vidar_version": vidar.__version__,
-        "tokenizer": ["vidar", "Autoencoder"],
+        "tokenizer": ["vidar", type(world.tokenizer).__name__],
         "transformer": ["vidar", "WorldNet"],
     }
     _write(folder / CONFIG, to_dict(world.config))
@@ -92,7 +93,7 @@ def load(name: str | os.PathLike[str], device: torch.device | str = "cpu", dtype
     config = load_config(folder)
     tokenizer, net = load_component(folder / "tokenizer"), load_component(folder / "transformer")
     outcome = load_component(folder / OUTCOME) if OUTCOME in _index(folder) else None
-    fits = isinstance(tokenizer, Autoencoder) and isinstance(net, WorldNet)
+    fits = isinstance(tokenizer, Autoencoder | PyramidAutoencoder) and isinstance(net, WorldNet)
     if not (fits and isinstance(outcome, OutcomeNet | None)):
         raise VidarError(f"{folder}: its parts are not those of a world")
     on_cpu = torch.device(device).type == "cpu"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +13,9 @@ from torch import Tensor
 from vidar.cache.ring import Mark, RingState
 from vidar.conditioning.action import Actions
 from vidar.core.decode import Decoder
-from vidar.core.step import Step, endless, prefill
+from vidar.core.step import Step, prefill
 from vidar.objectives.flow import Flow
+from vidar.objectives.next_scale import NextScale
 from vidar.rng import Rng
 
 if TYPE_CHECKING:
@@ -72,10 +72,11 @@ class Streams:
     def __init__(self, world: World, capacity: int, steps: int | None = None) -> None:
         config = world.config if steps is None else world.config.with_steps(steps)
         self.world, self.capacity = world, capacity
-        self.order, self.grid, _ = config.system()
-        self.most = config.objective.steps  # of the solver, where a frame is not given another number
-        self._schedules: dict[int, tuple[Flow, list[Step]]] = {}
-        self.tape = ActionTape(capacity, config.actions.width, config.context + self.order.reach + 2)
+        self.order, self.grid, objective = config.system(pyramid=world.pyramid)
+        self.most = config.steps  # calls of a frame, where it is not given another number
+        self._schedules: dict[int, tuple[Flow | NextScale, list[Step]]] = {}
+        reach = -(-self.order.reach // objective.period)
+        self.tape = ActionTape(capacity, config.actions.width, config.context + reach + 2)
         self.rngs = [Rng(0, b) for b in range(capacity)]
         self.state = self._fresh(capacity)
 
@@ -90,17 +91,17 @@ class Streams:
         known = torch.zeros(batch, length, self.tape.values.shape[2]) if actions is None else actions
         unknown = torch.ones(batch, length, dtype=torch.bool)
         unknown[:, 1:] = actions is None
-        state = self._fresh(batch)
-        for unit in range(length):
-            state.give(unit, codes[:, unit])
+        state, objective = self._fresh(batch), self._schedule(self.most)[0]
+        units = [objective.frame_unit(frame) for frame in range(length)]
+        for frame, unit in enumerate(units):
+            state.give(unit, codes[:, frame])
         if length > 1:
             tape = ActionTape(batch, known.shape[2], length)
             tape.start(range(batch), known, unknown)
-            decoder = self._decoder(tape, rngs, self._schedule(self.most)[0])
-            decoder.step(prefill(range(length - 1), advance=length), state)
+            self._decoder(tape, rngs, objective).step(prefill(units[:-1], advance=length * objective.period), state)
         else:
             for row in state.rows:
-                row.clock = 1
+                row.clock = objective.period
         self.tape.start(rows, known, unknown)
         self.state.put(rows, state)
         for row, rng in zip(rows, rngs, strict=True):
@@ -119,12 +120,15 @@ class Streams:
 
     @torch.inference_mode()
     def frame(self, actions: Tensor, steps: int | None = None) -> Tensor:
-        """The next frame of every row under its action, [B, A] -> codes [B, n, C], in so many solver steps."""
+        """The next frame of every row under its action, [B, A] -> codes [B, n, C]. steps: see `WorldConfig.steps`."""
         self.tape.append(actions, torch.zeros(self.capacity, dtype=torch.bool))
         objective, schedule = self._schedule(steps or self.most)
         decoder = self._decoder(self.tape, self.rngs, objective)
-        made = [item for step in schedule for item in decoder.step(step, self.state)]
-        return torch.stack([code for _, _, code in made])
+        made: list[dict[int, Tensor]] = [{} for _ in range(self.capacity)]
+        for step in schedule:
+            for row, unit, code in decoder.step(step, self.state):
+                made[row][unit] = code
+        return torch.stack([objective.frame_code(codes) for codes in made])
 
     def hold(self) -> Moment:
         """A point to come back to; `release` it. While it is held, what is overwritten is kept."""
@@ -150,13 +154,13 @@ class Streams:
             self.order, [self.grid] * batch, net.ring_shapes(), next(net.parameters()).dtype, device
         )
 
-    def _schedule(self, steps: int) -> tuple[Flow, list[Step]]:
-        """The objective with so many solver steps, and the calls of one frame."""
+    def _schedule(self, steps: int) -> tuple[Flow | NextScale, list[Step]]:
+        """The objective with so many calls of a frame, and these calls."""
         if steps not in self._schedules:
-            objective = self.world.config.with_steps(steps).system()[2]
-            calls = len(objective.passes) - 1
-            self._schedules[steps] = objective, list(islice(endless(calls, fused=True), calls))
+            objective = self.world.config.with_steps(steps).system(pyramid=self.world.pyramid)[2]
+            self._schedules[steps] = objective, objective.frame_steps()
         return self._schedules[steps]
 
-    def _decoder(self, tape: ActionTape, rngs: Sequence[Rng], objective: Flow) -> Decoder:
-        return Decoder(self.world.model, self.order, [self.grid] * len(rngs), objective, rngs, cond=tape)
+    def _decoder(self, tape: ActionTape, rngs: Sequence[Rng], objective: Flow | NextScale) -> Decoder:
+        grids = [self.grid] * len(rngs)
+        return Decoder(self.world.model, self.order, grids, objective, rngs, objective.given, tape)

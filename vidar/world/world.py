@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from vidar.actions import ActionSpec
@@ -24,17 +24,20 @@ from vidar.core.order import Order
 from vidar.data.video import read_video
 from vidar.nn.outcome import OutcomeNet, OutcomeNetConfig
 from vidar.objectives.flow import Flow, FlowConfig
+from vidar.objectives.next_scale import NextScale, NextScaleConfig, Pyramid
 from vidar.orders.frame import FrameOrderConfig
+from vidar.orders.frame_scale import FrameScaleOrderConfig
 from vidar.rng import Rng
 from vidar.tokenizers.autoencoder import Autoencoder, AutoencoderConfig
 from vidar.tokenizers.patch import from_sites, to_sites
 from vidar.tokenizers.pixels import to_float, to_uint8
+from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder, PyramidAutoencoderConfig
 from vidar.types import Codes, UsageError, VidarError
 from vidar.world.streams import Streams
 
 
 class WorldConfig(Config):
-    """What is known of a world beside its weights.
+    """What is known of a world beside its weights: of one that denoises frames, or of one that predicts their scales.
 
     patch: side of the latent patches that are one site. context: frames of context used at most.
     """
@@ -46,10 +49,26 @@ class WorldConfig(Config):
     actions: ActionSpec
     patch: int = Field(default=2, ge=1)
     context: int = Field(default=16, ge=1)
-    tokenizer: AutoencoderConfig
-    order: FrameOrderConfig
-    objective: FlowConfig
+    tokenizer: AutoencoderConfig | PyramidAutoencoderConfig
+    order: FrameOrderConfig | FrameScaleOrderConfig
+    objective: FlowConfig | NextScaleConfig
     net: WorldNetConfig
+
+    @model_validator(mode="after")
+    def _check(self) -> WorldConfig:
+        parts = (self.tokenizer, self.order, self.objective)
+        scales = [isinstance(p, PyramidAutoencoderConfig | FrameScaleOrderConfig | NextScaleConfig) for p in parts]
+        if len(set(scales)) > 1:
+            names = ", ".join(type(p).__name__ for p in parts)
+            raise ValueError(f"tokenizer, order and objective must all be of frames or all of scales, not {names}")
+        if self.by_scales and self.patch != 1:
+            raise ValueError("a world that predicts scales has patch 1: its sites are the latents")
+        return self
+
+    @property
+    def by_scales(self) -> bool:
+        """Whether frames are predicted scale by scale; otherwise they are denoised."""
+        return isinstance(self.objective, NextScaleConfig)
 
     @property
     def sites(self) -> tuple[int, int]:
@@ -68,16 +87,43 @@ class WorldConfig(Config):
         """Numbers per site."""
         return self.tokenizer.latent_channels * self.patch**2
 
-    def system(self, num_frames: int | None = None, dtype: torch.dtype = torch.float32) -> tuple[Order, Grid, Flow]:
-        """Order, grid and objective; endless without `num_frames`. Raises UsageError where widths do not fit."""
+    def system(
+        self, num_frames: int | None = None, dtype: torch.dtype = torch.float32, pyramid: Pyramid | None = None
+    ) -> tuple[Order, Grid, Flow | NextScale]:
+        """Order, grid and objective; endless without `num_frames`. Raises UsageError where widths do not fit.
+
+        pyramid: of the trained tokenizer, where frames are predicted scale by scale; None: one with fresh weights.
+        """
+        if not isinstance(self.objective, NextScaleConfig):
+            return self.flow_system(num_frames, dtype)
+        assert isinstance(self.tokenizer, PyramidAutoencoderConfig)
         order, grid = self.order.build(*self.sites, num_frames)
-        objective = self.objective.build(self.channels, grid, dtype)
-        for field, width in (("in_width", objective.input_width), ("out_width", self.channels)):
+        objective = self.objective.build(pyramid or self.tokenizer.pyramid.build(), grid, dtype)
+        self._check_widths(objective)
+        return order, grid, objective
+
+    @property
+    def flow(self) -> FlowConfig:
+        """The objective of a world that denoises. Raises UsageError where it predicts scales instead."""
+        if isinstance(self.objective, FlowConfig):
+            return self.objective
+        raise UsageError(f"world {self.name!r} predicts its frames scale by scale; this needs one that denoises")
+
+    def flow_system(
+        self, num_frames: int | None = None, dtype: torch.dtype = torch.float32
+    ) -> tuple[Order, Grid, Flow]:
+        """`system` of a world that denoises. Raises UsageError where it predicts scales instead."""
+        order, grid = self.order.build(*self.sites, num_frames)
+        objective = self.flow.build(self.channels, grid, dtype)
+        self._check_widths(objective)
+        return replace(order, needs=objective.needs), grid, objective
+
+    def _check_widths(self, objective: Flow | NextScale) -> None:
+        for field, width in (("in_width", objective.input_width), ("out_width", objective.output_width)):
             if getattr(self.net.backbone, field) != width:
                 raise UsageError(
                     f"net.backbone.{field} is {getattr(self.net.backbone, field)}, this world needs {width}"
                 )
-        return replace(order, needs=objective.needs), grid, objective
 
     def check_outcome(self, head: OutcomeNetConfig) -> None:
         """Raises UsageError where a head of reward and end reads other latents or actions than this world's."""
@@ -89,9 +135,21 @@ class WorldConfig(Config):
                 f"{self.name!r} has {' x '.join(map(str, ours))} and {own}: train it for this world"
             )
 
+    @property
+    def steps(self) -> int:
+        """Calls of the network for a frame: solver steps, or scales."""
+        return len(self.order.sides) if isinstance(self.order, FrameScaleOrderConfig) else self.flow.steps
+
     def with_steps(self, steps: int) -> WorldConfig:
-        """The same world with another number of solver steps in play."""
-        return self.replace(objective=self.objective.replace(steps=steps))
+        """The same world with another number of solver steps in play.
+
+        Raises UsageError where frames are predicted scale by scale: their calls are the scales.
+        """
+        if steps == self.steps:
+            return self
+        if self.by_scales:
+            raise UsageError(f"world {self.name!r} makes one call a scale, {self.steps} a frame; leave --steps out")
+        return self.replace(objective=self.flow.replace(steps=steps))
 
     def build(self) -> World:
         """A world with fresh weights."""
@@ -115,7 +173,7 @@ class World:
     def __init__(
         self,
         config: WorldConfig,
-        tokenizer: Autoencoder,
+        tokenizer: Autoencoder | PyramidAutoencoder,
         net: WorldNet,
         start: Path | None = None,
         outcome: OutcomeNet | None = None,
@@ -132,6 +190,11 @@ class World:
         if self.outcome is not None:
             self.outcome.to(device=device)
         return self
+
+    @property
+    def pyramid(self) -> Pyramid | None:
+        """The tokenizer's, where frames are predicted scale by scale."""
+        return self.tokenizer.pyramid if isinstance(self.tokenizer, PyramidAutoencoder) else None
 
     @property
     def device(self) -> torch.device:

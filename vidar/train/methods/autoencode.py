@@ -1,4 +1,7 @@
-"""Training of an autoencoder: reconstruction, structure, a Gaussian bottleneck and an optional adversary."""
+"""Training of an autoencoder: reconstruction, structure, a bottleneck and an optional adversary.
+
+The bottleneck is Gaussian, or the quantised pyramids of the tokenizer.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,7 @@ from vidar.tokenizers.discriminator import (
 )
 from vidar.tokenizers.perceptual import structure_loss, texture_loss
 from vidar.tokenizers.pixels import to_float, to_uint8
+from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder, PyramidAutoencoderConfig
 from vidar.types import Loss, Segment
 
 
@@ -35,13 +39,14 @@ class AutoencodeConfig(Config):
     constant. The decoder learns to bear errors of that size, encoding stays deterministic, latents stay bounded.
     """
 
-    tokenizer: AutoencoderConfig = AutoencoderConfig()
+    tokenizer: AutoencoderConfig | PyramidAutoencoderConfig = AutoencoderConfig()
     l1: float = Field(1.0, ge=0)
     l2: float = Field(1.0, ge=0)
     structure: float = Field(0.1, ge=0)
     texture: float = Field(0.0, ge=0)
     latent_penalty: float = Field(1e-4, ge=0)
     latent_noise: float = Field(0.1, ge=0)
+    quantiser: float = Field(1.0, ge=0)  # of a tokenizer that has one
     gan: DiscriminatorConfig | None = None
 
     def build(self) -> Autoencode:
@@ -49,10 +54,13 @@ class AutoencodeConfig(Config):
         return Autoencode(self)
 
 
+AnyAutoencoder = Autoencoder | PyramidAutoencoder
+
+
 class AdversarialPair(nn.Module):
     """An autoencoder and its adversary, trained by one optimiser: neither loss reaches the other's weights."""
 
-    def __init__(self, autoencoder: Autoencoder, discriminator: Discriminator) -> None:
+    def __init__(self, autoencoder: AnyAutoencoder, discriminator: Discriminator) -> None:
         super().__init__()
         self.autoencoder = autoencoder
         self.discriminator = discriminator
@@ -64,31 +72,35 @@ class Autoencode:
     def __init__(self, config: AutoencodeConfig) -> None:
         self.config = config
 
-    def build_model(self) -> Autoencoder | AdversarialPair:
+    def build_model(self) -> AnyAutoencoder | AdversarialPair:
         """What is trained: the autoencoder, with its adversary if there is one."""
         return self.judged(self.config.tokenizer.build())
 
-    def judged(self, autoencoder: Autoencoder) -> Autoencoder | AdversarialPair:
+    def judged(self, autoencoder: AnyAutoencoder) -> AnyAutoencoder | AdversarialPair:
         """An autoencoder with a fresh adversary, if there is one."""
         if self.config.gan is None:
             return autoencoder
         return AdversarialPair(autoencoder, Discriminator(self.config.gan, self.config.tokenizer.video_channels))
 
     @staticmethod
-    def product(model: Autoencoder | AdversarialPair) -> Autoencoder:
+    def product(model: AnyAutoencoder | AdversarialPair) -> AnyAutoencoder:
         """What is kept of a trained model."""
         return model.autoencoder if isinstance(model, AdversarialPair) else model
 
-    def step(self, model: Autoencoder | AdversarialPair, batch: Segment, rngs: Sequence[Rng]) -> Loss:
+    def step(self, model: AnyAutoencoder | AdversarialPair, batch: Segment, rngs: Sequence[Rng]) -> Loss:
         """Loss on a batch of clips; one Rng per clip."""
         autoencoder = self.product(model)
         video = to_float(batch.video.to(autoencoder.latent_mean.device))
         raw, _ = autoencoder.encode_raw(video)
         if model.training:
             autoencoder.track_statistics(raw)
-        return self.decoded(model, raw, video, rngs)
+        if not isinstance(autoencoder, PyramidAutoencoder):
+            return self.decoded(model, raw, video, rngs)
+        raw, quantised = autoencoder.quantised_raw(raw, rngs, model.training)
+        loss = self.decoded(model, raw, video, rngs)
+        return Loss(loss.total + self.config.quantiser * quantised.total, {**loss.parts, **quantised.parts})
 
-    def decoded(self, model: Autoencoder | AdversarialPair, raw: Tensor, video: Tensor, rngs: Sequence[Rng]) -> Loss:
+    def decoded(self, model: AnyAutoencoder | AdversarialPair, raw: Tensor, video: Tensor, rngs: Sequence[Rng]) -> Loss:
         """Loss of what comes back from raw latents [B, C, t, h, w], against video [B, 3, T, H, W] in [-1, 1]."""
         config, autoencoder = self.config, self.product(model)
         noise = torch.stack([rng.normal("renoise", shape=raw.shape[1:]) for rng in rngs]).to(raw)
@@ -119,7 +131,7 @@ class Autoencode:
         return weight * gan, discriminator_hinge(judge(video), judge(out.detach()))
 
     @torch.no_grad()
-    def evaluate(self, model: Autoencoder | AdversarialPair, video: Tensor) -> dict[str, float]:
+    def evaluate(self, model: AnyAutoencoder | AdversarialPair, video: Tensor) -> dict[str, float]:
         """PSNR in dB (mean over frames, of 8-bit pixels) and structure loss on uint8 video [B, T, H, W, 3]."""
         autoencoder = self.product(model)
         video = video.to(autoencoder.latent_mean.device)
@@ -129,12 +141,12 @@ class Autoencode:
         psnr = 10 * torch.log10(255**2 / error.clamp_min(1e-6))
         return {"psnr": psnr.mean().item(), "structure": structure_loss(out, x).item()}
 
-    def export(self, model: Autoencoder | AdversarialPair, directory: Path) -> None:
+    def export(self, model: AnyAutoencoder | AdversarialPair, directory: Path) -> None:
         """Write the autoencoder as a model directory."""
         self.product(model).save_pretrained(directory)
 
     @torch.no_grad()
-    def sample(self, model: Autoencoder | AdversarialPair, batch: Segment, path: Path) -> None:
+    def sample(self, model: AnyAutoencoder | AdversarialPair, batch: Segment, path: Path) -> None:
         """Write PATH.png: the first frames of eight clips, below them what comes back."""
         autoencoder = self.product(model)
         video = batch.video[:8].to(autoencoder.latent_mean.device)

@@ -177,7 +177,7 @@ class ContinuousConsistency:
 
     def gap(self, model: Student, batch: LatentBatch, rngs: Sequence[Rng]) -> float:
         """See `Distillation.gap`: over 48 steps, shifted as in play."""
-        k = self.config.world.objective.shift
+        k = self.config.world.flow.shift
         return self.pair.gap(model.net, batch, rngs, [shift(1 - n / PATH, k) for n in range(PATH + 1)])
 
     def export(self, model: Student, directory: Path) -> None:

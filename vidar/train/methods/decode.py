@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from PIL import Image
@@ -52,7 +53,7 @@ class Decode:
 
     def build_model(self) -> Autoencoder | AdversarialPair:
         """The tokenizer of the world, its encoder frozen, and an adversary."""
-        autoencoder = self.world().tokenizer.train()
+        autoencoder = cast(Autoencoder, self.world().tokenizer).train()  # `world` has compared the configs
         autoencoder.encoder.requires_grad_(False)
         return self.losses.judged(autoencoder)
 

@@ -36,7 +36,7 @@ class Distillation:
     """The frozen teacher, the student that begins as it, noisy clips for both, and the adversarial term."""
 
     def __init__(self, config: DistillationConfig) -> None:
-        if not isinstance(config.world.objective.stepper, RenoiseConfig):
+        if not isinstance(config.world.flow.stepper, RenoiseConfig):
             raise UsageError("method.world.objective.stepper: a consistency student plays with RenoiseConfig")
         backbone, adversary = config.world.net.backbone, config.adversary
         if adversary is not None and not all(0 <= block < backbone.depth for block in adversary.blocks):

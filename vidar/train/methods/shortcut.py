@@ -43,7 +43,7 @@ class ShortcutConfig(TrainWorldConfig):
     def _check(self) -> ShortcutConfig:
         if self.finest & (self.finest - 1):
             raise ValueError(f"finest {self.finest} is not a power of two")
-        if not isinstance(self.world.objective.step_size, ToldConfig):
+        if not isinstance(self.world.flow.step_size, ToldConfig):
             raise ValueError("world.objective.step_size: a shortcut model is told it; use ToldConfig")
         return self
 

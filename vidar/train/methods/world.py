@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import torch
 from pydantic import Field
@@ -18,7 +17,6 @@ from vidar.core.step import Row, single, twin
 from vidar.data.video import write_video
 from vidar.nn.pretrained import load_component
 from vidar.rng import Rng
-from vidar.tokenizers.autoencoder import Autoencoder
 from vidar.train.latents import LatentBatch
 from vidar.types import Loss, UsageError
 from vidar.world.load import load, save
@@ -83,18 +81,12 @@ class TrainWorld:
 
     def __init__(self, config: TrainWorldConfig):
         self.config = config
-        self.order, self.grid, self.objective = config.world.system(config.clip_frames)
+        self.order, self.grid, self.objective = config.world.flow_system(config.clip_frames)
         self.layout: Layout = compile_layout(config.stream.rows(config.clip_frames), self.order, [self.grid])
 
     def build_model(self) -> WorldNet:
         """The network, fresh or as `start` has it. Raises UsageError where that is another network."""
-        net, start = self.config.world.net.build(), self.config.start
-        if start is not None:
-            known = load(start, dtype=torch.float32)
-            if known.config.net != self.config.world.net:
-                raise UsageError(f"{start}: its network differs from method.world.net; start from one of the same size")
-            net.load_state_dict(known.net.state_dict())
-        return net
+        return network(self.config.world, self.config.start)
 
     def step(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
         """Loss on a batch of latent clips, one Rng per clip."""
@@ -133,7 +125,7 @@ class TrainWorld:
 
     def world(self, model: WorldNet) -> World:
         """A world of this network and the frozen tokenizer."""
-        return World(self.config.world, cast(Autoencoder, load_component(self.config.tokenizer)), model)
+        return World(self.config.world, load_component(self.config.tokenizer), model)
 
     def export(self, model: WorldNet, directory: Path) -> None:
         """Write tokenizer and network as a world directory (bfloat16)."""
@@ -141,15 +133,38 @@ class TrainWorld:
 
     @torch.no_grad()
     def sample(self, model: WorldNet, batch: LatentBatch, path: Path) -> None:
-        """Write PATH.mp4: four clips of the data, below them the model's own after a quarter of each as context."""
-        world, count = self.world(model), min(4, len(batch.codes))
-        codes, actions = batch.codes[:count].float(), batch.actions[:count]
-        known = max(1, codes.shape[1] // 4)
-        steps = iter(actions[:, known:].unbind(1))
-        made = list(world.codes(codes[:, :known], steps, actions[:, :known]))
-        dreamed = torch.cat([codes[:, :known], torch.stack(made, 1)], 1)
-        rows = [stacked(world.decode(part)[0]) for part in (codes, dreamed)]
-        write_video(path.with_suffix(".mp4"), torch.cat(rows, 1).numpy(), self.config.world.fps)
+        """Write PATH.mp4, see `show`."""
+        show(self.world(model), batch.codes[:SHOWN].float(), batch.actions[:SHOWN], path)
+
+
+SHOWN = 4  # clips of a sample
+
+
+def network(world: WorldConfig, start: str | None) -> WorldNet:
+    """A world's network, fresh or as the world in directory `start` has it.
+
+    Raises UsageError where that is another network.
+    """
+    net = world.net.build()
+    if start is not None:
+        known = load(start, dtype=torch.float32)
+        if known.config.net != world.net:
+            raise UsageError(f"{start}: its network differs from method.world.net; start from one of the same size")
+        net.load_state_dict(known.net.state_dict())
+    return net
+
+
+def show(world: World, codes: Tensor, actions: Tensor, path: Path) -> None:
+    """Write PATH.mp4: clips of the data, below them the world's own after a quarter of each as context.
+
+    codes [B, T, n, C] of frames, as `World.encode` gives them; actions [B, T, A].
+    """
+    known = max(1, codes.shape[1] // 4)
+    steps = iter(actions[:, known:].unbind(1))
+    made = list(world.codes(codes[:, :known], steps, actions[:, :known]))
+    dreamed = torch.cat([codes[:, :known], torch.stack(made, 1)], 1)
+    rows = [stacked(world.decode(part)[0]) for part in (codes, dreamed)]
+    write_video(path.with_suffix(".mp4"), torch.cat(rows, 1).numpy(), world.config.fps)
 
 
 def stacked(video: Tensor) -> Tensor:

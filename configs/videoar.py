@@ -1,0 +1,158 @@
+"""Next-frame and next-scale prediction (VideoAR, arXiv 2601.05966) on ViZDoom and on the synthetic world of shapes.
+
+A frame is a pyramid of bits; one call of the network predicts all bits of one scale. After scale-wise 6, with the
+memory unit of core.md 5. The paper's tokenizer is causal in time (4 frames to a latent) and its model reads text; here
+every frame has a latent of its own, so that each can be acted on, and reads actions. The paper gives no sizes but 4B.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from vidar.conditioning.action import ActionEmbedConfig
+from vidar.conditioning.net import WorldNetConfig
+from vidar.configs.doom import GAME as DOOM
+from vidar.configs.frame_world import Game
+from vidar.data.loader import ClipsConfig
+from vidar.data.synthetic import SPEC
+from vidar.nn.backbone import BackboneConfig
+from vidar.nn.rope import AxialRopeConfig
+from vidar.objectives.next_scale import NextScaleConfig
+from vidar.orders.frame_scale import FrameScaleOrderConfig
+from vidar.tokenizers.autoencoder import AutoencoderConfig
+from vidar.tokenizers.bsq import BSQConfig
+from vidar.tokenizers.multi_scale import MultiScaleConfig, Side, still
+from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoderConfig
+from vidar.train.fit import TrainConfig
+from vidar.train.latents import LatentClipsConfig
+from vidar.train.methods.autoencode import AutoencodeConfig
+from vidar.train.methods.next_scale import TrainScalesConfig
+from vidar.train.optim import OptimConfig
+from vidar.world.world import WorldConfig
+
+Preset = Literal["demo", "tiny"]
+
+SHAPES = Game("shapes", fps=10.0, height=32, width=32, actions=SPEC)
+
+
+class Size(NamedTuple):
+    """sides: (h, w) of every scale; bits: channels of a latent. widths, stride: of the autoencoder. The rest is the
+    network's; window: past frames a frame sees.
+
+    Choice: scales that are visited again (InfinityStar 5) instead of finer ones: a site of 32 bits costs the network as
+    much as one of 8.
+    """
+
+    sides: tuple[Side, ...]
+    bits: int
+    widths: tuple[int, ...]
+    stride: Literal[8, 16]
+    width: int
+    depth: int
+    heads: int
+    window: int
+    clip_frames: int
+
+
+DOOM_SIZES = {
+    "demo": Size(((1, 1), (2, 2), (4, 5), (4, 5), (4, 5)), 32, (32, 64, 128, 256), 16, 256, 6, 4, 7, 10),
+    "tiny": Size(((1, 1), (4, 5)), 4, (8, 8, 8, 8), 16, 32, 2, 2, 3, 5),
+}
+SHAPES_SIZES = {
+    "demo": Size(((1, 1), (2, 2), (4, 4), (4, 4)), 16, (16, 32, 64), 8, 128, 4, 4, 7, 10),
+    "tiny": Size(((1, 1), (4, 4)), 4, (8, 8, 8), 8, 32, 2, 2, 3, 5),
+}
+
+
+def tokenizer_videoar_doom(preset: Preset = "demo", data: str = "runs/data/doom", minutes: float = 25.0) -> TrainConfig:
+    """Frame pyramids of ViZDoom: 64 x 80 pixels to 4 x 5 sites of 32 bits, coarse to fine, the finest three times."""
+    return _tokenizer("tokenizer_videoar_doom", DOOM_SIZES[preset], data, minutes)
+
+
+def videoar_doom(
+    preset: Preset = "demo",
+    data: str = "runs/data/doom",
+    tokenizer: str = "runs/tokenizer_videoar_doom/model",
+    start: str | None = None,
+    batch: int = 8,
+    minutes: float = 90.0,
+) -> TrainConfig:
+    """VideoAR on ViZDoom: five calls a frame, 65 sites of 32 bits; a frame sees the 7 before it."""
+    return _world("videoar_doom", DOOM, DOOM_SIZES[preset], data, tokenizer, start, batch, minutes)
+
+
+def tokenizer_videoar_shapes(
+    preset: Preset = "demo", data: str = "runs/data/shapes", minutes: float = 5.0
+) -> TrainConfig:
+    """Frame pyramids of the world of shapes: 32 x 32 pixels to 4 x 4 sites of 16 bits."""
+    return _tokenizer("tokenizer_videoar_shapes", SHAPES_SIZES[preset], data, minutes)
+
+
+def videoar_shapes(
+    preset: Preset = "demo",
+    data: str = "runs/data/shapes",
+    tokenizer: str = "runs/tokenizer_videoar_shapes/model",
+    start: str | None = None,
+    batch: int = 16,
+    minutes: float = 10.0,
+) -> TrainConfig:
+    """VideoAR on the synthetic world of shapes: four calls a frame."""
+    return _world("videoar_shapes", SHAPES, SHAPES_SIZES[preset], data, tokenizer, start, batch, minutes)
+
+
+def _pyramids(size: Size) -> PyramidAutoencoderConfig:
+    blocks = (1, *(2 for _ in size.widths[1:]))
+    return PyramidAutoencoderConfig(
+        autoencoder=AutoencoderConfig(
+            widths=size.widths,
+            num_res_blocks=blocks,
+            latent_channels=size.bits,
+            space_stride=size.stride,
+            time_stride=1,
+        ),
+        pyramid=MultiScaleConfig(quantiser=BSQConfig(channels=size.bits), sizes=still(size.sides)),
+    )
+
+
+def _tokenizer(name: str, size: Size, data: str, minutes: float) -> TrainConfig:
+    method = AutoencodeConfig(tokenizer=_pyramids(size), latent_noise=0.0, latent_penalty=0.0)
+    return TrainConfig(
+        name=name,
+        method=method,
+        data=ClipsConfig(path=data, clip_frames=1, batch=8),
+        optim=OptimConfig(lr=1e-3, steps=100_000, warmup_steps=200),
+        minutes=minutes,
+        sample_every=1000,
+    )
+
+
+def _world(
+    name: str, game: Game, size: Size, data: str, tokenizer: str, start: str | None, batch: int, minutes: float
+) -> TrainConfig:
+    period = len(size.sides) + 1
+    backbone = BackboneConfig(
+        width=size.width,
+        depth=size.depth,
+        heads=size.heads,
+        head_width=size.width // size.heads,
+        in_width=size.bits + period,
+        out_width=2 * size.bits,
+        rope=AxialRopeConfig(axes=("s", "t", "y", "x")),
+    )
+    conditioner = ActionEmbedConfig(spec=game.actions, width=size.width, history=size.window, period=period)
+    world = WorldConfig(
+        **game._asdict(),
+        patch=1,
+        tokenizer=_pyramids(size),
+        order=FrameScaleOrderConfig(sides=size.sides, window=size.window),
+        objective=NextScaleConfig(),
+        net=WorldNetConfig(backbone=backbone, conditioner=conditioner),
+    )
+    return TrainConfig(
+        name=name,
+        method=TrainScalesConfig(world=world, tokenizer=tokenizer, start=start, clip_frames=size.clip_frames),
+        data=LatentClipsConfig(path=data, tokenizer=tokenizer, clip_frames=size.clip_frames, batch=batch, patch=1),
+        optim=OptimConfig(lr=1e-3, steps=100_000, warmup_steps=200),
+        minutes=minutes,
+        sample_every=1000,
+    )

@@ -1,0 +1,88 @@
+"""A quantised tokenizer: streaming, round trip through labels, gradients, refusals."""
+
+import pytest
+import torch
+
+from vidar.nn.pretrained import load_component
+from vidar.rng import Rng
+from vidar.tokenizers.autoencoder import AutoencoderConfig
+from vidar.tokenizers.bsq import BSQConfig
+from vidar.tokenizers.multi_scale import MultiScaleConfig, still
+from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoderConfig
+from vidar.types import Codes, UsageError
+
+SIDES = ((1, 1), (2, 3), (4, 5))
+
+
+def config(bits=4, **changes):
+    autoencoder = AutoencoderConfig(widths=(8, 8, 8), latent_channels=4, space_stride=8, time_stride=1)
+    pyramid = MultiScaleConfig(quantiser=BSQConfig(channels=bits), sizes=still(SIDES), **changes)
+    return PyramidAutoencoderConfig(autoencoder=autoencoder, pyramid=pyramid)
+
+
+def built(**changes):
+    torch.manual_seed(0)
+    model = config(**changes).build()
+    with torch.no_grad():
+        model.scale.fill_(1.7)
+    return model.eval()
+
+
+def video(frames=3):
+    return torch.rand(2, 3, frames, 32, 40, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+@torch.no_grad()
+def test_codes_are_sums_of_label_codes_and_frames_are_alone():
+    model = built()
+    whole, labels = model.encode(video())[0].data, model.labels(video())
+    assert [tuple(part.shape) for part in labels] == [(2, 3, h, w, 4) for h, w in SIDES]
+    assert torch.equal(model.pyramid.decode_per_frame(labels), whole)
+    state, parts = None, []
+    for t in range(3):
+        codes, state = model.encode(video()[:, :, t : t + 1], state)
+        parts.append(codes.data)
+    assert torch.equal(torch.cat(parts, 2), whole)
+
+
+@torch.no_grad()
+def test_the_scale_is_taken_back_before_decoding():
+    model = built()
+    latents = model.latents(video())[0].data
+    plain = model.autoencoder.encode(video())[0].data
+    assert torch.allclose(latents, 1.7 * plain)
+    assert torch.allclose(
+        model.decode(Codes("latent", latents))[0], model.autoencoder.decode(Codes("latent", plain))[0], atol=1e-5
+    )
+
+
+def test_training_sees_what_play_sees_and_every_weight_learns():
+    model = built().train()
+    with torch.no_grad():
+        for parameter in model.autoencoder.parameters():  # some start at zero
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        model.autoencoder.set_statistics(torch.full((4,), 0.3), torch.full((4,), 0.5))
+    raw, _ = model.encode_raw(video())
+    through, loss = model.quantised_raw(raw, [Rng(0, 1), Rng(0, 2)], True)
+    codes = model.encode(video())[0].data
+    assert torch.allclose((through - 0.3) / 0.5 * 1.7, codes, atol=1e-5)
+    (model.decode_raw(through)[0].square().mean() + loss.total).backward()
+    silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert not silent, f"no gradient reaches {silent}"
+
+
+def test_it_is_saved_and_read_whole(tmp_path):
+    model = built()
+    model.save_pretrained(tmp_path)
+    again = load_component(tmp_path)
+    assert again.config == model.config and torch.equal(again.encode(video())[0].data, model.encode(video())[0].data)
+
+
+def test_parts_that_do_not_fit_are_refused():
+    with pytest.raises(UsageError, match="the quantiser has 6 channels, the latents have 4"):
+        config(bits=6)
+    with pytest.raises(UsageError, match="every scale has t = 1"):
+        PyramidAutoencoderConfig(
+            autoencoder=config().autoencoder,
+            pyramid=MultiScaleConfig(quantiser=BSQConfig(channels=4), sizes=((1, 1, 1), (2, 4, 5))),
+        )

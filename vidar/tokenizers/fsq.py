@@ -1,0 +1,97 @@
+"""Finite scalar quantisation: every channel rounded to its own few levels (Mentzer et al., 2023, section 3.1).
+
+Also labels as one integer and back, for all quantisers whose classes are few enough.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from pydantic import model_validator
+from torch import Tensor
+
+from vidar.config import Config
+from vidar.tokenizers.vq import check_labels, straight_through, widen
+from vidar.types import Loss, Quantised, UsageError
+
+SLACK = 1e-3  # eps: keeps tanh off the edge, where the outermost level would be lost
+
+
+class FSQConfig(Config):
+    """levels: L_j of every channel."""
+
+    levels: tuple[int, ...] = (8, 8, 8, 5, 5, 5)
+
+    @model_validator(mode="after")
+    def _check(self) -> FSQConfig:
+        if not self.levels or min(self.levels) < 2:
+            raise ValueError("levels needs an entry of 2 or more for every channel")
+        return self
+
+    def build(self) -> FSQ:
+        """The quantiser; it has no weights."""
+        return FSQ(self)
+
+
+class FSQ:
+    """code = round(b) / floor(L / 2), b = tanh(u + shift) half - off; no auxiliary loss.
+
+    half = (L - 1)(1 - eps) / 2, off = 1/2 for even L else 0, shift = atanh(off / half). Choice: with two levels, where
+    that shift does not exist, b = tanh(u) and code = sign(u), -1 for 0, at the same spacing relative to the slope.
+    """
+
+    def __init__(self, config: FSQConfig) -> None:
+        self.config = config
+        self.classes: tuple[int, ...] = config.levels
+        self.channels = len(config.levels)
+
+    def quantise(self, x: Tensor) -> Quantised:
+        """float [..., C] -> code in [-1, 1] with the gradient of b / floor(L / 2), labels [..., C], loss 0."""
+        x = widen(x, self.channels)
+        with torch.autocast(x.device.type, enabled=False):
+            two = x.new_tensor([level == 2 for level in self.classes], dtype=torch.bool)
+            half = x.new_tensor([1.0 if n == 2 else (n - 1) * (1 - SLACK) / 2 for n in self.classes])
+            off = x.new_tensor([0.5 if n % 2 == 0 and n > 2 else 0.0 for n in self.classes])
+            middle = x.new_tensor([n // 2 for n in self.classes])
+            bounded = torch.tanh(x + torch.atanh(off / half)) * half - off
+            hard = torch.where(two, torch.where(bounded > 0, 1.0, -1.0).to(bounded), bounded.round()).detach()
+            labels = ((hard + middle) / torch.where(two, 2, 1)).long()
+            return Quantised(straight_through(bounded / middle, hard / middle), labels, Loss(x.new_zeros(())))
+
+    def code(self, labels: Tensor) -> Tensor:
+        """Labels [..., C] -> float32 [..., C]. Raises UsageError for a label out of range."""
+        labels = check_labels(labels, self.classes)
+        step = labels.new_tensor([2 if n == 2 else 1 for n in self.classes])
+        middle = labels.new_tensor([n // 2 for n in self.classes])
+        return (labels * step - middle).float() / middle.float()
+
+
+def pack(labels: Tensor, classes: Sequence[int]) -> Tensor:
+    """Labels [..., G] -> one integer each, long [...]; the first part is the most significant.
+
+    Raises UsageError for labels out of range, and where the integers would need more than 62 bits.
+    """
+    _check_bits(classes)
+    index = torch.zeros_like(check_labels(labels, classes)[..., 0], dtype=torch.long)
+    for part, count in enumerate(classes):
+        index = index * count + labels[..., part]
+    return index
+
+
+def unpack(index: Tensor, classes: Sequence[int]) -> Tensor:
+    """Inverse of `pack`: long [...] -> [..., G]. Raises UsageError as `pack` does."""
+    _check_bits(classes)
+    rest = check_labels(index[..., None], (math.prod(classes),))[..., 0].long()
+    parts: list[Tensor] = []
+    for count in reversed(classes):
+        parts.append(rest % count)
+        rest = rest // count
+    return torch.stack(parts[::-1], dim=-1)
+
+
+def _check_bits(classes: Sequence[int]) -> None:
+    bits = (math.prod(classes) - 1).bit_length()
+    if bits > 62:
+        raise UsageError(f"labels of {bits} bits do not fit one integer, at most 62 do; keep them as parts")

@@ -1,0 +1,393 @@
+"""Multi-scale residual quantisation: a latent as a sum of code maps on growing grids (VAR; Infinity, InfinityStar).
+
+F_0 = 0;  label_k = quantise(Down(f - F_{k-1}, k));  F_k = F_{k-1} + phi_k(Up(code(label_k))), k from 0 in the code.
+Down is the area average, Up bicubic or trilinear; the last grid is the latent's own and is not resampled.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from vidar.config import Config
+from vidar.rng import Rng
+from vidar.tokenizers.bsq import BSQConfig
+from vidar.tokenizers.fsq import FSQConfig
+from vidar.tokenizers.lfq import LFQConfig
+from vidar.tokenizers.vq import VQConfig, mean_square, straight_through
+from vidar.types import NOBODY, Loss, Quantiser, UsageError
+
+Size = tuple[int, int, int]  # t, h, w of one scale
+Side = tuple[int, int]  # h, w
+Flip = Callable[[int, Tensor], Tensor]  # (scale, its labels) -> what later scales are built from
+
+VAR_SIDES = {
+    256: (1, 2, 3, 4, 5, 6, 8, 10, 13, 16),
+    512: (1, 2, 3, 4, 6, 9, 13, 18, 24, 32),
+    1024: (1, 2, 3, 4, 5, 7, 9, 12, 16, 21, 27, 36, 48, 64),
+}
+INFINITY_SIDES = (1, 2, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64)  # 1:1; first 7: 256 px, 10: 512 px, 13: 1024 px
+INFINITYSTAR_SIDES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 40, 60)  # first 14: 480p, 15: 720p
+
+
+def square(sides: Sequence[int]) -> tuple[Side, ...]:
+    """Sides -> (h, w) of every scale."""
+    return tuple((side, side) for side in sides)
+
+
+def aspect(ratio: float, num_scales: int = len(INFINITYSTAR_SIDES)) -> tuple[Side, ...]:
+    """InfinityStar's grids for ratio = h / w: h = round(S sqrt(ratio)), w = round(S / sqrt(ratio))."""
+    root = ratio**0.5
+    return tuple((max(1, round(s * root)), max(1, round(s / root))) for s in INFINITYSTAR_SIDES[:num_scales])
+
+
+def doubling(side: int) -> tuple[Side, ...]:
+    """1, 2, 4, ..., side (FlowAR). Raises UsageError for a side that is no power of two."""
+    if side < 1 or side & (side - 1):
+        raise UsageError(f"a doubling schedule ends at a power of two, not at {side}")
+    return square([2**n for n in range(side.bit_length())])
+
+
+def still(sides: Sequence[Side], frames: int = 1) -> tuple[Size, ...]:
+    """(h, w) of every scale -> (t, h, w), the same number of latent frames at every scale."""
+    return tuple((frames, h, w) for h, w in sides)
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """sizes: (t, h, w) of every scale. start: latent frame at which it begins; F starts from zero there."""
+
+    start: int
+    sizes: tuple[Size, ...]
+
+    @property
+    def frames(self) -> slice:
+        """Its latent frames."""
+        return slice(self.start, self.start + self.sizes[-1][0])
+
+
+def clip_pyramids(frames: int, sides: Sequence[Side], clip: int = 20) -> list[Pyramid]:
+    """Latent frame 0 by itself, then clips of `clip` frames, the last one shorter (InfinityStar); clip 1: VideoAR.
+
+    A pyramid reads no frame after its own, so both layouts stream.
+    """
+    if frames < 1 or clip < 1:
+        raise UsageError(f"{frames} latent frames in clips of {clip} make no pyramids; both must be 1 or more")
+    pieces = [(0, 1), *((start, min(clip, frames - start)) for start in range(1, frames, clip))]
+    return [Pyramid(start, still(sides, length)) for start, length in pieces]
+
+
+def joint_pyramid(times: Sequence[int], sides: Sequence[Side]) -> list[Pyramid]:
+    """One pyramid over all frames whose time axis grows too. Coarse scales read every frame: it does not stream."""
+    if len(times) != len(sides):
+        raise UsageError(f"{len(times)} times do not fit {len(sides)} sides; give one per scale")
+    return [Pyramid(0, tuple((t, h, w) for t, (h, w) in zip(times, sides)))]
+
+
+@dataclass(frozen=True)
+class PyramidCodes:
+    """What a pyramid makes of latents.
+
+    total   F after the last scale [B, C, t, h, w]; its gradient is that of the latent
+    labels  per scale long [B, t_k, h_k, w_k, G]; NOBODY where a scale was dropped
+    kept    bool [B, K]; False: dropped, its code is 0
+    loss    to add to the tokenizer's
+
+    Of single frames (`per_frame`): labels [B, T, h_k, w_k, G], kept [B, T, K].
+    """
+
+    total: Tensor
+    labels: tuple[Tensor, ...]
+    kept: Tensor
+    loss: Loss
+
+
+@dataclass(frozen=True)
+class CorruptPyramid:
+    """labels: what to predict; flipped: what F was built from; inputs: what each scale sees [B, C, t_k, h_k, w_k]."""
+
+    total: Tensor
+    labels: tuple[Tensor, ...]
+    flipped: tuple[Tensor, ...]
+    inputs: tuple[Tensor, ...]
+
+
+class MultiScaleConfig(Config):
+    """sizes: (t, h, w) per scale, coarse to fine, the last being the latent's own.
+
+    num_phi: 3 x 3 convolutions phi_k(h) = (1 - rho) h + rho Conv(h), shared over the scales; 0: none.
+    beta: None takes the mean over scales of the quantiser's loss (Infinity); a number gives VAR's loss on the running
+    sum, mean over k of beta |sg(F_k) - f|^2 + |F_k - sg(f)|^2. p_drop: of every scale but the first, in training.
+    num_short: length of the short schedule that training takes with probability p_short; None: no such.
+    """
+
+    quantiser: VQConfig | LFQConfig | FSQConfig | BSQConfig
+    sizes: tuple[Size, ...]
+    up: Literal["bicubic", "trilinear"] = "trilinear"
+    num_phi: int = Field(0, ge=0)
+    rho: float = 0.5
+    beta: float | None = None
+    p_drop: float = Field(0.0, ge=0, lt=1)
+    num_short: int | None = Field(None, ge=1)
+    p_short: float = Field(0.5, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> MultiScaleConfig:
+        if not self.sizes or min(min(size) for size in self.sizes) < 1:
+            raise ValueError("sizes needs at least one (t, h, w), all 1 or more")
+        for before, size in zip(self.sizes, self.sizes[1:]):
+            if any(b < a for a, b in zip(before, size)):
+                raise ValueError(f"sizes go from coarse to fine, but {size} follows {before}")
+        if self.up == "bicubic" and len({t for t, _, _ in self.sizes}) > 1:
+            raise ValueError("bicubic acts on single frames, but sizes change t; use up=trilinear")
+        if self.num_phi and self.beta is None:
+            raise ValueError("phi convolutions learn only from the loss on the running sum; set beta")
+        if self.num_short is not None and self.num_short > len(self.sizes):
+            raise ValueError(f"num_short {self.num_short} is more than the {len(self.sizes)} scales")
+        return self
+
+    def build(self) -> MultiScale:
+        """A new pyramid with a quantiser of its own."""
+        return MultiScale(self, self.quantiser.build())
+
+
+class MultiScale(nn.Module):
+    """The residual loop over any quantiser. Computes in float32 or wider, also under autocast.
+
+    Choice: the gradient of the whole sum goes straight through to the latent, as in VAR; Infinity's code adds up one
+    straight-through estimate per scale, which multiplies coarse gradients by the number of scales.
+    """
+
+    def __init__(self, config: MultiScaleConfig, quantiser: Quantiser) -> None:
+        super().__init__()
+        self.config = config
+        self.quantiser = quantiser
+        width = quantiser.channels
+        self.phi = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(config.num_phi))
+        self._frames_at_once: int | None = None  # a convolution's last bit depends on how many frames it is given
+
+    @property
+    def sizes(self) -> tuple[Size, ...]:
+        """(t, h, w) of every scale."""
+        return self.config.sizes
+
+    def at(self, sizes: Sequence[Size]) -> MultiScale:
+        """The same weights with other grids: for layouts of several pyramids. Raises UsageError as the config does."""
+        view = copy.copy(self)  # modules are shared
+        view.config = self.config.replace(sizes=tuple(sizes))
+        return view
+
+    def quantise(
+        self,
+        latent: Tensor,
+        rngs: Sequence[Rng] | None = None,
+        training: bool = False,
+        units: Sequence[int] | None = None,
+    ) -> PyramidCodes:
+        """[B, C, t, h, w] -> codes. In training, scales are dropped by rngs[b] at units[b] (0 unless given).
+
+        Raises UsageError for a latent of another size, and for training with drops without one Rng per row.
+        """
+        latent = self._checked(latent)
+        kept = torch.ones(len(latent), len(self.sizes), dtype=torch.bool)
+        if training:
+            kept = self._draw(len(latent), rngs, units)
+        source = latent.detach() if self.config.beta is not None else latent
+        total, labels, losses = torch.zeros_like(latent), [], []
+        for k, rows in enumerate(kept.T):
+            rows = rows.nonzero()[:, 0].to(latent.device)
+            found = self.quantiser.quantise(self._down(source - total.detach(), k)[rows].movedim(1, -1))
+            full = found.labels.new_full((len(latent), *found.labels.shape[1:]), NOBODY)
+            labels.append(full.index_copy(0, rows, found.labels))
+            total = self.accumulate(total, labels[-1], k, None if len(rows) == len(latent) else kept[:, k])
+            losses.append(found.loss if self.config.beta is None else self._distance(latent[rows], total[rows]))
+        loss = _weighted(losses, [int(n) for n in kept.sum(dim=0)])
+        return PyramidCodes(straight_through(latent, total), tuple(labels), kept.to(latent.device), loss)
+
+    def accumulate(self, total: Tensor, labels: Tensor, k: int, kept: Tensor | None = None) -> Tensor:
+        """F before scale k [B, C, t, h, w], labels [B, t_k, h_k, w_k, G] -> F after it. kept: bool [B], see quantise.
+
+        Raises UsageError for labels of another grid or out of range.
+        """
+        want = (len(total), *self.sizes[k], len(self.quantiser.classes))
+        if labels.shape != want:
+            raise UsageError(f"labels of scale {k} have shape {list(labels.shape)}; expected {list(want)}")
+        if kept is not None:
+            kept = kept.to(labels.device).reshape(-1, 1, 1, 1, 1)
+            labels = torch.where(kept, labels, 0)
+        with torch.autocast(total.device.type, enabled=False):
+            code = self.quantiser.code(labels).to(total.dtype).movedim(-1, 1)
+            h = self._phi(self._up(code.clone(memory_format=torch.contiguous_format)), k)
+        return total + (h if kept is None else torch.where(kept, h, 0))
+
+    def seen(self, total: Tensor, k: int) -> Tensor:
+        """F before scale k [B, C, t, h, w] -> what scale k sees of it [B, C, t_k, h_k, w_k]; zeros for k = 0."""
+        return self._down(total, k) if k else total.new_zeros((*total.shape[:2], *self.sizes[0]))
+
+    def features(self, labels: Sequence[Tensor], kept: Tensor | None = None) -> Tensor:
+        """Labels of the first scales, as many as there are -> F after them, float32 [B, C, t, h, w]."""
+        if not 1 <= len(labels) <= len(self.sizes):
+            raise UsageError(f"labels of {len(labels)} scales; this pyramid has {len(self.sizes)}")
+        shape = (len(labels[0]), self.quantiser.channels, *self.sizes[-1])
+        total = torch.zeros(shape, device=labels[0].device)
+        for k, part in enumerate(labels):
+            total = self.accumulate(total, part, k, None if kept is None else kept[:, k])
+        return total
+
+    def decode(self, labels: Sequence[Tensor], kept: Tensor | None = None) -> Tensor:
+        """Labels of all scales -> the total of `quantise`, equal in bits in float32. kept: as it gave."""
+        if len(labels) != len(self.sizes):
+            raise UsageError(f"labels of {len(labels)} scales; decoding takes all {len(self.sizes)}")
+        return self.features(labels, kept)
+
+    @torch.no_grad()
+    def corrupt(self, latent: Tensor, flip: Flip) -> CorruptPyramid:
+        """Bitwise self-correction (Infinity): labels are clean, but every scale sees, and repairs, flipped ones.
+
+        flip(k, labels) gives what F is built from (vidar.objectives.flips); later labels are those of the corrupted F.
+        """
+        latent = self._checked(latent)
+        total = torch.zeros_like(latent)
+        labels, flipped, inputs = [], [], []
+        for k in range(len(self.sizes)):
+            inputs.append(self.seen(total, k))
+            labels.append(self.quantiser.quantise(self._down(latent - total, k).movedim(1, -1)).labels)
+            flipped.append(flip(k, labels[-1]))
+            total = self.accumulate(total, flipped[-1], k)
+        return CorruptPyramid(total, tuple(labels), tuple(flipped), tuple(inputs))
+
+    def per_frame(
+        self, latent: Tensor, rngs: Sequence[Rng] | None = None, training: bool = False, start: int = 0
+    ) -> PyramidCodes:
+        """Every frame of [B, C, T, h, w] its own pyramid (VideoAR): frames go into the batch and come back.
+
+        Frame by frame gives the same bits as the clip; `start` is the number of the first frame, for the draws.
+        Raises UsageError where a scale has t other than 1, and as `quantise` does.
+        """
+        batch, frames = len(latent), latent.shape[2]
+        rows = frame_rows(rngs, frames, start) if rngs is not None else (None, None)
+        codes = self._single(batch).quantise(fold_frames(latent), rows[0], training, rows[1])
+        labels = tuple(_labels_back(part, batch) for part in codes.labels)
+        kept = codes.kept.unflatten(0, (frames, batch)).transpose(0, 1)
+        return PyramidCodes(unfold_frames(codes.total, batch), labels, kept, codes.loss)
+
+    def decode_per_frame(self, labels: Sequence[Tensor], kept: Tensor | None = None) -> Tensor:
+        """Labels [B, T, h_k, w_k, G] of all scales, kept [B, T, K] -> [B, C, T, h, w]: the total of `per_frame`."""
+        batch = len(labels[0])
+        rows = [fold_frames(part.movedim(-1, 1)).movedim(1, -1) for part in labels]
+        kept = None if kept is None else kept.transpose(0, 1).flatten(0, 1)
+        return unfold_frames(self._single(batch).decode(rows, kept), batch)
+
+    def corrupt_per_frame(self, latent: Tensor, flip: Flip) -> CorruptPyramid:
+        """`corrupt` of every frame. flip gets rows in the order of `frame_rows`: [T B, 1, h_k, w_k, G]."""
+        batch = len(latent)
+        found = self._single(batch).corrupt(fold_frames(latent), flip)
+        labels, flipped = (tuple(_labels_back(x, batch) for x in part) for part in (found.labels, found.flipped))
+        inputs = tuple(unfold_frames(x, batch) for x in found.inputs)
+        return CorruptPyramid(unfold_frames(found.total, batch), labels, flipped, inputs)
+
+    def _checked(self, latent: Tensor) -> Tensor:
+        channels = self.quantiser.channels
+        if latent.ndim != 5 or latent.shape[1] != channels or tuple(latent.shape[2:]) != self.sizes[-1]:
+            shape = f"[B, {channels}, {', '.join(map(str, self.sizes[-1]))}]"
+            raise UsageError(f"latents of shape {list(latent.shape)}; the last scale takes {shape}")
+        return latent.to(torch.promote_types(latent.dtype, torch.float32)).contiguous()
+
+    def _draw(self, batch: int, rngs: Sequence[Rng] | None, units: Sequence[int] | None) -> Tensor:
+        """Which scales each row keeps in training, bool [B, K]; the first always."""
+        kept = torch.ones(batch, len(self.sizes), dtype=torch.bool)
+        short, p_drop = self.config.num_short, self.config.p_drop
+        if short is None and not p_drop:
+            return kept
+        if rngs is None or len(rngs) != batch:
+            raise UsageError(f"training that drops scales takes one Rng per row, {batch}, not {len(rngs or ())}")
+        for row, rng in enumerate(rngs):
+            u = rng.uniform("drop", units[row] if units else 0, 0, (len(self.sizes),))
+            kept[row, 1:] = u[1:] >= p_drop
+            if short is not None and u[0] < self.config.p_short:
+                kept[row, short:] = False
+        return kept
+
+    def _distance(self, latent: Tensor, total: Tensor) -> Loss:
+        """VAR's loss on the running sum after one scale."""
+        commitment, codebook = mean_square(total.detach(), latent), mean_square(total, latent.detach())
+        parts = {"commitment": commitment.detach(), "codebook": codebook.detach()}
+        return Loss((self.config.beta or 0.0) * commitment + codebook, parts)
+
+    def _down(self, x: Tensor, k: int) -> Tensor:
+        return x if x.shape[2:] == self.sizes[k] else F.adaptive_avg_pool3d(x, self.sizes[k])
+
+    def _up(self, x: Tensor) -> Tensor:
+        t, h, w = self.sizes[-1]
+        if x.shape[2:] == (t, h, w):
+            return x
+        if self.config.up == "trilinear":
+            return F.interpolate(x, size=(t, h, w), mode="trilinear")
+        frames = F.interpolate(x.transpose(1, 2).flatten(0, 1), size=(h, w), mode="bicubic")
+        return frames.unflatten(0, (len(x), t)).transpose(1, 2)
+
+    def _phi(self, h: Tensor, k: int) -> Tensor:
+        """(1 - rho) h + rho Conv3x3(h), frame by frame, with the convolution of scale k."""
+        if not len(self.phi):
+            return h
+        conv = self.phi[phi_index(k, len(self.sizes), len(self.phi))]
+        weight, bias = (p.to(h.dtype) for p in conv.parameters())
+        frames = h.transpose(1, 2).flatten(0, 1).clone(memory_format=torch.contiguous_format)  # (b t) c h w
+        pieces = frames.split(self._frames_at_once or max(len(frames), 1))
+        mixed = torch.cat([F.conv2d(piece, weight, bias, padding=1) for piece in pieces])
+        mixed = mixed.unflatten(0, (len(h), h.shape[2])).transpose(1, 2)
+        return (1 - self.config.rho) * h + self.config.rho * mixed
+
+    def _single(self, batch: int) -> MultiScale:
+        """A view whose rows are frames, `batch` of them to a moment."""
+        if any(t != 1 for t, _, _ in self.sizes):
+            raise UsageError(
+                f"pyramids of single frames have t = 1 at every scale, not {[t for t, _, _ in self.sizes]}"
+            )
+        view = copy.copy(self)
+        view._frames_at_once = batch
+        return view
+
+
+def phi_index(k: int, num_scales: int, num_phi: int) -> int:
+    """Which convolution scale k uses: that whose tick is nearest to k / (K - 1), the first of equals (VAR).
+
+    Ticks: linspace(1/12, 11/12, 4) for four, else linspace(1/(2 M), 1 - 1/(2 M), M).
+    """
+    edge = 1 / 3 / num_phi if num_phi == 4 else 1 / 2 / num_phi
+    return int(np.argmin(np.abs(np.linspace(edge, 1 - edge, num_phi) - k / max(num_scales - 1, 1))))
+
+
+def fold_frames(x: Tensor) -> Tensor:
+    """[B, C, T, h, w] -> [T B, C, 1, h, w], frame by frame."""
+    return x.movedim(2, 0).flatten(0, 1).unsqueeze(2)
+
+
+def unfold_frames(x: Tensor, batch: int) -> Tensor:
+    """Inverse of `fold_frames`."""
+    return x.squeeze(2).unflatten(0, (-1, batch)).movedim(0, 2)
+
+
+def frame_rows(rngs: Sequence[Rng], frames: int, start: int = 0) -> tuple[list[Rng], list[int]]:
+    """The Rng and the unit (its frame) of every row of folded frames; `start` is the number of the first frame."""
+    return list(rngs) * frames, [start + frame for frame in range(frames) for _ in rngs]
+
+
+def _labels_back(labels: Tensor, batch: int) -> Tensor:
+    """[T B, 1, h, w, G] -> [B, T, h, w, G]."""
+    return unfold_frames(labels.movedim(-1, 1), batch).movedim(1, -1)
+
+
+def _weighted(losses: Sequence[Loss], counts: Sequence[int]) -> Loss:
+    """Mean over scales, each weighted with the rows that kept it."""
+    weights = [count / sum(counts) for count in counts]
+    parts = {name: torch.stack([w * x.parts[name] for w, x in zip(weights, losses)]).sum() for name in losses[0].parts}
+    return Loss(torch.stack([w * x.total for w, x in zip(weights, losses)]).sum(), parts)

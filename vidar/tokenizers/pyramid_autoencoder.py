@@ -1,0 +1,150 @@
+"""A tokenizer of frame pyramids: a convolutional autoencoder with a multi-scale residual quantiser in its middle."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from pydantic import model_validator
+from torch import Tensor, nn
+
+from vidar.config import Config
+from vidar.nn.pretrained import save_component
+from vidar.rng import Rng
+from vidar.tokenizers.autoencoder import AutoencoderConfig, Decoder, column
+from vidar.tokenizers.multi_scale import MultiScaleConfig
+from vidar.types import CodeKind, Codes, Loss, Tree
+
+
+class PyramidAutoencoderConfig(Config):
+    """Every latent frame is its own pyramid (VideoAR; scale-wise 2.5, layout 2): all scales have t = 1.
+
+    The channels of the quantiser are those of the latents.
+    """
+
+    autoencoder: AutoencoderConfig
+    pyramid: MultiScaleConfig
+
+    @model_validator(mode="after")
+    def _check(self) -> PyramidAutoencoderConfig:
+        have, want = self.pyramid.quantiser.build().channels, self.autoencoder.latent_channels
+        if have != want:
+            raise ValueError(f"the quantiser has {have} channels, the latents have {want}; make them equal")
+        if any(t != 1 for t, _, _ in self.pyramid.sizes):
+            raise ValueError("every frame is a pyramid of its own, so every scale has t = 1")
+        return self
+
+    @property
+    def space_stride(self) -> int:
+        """Pixels of a latent, along a side."""
+        return self.autoencoder.space_stride
+
+    @property
+    def time_stride(self) -> int:
+        """Frames of a latent."""
+        return self.autoencoder.time_stride
+
+    @property
+    def time_kernel(self) -> Literal[1, 3]:
+        """1: every frame by itself."""
+        return self.autoencoder.time_kernel
+
+    @property
+    def latent_channels(self) -> int:
+        """C."""
+        return self.autoencoder.latent_channels
+
+    @property
+    def video_channels(self) -> int:
+        """Of a pixel."""
+        return self.autoencoder.video_channels
+
+    def build(self) -> PyramidAutoencoder:
+        """A new tokenizer with random weights."""
+        return PyramidAutoencoder(self)
+
+
+class PyramidAutoencoder(nn.Module):
+    """Video to what its pyramids add up to, [B, C, t, h, w], and back.
+
+    Latents are normalised and multiplied by a learned number before they are quantised, since the codes of a spherical
+    quantiser all have length 1 (InfinityStar; scale-wise 2.2). `latents` gives them as they are before quantisation:
+    what the training of a next-scale model starts from. Everything outside is in these units.
+    """
+
+    kind: CodeKind = "latent"
+
+    def __init__(self, config: PyramidAutoencoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.autoencoder = config.autoencoder.build()
+        self.pyramid = config.pyramid.build()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the autoencoder's weights."""
+        return self.autoencoder.dtype
+
+    @property
+    def decoder(self) -> Decoder:
+        """The autoencoder's."""
+        return self.autoencoder.decoder
+
+    @property
+    def latent_mean(self) -> Tensor:
+        """Of raw latents, [C]."""
+        return self.autoencoder.latent_mean
+
+    @property
+    def latent_std(self) -> Tensor:
+        """Of raw latents, [C]."""
+        return self.autoencoder.latent_std
+
+    def latents(self, video: Tensor, state: Tree | None = None) -> tuple[Codes, Tree]:
+        """[B, 3, T, H, W] in [-1, 1] -> latents [B, C, t, h, w] before quantisation, at least float32."""
+        codes, state = self.autoencoder.encode(video, state)
+        wide = torch.promote_types(codes.data.dtype, torch.float32)
+        return Codes("latent", codes.data.to(wide) * self.scale.to(wide)), state
+
+    def encode(self, video: Tensor, state: Tree | None = None) -> tuple[Codes, Tree]:
+        """[B, 3, T, H, W] in [-1, 1] -> sums of the codes of all scales [B, C, t, h, w]."""
+        latent, state = self.latents(video, state)
+        return Codes("latent", self.pyramid.per_frame(latent.data).total), state
+
+    def labels(self, video: Tensor) -> tuple[Tensor, ...]:
+        """[B, 3, T, H, W] in [-1, 1] -> by scale, labels long [B, t, h_k, w_k, G]."""
+        return self.pyramid.per_frame(self.latents(video)[0].data).labels
+
+    def decode(self, codes: Codes, state: Tree | None = None) -> tuple[Tensor, Tree]:
+        """Sums [B, C, t, h, w] -> [B, 3, T, H, W], clamped to [-1, 1]."""
+        return self.autoencoder.decode(Codes("latent", codes.data / self.scale.to(codes.data.dtype)), state)
+
+    def grid_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
+        """Latent (t, h, w) of a whole video. Raises UsageError for sizes that do not divide."""
+        return self.autoencoder.grid_shape(frames, height, width)
+
+    def encode_raw(self, video: Tensor, state: Tree | None = None) -> tuple[Tensor, Tree]:
+        """Raw latents of the autoencoder: what training works on."""
+        return self.autoencoder.encode_raw(video, state)
+
+    def decode_raw(self, raw: Tensor, state: Tree | None = None) -> tuple[Tensor, Tree]:
+        """From raw latents, without the clamp."""
+        return self.autoencoder.decode_raw(raw, state)
+
+    def track_statistics(self, raw: Tensor) -> None:
+        """Move the normalisation towards that of raw latents: for training."""
+        self.autoencoder.track_statistics(raw)
+
+    def quantised_raw(self, raw: Tensor, rngs: Sequence[Rng], training: bool) -> tuple[Tensor, Loss]:
+        """Raw latents through the pyramids and back, with the quantiser's loss; one Rng per clip drops scales."""
+        wide = raw.to(torch.promote_types(raw.dtype, torch.float32))
+        mean, std = column(self.latent_mean).to(wide), column(self.latent_std).to(wide)
+        found = self.pyramid.per_frame((wide - mean) / std * self.scale, rngs, training)
+        return (found.total / self.scale * std + mean).to(raw.dtype), found.loss
+
+    def save_pretrained(self, directory: str | os.PathLike[str], dtype: torch.dtype | None = None) -> None:
+        """Write `config.json` and `model.safetensors`."""
+        save_component(self, self.config, directory, dtype)

@@ -1,0 +1,103 @@
+"""Training of a world that predicts its frames scale by scale, on the latents of clips before quantisation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from vidar.conditioning.action import Actions
+from vidar.conditioning.net import WorldNet
+from vidar.config import Config
+from vidar.core.layout import Layout, compile_layout
+from vidar.core.step import single
+from vidar.nn.pretrained import load_component
+from vidar.objectives.next_scale import NextScale
+from vidar.rng import Rng
+from vidar.tokenizers.patch import to_sites
+from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder
+from vidar.train.latents import LatentBatch
+from vidar.train.methods.world import SHOWN, network, show
+from vidar.types import Loss
+from vidar.world.load import save
+from vidar.world.world import World, WorldConfig
+
+
+class TrainScalesConfig(Config):
+    """tokenizer: directory of the trained one. start: directory of a world whose network is gone on from.
+
+    p_unknown: share of clips whose actions are hidden from the model.
+    """
+
+    world: WorldConfig
+    tokenizer: str
+    start: str | None = None
+    clip_frames: int = Field(ge=2)
+    p_unknown: float = Field(default=0.05, ge=0, le=1)
+
+    def build(self) -> TrainScales:
+        """The method."""
+        return TrainScales(self)
+
+
+class TrainScales:
+    """`step` is one loss on latent clips; `export` writes a world directory.
+
+    Every unit stands once: what predicts a scale is what is committed, and the memory unit of the last frame is left
+    out, since nobody reads it.
+    """
+
+    def __init__(self, config: TrainScalesConfig):
+        self.config = config
+        order, grid, objective = config.world.system(config.clip_frames)
+        units = range(config.clip_frames * objective.period - 1)
+        self.layout: Layout = compile_layout(single(units), order, [grid])
+
+    @cached_property
+    def tokenizer(self) -> PyramidAutoencoder:
+        """The trained one, read when it is first asked for. Raises VidarError where it is missing or damaged."""
+        return cast(PyramidAutoencoder, load_component(self.config.tokenizer)).requires_grad_(False)
+
+    @cached_property
+    def objective(self) -> NextScale:
+        """With the pyramid of the trained tokenizer."""
+        return cast(NextScale, self.config.world.system(self.config.clip_frames, pyramid=self.tokenizer.pyramid)[2])
+
+    def build_model(self) -> WorldNet:
+        """The network, fresh or as `start` has it. Raises UsageError where that is another network."""
+        return network(self.config.world, self.config.start)
+
+    def step(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
+        """Loss on a batch of latent clips, one Rng per clip."""
+        codes, device = batch.codes.flatten(1, 2), next(model.parameters()).device
+        hidden = torch.tensor([float(rng.uniform("drop")) < self.config.p_unknown for rng in rngs])
+        actions = Actions(batch.actions.to(device), (batch.unknown | hidden[:, None]).to(device))
+        with torch.no_grad():
+            seen, target, keep = self.objective.prepare(codes, self.layout, rngs)
+        out = model(seen.to(device), self.layout.with_keep(keep), actions)
+        return self.objective.loss(out, type(target)(target.value.to(device), target.weight.to(device)))
+
+    def world(self, model: WorldNet) -> World:
+        """A world of this network and the frozen tokenizer."""
+        return World(self.config.world, self.tokenizer, model)
+
+    def export(self, model: WorldNet, directory: Path) -> None:
+        """Write tokenizer and network as a world directory (bfloat16)."""
+        save(self.world(model), directory)
+
+    @torch.no_grad()
+    def sample(self, model: WorldNet, batch: LatentBatch, path: Path) -> None:
+        """Write PATH.mp4, see `vidar.train.methods.world.show`."""
+        world = self.world(model)
+        show(world, self._quantised(world, batch.codes[:SHOWN].float()), batch.actions[:SHOWN], path)
+
+    def _quantised(self, world: World, latents: Tensor) -> Tensor:
+        """Latents [B, T, n, C] -> what their pyramids add up to."""
+        shape: Any = (latents.shape[1], *world.config.sites)
+        grid = latents.flatten(1, 2).transpose(1, 2).unflatten(2, shape)
+        return to_sites(self.tokenizer.pyramid.per_frame(grid).total, 1).unflatten(1, (latents.shape[1], -1))
