@@ -1,5 +1,6 @@
 """The structure loss: zero for equals, sees lost texture, forgives brightness, against a slow oracle."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -99,8 +100,19 @@ def test_texture_against_the_obvious_loop():
         luma = video[0, :, 0].mean(0)
         return detail(luma), detail(F.avg_pool2d(luma[None], 2)[0])
 
-    wanted = sum((p - q).abs().mean() for p, q in zip(both(a), both(b)))
-    assert torch.isclose(texture_loss(a, b), wanted, atol=1e-6)
+    for power in (1.0, 2.0):
+        wanted = sum((p - q).abs().pow(power).mean() for p, q in zip(both(a), both(b)))
+        assert torch.isclose(texture_loss(a, b, power), wanted, rtol=1e-4)
+
+
+def test_the_power_decides_between_median_and_mean():
+    """One code for three frames, two of them plain: the best amount of noise is none, or a third of the other's."""
+    noise = torch.randn(1, 1, 1, 32, 40, generator=torch.Generator().manual_seed(0)).expand(-1, 3, -1, -1, -1) / 5
+    frames = [noise, torch.zeros_like(noise), torch.zeros_like(noise)]
+    amounts = torch.linspace(0, 1, 31)
+    for power, best in ((1.0, 0.0), (2.0, 1 / 3)):
+        losses = [sum(float(texture_loss(a * noise, frame, power)) for frame in frames) for a in amounts.tolist()]
+        assert abs(float(amounts[int(np.argmin(losses))]) - best) < 0.04
 
 
 def test_a_checkerboard_is_no_texture():

@@ -44,6 +44,7 @@ class AutoencodeConfig(Config):
     l2: float = Field(1.0, ge=0)
     structure: float = Field(0.1, ge=0)
     texture: float = Field(0.0, ge=0)
+    texture_power: float = Field(1.0, ge=1)  # see `texture_loss`
     latent_penalty: float = Field(1e-4, ge=0)
     latent_noise: float = Field(0.1, ge=0)
     quantiser: float = Field(1.0, ge=0)  # of a tokenizer that has one
@@ -109,7 +110,7 @@ class Autoencode:
         if config.structure:
             parts["structure"] = structure_loss(out, video)
         if config.texture:
-            parts["texture"] = texture_loss(out, video)
+            parts["texture"] = texture_loss(out, video, config.texture_power)
         total = sum((getattr(config, name) * value for name, value in parts.items()), out.new_zeros(()))
         if isinstance(model, AdversarialPair):
             gan, adversary = self._adversary(model, video, out, total)
