@@ -1,0 +1,14 @@
+"""How many codewords a quantiser really uses."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def perplexity(labels: Tensor) -> float:
+    """exp of the entropy of the words in labels [..., G], all G parts of a site being one word; at most their number."""
+    words = labels.reshape(-1, labels.shape[-1])
+    counts = torch.unique(words, dim=0, return_counts=True)[1].double()
+    share = counts / counts.sum()
+    return float(torch.exp(-(share * share.log()).sum()))
