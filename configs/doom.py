@@ -69,11 +69,19 @@ def decoder_doom(
     """The decoder of the world taught to paint what the world dreams, texture too; latents and world stay.
 
     Squared error alone gives back a fifth of the sharpness of the game (Laplacian variance), and less from dreams.
+    Choice: the texture term asks for the mean amount of detail (power 2). On 48 games, from one decoder, 8 minutes of
+    weight 150 at power 2 took sharpness from 0.53 to 0.60 of the game's for 0.07 dB, weight 24 at power 1 to 0.56 for
+    0.08 dB; 8 more minutes at 400 gave 0.64 for another 0.11 dB, at 800 0.63 for 0.16 dB.
     """
     width = 8 if preset == "tiny" else 32
     adversary = DiscriminatorConfig(width=width, weight=0.5, adaptive=True, start=500, warmup=500, detail=1.0)
     losses = AutoencodeConfig(
-        tokenizer=frame_tokenizer(SIZES[preset]), latent_penalty=0.0, latent_noise=0.2, texture=8.0, gan=adversary
+        tokenizer=frame_tokenizer(SIZES[preset]),
+        latent_penalty=0.0,
+        latent_noise=0.2,
+        texture=150.0,
+        texture_power=2.0,
+        gan=adversary,
     )
     return TrainConfig(
         name="decoder_doom",
