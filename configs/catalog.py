@@ -43,8 +43,8 @@ STATUS: dict[str, Status] = {
     ),
     "decoder_doom": Status(
         "shipped",
-        "dreams of 32 held-out games: sharpness 58 % of real over frames 1-16 (`vidar demo`), below the 70 % aimed at; "
-        "62 minutes on one thread in three parts",
+        "dreams of 32 held-out games: sharpness 66 % of real over frames 1-16 (`vidar demo`), below the 70 % aimed at; "
+        "78 minutes on one thread in five parts",
     ),
     "idm": Status(
         "shipped",
@@ -61,8 +61,8 @@ STATUS: dict[str, Status] = {
     "videoar_shapes": Status(),
     "world_doom": Status(
         "shipped",
-        "32 held-out games: +3.33 dB over copy-last on frames 1-16, +2.12 dB over shuffled actions on frames 4-16 "
-        "(`vidar demo`); 117 minutes on one thread",
+        "32 held-out games: +3.36 dB over copy-last on frames 1-16, +2.06 dB over shuffled actions on frames 4-16 "
+        "(`vidar demo`); 117 minutes on one thread, 78 on two",
     ),
     "world_doom_scm": Status("trainable", "not trained"),
     "world_doom_shortcut": Status("trainable", "not trained"),

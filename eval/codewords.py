@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def perplexity(labels: Tensor) -> float:
-    """exp of the entropy of the words in labels [..., G], all G parts of a site being one word; at most their number."""
+    """exp of the entropy of the words in labels [..., G]: all G parts of a site are one word. At most their number."""
     words = labels.reshape(-1, labels.shape[-1])
     counts = torch.unique(words, dim=0, return_counts=True)[1].double()
     share = counts / counts.sum()
