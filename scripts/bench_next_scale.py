@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from vidar.eval.provenance import hardware
 from vidar.nn.backbone import Backbone, BackboneConfig
 from vidar.objectives.next_scale import NextScale
 from vidar.rng import Rng
-from vidar.types import MEMORY, Objective, Past
+from vidar.types import MEMORY, Past
 
 TURNS, WARM = 4, 2
 
@@ -64,7 +65,7 @@ def main(recipe: str = "videoar_doom", preset: str = "demo", frames: str = "20")
 class Runner:
     """One endless stream with fresh weights."""
 
-    def __init__(self, order: Order, grid: Grid, objective: Objective, steps: list[Step], config: BackboneConfig):
+    def __init__(self, order: Order, grid: Grid, objective: Any, steps: list[Step], config: BackboneConfig):
         torch.manual_seed(0)
         self.steps = steps
         self.net: Backbone = config.replace(in_width=objective.input_width).build().to(torch.bfloat16).eval()
@@ -87,7 +88,7 @@ class Runner:
 
 @dataclass
 class Raster:
-    """Labels of one site in one call, from the code of the site before it."""
+    """Labels of one site in one call, from the code of the site before it. Timed only: it has no training side."""
 
     scales: NextScale
     passes = ((MEMORY, 0),)
@@ -115,12 +116,6 @@ class Raster:
     def memory(self, unit: int, code: Tensor, past: Past, rng: Rng) -> Tensor:
         """What it was predicted from."""
         return self.start(unit, past, rng)
-
-    def prepare(self, *_: object) -> None:  # pyright: ignore
-        """Not trained here."""
-        raise NotImplementedError("the raster side is timed, not trained")
-
-    loss = prepare
 
 
 def raster_order(objective: NextScale, grid: Grid, window: int) -> tuple[Order, Grid]:

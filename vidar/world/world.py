@@ -63,6 +63,10 @@ class WorldConfig(Config):
             raise ValueError(f"tokenizer, order and objective must all be of frames or all of scales, not {names}")
         if self.by_scales and self.patch != 1:
             raise ValueError("a world that predicts scales has patch 1: its sites are the latents")
+        if isinstance(self.tokenizer, PyramidAutoencoderConfig) and isinstance(self.order, FrameScaleOrderConfig):
+            sides = tuple((h, w) for _, h, w in self.tokenizer.pyramid.sizes)
+            if sides != self.order.sides:
+                raise ValueError(f"order.sides {self.order.sides} are not the scales of the tokenizer, {sides}")
         return self
 
     @property
