@@ -86,3 +86,13 @@ def test_parts_that_do_not_fit_are_refused():
             autoencoder=config().autoencoder,
             pyramid=MultiScaleConfig(quantiser=BSQConfig(channels=4), sizes=((1, 1, 1), (2, 4, 5))),
         )
+
+
+def test_a_step_is_estimated_without_storage():
+    """What the memory estimate of a training run does: the whole way on meta tensors, under autocast."""
+    with torch.device("meta"):
+        model = config().build().train()
+    raw = torch.empty(2, 4, 3, 4, 5, device="meta")
+    with torch.autocast("cpu", torch.bfloat16):
+        through, loss = model.quantised_raw(raw, [Rng(0, 1), Rng(0, 2)], True)
+    assert through.shape == raw.shape and loss.total.is_meta

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vidar.config import Config
 from vidar.tokenizers.lfq import bit_entropies
-from vidar.tokenizers.vq import check_labels, mean_square, straight_through, widen
+from vidar.tokenizers.vq import check_labels, exact, mean_square, straight_through, widen
 from vidar.types import Loss, Quantised
 
 SHORTEST = 1e-6  # norm below which a vector is divided by this instead: keeps the gradient of a zero vector finite
@@ -46,7 +46,7 @@ class BSQ:
     def quantise(self, x: Tensor) -> Quantised:
         """float [..., d] -> code with the gradient of v, bits [..., d], loss."""
         x = widen(x, self.channels)
-        with torch.autocast(x.device.type, enabled=False):
+        with exact(x.device):
             v = F.normalize(x, dim=-1, eps=SHORTEST)
             bits = v > 0
             level = v.new_tensor(self.level)

@@ -13,7 +13,7 @@ from pydantic import model_validator
 from torch import Tensor
 
 from vidar.config import Config
-from vidar.tokenizers.vq import check_labels, straight_through, widen
+from vidar.tokenizers.vq import check_labels, exact, straight_through, widen
 from vidar.types import Loss, Quantised, UsageError
 
 SLACK = 1e-3  # eps: keeps tanh off the edge, where the outermost level would be lost
@@ -50,7 +50,7 @@ class FSQ:
     def quantise(self, x: Tensor) -> Quantised:
         """float [..., C] -> code in [-1, 1] with the gradient of b / floor(L / 2), labels [..., C], loss 0."""
         x = widen(x, self.channels)
-        with torch.autocast(x.device.type, enabled=False):
+        with exact(x.device):
             two = x.new_tensor([level == 2 for level in self.classes], dtype=torch.bool)
             half = x.new_tensor([1.0 if n == 2 else (n - 1) * (1 - SLACK) / 2 for n in self.classes])
             off = x.new_tensor([0.5 if n % 2 == 0 and n > 2 else 0.0 for n in self.classes])

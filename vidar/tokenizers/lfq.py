@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from vidar.config import Config
-from vidar.tokenizers.vq import check_labels, mean_square, straight_through, widen
+from vidar.tokenizers.vq import check_labels, exact, mean_square, straight_through, widen
 from vidar.types import Loss, Quantised
 
 MOST_EXACT = 16  # channels. Choice: 2^16 probabilities per position are what fits beside a model
@@ -95,7 +95,7 @@ class LFQ:
     def quantise(self, x: Tensor) -> Quantised:
         """float [..., d] -> code with identity gradient, bits [..., d], loss."""
         x = widen(x, self.channels)
-        with torch.autocast(x.device.type, enabled=False):
+        with exact(x.device):
             bits = x > 0
             level = x.new_tensor(self.config.scale)
             code = torch.where(bits, level, -level)

@@ -22,7 +22,7 @@ from vidar.rng import Rng
 from vidar.tokenizers.bsq import BSQConfig
 from vidar.tokenizers.fsq import FSQConfig
 from vidar.tokenizers.lfq import LFQConfig
-from vidar.tokenizers.vq import VQConfig, mean_square, straight_through
+from vidar.tokenizers.vq import VQConfig, exact, mean_square, straight_through
 from vidar.types import NOBODY, Loss, Quantiser, UsageError
 
 Size = tuple[int, int, int]  # t, h, w of one scale
@@ -223,7 +223,7 @@ class MultiScale(nn.Module):
         if kept is not None:
             kept = kept.to(labels.device).reshape(-1, 1, 1, 1, 1)
             labels = torch.where(kept, labels, 0)
-        with torch.autocast(total.device.type, enabled=False):
+        with exact(total.device):
             code = self.quantiser.code(labels).to(total.dtype).movedim(-1, 1)
             h = self._phi(self._up(code.clone(memory_format=torch.contiguous_format)), k)
         return total + (h if kept is None else torch.where(kept, h, 0))

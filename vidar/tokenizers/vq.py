@@ -6,6 +6,7 @@ Also what all quantisers share: the check of vectors and labels, and the straigh
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.distributed as dist
@@ -18,6 +19,11 @@ from vidar.rng import Rng
 from vidar.types import Loss, Quantised, UsageError
 
 NO_MASS = 1e-6  # below this running count a code is left where it is: the quotient would be noise
+
+
+def exact(device: torch.device) -> AbstractContextManager[object]:
+    """Autocast off; nothing to turn off where there is no storage (meta)."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 def widen(x: Tensor, channels: int) -> Tensor:
@@ -36,7 +42,7 @@ def check_labels(labels: Tensor, classes: Sequence[int]) -> Tensor:
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise UsageError(f"labels must be integers, not {str(labels.dtype).removeprefix('torch.')}")
     wrong = (labels < 0) | (labels >= torch.tensor(classes, device=labels.device))
-    if wrong.any():
+    if not labels.is_meta and wrong.any():  # without storage there is nothing to look at
         part = int(wrong.nonzero()[0, -1])
         raise UsageError(f"label {int(labels[wrong][0])} of part {part} lies outside 0 to {classes[part] - 1}")
     return labels
@@ -107,7 +113,7 @@ class VQ(nn.Module):
     def quantise(self, x: Tensor) -> Quantised:
         """float [..., C] -> code, labels [..., 1] and beta |sg(code) - x|^2 + |code - sg(x)|^2, mean squared."""
         x = widen(x, self.channels)
-        with torch.autocast(x.device.type, enabled=False):
+        with exact(x.device):
             flat = x.reshape(-1, self.channels)
             index = self.nearest(flat)
             if self.training:
