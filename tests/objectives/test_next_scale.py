@@ -13,8 +13,9 @@ from vidar.rng import Rng
 from vidar.sampling.filters import TopKConfig
 from vidar.tokenizers.bsq import BSQConfig
 from vidar.tokenizers.fsq import FSQConfig
-from vidar.tokenizers.multi_scale import MultiScaleConfig, still
-from vidar.types import Target
+from vidar.tokenizers.multi_scale import MultiScaleConfig
+from vidar.tokenizers.schedules import still
+from vidar.types import Target, UsageError
 
 SIDES = ((1, 1), (2, 2), (2, 3), (2, 3))
 FRAMES, PERIOD = 4, 5
@@ -143,3 +144,19 @@ def test_labels_are_drawn_from_the_filtered_logits():
     greedy, _ = system(quantiser=FSQConfig(levels=(3, 2, 5)), filters=(TopKConfig(count=1),))
     assert greedy.update(2, out, out.expand(6, -1), 0, Rng(0)).tolist() == [[1, 0, 3]] * 6
     assert torch.equal(o.update(2, out, out[None], 0, Rng(1)), o.update(2, out, out[None], 0, Rng(1)))
+
+
+def test_a_scale_has_filters_of_its_own():
+    """The first scale takes the likeliest label, the second draws, in every frame."""
+    kinds = {"quantiser": FSQConfig(levels=(3, 2, 5))}
+    o, _ = system(**kinds, by_scale=((TopKConfig(count=1),), (), (), ()))
+    plain, _ = system(**kinds)
+    out = torch.randn(6, 10, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    for frame in (0, PERIOD):
+        first, plainly = (x.update(frame, out, out, 0, Rng(0)) for x in (o, plain))
+        best = torch.stack([part.argmax(-1) for part in out.split((3, 2, 5), -1)], -1)
+        assert torch.equal(first, best) and not torch.equal(plainly, best)
+        drawn, same = (x.update(frame + 1, out, out, 0, Rng(0)) for x in (o, plain))
+        assert torch.equal(drawn, same)
+    with pytest.raises(UsageError, match="by_scale has 2 entries; give one per scale, 4"):
+        system(by_scale=((), ()))

@@ -13,6 +13,17 @@ from vidar.tokenizers import multi_scale as ms
 from vidar.tokenizers.bsq import BSQConfig
 from vidar.tokenizers.fsq import FSQConfig
 from vidar.tokenizers.lfq import LFQConfig
+from vidar.tokenizers.schedules import (
+    INFINITY_SIDES,
+    VAR_SIDES,
+    Pyramid,
+    aspect,
+    clip_pyramids,
+    doubling,
+    joint_pyramid,
+    square,
+    still,
+)
 from vidar.tokenizers.vq import VQConfig
 from vidar.types import UsageError
 
@@ -302,7 +313,7 @@ def test_per_frame_equals_pyramids_of_single_frames():
     for f in range(4):
         single = model.quantise(x[:, :, f : f + 1])
         assert torch.equal(single.total, whole.total[:, :, f : f + 1])
-    pieces = ms.clip_pyramids(4, [size[1:] for size in SIZES], clip=1)
+    pieces = clip_pyramids(4, [size[1:] for size in SIZES], clip=1)
     assert [p.start for p in pieces] == [0, 1, 2, 3] and all(p.sizes == SIZES for p in pieces)
     assert torch.equal(ms.unfold_frames(ms.fold_frames(x), 2), x)
     assert torch.equal(ms.fold_frames(x)[3], x[1, :, 1:2])
@@ -310,14 +321,14 @@ def test_per_frame_equals_pyramids_of_single_frames():
 
 def test_image_and_clips_stream_and_joint_growth_does_not():
     sides = ((1, 1), (3, 2), (5, 6))
-    layout = ms.clip_pyramids(8, sides, clip=3)
+    layout = clip_pyramids(8, sides, clip=3)
     assert [(p.start, p.frames.stop, [t for t, _, _ in p.sizes]) for p in layout] == [
         (0, 1, [1, 1, 1]),
         (1, 4, [3, 3, 3]),
         (4, 7, [3, 3, 3]),
         (7, 8, [1, 1, 1]),
     ]
-    assert ms.clip_pyramids(7, sides, clip=3) == layout[:3], "a longer video only adds pyramids"
+    assert clip_pyramids(7, sides, clip=3) == layout[:3], "a longer video only adds pyramids"
     model, x = pyramid(sizes=layout[0].sizes), latents(1, 3, 8, 5, 6)
 
     def run(video, pieces):
@@ -325,8 +336,8 @@ def test_image_and_clips_stream_and_joint_growth_does_not():
 
     later = torch.cat([x[:, :, :4], 9 - x[:, :, 4:]], dim=2)
     assert torch.equal(run(x, layout)[:, :, :4], run(later, layout)[:, :, :4])
-    joint = ms.joint_pyramid((1, 3, 8), sides)
-    assert joint == [ms.Pyramid(0, ((1, 1, 1), (3, 3, 2), (8, 5, 6)))]
+    joint = joint_pyramid((1, 3, 8), sides)
+    assert joint == [Pyramid(0, ((1, 1, 1), (3, 3, 2), (8, 5, 6)))]
     assert not torch.equal(run(x, joint)[:, :, :4], run(later, joint)[:, :, :4])
     grown = model.at(joint[0].sizes)
     assert torch.equal(grown.decode(grown.quantise(x).labels), grown.quantise(x).total)
@@ -336,15 +347,19 @@ def test_image_and_clips_stream_and_joint_growth_does_not():
 
 
 def test_schedules():
-    tokens = {px: sum(s * s for s in sides) for px, sides in ms.VAR_SIDES.items()}
-    assert tokens[256] == 680 and tokens[512] == 2240 and len(ms.VAR_SIDES[1024]) == 14
-    assert sum(s * s for s in ms.INFINITY_SIDES) == 10521 and len(ms.INFINITY_SIDES) == 13
-    wide = ms.aspect(9 / 16)
+    tokens = {px: sum(s * s for s in sides) for px, sides in VAR_SIDES.items()}
+    assert tokens[256] == 680 and tokens[512] == 2240 and len(VAR_SIDES[1024]) == 14
+    assert sum(s * s for s in INFINITY_SIDES) == 10521 and len(INFINITY_SIDES) == 13
+    wide = aspect(9 / 16)
     assert wide[9:] == ((9, 16), (12, 21), (18, 32), (24, 43), (30, 53), (45, 80))
-    assert sum(h * w for h, w in wide) == 7499 and sum(h * w for h, w in ms.aspect(9 / 16, 14)) == 3899
-    assert sum(t * h * w for t, h, w in ms.still(ms.aspect(9 / 16, 14), 20)) == 77980
-    assert ms.aspect(16 / 9) == tuple((w, h) for h, w in wide) and ms.aspect(1.0, 3) == ((1, 1), (2, 2), (3, 3))
-    assert ms.doubling(16) == ms.square((1, 2, 4, 8, 16)) and ms.still(ms.doubling(2), 3) == ((3, 1, 1), (3, 2, 2))
+    assert sum(h * w for h, w in wide) == 7499 and sum(h * w for h, w in aspect(9 / 16, 14)) == 3899
+    assert sum(t * h * w for t, h, w in still(aspect(9 / 16, 14), 20)) == 77980
+    assert aspect(16 / 9) == tuple((w, h) for h, w in wide) and aspect(1.0, 3) == (
+        (1, 1),
+        (2, 2),
+        (3, 3),
+    )
+    assert doubling(16) == square((1, 2, 4, 8, 16)) and still(doubling(2), 3) == ((3, 1, 1), (3, 2, 2))
 
 
 def test_low_precision_is_widened():
@@ -391,8 +406,28 @@ def test_errors_are_one_line():
     with pytest.raises(UsageError, match="num_short 5 is more than the 4 scales"):
         pyramid(num_short=5)
     with pytest.raises(UsageError, match=r"^2 times do not fit 1 sides; give one per scale$"):
-        ms.joint_pyramid((1, 2), ((1, 1),))
+        joint_pyramid((1, 2), ((1, 1),))
     with pytest.raises(UsageError, match=r"^0 latent frames in clips of 20 make no pyramids; both must be 1 or more$"):
-        ms.clip_pyramids(0, ((1, 1),))
+        clip_pyramids(0, ((1, 1),))
     with pytest.raises(UsageError, match=r"^a doubling schedule ends at a power of two, not at 12$"):
-        ms.doubling(12)
+        doubling(12)
+
+
+def test_halved_gains_make_a_uniform_quantiser():
+    """n visits of one bit, each half as large, take the nearest of 2^n evenly spaced levels; labels give it back."""
+    visits, channels = 3, 16
+    gains = tuple(0.5**n for n in range(visits))
+    config = ms.MultiScaleConfig(quantiser=BSQConfig(channels=channels), sizes=((1, 2, 3),) * visits, gains=gains)
+    x = (torch.rand(4, channels, 1, 2, 3, generator=torch.Generator().manual_seed(3)) * 4 - 2) * channels**-0.5
+    found = config.build().quantise(x)
+    step = 2 * gains[-1] * channels**-0.5
+    levels = step * (torch.arange(2**visits) - (2**visits - 1) / 2)
+    nearest = levels[(x.unsqueeze(-1) - levels).abs().argmin(-1)]
+    assert torch.allclose(found.total, nearest, atol=1e-6)
+    assert torch.equal(config.build().decode(found.labels), found.total)
+
+
+def test_gains_are_one_positive_number_per_scale():
+    for gains in ((1.0,), (1.0, 0.0)):
+        with pytest.raises(UsageError, match="gains needs one number above 0 for each of the 2 scales"):
+            ms.MultiScaleConfig(quantiser=BSQConfig(channels=4), sizes=still(((1, 1), (2, 2))), gains=gains)

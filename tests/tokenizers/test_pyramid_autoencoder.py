@@ -7,17 +7,20 @@ from vidar.nn.pretrained import load_component
 from vidar.rng import Rng
 from vidar.tokenizers.autoencoder import AutoencoderConfig
 from vidar.tokenizers.bsq import BSQConfig
-from vidar.tokenizers.multi_scale import MultiScaleConfig, still
+from vidar.tokenizers.multi_scale import MultiScaleConfig
+from vidar.tokenizers.patch import to_sites
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoderConfig
+from vidar.tokenizers.schedules import still
+from vidar.train.methods.autoencode import AutoencodeConfig
 from vidar.types import Codes, UsageError
 
 SIDES = ((1, 1), (2, 3), (4, 5))
 
 
-def config(bits=4, **changes):
+def config(bits=4, fold=1, sides=SIDES, **changes):
     autoencoder = AutoencoderConfig(widths=(8, 8, 8), latent_channels=4, space_stride=8, time_stride=1)
-    pyramid = MultiScaleConfig(quantiser=BSQConfig(channels=bits), sizes=still(SIDES), **changes)
-    return PyramidAutoencoderConfig(autoencoder=autoencoder, pyramid=pyramid)
+    pyramid = MultiScaleConfig(quantiser=BSQConfig(channels=bits), sizes=still(sides), **changes)
+    return PyramidAutoencoderConfig(autoencoder=autoencoder, pyramid=pyramid, fold=fold)
 
 
 def built(**changes):
@@ -96,3 +99,37 @@ def test_a_step_is_estimated_without_storage():
     with torch.autocast("cpu", torch.bfloat16):
         through, loss = model.quantised_raw(raw, [Rng(0, 1), Rng(0, 2)], True)
     assert through.shape == raw.shape and loss.total.is_meta
+
+
+@torch.no_grad()
+def test_folded_latents_are_patches_of_the_autoencoder_s():
+    model = built(bits=16, fold=2, sides=((1, 1), (2, 2)))
+    frames = torch.rand(2, 3, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    latents, plain = model.latents(frames)[0].data, model.autoencoder.encode(frames)[0].data
+    sites = to_sites(plain, 2).unflatten(1, (3, 2, 2)).movedim(-1, 1)
+    assert torch.equal(latents, 1.7 * sites) and model.grid_shape(3, 32, 32) == (3, 2, 2)
+    assert model.config.space_stride == 16 and model.config.latent_channels == 16
+    assert torch.allclose(
+        model.decode(Codes("latent", latents))[0], model.autoencoder.decode(Codes("latent", plain))[0], atol=1e-5
+    )
+    raw, _ = model.encode_raw(frames)
+    through, _ = model.quantised_raw(raw, [Rng(0, 1), Rng(0, 2)], False)
+    assert torch.allclose(
+        model.decode_raw(through)[0].clamp(-1, 1), model.decode(model.encode(frames)[0])[0], atol=1e-5
+    )
+    with pytest.raises(UsageError, match="latents of 4x3 do not fold by 2; height and width must be multiples of 16"):
+        model.grid_shape(1, 32, 24)
+
+
+@torch.no_grad()
+def test_training_starts_from_a_plain_tokenizer_or_one_of_its_kind(tmp_path):
+    plain, pyramids = config().autoencoder.build(), built()
+    plain.save_pretrained(tmp_path / "plain")
+    pyramids.save_pretrained(tmp_path / "pyramids")
+    begun = AutoencodeConfig(tokenizer=config(), start=str(tmp_path / "plain")).build().build_model()
+    assert torch.equal(begun.autoencoder.encode(video())[0].data, plain.eval().encode(video())[0].data)
+    again = AutoencodeConfig(tokenizer=config(), start=str(tmp_path / "pyramids")).build().build_model()
+    assert torch.equal(again.encode(video())[0].data, pyramids.encode(video())[0].data)
+    with pytest.raises(UsageError, match="plain: not the tokenizer of this run"):
+        other = config(bits=16, fold=2).replace(autoencoder=config().autoencoder.replace(widths=(8, 8, 16)))
+        AutoencodeConfig(tokenizer=other, start=str(tmp_path / "plain")).build().build_model()

@@ -21,7 +21,7 @@ from vidar.core.layout import Layout
 from vidar.core.step import Row, Step
 from vidar.objectives.flips import random_flips
 from vidar.rng import Rng
-from vidar.types import MEMORY, Loss, Pass, Past, Quantiser, Target
+from vidar.types import MEMORY, Loss, Pass, Past, Quantiser, Target, UsageError
 
 
 class Corrupted(Protocol):
@@ -73,7 +73,8 @@ class NextScaleConfig(Config):
     linear in between; later scales are labelled anew from the flipped ones, later frames see the flipped frame, and
     what is asked stays clean. p_hidden: chance that a frame does not see one of the frames before it; with
     probability 1/2 the frame right before it is exempt. balance: a label of scale k weighs (N_K / N_k)^balance
-    (Infinity: 1/2). filters: of the logits in play, see vidar.sampling.filters.
+    (Infinity: 1/2). filters: of the logits in play, see vidar.sampling.filters; by_scale: one more tuple of them for
+    each scale, which come after; empty: none.
     Choice: flips 0.05 to 0.3, p_hidden 0.1; sources give 0 to 0.1, 0.3 and 0.1 to 0.3.
     """
 
@@ -82,6 +83,7 @@ class NextScaleConfig(Config):
     p_hidden: float = Field(default=0.1, ge=0, lt=1)
     balance: float = Field(default=0.5, ge=0)
     filters: tuple[Config, ...] = ()
+    by_scale: tuple[tuple[Config, ...], ...] = ()
 
     def build(self, pyramid: Pyramid, grid: Grid, dtype: torch.dtype = torch.float32) -> NextScale:
         """The objective over units of a grid as `vidar.orders.frame_scale` makes it, with the tokenizer's pyramid."""
@@ -104,7 +106,12 @@ class NextScale:
         self.scales = len(pyramid.sizes)
         self.period = self.scales + 1
         self.input_width, self.output_width = self.channels + self.period, sum(self.classes)
-        self.filters = [filter_.build() for filter_ in config.filters]  # pyright: ignore
+        if config.by_scale and len(config.by_scale) != self.scales:
+            raise UsageError(
+                f"by_scale has {len(config.by_scale)} entries; give one per scale, {self.scales}"
+            )
+        more = config.by_scale or ((),) * self.scales
+        self.filters = [[f.build() for f in (*config.filters, *own)] for own in more]  # pyright: ignore
         self.given = Contents(self)
         self._columns, self._padding = _columns(self.classes)
         counts = [h * w for _, h, w in pyramid.sizes]
@@ -122,7 +129,7 @@ class NextScale:
     def update(self, unit: int, x: Tensor, out: Tensor, step: int, rng: Rng) -> Tensor:
         """Labels [n, G], drawn from the filtered logits [n, O] of each label part by itself."""
         logits = self.logits(out.to(x.device, self.dtype))
-        for filter_ in self.filters:
+        for filter_ in self.filters[unit % self.period]:
             logits = filter_(logits, None)
         noise = rng.gumbel("token", unit, 0, tuple(logits.shape)).to(logits)
         return (logits + noise).argmax(dim=-1)

@@ -22,74 +22,11 @@ from vidar.rng import Rng
 from vidar.tokenizers.bsq import BSQConfig
 from vidar.tokenizers.fsq import FSQConfig
 from vidar.tokenizers.lfq import LFQConfig
+from vidar.tokenizers.schedules import Size
 from vidar.tokenizers.vq import VQConfig, exact, mean_square, straight_through
-from vidar.types import NOBODY, Loss, Quantiser, UsageError
+from vidar.types import NOBODY, Loss, Quantised, Quantiser, UsageError
 
-Size = tuple[int, int, int]  # t, h, w of one scale
-Side = tuple[int, int]  # h, w
 Flip = Callable[[int, Tensor], Tensor]  # (scale, its labels) -> what later scales are built from
-
-VAR_SIDES = {
-    256: (1, 2, 3, 4, 5, 6, 8, 10, 13, 16),
-    512: (1, 2, 3, 4, 6, 9, 13, 18, 24, 32),
-    1024: (1, 2, 3, 4, 5, 7, 9, 12, 16, 21, 27, 36, 48, 64),
-}
-INFINITY_SIDES = (1, 2, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64)  # 1:1; first 7: 256 px, 10: 512 px, 13: 1024 px
-INFINITYSTAR_SIDES = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 40, 60)  # first 14: 480p, 15: 720p
-
-
-def square(sides: Sequence[int]) -> tuple[Side, ...]:
-    """Sides -> (h, w) of every scale."""
-    return tuple((side, side) for side in sides)
-
-
-def aspect(ratio: float, num_scales: int = len(INFINITYSTAR_SIDES)) -> tuple[Side, ...]:
-    """InfinityStar's grids for ratio = h / w: h = round(S sqrt(ratio)), w = round(S / sqrt(ratio))."""
-    root = ratio**0.5
-    return tuple((max(1, round(s * root)), max(1, round(s / root))) for s in INFINITYSTAR_SIDES[:num_scales])
-
-
-def doubling(side: int) -> tuple[Side, ...]:
-    """1, 2, 4, ..., side (FlowAR). Raises UsageError for a side that is no power of two."""
-    if side < 1 or side & (side - 1):
-        raise UsageError(f"a doubling schedule ends at a power of two, not at {side}")
-    return square([2**n for n in range(side.bit_length())])
-
-
-def still(sides: Sequence[Side], frames: int = 1) -> tuple[Size, ...]:
-    """(h, w) of every scale -> (t, h, w), the same number of latent frames at every scale."""
-    return tuple((frames, h, w) for h, w in sides)
-
-
-@dataclass(frozen=True)
-class Pyramid:
-    """sizes: (t, h, w) of every scale. start: latent frame at which it begins; F starts from zero there."""
-
-    start: int
-    sizes: tuple[Size, ...]
-
-    @property
-    def frames(self) -> slice:
-        """Its latent frames."""
-        return slice(self.start, self.start + self.sizes[-1][0])
-
-
-def clip_pyramids(frames: int, sides: Sequence[Side], clip: int = 20) -> list[Pyramid]:
-    """Latent frame 0 by itself, then clips of `clip` frames, the last one shorter (InfinityStar); clip 1: VideoAR.
-
-    A pyramid reads no frame after its own, so both layouts stream.
-    """
-    if frames < 1 or clip < 1:
-        raise UsageError(f"{frames} latent frames in clips of {clip} make no pyramids; both must be 1 or more")
-    pieces = [(0, 1), *((start, min(clip, frames - start)) for start in range(1, frames, clip))]
-    return [Pyramid(start, still(sides, length)) for start, length in pieces]
-
-
-def joint_pyramid(times: Sequence[int], sides: Sequence[Side]) -> list[Pyramid]:
-    """One pyramid over all frames whose time axis grows too. Coarse scales read every frame: it does not stream."""
-    if len(times) != len(sides):
-        raise UsageError(f"{len(times)} times do not fit {len(sides)} sides; give one per scale")
-    return [Pyramid(0, tuple((t, h, w) for t, (h, w) in zip(times, sides)))]
 
 
 @dataclass(frozen=True)
@@ -126,7 +63,10 @@ class MultiScaleConfig(Config):
     num_phi: 3 x 3 convolutions phi_k(h) = (1 - rho) h + rho Conv(h), shared over the scales; 0: none.
     beta: None takes the mean over scales of the quantiser's loss (Infinity); a number gives VAR's loss on the running
     sum, mean over k of beta |sg(F_k) - f|^2 + |F_k - sg(f)|^2. p_drop: of every scale but the first, in training.
-    num_short: length of the short schedule that training takes with probability p_short; None: no such.
+    num_short: length of the short schedule that training takes with probability p_short; None: no such. gains: by what
+    the code of each scale is multiplied, and its residual divided; None: 1. Choice: where the finest grid is visited
+    more than once, each visit half as large as the one before makes n visits of one bit a uniform quantiser of n bits;
+    of equal size they have only n + 1 sums.
     """
 
     quantiser: VQConfig | LFQConfig | FSQConfig | BSQConfig
@@ -138,6 +78,7 @@ class MultiScaleConfig(Config):
     p_drop: float = Field(0.0, ge=0, lt=1)
     num_short: int | None = Field(None, ge=1)
     p_short: float = Field(0.5, ge=0, le=1)
+    gains: tuple[float, ...] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> MultiScaleConfig:
@@ -152,7 +93,13 @@ class MultiScaleConfig(Config):
             raise ValueError("phi convolutions learn only from the loss on the running sum; set beta")
         if self.num_short is not None and self.num_short > len(self.sizes):
             raise ValueError(f"num_short {self.num_short} is more than the {len(self.sizes)} scales")
+        if self.gains is not None and (len(self.gains) != len(self.sizes) or min(self.gains) <= 0):
+            raise ValueError(f"gains needs one number above 0 for each of the {len(self.sizes)} scales")
         return self
+
+    def gain(self, k: int) -> float:
+        """Of scale k."""
+        return 1.0 if self.gains is None else self.gains[k]
 
     def build(self) -> MultiScale:
         """A new pyramid with a quantiser of its own."""
@@ -204,7 +151,7 @@ class MultiScale(nn.Module):
         total, labels, losses = torch.zeros_like(latent), [], []
         for k, rows in enumerate(kept.T):
             rows = rows.nonzero()[:, 0].to(latent.device)
-            found = self.quantiser.quantise(self._down(source - total.detach(), k)[rows].movedim(1, -1))
+            found = self._residual(source - total.detach(), k, rows)
             full = found.labels.new_full((len(latent), *found.labels.shape[1:]), NOBODY)
             labels.append(full.index_copy(0, rows, found.labels))
             total = self.accumulate(total, labels[-1], k, None if len(rows) == len(latent) else kept[:, k])
@@ -224,9 +171,13 @@ class MultiScale(nn.Module):
             kept = kept.to(labels.device).reshape(-1, 1, 1, 1, 1)
             labels = torch.where(kept, labels, 0)
         with exact(total.device):
-            code = self.quantiser.code(labels).to(total.dtype).movedim(-1, 1)
+            code = (self.quantiser.code(labels).to(total.dtype) * self.config.gain(k)).movedim(-1, 1)
             h = self._phi(self._up(code.clone(memory_format=torch.contiguous_format)), k)
         return total + (h if kept is None else torch.where(kept, h, 0))
+
+    def _residual(self, rest: Tensor, k: int, rows: Tensor | slice = slice(None)) -> Quantised:
+        """What scale k makes of what is left of the latent, [B, C, t, h, w]; rows: of which samples."""
+        return self.quantiser.quantise(self._down(rest, k)[rows].movedim(1, -1) / self.config.gain(k))
 
     def seen(self, total: Tensor, k: int) -> Tensor:
         """F before scale k [B, C, t, h, w] -> what scale k sees of it [B, C, t_k, h_k, w_k]; zeros for k = 0."""
@@ -259,7 +210,7 @@ class MultiScale(nn.Module):
         labels, flipped, inputs = [], [], []
         for k in range(len(self.sizes)):
             inputs.append(self.seen(total, k))
-            labels.append(self.quantiser.quantise(self._down(latent - total, k).movedim(1, -1)).labels)
+            labels.append(self._residual(latent - total, k).labels)
             flipped.append(flip(k, labels[-1]))
             total = self.accumulate(total, flipped[-1], k)
         return CorruptPyramid(total, tuple(labels), tuple(flipped), tuple(inputs))

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from pydantic import model_validator
+from einops import rearrange
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from vidar.config import Config
@@ -15,21 +16,25 @@ from vidar.nn.pretrained import save_component
 from vidar.rng import Rng
 from vidar.tokenizers.autoencoder import AutoencoderConfig, Decoder, column
 from vidar.tokenizers.multi_scale import MultiScaleConfig
-from vidar.types import CodeKind, Codes, Loss, Tree
+from vidar.types import CodeKind, Codes, Loss, Tree, UsageError
 
 
 class PyramidAutoencoderConfig(Config):
     """Every latent frame is its own pyramid (VideoAR; scale-wise 2.5, layout 2): all scales have t = 1.
 
-    The channels of the quantiser are those of the latents.
+    fold: patches of fold x fold latents of the autoencoder are one latent here, so that training can start from a
+    tokenizer of finer latents. The channels of the quantiser are those of the folded latents. scale: what the learned
+    number starts from.
     """
 
     autoencoder: AutoencoderConfig
     pyramid: MultiScaleConfig
+    fold: int = Field(default=1, ge=1)
+    scale: float = Field(default=1.0, gt=0)
 
     @model_validator(mode="after")
     def _check(self) -> PyramidAutoencoderConfig:
-        have, want = self.pyramid.quantiser.build().channels, self.autoencoder.latent_channels
+        have, want = self.pyramid.quantiser.build().channels, self.latent_channels
         if have != want:
             raise ValueError(f"the quantiser has {have} channels, the latents have {want}; make them equal")
         if any(t != 1 for t, _, _ in self.pyramid.sizes):
@@ -39,7 +44,7 @@ class PyramidAutoencoderConfig(Config):
     @property
     def space_stride(self) -> int:
         """Pixels of a latent, along a side."""
-        return self.autoencoder.space_stride
+        return self.autoencoder.space_stride * self.fold
 
     @property
     def time_stride(self) -> int:
@@ -54,7 +59,7 @@ class PyramidAutoencoderConfig(Config):
     @property
     def latent_channels(self) -> int:
         """C."""
-        return self.autoencoder.latent_channels
+        return self.autoencoder.latent_channels * self.fold**2
 
     @property
     def video_channels(self) -> int:
@@ -81,7 +86,7 @@ class PyramidAutoencoder(nn.Module):
         self.config = config
         self.autoencoder = config.autoencoder.build()
         self.pyramid = config.pyramid.build()
-        self.scale = nn.Parameter(torch.ones(()))
+        self.scale = nn.Parameter(torch.tensor(config.scale))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -107,7 +112,7 @@ class PyramidAutoencoder(nn.Module):
         """[B, 3, T, H, W] in [-1, 1] -> latents [B, C, t, h, w] before quantisation, at least float32."""
         codes, state = self.autoencoder.encode(video, state)
         wide = torch.promote_types(codes.data.dtype, torch.float32)
-        return Codes("latent", codes.data.to(wide) * self.scale.to(wide)), state
+        return Codes("latent", self._fold(codes.data.to(wide)) * self.scale.to(wide)), state
 
     def encode(self, video: Tensor, state: Tree | None = None) -> tuple[Codes, Tree]:
         """[B, 3, T, H, W] in [-1, 1] -> sums of the codes of all scales [B, C, t, h, w]."""
@@ -120,11 +125,18 @@ class PyramidAutoencoder(nn.Module):
 
     def decode(self, codes: Codes, state: Tree | None = None) -> tuple[Tensor, Tree]:
         """Sums [B, C, t, h, w] -> [B, 3, T, H, W], clamped to [-1, 1]."""
-        return self.autoencoder.decode(Codes("latent", codes.data / self.scale.to(codes.data.dtype)), state)
+        return self.autoencoder.decode(
+            Codes("latent", self._unfold(codes.data / self.scale.to(codes.data.dtype))), state
+        )
 
     def grid_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
         """Latent (t, h, w) of a whole video. Raises UsageError for sizes that do not divide."""
-        return self.autoencoder.grid_shape(frames, height, width)
+        t, h, w = self.autoencoder.grid_shape(frames, height, width)
+        fold = self.config.fold
+        if h % fold or w % fold:
+            side = self.config.space_stride
+            raise UsageError(f"latents of {h}x{w} do not fold by {fold}; height and width must be multiples of {side}")
+        return t, h // fold, w // fold
 
     def encode_raw(self, video: Tensor, state: Tree | None = None) -> tuple[Tensor, Tree]:
         """Raw latents of the autoencoder: what training works on."""
@@ -142,8 +154,18 @@ class PyramidAutoencoder(nn.Module):
         """Raw latents through the pyramids and back, with the quantiser's loss; one Rng per clip drops scales."""
         wide = raw.to(torch.promote_types(raw.dtype, torch.float32))
         mean, std = column(self.latent_mean).to(wide), column(self.latent_std).to(wide)
-        found = self.pyramid.per_frame((wide - mean) / std * self.scale, rngs, training)
-        return (found.total / self.scale * std + mean).to(raw.dtype), found.loss
+        found = self.pyramid.per_frame(self._fold((wide - mean) / std) * self.scale, rngs, training)
+        return (self._unfold(found.total / self.scale) * std + mean).to(raw.dtype), found.loss
+
+    def _fold(self, latent: Tensor) -> Tensor:
+        """[B, C, t, h f, w f] -> [B, C f f, t, h, w]."""
+        f = self.config.fold
+        return rearrange(latent, "b c t (h p) (w q) -> b (c p q) t h w", p=f, q=f)
+
+    def _unfold(self, latent: Tensor) -> Tensor:
+        """Inverse of `_fold`."""
+        f = self.config.fold
+        return rearrange(latent, "b (c p q) t h w -> b c t (h p) (w q)", p=f, q=f)
 
     def save_pretrained(self, directory: str | os.PathLike[str], dtype: torch.dtype | None = None) -> None:
         """Write `config.json` and `model.safetensors`."""

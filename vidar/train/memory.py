@@ -94,6 +94,8 @@ def _built(method: Any) -> nn.Module:
 
 def _pixels(method: Any, data: ClipsConfig) -> tuple[nn.Module, Any]:
     """An autoencoder takes the whole step, with its losses and adversary; another network reads the clips."""
+    if isinstance(method, AutoencodeConfig):
+        method = method.replace(start=None)
     model = _built(method)
     try:
         index = load_index(data.path)

@@ -130,6 +130,10 @@ def check_joint(world: World, frames: int) -> None:
     config, name = world.config, world.config.name
     if frames < 1:
         raise UsageError(f"{frames} frames in flight; joint speculation needs at least 1")
+    if config.guidance is not None:
+        raise UsageError(
+            f"world {name!r} has guidance; joint speculation has one row: leave guidance out of world.json"
+        )
     order, _, _ = config.flow_system()
     if any(order.need(later, earlier) for later in range(frames) for earlier in range(later)):
         raise VidarError(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from vidar.core.step import Step, prefill
 from vidar.objectives.flow import Flow
 from vidar.objectives.next_scale import NextScale
 from vidar.rng import Rng
+from vidar.sampling.guidance import guide
 
 if TYPE_CHECKING:
     from vidar.world.world import World
@@ -71,14 +73,15 @@ class Streams:
 
     def __init__(self, world: World, capacity: int, steps: int | None = None) -> None:
         config = world.config if steps is None else world.config.with_steps(steps)
-        self.world, self.capacity = world, capacity
+        self.world, self.capacity, self.guidance = world, capacity, config.guidance
+        total = capacity if config.guidance is None else 2 * capacity
         self.order, self.grid, objective = config.system(pyramid=world.pyramid)
         self.most = config.steps  # calls of a frame, where it is not given another number
         self._schedules: dict[int, tuple[Flow | NextScale, list[Step]]] = {}
         reach = -(-self.order.reach // objective.period)
-        self.tape = ActionTape(capacity, config.actions.width, config.context + reach + 2)
-        self.rngs = [Rng(0, b) for b in range(capacity)]
-        self.state = self._fresh(capacity)
+        self.tape = ActionTape(total, config.actions.width, config.context + reach + 2)
+        self.rngs = [Rng(0, b % capacity) for b in range(total)]
+        self.state = self._fresh(total)
 
     @torch.inference_mode()
     def open(self, rows: Sequence[int], codes: Tensor, actions: Tensor | None, rngs: Sequence[Rng]) -> None:
@@ -87,10 +90,13 @@ class Streams:
         codes [b, T, n, C]; actions [b, T, A], row t acts between frames t-1 and t, None: unknown; rngs: one per row.
         The last frame of the context is committed with the first new one.
         """
-        batch, length = codes.shape[:2]
-        known = torch.zeros(batch, length, self.tape.values.shape[2]) if actions is None else actions
-        unknown = torch.ones(batch, length, dtype=torch.bool)
+        length = codes.shape[1]
+        known = torch.zeros(len(codes), length, self.tape.values.shape[2]) if actions is None else actions
+        unknown = torch.ones(len(codes), length, dtype=torch.bool)
         unknown[:, 1:] = actions is None
+        rows, codes, known, rngs = self._both(rows), self._twice(codes), self._twice(known), [*rngs, *rngs]
+        unknown = self._twice(unknown, torch.ones_like(unknown))
+        batch = len(codes)
         state, objective = self._fresh(batch), self._schedule(self.most)[0]
         units = [objective.frame_unit(frame) for frame in range(length)]
         for frame, unit in enumerate(units):
@@ -98,13 +104,15 @@ class Streams:
         if length > 1:
             tape = ActionTape(batch, known.shape[2], length)
             tape.start(range(batch), known, unknown)
-            self._decoder(tape, rngs, objective).step(prefill(units[:-1], advance=length * objective.period), state)
+            self._decoder(tape, rngs[:batch], objective).step(
+                prefill(units[:-1], advance=length * objective.period), state
+            )
         else:
             for row in state.rows:
                 row.clock = objective.period
         self.tape.start(rows, known, unknown)
         self.state.put(rows, state)
-        for row, rng in zip(rows, rngs, strict=True):
+        for row, rng in zip(rows, rngs):
             self.rngs[row] = rng
 
     def begin(self, row: int, frames: Any, actions: Any, seed: int) -> Tensor:
@@ -121,14 +129,19 @@ class Streams:
     @torch.inference_mode()
     def frame(self, actions: Tensor, steps: int | None = None) -> Tensor:
         """The next frame of every row under its action, [B, A] -> codes [B, n, C]. steps: see `WorldConfig.steps`."""
-        self.tape.append(actions, torch.zeros(self.capacity, dtype=torch.bool))
+        told = torch.zeros(self.capacity, dtype=torch.bool)
+        frames = self.tape.next[: self.capacity]
+        self.tape.append(self._twice(actions), self._twice(told, ~told))
         objective, schedule = self._schedule(steps or self.most)
         decoder = self._decoder(self.tape, self.rngs, objective)
-        made: list[dict[int, Tensor]] = [{} for _ in range(self.capacity)]
-        for step in schedule:
+        made: list[dict[int, Tensor]] = [{} for _ in self.rngs]
+        for call, step in enumerate(schedule):
+            if self.guidance is not None:
+                weights = self.guidance.weights(call, len(schedule), frames)
+                decoder = replace(decoder, combine=partial(guide, weights=weights))
             for row, unit, code in decoder.step(step, self.state):
                 made[row][unit] = code
-        return torch.stack([objective.frame_code(codes) for codes in made])
+        return torch.stack([objective.frame_code(codes) for codes in made[: self.capacity]])
 
     def hold(self) -> Moment:
         """A point to come back to; `release` it. While it is held, what is overwritten is kept."""
@@ -137,8 +150,9 @@ class Streams:
     @torch.inference_mode()
     def back(self, moment: Moment, rows: Sequence[int] | None = None) -> None:
         """Go back to a moment: all rows, or some. The moment stays held."""
+        rows = None if rows is None else self._both(rows)
         self.state.rewind(moment.mark, rows)
-        pick = torch.arange(self.capacity) if rows is None else torch.tensor(list(rows))
+        pick = torch.arange(len(self.rngs)) if rows is None else torch.tensor(rows)
         values, unknown, following = moment.tape
         self.tape.values = self.tape.values.index_copy(0, pick, values[pick])
         self.tape.unknown = self.tape.unknown.index_copy(0, pick, unknown[pick])
@@ -147,6 +161,14 @@ class Streams:
     def release(self, moment: Moment) -> None:
         """Give a moment up."""
         self.state.release(moment.mark)
+
+    def _both(self, rows: Sequence[int]) -> list[int]:
+        """Rows of streams -> rows of the forward."""
+        return [*rows] if self.guidance is None else [*rows, *(self.capacity + row for row in rows)]
+
+    def _twice(self, x: Tensor, other: Tensor | None = None) -> Tensor:
+        """[b, ...] of streams -> of the rows of the forward; other: of those without actions, where it is not x."""
+        return x if self.guidance is None else torch.cat([x, x if other is None else other])
 
     def _fresh(self, batch: int) -> RingState:
         net, device = self.world.net, self.world.device

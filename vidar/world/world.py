@@ -28,6 +28,7 @@ from vidar.objectives.next_scale import NextScale, NextScaleConfig, Pyramid
 from vidar.orders.frame import FrameOrderConfig
 from vidar.orders.frame_scale import FrameScaleOrderConfig
 from vidar.rng import Rng
+from vidar.sampling.guidance import GuidanceConfig
 from vidar.tokenizers.autoencoder import Autoencoder, AutoencoderConfig
 from vidar.tokenizers.patch import from_sites, to_sites
 from vidar.tokenizers.pixels import to_float, to_uint8
@@ -39,7 +40,8 @@ from vidar.world.streams import Streams
 class WorldConfig(Config):
     """What is known of a world beside its weights: of one that denoises frames, or of one that predicts their scales.
 
-    patch: side of the latent patches that are one site. context: frames of context used at most.
+    patch: side of the latent patches that are one site. context: frames of context used at most. guidance: of what is
+    dreamed, by its actions; it doubles the rows of every call.
     """
 
     name: str
@@ -53,6 +55,7 @@ class WorldConfig(Config):
     order: FrameOrderConfig | FrameScaleOrderConfig
     objective: FlowConfig | NextScaleConfig
     net: WorldNetConfig
+    guidance: GuidanceConfig | None = None
 
     @model_validator(mode="after")
     def _check(self) -> WorldConfig:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from vidar.config import Config
+from vidar.nn.pretrained import load_component
 from vidar.rng import Rng
 from vidar.tokenizers.autoencoder import Autoencoder, AutoencoderConfig
 from vidar.tokenizers.discriminator import (
@@ -29,7 +30,7 @@ from vidar.tokenizers.discriminator import (
 from vidar.tokenizers.perceptual import structure_loss, texture_loss
 from vidar.tokenizers.pixels import to_float, to_uint8
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder, PyramidAutoencoderConfig
-from vidar.types import Loss, Segment
+from vidar.types import Loss, Segment, UsageError
 
 
 class AutoencodeConfig(Config):
@@ -37,9 +38,13 @@ class AutoencodeConfig(Config):
 
     Choice: a posterior of fixed deviation `latent_noise` and its KL to a unit normal, which is z^2 / 2 up to a
     constant. The decoder learns to bear errors of that size, encoding stays deterministic, latents stay bounded.
+
+    start: directory of a tokenizer to go on from: of this kind, or for one that quantises the autoencoder in it (an
+    image tokenizer, made discrete).
     """
 
     tokenizer: AutoencoderConfig | PyramidAutoencoderConfig = AutoencoderConfig()
+    start: str | None = None
     l1: float = Field(1.0, ge=0)
     l2: float = Field(1.0, ge=0)
     structure: float = Field(0.1, ge=0)
@@ -74,8 +79,17 @@ class Autoencode:
         self.config = config
 
     def build_model(self) -> AnyAutoencoder | AdversarialPair:
-        """What is trained: the autoencoder, with its adversary if there is one."""
-        return self.judged(self.config.tokenizer.build())
+        """What is trained: the autoencoder, with its adversary if there is one. Raises UsageError where `start` is
+        another one."""
+        model, start = self.config.tokenizer.build(), self.config.start
+        if start is not None:
+            known = load_component(start)
+            inner = isinstance(model, PyramidAutoencoder) and isinstance(known, Autoencoder)
+            part = model.autoencoder if inner else model
+            if getattr(known, "config", None) != part.config:
+                raise UsageError(f"{start}: not the tokenizer of this run; start from one of the same config")
+            part.load_state_dict(known.state_dict())
+        return self.judged(model)
 
     def judged(self, autoencoder: AnyAutoencoder) -> AnyAutoencoder | AdversarialPair:
         """An autoencoder with a fresh adversary, if there is one."""
