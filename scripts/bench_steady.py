@@ -2,12 +2,14 @@
 
     python scripts/bench_steady.py [MODEL] [LATE] [FRAMES]
 
-Prints the median time of FRAMES frames of each, in turn (A, B, A, B), and the ratio late over early. The young dream
-begins anew before each of its turns, so that its frames are always 100 to 100 + FRAMES.
+Prints the median time of FRAMES frames of each, in turn (A, B, A, B), and the ratio late over early; and the peak of
+resident memory after 100 frames and after all. The young dream begins anew before each of its turns, so that its frames
+are always 100 to 100 + FRAMES.
 """
 
 from __future__ import annotations
 
+import resource
 import sys
 import time
 
@@ -29,8 +31,11 @@ def main(model: str = "doom", late: str = "10000", frames: str = "200") -> None:
     world, count = load(model), int(frames)
     print(f"vidar {vidar.__version__}, world {model}, {hardware('cpu')}, one thread, medians of {count} frames")
     old, young = Streams(world, 1), Streams(world, 1)
-    old.begin(0, None, None, 1)
-    advance(world, old, int(late))
+    for streams in (old, young):
+        streams.begin(0, None, None, 1)
+        advance(world, streams, EARLY)
+    first = peak()
+    advance(world, old, int(late) - EARLY)
     medians: dict[str, list[float]] = {"early": [], "late": []}
     for turn in range(4):
         young.begin(0, None, None, turn)
@@ -38,7 +43,13 @@ def main(model: str = "doom", late: str = "10000", frames: str = "200") -> None:
         medians["early"].append(advance(world, young, count))
         medians["late"].append(advance(world, old, count))
         print(f"early {1e3 * medians['early'][-1]:.1f} ms, late {1e3 * medians['late'][-1]:.1f} ms")
+    print(f"peak of resident memory: {first} MiB after {EARLY} frames, {peak()} MiB after {late} and all turns")
     print(f"frame {late} over frame {EARLY}: {np.median(medians['late']) / np.median(medians['early']):.3f}")
+
+
+def peak() -> int:
+    """MiB that this process has had resident at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def advance(world: World, streams: Streams, count: int) -> float:

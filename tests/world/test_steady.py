@@ -6,6 +6,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from vidar.configs.doom import world_doom
+from vidar.configs.videoar import videoar_doom
 from vidar.types import NOBODY
 from vidar.world.streams import Streams
 
@@ -49,10 +50,10 @@ def costs(world, numbers, guesses=False):
     return told
 
 
-@pytest.fixture(scope="module")
-def world():
+@pytest.fixture(scope="module", params=[world_doom, videoar_doom], ids=["frames", "scales"])
+def world(request):
     torch.manual_seed(0)
-    return world_doom(preset="tiny").method.world.build()
+    return request.param(preset="tiny").method.world.build()
 
 
 @pytest.mark.parametrize("guesses", [False, True])
@@ -60,7 +61,7 @@ def test_frame_400_costs_what_frame_100_costs(world, guesses):
     told = costs(world, (100, 101, 400), guesses)
     assert told[100] == told[101] == told[400]
     calls, (size, tensors, *_) = told[100]
-    assert len(calls) == (2 if guesses else 1) * world.config.objective.steps and size > 0 and tensors > 0
+    assert len(calls) == (2 if guesses else 1) * world.config.steps and size > 0 and tensors > 0
 
 
 @pytest.mark.slow
