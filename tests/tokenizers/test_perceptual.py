@@ -5,9 +5,11 @@ import torch
 import torch.nn.functional as F
 
 from vidar.tokenizers.perceptual import (
+    GRAIN,
     STABILISER,
     WINDOW,
     contrast_structure,
+    grain_loss,
     laplacian,
     structure_loss,
     texture_loss,
@@ -103,6 +105,8 @@ def test_texture_against_the_obvious_loop():
     for power in (1.0, 2.0):
         wanted = sum((p - q).abs().pow(power).mean() for p, q in zip(both(a), both(b)))
         assert torch.isclose(texture_loss(a, b, power), wanted, rtol=1e-4)
+    logs = [[torch.log(1 + part / GRAIN) for part in both(x)] for x in (a, b)]
+    assert torch.isclose(grain_loss(a, b), sum((p - q).square().mean() for p, q in zip(*logs)), rtol=1e-4)
 
 
 def test_the_power_decides_between_median_and_mean():
@@ -130,3 +134,11 @@ def test_texture_asks_how_much_detail_not_where():
     elsewhere = a.flip(-1)
     assert texture_loss(a, a) == 0
     assert texture_loss(blurred(a), a) > 3 * texture_loss(elsewhere, a)
+
+
+def test_a_lost_grain_counts_like_a_lost_pattern():
+    """Half of the detail is gone, once of a strong pattern and once of one 10 times as faint."""
+    strong = texture() / 0.8
+    faint = strong / 10
+    grain, plain = ([loss(x / 2, x) for x in (strong, faint)] for loss in (grain_loss, texture_loss))
+    assert 1 < grain[0] / grain[1] < 4 and plain[0] / plain[1] > 8

@@ -10,11 +10,14 @@ instead of a Gaussian, which is several times cheaper on a CPU.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 WINDOW = 7
+GRAIN = 0.01  # detail below which a difference counts as it is, above which as a ratio: 1.3 grey levels
 STABILISER = (0.03 * 2) ** 2  # (K2 L)^2 with L = 2, the range of [-1, 1]
 
 
@@ -43,11 +46,24 @@ def texture_loss(x: Tensor, y: Tensor, power: float = 1.0) -> Tensor:
     with one band, the Laplacian, a checkerboard was the cheapest answer. x, y: [B, C, T, H, W] in [-1, 1].
     power: of the difference; where a code leaves the amount open, 1 asks for its median, 2 for its mean.
     """
+    return _two_scales(x, y, lambda a, b: (a - b).abs().pow(power).mean())
+
+
+def grain_loss(x: Tensor, y: Tensor) -> Tensor:
+    """Mean squared difference of log(1 + detail / GRAIN), detail as in `texture_loss`.
+
+    There a faint grain, as of a wall of one colour, weighs nothing beside strong edges and is left out; here a ratio
+    weighs the same wherever it is. x, y: [B, C, T, H, W] in [-1, 1].
+    """
+    return _two_scales(x, y, lambda a, b: (torch.log1p(a / GRAIN) - torch.log1p(b / GRAIN)).square().mean())
+
+
+def _two_scales(x: Tensor, y: Tensor, compare: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """compare(detail of x, detail of y) of luma, plus the same at half size."""
     wide = torch.promote_types(x.dtype, torch.float32)
     x, y = (v.to(wide).permute(0, 2, 1, 3, 4).flatten(0, 1).mean(1, keepdim=True) for v in (x, y))
-    first = (_detail(x) - _detail(y)).abs().pow(power).mean()
-    x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
-    return first + (_detail(x) - _detail(y)).abs().pow(power).mean()
+    first = compare(_detail(x), _detail(y))
+    return first + compare(_detail(F.avg_pool2d(x, 2)), _detail(F.avg_pool2d(y, 2)))
 
 
 def haar(x: Tensor) -> Tensor:
