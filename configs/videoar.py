@@ -17,6 +17,7 @@ from vidar.data.loader import ClipsConfig
 from vidar.data.synthetic import SPEC
 from vidar.nn.backbone import BackboneConfig
 from vidar.nn.rope import AxialRopeConfig
+from vidar.objectives.hint import PreviousFrameHintConfig
 from vidar.objectives.next_scale import NextScaleConfig
 from vidar.orders.frame_scale import FrameScaleOrderConfig
 from vidar.tokenizers.autoencoder import AutoencoderConfig
@@ -156,7 +157,7 @@ def _world(
         depth=size.depth,
         heads=size.heads,
         head_width=size.width // size.heads,
-        in_width=size.bits + period,
+        in_width=2 * size.bits + period,
         out_width=2 * size.bits,
         rope=AxialRopeConfig(axes=("s", "t", "y", "x")),
     )
@@ -166,7 +167,7 @@ def _world(
         patch=1,
         tokenizer=_pyramids(size),
         order=FrameScaleOrderConfig(sides=size.sides, window=size.window),
-        objective=NextScaleConfig(),
+        objective=NextScaleConfig(hint=PreviousFrameHintConfig()),
         net=WorldNetConfig(backbone=backbone, conditioner=conditioner),
     )
     return TrainConfig(

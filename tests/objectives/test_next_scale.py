@@ -7,6 +7,7 @@ import torch
 
 from vidar.core.layout import compile_layout
 from vidar.core.step import single
+from vidar.objectives.hint import PreviousFrameHintConfig
 from vidar.objectives.next_scale import NextScaleConfig
 from vidar.orders.frame_scale import frame_scale_order
 from vidar.rng import Rng
@@ -15,7 +16,7 @@ from vidar.tokenizers.bsq import BSQConfig
 from vidar.tokenizers.fsq import FSQConfig
 from vidar.tokenizers.multi_scale import MultiScaleConfig
 from vidar.tokenizers.schedules import still
-from vidar.types import Target, UsageError
+from vidar.types import Past, Target, UsageError
 
 SIDES = ((1, 1), (2, 2), (2, 3), (2, 3))
 FRAMES, PERIOD = 4, 5
@@ -82,7 +83,7 @@ def test_flips_rise_with_the_frame_are_inherited_and_never_asked():
                 rows = rows_of(layout, base + k)
                 labels = target.value[b, rows].reshape(1, *o.pyramid.sizes[k], 6)
                 assert torch.equal(seen[b, rows, :6], o.pyramid.seen(total, k)[0].flatten(1).T)
-                wanted = o.pyramid._down(x - total, k).movedim(1, -1)
+                wanted = o.pyramid.down(x - total, k).movedim(1, -1)
                 assert torch.equal(labels, o.pyramid.quantiser.quantise(wanted).labels)
                 u = rngs[b].uniform("flip", frame, k, (1 + 2 * labels.numel(),))
                 p = 0.01 * int(u[0] * (int(0.9 * frame / (FRAMES - 1) / 0.01 + 1e-6) + 1))
@@ -160,3 +161,55 @@ def test_a_scale_has_filters_of_its_own():
         assert torch.equal(drawn, same)
     with pytest.raises(UsageError, match="by_scale has 2 entries; give one per scale, 4"):
         system(by_scale=((), ()))
+
+
+def test_a_memory_unit_may_hold_the_coarse_scales_alone():
+    """In training and in play it is the sum of the first scales of the frame, quantised anew."""
+    o, layout = system(recall=2)
+    whole, _ = system()
+    codes = latents()
+    seen = o.prepare(codes, layout, [Rng(0, 1), Rng(0, 2)], play=True)[0]
+    full = whole.prepare(codes, layout, [Rng(0, 1), Rng(0, 2)], play=True)[0]
+    rows = rows_of(layout, 4)
+    frame = full[:1, rows, :6].transpose(1, 2).reshape(1, 6, 1, 2, 3)
+    coarse = o.pyramid.features(o.pyramid.quantise(frame).labels[:2])
+    assert torch.equal(seen[0, rows, :6], coarse[0].flatten(1).T.double())
+    assert not torch.equal(seen[0, rows], full[0, rows]) and torch.equal(
+        seen[0, rows_of(layout, 5)], full[0, rows_of(layout, 5)]
+    )
+    played = o.memory(4, full[0, rows, :6], Past({}, {}), Rng(0))
+    assert torch.equal(played, seen[0, rows])
+
+
+def test_a_hint_is_the_frame_before_at_the_size_of_the_scale():
+    """Zero in the first frame, for memory units, and where the mask hides that frame; the same in play."""
+    o, layout = system(hint=PreviousFrameHintConfig(), flip_first=0.5, flip_last=0.5, p_hidden=0.5)
+    plain, _ = system(flip_first=0.5, flip_last=0.5, p_hidden=0.5)
+    rngs = [Rng(0, 1), Rng(0, 2)]
+    seen, _, keep = o.prepare(latents(), layout, rngs)
+    bare, _, _ = plain.prepare(latents(), layout, rngs)
+    assert torch.equal(torch.cat([seen[..., :6], seen[..., 12:]], -1), bare) and seen.shape[-1] == o.input_width
+    shown = 0
+    for b in range(2):
+        for unit in range(FRAMES * PERIOD - 1):
+            frame, k = divmod(unit, PERIOD)
+            hint = seen[b, rows_of(layout, unit), 6:12]
+            hidden = frame == 0 or k == 4 or not keep[b, frame * PERIOD, frame * PERIOD - 1]
+            before = bare[b, rows_of(layout, frame * PERIOD - 1), :6] if frame else bare[b, :6, :6]
+            want = o.pyramid.down(before.T.reshape(1, 6, 1, 2, 3), k)[0].flatten(1).T if not hidden else 0 * hint
+            assert torch.equal(hint, want)
+            shown += not hidden
+            if not hidden and k == 0:
+                assert torch.equal(o.start(unit, Past({unit - 1: before}, {}), Rng(0))[:, 6:12], want)
+    assert 0 < shown < 2 * (FRAMES - 1) * 4
+
+
+def test_content_edges_name_what_an_input_is_built_from():
+    """Without a hint those of the order; with one also the frame before."""
+    order, _ = frame_scale_order(SIDES, FRAMES, 2)
+    units = torch.arange(FRAMES * PERIOD)
+    q, k = units[:, None], units[None]
+    plain, hinted = system()[0], system(hint=PreviousFrameHintConfig())[0]
+    assert torch.equal(plain.needs(q, k), order.needs_table)
+    more = hinted.needs(q, k) & ~plain.needs(q, k)
+    assert more.nonzero().tolist() == [[f * PERIOD + s, f * PERIOD - 1] for f in range(1, FRAMES) for s in range(4)]

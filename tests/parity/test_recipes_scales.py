@@ -106,7 +106,7 @@ class Given:
     def __init__(self, objective, labels):
         self.inner, self.labels, self.o = objective.pyramid, labels, objective
         self.quantiser, self.sizes = self.inner.quantiser, self.inner.sizes
-        self.seen, self.accumulate = self.inner.seen, self.inner.accumulate
+        self.seen, self.accumulate, self.down = self.inner.seen, self.inner.accumulate, self.inner.down
 
     def corrupt(self, latent, flip):
         o, rows = self.o, range(len(latent))

@@ -93,9 +93,9 @@ def test_resampling_against_loops(up):
     model, x = pyramid(sizes=sizes, up=up), latents(1, 3, *sizes[2], dtype=torch.float64)
     for k, size in enumerate(sizes):
         low = each(area, x[0].numpy(), size)
-        assert np.allclose(model._down(x, k)[0], low) and np.allclose(model.seen(x, k)[0], low if k else 0)
+        assert np.allclose(model.down(x, k)[0], low) and np.allclose(model.seen(x, k)[0], low if k else 0)
         assert np.allclose(model._up(torch.tensor(low)[None])[0], each(upsample, low, sizes[2], up))
-    assert torch.equal(model._down(x, 2), x) and torch.equal(model._up(x), x)
+    assert torch.equal(model.down(x, 2), x) and torch.equal(model._up(x), x)
 
 
 @pytest.mark.parametrize("up", ["trilinear", "bicubic"])
@@ -192,7 +192,7 @@ def test_dropped_scales_have_no_code_and_no_label():
             if not found.kept[row, k]:
                 assert (found.labels[k][row] == -1).all()
                 continue
-            u = model._down(x[row : row + 1] - total, k).movedim(1, -1)
+            u = model.down(x[row : row + 1] - total, k).movedim(1, -1)
             losses[k].append(u)
             labels = model.quantiser.quantise(u).labels
             assert torch.equal(labels, found.labels[k][row : row + 1])
@@ -237,11 +237,11 @@ def test_corrupt_labels_are_clean_and_later_ones_recomputed():
     total = torch.zeros_like(x)
     for k in range(4):
         assert torch.equal(bad.inputs[k], model.seen(total, k))
-        want = model.quantiser.quantise(model._down(x - total, k).movedim(1, -1)).labels
+        want = model.quantiser.quantise(model.down(x - total, k).movedim(1, -1)).labels
         assert torch.equal(bad.labels[k], want)
         total = model.accumulate(total, bad.flipped[k], k)
     assert torch.equal(bad.total, total) and torch.equal(bad.total, model.decode(bad.flipped))
-    assert not bad.inputs[0].any() and torch.equal(bad.inputs[1], model._down(model.features(clean.labels[:1]), 1))
+    assert not bad.inputs[0].any() and torch.equal(bad.inputs[1], model.down(model.features(clean.labels[:1]), 1))
 
 
 def test_corruption_by_hand():

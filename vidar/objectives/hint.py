@@ -59,3 +59,10 @@ class PreviousHint:
     def __call__(self, unit: int, committed: Committed, like: Tensor) -> Tensor:
         """[n, C]."""
         return committed(unit - 1) if unit > 0 else torch.zeros_like(like)
+
+
+class PreviousFrameHintConfig(Config):
+    """Next-scale prediction: what the frame before adds up to, averaged to the size of each scale, as further channels.
+
+    Choice: at every scale (the reference proposes it for the first one); zero where the frame mask hides that frame.
+    """

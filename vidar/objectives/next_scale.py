@@ -20,8 +20,10 @@ from vidar.core.grid import Grid
 from vidar.core.layout import Layout
 from vidar.core.step import Row, Step
 from vidar.objectives.flips import random_flips
+from vidar.objectives.hint import NoHintConfig, PreviousFrameHintConfig
+from vidar.objectives.label_parts import LabelParts, filters_of, unchanged
 from vidar.rng import Rng
-from vidar.types import MEMORY, Loss, Pass, Past, Quantiser, Target, UsageError
+from vidar.types import MEMORY, Loss, Pass, Past, Quantiser, Target
 
 
 class Corrupted(Protocol):
@@ -43,6 +45,15 @@ class Corrupted(Protocol):
         ...
 
 
+class Labelled(Protocol):
+    """See `vidar.tokenizers.multi_scale.PyramidCodes`."""
+
+    @property
+    def labels(self) -> tuple[Tensor, ...]:
+        """By scale, long [R, 1, h_k, w_k, G]."""
+        ...
+
+
 class Pyramid(Protocol):
     """What is asked of a multi-scale tokenizer of single frames: `vidar.tokenizers.multi_scale.MultiScale`."""
 
@@ -53,12 +64,24 @@ class Pyramid(Protocol):
         """(1, h, w) of every scale."""
         ...
 
+    def down(self, x: Tensor, k: int) -> Tensor:
+        """[R, C, 1, h, w] on the grid of scale k."""
+        ...
+
     def seen(self, total: Tensor, k: int) -> Tensor:
         """F before scale k -> what scale k sees of it."""
         ...
 
     def accumulate(self, total: Tensor, labels: Tensor, k: int) -> Tensor:
         """F before scale k and its labels -> F after it."""
+        ...
+
+    def quantise(self, latent: Tensor) -> Labelled:
+        """Latents [R, C, 1, h, w] -> their labels."""
+        ...
+
+    def features(self, labels: Sequence[Tensor]) -> Tensor:
+        """Labels of the first scales -> F after them."""
         ...
 
     def corrupt(self, latent: Tensor, flip: Callable[[int, Tensor], Tensor]) -> Corrupted:
@@ -74,7 +97,8 @@ class NextScaleConfig(Config):
     what is asked stays clean. p_hidden: chance that a frame does not see one of the frames before it; with
     probability 1/2 the frame right before it is exempt. balance: a label of scale k weighs (N_K / N_k)^balance
     (Infinity: 1/2). filters: of the logits in play, see vidar.sampling.filters; by_scale: one more tuple of them for
-    each scale, which come after; empty: none.
+    each scale, which come after; empty: none. recall: of how many scales a memory unit holds the sum, found by
+    quantising the frame anew; None: the whole frame. hint: what a scale is given of the frame before beside attention.
     Choice: flips 0.05 to 0.3, p_hidden 0.1; sources give 0 to 0.1, 0.3 and 0.1 to 0.3.
     """
 
@@ -84,6 +108,8 @@ class NextScaleConfig(Config):
     balance: float = Field(default=0.5, ge=0)
     filters: tuple[Config, ...] = ()
     by_scale: tuple[tuple[Config, ...], ...] = ()
+    recall: int | None = Field(default=None, ge=1)
+    hint: NoHintConfig | PreviousFrameHintConfig = NoHintConfig()
 
     def build(self, pyramid: Pyramid, grid: Grid, dtype: torch.dtype = torch.float32) -> NextScale:
         """The objective over units of a grid as `vidar.orders.frame_scale` makes it, with the tokenizer's pyramid."""
@@ -93,9 +119,9 @@ class NextScaleConfig(Config):
 class NextScale:
     """Objective: one pass a unit, which predicts and commits.
 
-    Codes of a scale: labels long [n_k, G]; of a memory unit: F float [n_K, C]. Raw inputs: C channels and a one-hot of
-    the scale (K of them) or memory, [n, C + K + 1]; scale 0 sees zeros. Outputs: logits of all label parts,
-    [n, sum of classes].
+    Codes of a scale: labels long [n_k, G]; of a memory unit: F float [n_K, C]. Raw inputs: C channels, the hint (0 or C
+    channels) and a one-hot of the scale (K of them) or memory, [n, I]; scale 0 sees zeros. Outputs: logits of all label
+    parts, [n, sum of classes].
     """
 
     passes: tuple[Pass, ...] = ((MEMORY, 0),)
@@ -105,22 +131,25 @@ class NextScale:
         self.channels, self.classes = pyramid.quantiser.channels, pyramid.quantiser.classes
         self.scales = len(pyramid.sizes)
         self.period = self.scales + 1
-        self.input_width, self.output_width = self.channels + self.period, sum(self.classes)
-        if config.by_scale and len(config.by_scale) != self.scales:
-            raise UsageError(
-                f"by_scale has {len(config.by_scale)} entries; give one per scale, {self.scales}"
-            )
-        more = config.by_scale or ((),) * self.scales
-        self.filters = [[f.build() for f in (*config.filters, *own)] for own in more]  # pyright: ignore
+        self.hinted = isinstance(config.hint, PreviousFrameHintConfig)
+        width = self.channels * (2 if self.hinted else 1)
+        self.input_width, self.output_width = width + self.period, sum(self.classes)
+        self.parts = LabelParts(self.classes)
+        self.filters = filters_of("by_scale", config.filters, config.by_scale, self.scales)
         self.given = Contents(self)
-        self._columns, self._padding = _columns(self.classes)
         counts = [h * w for _, h, w in pyramid.sizes]
         self.weights = [(counts[-1] / count) ** config.balance for count in counts]
 
     def start(self, unit: int, past: Past, rng: Rng) -> Tensor:
         """The inputs of a unit, [n, I]: what the scales before it add up to, at its size."""
         first, k = unit // self.period * self.period, unit % self.period
-        return self._inputs(self.pyramid.seen(self.total(past.codes, first, k), min(k, self.scales - 1)), k)[0]
+        hint = self._frame(past.codes[first - 1]) if self.hinted and first else None
+        return self._inputs(self.pyramid.seen(self.total(past.codes, first, k), k), k, hint)[0]
+
+    def needs(self, q: Tensor, k: Tensor) -> Tensor:
+        """Content edges: the coarser scales of the frame; with a hint the frame before."""
+        inside = (q // self.period == k // self.period) & (k < q)
+        return inside | (k == q // self.period * self.period - 1) & (q % self.period < self.scales) & self.hinted
 
     def inputs(self, unit: int, x: Tensor, step: int) -> Tensor:
         """As `start` gave them."""
@@ -128,11 +157,7 @@ class NextScale:
 
     def update(self, unit: int, x: Tensor, out: Tensor, step: int, rng: Rng) -> Tensor:
         """Labels [n, G], drawn from the filtered logits [n, O] of each label part by itself."""
-        logits = self.logits(out.to(x.device, self.dtype))
-        for filter_ in self.filters[unit % self.period]:
-            logits = filter_(logits, None)
-        noise = rng.gumbel("token", unit, 0, tuple(logits.shape)).to(logits)
-        return (logits + noise).argmax(dim=-1)
+        return self.parts.draw(out.to(x.device, self.dtype), self.filters[unit % self.period], unit, rng)
 
     def finish(self, x: Tensor) -> Tensor:
         """The labels."""
@@ -142,7 +167,7 @@ class NextScale:
         """What is committed: of a scale what it was predicted from; of a memory unit the frame."""
         if unit % self.period < self.scales:
             return self.start(unit, past, rng)
-        return self._inputs(code.to(self.dtype).T.reshape(1, self.channels, *self.pyramid.sizes[-1]), self.scales)[0]
+        return self._inputs(self._recalled(self._frame(code)), self.scales)[0]
 
     def total(self, codes: Mapping[int, Tensor], first: int, count: int) -> Tensor:
         """F after `count` scales of the frame whose first unit is `first`, [1, C, 1, h, w]."""
@@ -167,10 +192,6 @@ class NextScale:
         rows[0] = (Row(-1, MEMORY, None), *rows[0])
         return [Step(row, self.period if k == self.scales - 1 else 0) for k, row in enumerate(rows)]
 
-    def logits(self, out: Tensor) -> Tensor:
-        """[..., O] -> [..., G, V], -inf where a part has fewer classes than the largest."""
-        return out[..., self._columns.to(out.device)].masked_fill(self._padding.to(out.device), -torch.inf)
-
     def prepare(
         self, codes: Tensor, layout: Layout, rngs: Sequence[Rng], play: bool = False
     ) -> tuple[Tensor, Target, Tensor | None]:
@@ -183,8 +204,11 @@ class NextScale:
         batch, (_, h, w) = len(codes), self.pyramid.sizes[-1]
         frames = codes.shape[1] // (h * w)
         latents = codes.to(self.dtype).reshape(batch * frames, h, w, self.channels).permute(0, 3, 1, 2)[:, :, None]
-        made = self.pyramid.corrupt(latents, _unchanged if play else self._flips(rngs, frames))
-        inputs = [self._inputs(x, k).unflatten(0, (batch, frames)) for k, x in enumerate((*made.inputs, made.total))]
+        made = self.pyramid.corrupt(latents, unchanged if play else self._flips(rngs, frames))
+        keep = None if play else self._hidden(rngs, frames)
+        hint = self._hints(made.total.unflatten(0, (batch, frames)), keep)
+        contents = (*made.inputs, self._recalled(made.total))
+        inputs = [self._inputs(x, k, hint).unflatten(0, (batch, frames)) for k, x in enumerate(contents)]
         labels = [x.flatten(1, 3).unflatten(0, (batch, frames)) for x in made.labels]
         seen, asked, weight = [], [], []
         for unit, step in zip(layout.row_unit[0].tolist(), layout.row_step.tolist(), strict=True):
@@ -194,23 +218,41 @@ class NextScale:
             asked.append(labels[k][:, frame] if asks else labels[-1].new_zeros(*seen[-1].shape[:2], len(self.classes)))
             weight.append(seen[-1].new_full(seen[-1].shape[:2], self.weights[k] if asks else 0.0))
         target = Target(torch.cat(asked, 1), torch.cat(weight, 1))
-        return torch.cat(seen, 1), target, None if play else self._hidden(rngs, frames)
+        return torch.cat(seen, 1), target, keep
 
     def loss(self, out: Tensor, target: Target) -> Loss:
-        """Cross entropy in nats a label part, weighted mean over the asked slots; parts: share of parts guessed."""
-        logits = self.logits(out.to(torch.promote_types(out.dtype, torch.float32)))
-        flat, labels = logits.reshape(-1, logits.shape[-1]), target.value.reshape(-1)
-        entropy = F.cross_entropy(flat, labels, reduction="none").reshape(target.value.shape).mean(-1)
-        share = target.weight / target.weight.sum()
-        right = (logits.argmax(-1) == target.value).to(entropy.dtype).mean(-1)
-        total = (entropy * share).sum()
-        return Loss(total, {"next_scale": total.detach(), "guessed": (right * share).sum().detach()})
+        """See `LabelParts.loss`."""
+        return self.parts.loss(out, target, "next_scale")
 
-    def _inputs(self, x: Tensor, kind: int) -> Tensor:
-        """[R, C, 1, h, w] -> [R, n, I]. kind: the scale, or K."""
-        channels = x.flatten(2).transpose(1, 2)
-        mark = F.one_hot(torch.tensor(kind), self.period).to(channels).expand(*channels.shape[:2], -1)
-        return torch.cat([channels, mark], -1)
+    def _recalled(self, whole: Tensor) -> Tensor:
+        """F of frames [R, C, 1, h, w] -> what their memory units hold of it."""
+        if self.config.recall is None:
+            return whole
+        return self.pyramid.features(self.pyramid.quantise(whole).labels[: self.config.recall]).to(whole)
+
+    def _inputs(self, x: Tensor, kind: int, hint: Tensor | None = None) -> Tensor:
+        """[R, C, 1, h, w] -> [R, n, I]. kind: the scale, or K. hint: F of the frames before [R, C, 1, h, w]."""
+        columns = [x.flatten(2).transpose(1, 2)]
+        if self.hinted:
+            known = hint is not None and kind < self.scales
+            columns.append(self.pyramid.down(hint, kind).flatten(2).transpose(1, 2) if known else 0 * columns[0])
+        mark = F.one_hot(torch.tensor(kind), self.period).to(x).expand(*columns[0].shape[:2], -1)
+        return torch.cat([*columns, mark], -1)
+
+    def _frame(self, code: Tensor) -> Tensor:
+        """The code of a memory unit [n_K, C] -> [1, C, 1, h, w]."""
+        return code.to(self.dtype).T.reshape(1, self.channels, *self.pyramid.sizes[-1])
+
+    def _hints(self, totals: Tensor, keep: Tensor | None) -> Tensor | None:
+        """F of all frames [B, T, C, 1, h, w] -> of the frame before each, 0 where there is none or it is hidden."""
+        if not self.hinted:
+            return None
+        before = totals.roll(1, dims=1)
+        before[:, 0] = 0
+        if keep is not None:
+            frame = torch.arange(1, totals.shape[1]) * self.period
+            before[:, 1:] *= keep[:, frame, frame - 1].reshape(len(totals), -1, 1, 1, 1, 1)
+        return before.flatten(0, 1)
 
     def _flips(self, rngs: Sequence[Rng], frames: int) -> Callable[[int, Tensor], Tensor]:
         """Flips of rows of [B T] frames; the largest share rises with the frame."""
@@ -248,16 +290,3 @@ class Contents:
             raise KeyError(unit)
         first = unit - self.objective.scales
         return lambda codes: self.objective.frame_code({u: codes[u] for u in range(first, unit)})
-
-
-def _unchanged(scale: int, labels: Tensor) -> Tensor:
-    return labels
-
-
-def _columns(classes: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Of label parts, [G, V] each: the column of every class among all logits; whether there is no such class."""
-    most = max(classes)
-    first = torch.tensor([0, *classes]).cumsum(0)[:-1, None]
-    place = torch.arange(most)[None]
-    missing = place >= torch.tensor(classes)[:, None]
-    return torch.where(missing, 0, first + place), missing

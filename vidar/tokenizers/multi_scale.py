@@ -177,11 +177,11 @@ class MultiScale(nn.Module):
 
     def _residual(self, rest: Tensor, k: int, rows: Tensor | slice = slice(None)) -> Quantised:
         """What scale k makes of what is left of the latent, [B, C, t, h, w]; rows: of which samples."""
-        return self.quantiser.quantise(self._down(rest, k)[rows].movedim(1, -1) / self.config.gain(k))
+        return self.quantiser.quantise(self.down(rest, k)[rows].movedim(1, -1) / self.config.gain(k))
 
     def seen(self, total: Tensor, k: int) -> Tensor:
         """F before scale k [B, C, t, h, w] -> what scale k sees of it [B, C, t_k, h_k, w_k]; zeros for k = 0."""
-        return self._down(total, k) if k else total.new_zeros((*total.shape[:2], *self.sizes[0]))
+        return self.down(total, k) if k else total.new_zeros((*total.shape[:2], *self.sizes[0]))
 
     def features(self, labels: Sequence[Tensor], kept: Tensor | None = None) -> Tensor:
         """Labels of the first scales, as many as there are -> F after them, float32 [B, C, t, h, w]."""
@@ -273,7 +273,8 @@ class MultiScale(nn.Module):
         parts = {"commitment": commitment.detach(), "codebook": codebook.detach()}
         return Loss((self.config.beta or 0.0) * commitment + codebook, parts)
 
-    def _down(self, x: Tensor, k: int) -> Tensor:
+    def down(self, x: Tensor, k: int) -> Tensor:
+        """[B, C, t, h, w] -> its area average on the grid of scale k."""
         return x if x.shape[2:] == self.sizes[k] else F.adaptive_avg_pool3d(x, self.sizes[k])
 
     def _up(self, x: Tensor) -> Tensor:

@@ -107,7 +107,7 @@ class WorldConfig(Config):
         order, grid = self.order.build(*self.sites, num_frames)
         objective = self.objective.build(pyramid or self.tokenizer.pyramid.build(), grid, dtype)
         self._check_widths(objective)
-        return order, grid, objective
+        return replace(order, needs=objective.needs), grid, objective
 
     @property
     def flow(self) -> FlowConfig:

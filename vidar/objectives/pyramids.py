@@ -1,0 +1,143 @@
+"""Next-scale prediction of whole pyramids (VAR; Infinity; InfinityStar): labels of one scale in one call.
+
+A unit is one scale of one pyramid. It sees what the coarser scales of its pyramid add up to, F_{k-1}, brought to its
+size, and predicts its labels; F starts from zero in every pyramid. An image is one pyramid, a video one for its first
+latent frame and one for each clip after it. Scales that are visited again (InfinityStar's semantic repetition) are a
+longer list of sizes; Choice: training asks every visit, InfinityStar one of each scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from vidar.config import Config
+from vidar.core.layout import Layout
+from vidar.objectives.flips import random_flips
+from vidar.objectives.label_parts import LabelParts, filters_of, unchanged
+from vidar.objectives.next_scale import Pyramid
+from vidar.rng import Rng
+from vidar.types import MEMORY, Loss, Pass, Past, Target
+
+
+class PyramidsConfig(Config):
+    """Self-correction, weights of the scales, and how labels are drawn.
+
+    flip: the largest share of label parts that is flipped in a scale (Infinity 0.3; VAR 0): later scales are labelled
+    anew from the flipped ones, what is asked stays clean. balance, heaviest: a label of a unit of n sites weighs
+    min(heaviest, (n_max / n)^balance), n_max of the largest unit: VAR 0, Infinity 1/2, InfinityStar 1/5 and 40.
+    filters: of the logits, see vidar.sampling.filters; by_scale: one more tuple for each scale, which come after;
+    by_pyramid: for each pyramid, after those, the last entry for all further ones (InfinityStar: the image at
+    temperature 1, clips at 0.4); empty: none.
+    """
+
+    flip: float = Field(default=0.3, ge=0, le=1)
+    balance: float = Field(default=0.5, ge=0)
+    heaviest: float | None = Field(default=None, gt=0)
+    filters: tuple[Config, ...] = ()
+    by_scale: tuple[tuple[Config, ...], ...] = ()
+    by_pyramid: tuple[tuple[Config, ...], ...] = ()
+
+    def build(self, pyramids: Sequence[Pyramid], dtype: torch.dtype = torch.float32) -> Pyramids:
+        """The objective over the scales of these pyramids, one after another. They have equally many scales."""
+        return Pyramids(self, pyramids, dtype)
+
+
+class Pyramids:
+    """Objective: one pass a unit, which predicts and commits. Unit c K + k is scale k of pyramid c.
+
+    Codes: labels long [n, G]. Raw inputs: C channels and a one-hot of the scale, [n, C + K]; scale 0 sees zeros.
+    Outputs: logits of all label parts, [n, sum of classes].
+    """
+
+    passes: tuple[Pass, ...] = ((MEMORY, 0),)
+
+    def __init__(self, config: PyramidsConfig, pyramids: Sequence[Pyramid], dtype: torch.dtype = torch.float32):
+        self.config, self.pyramids, self.dtype = config, list(pyramids), dtype
+        quantiser = pyramids[0].quantiser
+        self.channels, self.scales = quantiser.channels, len(pyramids[0].sizes)
+        self.parts = LabelParts(quantiser.classes)
+        self.input_width, self.output_width = self.channels + self.scales, self.parts.width
+        self.filters = filters_of("by_scale", config.filters, config.by_scale, self.scales)
+        self.later = filters_of("by_pyramid", (), config.by_pyramid, len(config.by_pyramid) or 1)
+        counts = [t * h * w for pyramid in pyramids for t, h, w in pyramid.sizes]
+        most = config.heaviest or float("inf")
+        self.weights = [min(most, (max(counts) / count) ** config.balance) for count in counts]
+
+    def start(self, unit: int, past: Past, rng: Rng) -> Tensor:
+        """The inputs of a unit, [n, I]: what the scales of its pyramid before it add up to, at its size."""
+        number, k = divmod(unit, self.scales)
+        return self._inputs(self.pyramids[number].seen(self.total(past.codes, number, k), k), k)[0]
+
+    def inputs(self, unit: int, x: Tensor, step: int) -> Tensor:
+        """As `start` gave them."""
+        return x
+
+    def update(self, unit: int, x: Tensor, out: Tensor, step: int, rng: Rng) -> Tensor:
+        """Labels [n, G], see `LabelParts.draw`."""
+        number, k = divmod(unit, self.scales)
+        filters = (*self.filters[k], *self.later[min(number, len(self.later) - 1)])
+        return self.parts.draw(out.to(x.device, self.dtype), filters, unit, rng)
+
+    def finish(self, x: Tensor) -> Tensor:
+        """The labels."""
+        return x
+
+    def memory(self, unit: int, code: Tensor, past: Past, rng: Rng) -> Tensor:
+        """What is committed: what the labels were predicted from."""
+        return self.start(unit, past, rng)
+
+    def total(self, codes: Mapping[int, Tensor], number: int, count: int | None = None) -> Tensor:
+        """F of a pyramid after its first `count` scales (None: all), [1, C, t, h, w], from labels by unit."""
+        pyramid = self.pyramids[number]
+        total = torch.zeros(1, self.channels, *pyramid.sizes[-1], dtype=self.dtype)
+        for k in range(self.scales if count is None else count):
+            labels = codes[number * self.scales + k].reshape(1, *pyramid.sizes[k], -1)
+            total = pyramid.accumulate(total, labels, k)
+        return total
+
+    def prepare(
+        self, codes: Tensor, layout: Layout, rngs: Sequence[Rng], play: bool = False
+    ) -> tuple[Tensor, Target, Tensor | None]:
+        """Training inputs of the units of a layout, which may be some of all.
+
+        codes: latents float [B, N, C] before quantisation, frame by frame -> seen [B, S, I], labels long [B, S, G] with
+        their weights, and None: nobody is hidden. `play`: nothing is flipped.
+        """
+        h, w = self.pyramids[0].sizes[-1][1:]
+        latents = codes.to(self.dtype).unflatten(1, (-1, h, w)).permute(0, 4, 1, 2, 3)  # [B, C, T, h, w]
+        seen, asked, weight, start = list[Tensor](), list[Tensor](), list[Tensor](), 0
+        inputs, labels = dict[int, Tensor](), dict[int, Tensor]()
+        for number, pyramid in enumerate(self.pyramids):
+            frames = pyramid.sizes[-1][0]
+            flip = unchanged if play else self._flips(rngs, number)
+            made = pyramid.corrupt(latents[:, :, start : start + frames], flip)
+            for k, (x, label) in enumerate(zip(made.inputs, made.labels, strict=True)):
+                inputs[number * self.scales + k] = self._inputs(x, k)
+                labels[number * self.scales + k] = label.flatten(1, 3)
+            start += frames
+        for unit in layout.row_unit[0].tolist():
+            seen.append(inputs[unit])
+            asked.append(labels[unit])
+            weight.append(inputs[unit].new_full(inputs[unit].shape[:2], self.weights[unit]))
+        return torch.cat(seen, 1), Target(torch.cat(asked, 1), torch.cat(weight, 1)), None
+
+    def loss(self, out: Tensor, target: Target) -> Loss:
+        """See `LabelParts.loss`."""
+        return self.parts.loss(out, target, "next_scale")
+
+    def _inputs(self, x: Tensor, k: int) -> Tensor:
+        """[B, C, t, h, w] -> [B, n, I]."""
+        channels = x.flatten(2).transpose(1, 2)
+        mark = F.one_hot(torch.tensor(k), self.scales).to(channels).expand(*channels.shape[:2], -1)
+        return torch.cat([channels, mark], -1)
+
+    def _flips(self, rngs: Sequence[Rng], number: int) -> Callable[[int, Tensor], Tensor]:
+        """Flips of one pyramid of every row; one strength for each scale, or visit of it."""
+        if not self.config.flip:
+            return unchanged
+        return random_flips(rngs, self.parts.classes, self.config.flip, [number] * len(rngs))
