@@ -1,17 +1,30 @@
 """The training method: it learns a clip, its losses are what they say, the adversary stays in its half."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
+from vidar.check import check_training
+from vidar.data.loader import ClipsConfig
+from vidar.data.record import record
+from vidar.data.synthetic import ShapesConfig
 from vidar.rng import Rng
 from vidar.tokenizers.autoencoder import Autoencoder, AutoencoderConfig
 from vidar.tokenizers.discriminator import DiscriminatorConfig
+from vidar.tokenizers.multi_scale import MultiScaleConfig
 from vidar.tokenizers.pixels import to_float, to_uint8
+from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoderConfig
+from vidar.tokenizers.schedules import still
+from vidar.tokenizers.vq import VQConfig
+from vidar.train.fit import TrainConfig
+from vidar.train.memory import training_bytes
 from vidar.train.methods.autoencode import AutoencodeConfig
-from vidar.types import Segment
+from vidar.train.optim import OptimConfig
+from vidar.types import Segment, UsageError
 
 SMALL = AutoencoderConfig(widths=(16, 32, 32), num_res_blocks=(1, 1, 1), latent_channels=8)
 
@@ -115,6 +128,100 @@ def test_the_adversary_and_the_autoencoder_do_not_share_gradients():
     for name, parameter in pair.discriminator.named_parameters():
         assert torch.allclose(parameter.grad, judged[name], atol=1e-7)
     assert any(not torch.allclose(p.grad, alone[n], atol=1e-6) for n, p in model.named_parameters())
+
+
+def test_both_adversaries_have_their_own_weight_and_reach_their_own_half():
+    torch.manual_seed(0)
+    image = DiscriminatorConfig(width=4, start=0, warmup=1, weight=0.5)
+    clips = DiscriminatorConfig(width=4, start=0, warmup=1, weight=2.0, lecam=0.1, r1=0.1)
+    config = AutoencodeConfig(tokenizer=SMALL, gan=image, video_gan=clips)
+    pair, batch = config.build().build_model(), clip(frames=3)
+    pair.discriminator.steps += 1
+    pair.video_discriminator.steps += 1
+
+    def gradients(method):
+        pair.zero_grad()
+        loss = method.build().step(pair, batch, rngs())
+        loss.total.backward()
+        return loss.parts, {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in pair.named_parameters()}
+
+    parts, both = gradients(config)
+    video = to_float(batch.video)
+    out = pair.autoencoder.decode_raw(pair.autoencoder.encode_raw(video)[0])[0]
+    quiet = config.replace(latent_noise=0.0).build().step(pair, batch, rngs()).parts
+    assert torch.allclose(quiet["gan"], -0.5 * pair.discriminator(out).mean(), atol=1e-6)
+    assert torch.allclose(quiet["video_gan"], -2.0 * pair.video_discriminator(out).mean(), atol=1e-6)
+    assert parts.keys() >= {"gan", "adversary", "video_gan", "video_adversary", "video_lecam"}
+    deaf = [config.replace(**{key: None}) for key in ("video_gan", "gan")]
+    kept = pair.discriminator, pair.video_discriminator
+    alone = []
+    for method, judges in zip(deaf, ((kept[0], None), (None, kept[1]))):
+        pair.discriminator, pair.video_discriminator = judges
+        alone.append(gradients(method)[1])
+    pair.discriminator, pair.video_discriminator = None, None
+    plain = gradients(config)[1]
+    assert all(gradient.abs().sum() > 0 for name, gradient in both.items() if "layers.0.weight" in name)
+    for name, gradient in both.items():
+        if name.startswith("discriminator"):
+            assert torch.allclose(gradient, alone[0][name], atol=1e-7)
+        elif name.startswith("video_discriminator"):
+            assert torch.allclose(gradient, alone[1][name], atol=1e-7)
+        else:  # the two terms add up
+            want = alone[0][name] + alone[1][name] - plain[name]
+            assert torch.allclose(gradient, want, atol=1e-6)
+    assert any(not torch.allclose(alone[0][name], alone[1][name], atol=1e-5) for name in plain)
+
+
+def test_frames_of_a_clip_are_judged_one_by_one():
+    torch.manual_seed(0)
+    gan = DiscriminatorConfig(width=4, start=0, warmup=1)
+    method = AutoencodeConfig(tokenizer=SMALL, gan=gan, latent_noise=0.0).build()
+    pair, batch = method.build_model(), clip(frames=3, batch=1)
+    whole = method.step(pair, batch, rngs()[:1]).parts["adversary"]
+    frames = [replace(batch, video=batch.video[:, t : t + 1]) for t in range(3)]
+    singly = [method.step(pair, frame, rngs()[:1]).parts["adversary"] for frame in frames]
+    assert torch.allclose(whole, torch.stack(singly).mean())
+
+
+def test_clips_that_are_too_short_are_refused_before_training(tmp_path):
+    config = AutoencodeConfig(tokenizer=SMALL, video_gan=DiscriminatorConfig(width=4))
+    pair = config.build().build_model()
+    one = r"^video_gan judges clips, but data.clip_frames is 1; set data.clip_frames=2 or more, or video_gan=null$"
+    with pytest.raises(UsageError, match=one):
+        config.build().step(pair, clip(frames=1), rngs())
+    record(ShapesConfig(), None, tmp_path, episodes=1, frames=8)
+    data = ClipsConfig(path=str(tmp_path), clip_frames=1, batch=2)
+    run = TrainConfig(name="t", method=config, data=data, optim=OptimConfig(lr=1e-3, steps=1))
+    with pytest.raises(UsageError, match=one):
+        check_training(run)
+    check_training(run.replace(data=data.replace(clip_frames=2)))
+    slow = config.replace(tokenizer=SMALL.replace(time_stride=4, time_kernel=3))
+    with pytest.raises(UsageError, match="clip_frames is 1; set data.clip_frames=5 or more, or video_gan=null"):
+        check_training(run.replace(method=slow))
+    six = run.replace(method=slow, data=data.replace(clip_frames=6))
+    with pytest.raises(UsageError, match="clip_frames is 6, which does not fit tokenizer.time_stride 4; use 5 or 9"):
+        check_training(six)
+
+
+def test_memory_of_both_adversaries_is_estimated_without_storage(tmp_path):
+    record(ShapesConfig(), None, tmp_path, episodes=1, frames=8)
+    judge = DiscriminatorConfig(width=4, r1=1.0, lecam=1.0)
+    pyramids = PyramidAutoencoderConfig(
+        autoencoder=SMALL.replace(latent_channels=4),
+        pyramid=MultiScaleConfig(quantiser=VQConfig(channels=4, size=8, decay=0.9), sizes=still(((1, 1), (4, 4)))),
+    )
+    totals = []
+    for config in (
+        AutoencodeConfig(tokenizer=pyramids),
+        AutoencodeConfig(tokenizer=pyramids, gan=judge, video_gan=judge),
+    ):
+        data = ClipsConfig(path=str(tmp_path), clip_frames=5, batch=2)
+        run = TrainConfig(name="t", method=config, data=data, optim=OptimConfig(lr=1e-3, steps=1))
+        found = training_bytes(run)
+        trained = sum(p.numel() for p in config.build().build_model().parameters())
+        assert found["states"] == 20 * trained
+        totals.append(found["activations"])
+    assert 0 < totals[0] < totals[1]
 
 
 def test_adaptive_weight_balances_the_last_layer():

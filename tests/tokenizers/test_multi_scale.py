@@ -14,15 +14,10 @@ from vidar.tokenizers.bsq import BSQConfig
 from vidar.tokenizers.fsq import FSQConfig
 from vidar.tokenizers.lfq import LFQConfig
 from vidar.tokenizers.schedules import (
-    INFINITY_SIDES,
-    VAR_SIDES,
     Pyramid,
-    aspect,
     clip_pyramids,
     doubling,
     joint_pyramid,
-    square,
-    still,
 )
 from vidar.tokenizers.vq import VQConfig
 from vidar.types import UsageError
@@ -346,22 +341,6 @@ def test_image_and_clips_stream_and_joint_growth_does_not():
     assert [id(p) for p in shared.at(layout[1].sizes).parameters()] == [id(p) for p in shared.parameters()]
 
 
-def test_schedules():
-    tokens = {px: sum(s * s for s in sides) for px, sides in VAR_SIDES.items()}
-    assert tokens[256] == 680 and tokens[512] == 2240 and len(VAR_SIDES[1024]) == 14
-    assert sum(s * s for s in INFINITY_SIDES) == 10521 and len(INFINITY_SIDES) == 13
-    wide = aspect(9 / 16)
-    assert wide[9:] == ((9, 16), (12, 21), (18, 32), (24, 43), (30, 53), (45, 80))
-    assert sum(h * w for h, w in wide) == 7499 and sum(h * w for h, w in aspect(9 / 16, 14)) == 3899
-    assert sum(t * h * w for t, h, w in still(aspect(9 / 16, 14), 20)) == 77980
-    assert aspect(16 / 9) == tuple((w, h) for h, w in wide) and aspect(1.0, 3) == (
-        (1, 1),
-        (2, 2),
-        (3, 3),
-    )
-    assert doubling(16) == square((1, 2, 4, 8, 16)) and still(doubling(2), 3) == ((3, 1, 1), (3, 2, 2))
-
-
 def test_low_precision_is_widened():
     model, x = pyramid(QUANTISERS[0], num_phi=1, beta=0.25), latents(1, 3, *SIZES[-1]).bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
@@ -411,23 +390,3 @@ def test_errors_are_one_line():
         clip_pyramids(0, ((1, 1),))
     with pytest.raises(UsageError, match=r"^a doubling schedule ends at a power of two, not at 12$"):
         doubling(12)
-
-
-def test_halved_gains_make_a_uniform_quantiser():
-    """n visits of one bit, each half as large, take the nearest of 2^n evenly spaced levels; labels give it back."""
-    visits, channels = 3, 16
-    gains = tuple(0.5**n for n in range(visits))
-    config = ms.MultiScaleConfig(quantiser=BSQConfig(channels=channels), sizes=((1, 2, 3),) * visits, gains=gains)
-    x = (torch.rand(4, channels, 1, 2, 3, generator=torch.Generator().manual_seed(3)) * 4 - 2) * channels**-0.5
-    found = config.build().quantise(x)
-    step = 2 * gains[-1] * channels**-0.5
-    levels = step * (torch.arange(2**visits) - (2**visits - 1) / 2)
-    nearest = levels[(x.unsqueeze(-1) - levels).abs().argmin(-1)]
-    assert torch.allclose(found.total, nearest, atol=1e-6)
-    assert torch.equal(config.build().decode(found.labels), found.total)
-
-
-def test_gains_are_one_positive_number_per_scale():
-    for gains in ((1.0,), (1.0, 0.0)):
-        with pytest.raises(UsageError, match="gains needs one number above 0 for each of the 2 scales"):
-            ms.MultiScaleConfig(quantiser=BSQConfig(channels=4), sizes=still(((1, 1), (2, 2))), gains=gains)

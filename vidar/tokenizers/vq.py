@@ -83,6 +83,7 @@ class VQ(nn.Module):
 
     In training mode `quantise` counts what it sees, and `update`, called once per optimiser step, moves the usage,
     the running means and the dead codes: the codebook stands still within a step, so labels decode to the same codes.
+    `forget` drops what was counted for a step that was not made.
     """
 
     codebook: Tensor
@@ -98,7 +99,8 @@ class VQ(nn.Module):
         self.channels = config.channels
         self.classes: tuple[int, ...] = (config.size,)
         shape = (config.size, config.channels)
-        start = ((2 * Rng(config.seed).uniform("init", shape=shape) - 1) / config.size).float()
+        drawn = (2 * Rng(config.seed).uniform("init", shape=shape) - 1) / config.size
+        start = torch.empty(shape).copy_(drawn)  # without storage where there is to be none
         if config.decay is None:
             self.codebook = nn.Parameter(start)
         else:
@@ -108,7 +110,7 @@ class VQ(nn.Module):
         self.register_buffer("hits", torch.zeros(config.size))
         self.register_buffer("idle", torch.zeros(config.size, dtype=torch.long))
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
-        self._forget()
+        self.forget()
 
     def quantise(self, x: Tensor) -> Quantised:
         """float [..., C] -> code, labels [..., 1] and beta |sg(code) - x|^2 + |code - sg(x)|^2, mean squared."""
@@ -116,7 +118,7 @@ class VQ(nn.Module):
         with exact(x.device):
             flat = x.reshape(-1, self.channels)
             index = self.nearest(flat)
-            if self.training:
+            if self.training and not x.is_meta:  # without storage there is nothing to count
                 self._count(flat.detach(), index)
             code = F.embedding(index, self.codebook).to(x.dtype).reshape(x.shape)
             commitment = mean_square(x, code.detach())
@@ -152,7 +154,7 @@ class VQ(nn.Module):
         counts, sums, pool = self._counts, self._sums, self._pool
         if counts is None or sums is None:
             return
-        self._forget()
+        self.forget()
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(counts)
             dist.all_reduce(sums)
@@ -169,7 +171,8 @@ class VQ(nn.Module):
             self._revive(pool)
         self.updates += 1
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Drop what was counted since the last `update`."""
         self._calls = 0
         self._counts: Tensor | None = None  # [V]
         self._sums: Tensor | None = None  # [V, C]

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from time import monotonic
 from types import FrameType
@@ -56,6 +57,22 @@ class Streams(Protocol):
         ...
 
 
+@runtime_checkable
+class Counts(Protocol):
+    """A module that counts what it sees within a step: a codebook its hits, an adversary its scores.
+
+    Choice: found in the model, whatever the method; a method that trains such a module cannot forget to tell it.
+    """
+
+    def update(self) -> None:
+        """Take in what was counted, once per optimiser step."""
+        ...
+
+    def forget(self) -> None:
+        """Drop what was counted: the step was not made."""
+        ...
+
+
 @dataclass
 class Job:
     """What one run holds."""
@@ -70,6 +87,11 @@ class Job:
     optimizer: torch.optim.Optimizer
     counters: Counters = field(default_factory=Counters)
     checkpoint: Path | None = None
+
+    @cached_property
+    def counting(self) -> list[Counts]:
+        """The modules of the model that count."""
+        return [module for module in self.model.modules() if isinstance(module, Counts)]
 
     def progress(self) -> float:
         """The share of the run that is over, in [0, 1]: of the steps or of the minutes, whichever is larger."""
@@ -201,6 +223,7 @@ def update(job: Job, batch: Any, lr: float) -> dict[str, Tensor] | None:
     with autocast(job):
         loss = job.method.step(job.model, to_device(batch, job.device), rngs)
     if not math.isfinite(loss.total.item()):
+        settle(job, False)
         return None
     loss.total.backward()
     trained = [p for group in job.optimizer.param_groups for p in group["params"] if p.grad is not None]
@@ -213,9 +236,20 @@ def update(job: Job, batch: Any, lr: float) -> dict[str, Tensor] | None:
         for group in job.optimizer.param_groups:
             group["lr"] = lr
         job.optimizer.step()
+    settle(job, finite)
+    if finite:
         job.ema.update(job.counters.step)
     job.optimizer.zero_grad(set_to_none=True)
     return {"loss": loss.total, "grad_norm": norm, **loss.parts} if finite else None
+
+
+def settle(job: Job, made: bool) -> None:
+    """Tell the modules that count whether the step was made."""
+    for module in job.counting:
+        if made:
+            module.update()
+        else:
+            module.forget()
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Training of an autoencoder: reconstruction, structure, a bottleneck and an optional adversary.
+"""Training of an autoencoder: reconstruction, structure, a bottleneck and optional adversaries.
 
 The bottleneck is Gaussian, or the quantised pyramids of the tokenizer.
 """
@@ -20,14 +20,9 @@ from vidar.config import Config
 from vidar.nn.pretrained import load_component
 from vidar.rng import Rng
 from vidar.tokenizers.autoencoder import Autoencoder, AutoencoderConfig
-from vidar.tokenizers.discriminator import (
-    Discriminator,
-    DiscriminatorConfig,
-    adaptive_weight,
-    discriminator_hinge,
-    generator_hinge,
-)
-from vidar.tokenizers.perceptual import structure_loss, texture_loss
+from vidar.tokenizers.discriminator import Discriminator, DiscriminatorConfig, adaptive_weight, generator_hinge
+from vidar.tokenizers.inflate import take_over
+from vidar.tokenizers.perceptual import grain_loss, structure_loss, texture_loss
 from vidar.tokenizers.pixels import to_float, to_uint8
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder, PyramidAutoencoderConfig
 from vidar.types import Loss, Segment, UsageError
@@ -40,7 +35,9 @@ class AutoencodeConfig(Config):
     constant. The decoder learns to bear errors of that size, encoding stays deterministic, latents stay bounded.
 
     start: directory of a tokenizer to go on from: of this kind, or for one that quantises the autoencoder in it (an
-    image tokenizer, made discrete).
+    image tokenizer, made discrete). A tokenizer of single frames is inflated for one that sees time.
+
+    gan: the adversary that judges single frames. video_gan: another, beside it or alone, that judges whole clips.
     """
 
     tokenizer: AutoencoderConfig | PyramidAutoencoderConfig = AutoencoderConfig()
@@ -50,10 +47,27 @@ class AutoencodeConfig(Config):
     structure: float = Field(0.1, ge=0)
     texture: float = Field(0.0, ge=0)
     texture_power: float = Field(1.0, ge=1)  # see `texture_loss`
+    grain: float = Field(0.0, ge=0)
     latent_penalty: float = Field(1e-4, ge=0)
     latent_noise: float = Field(0.1, ge=0)
     quantiser: float = Field(1.0, ge=0)  # of a tokenizer that has one
     gan: DiscriminatorConfig | None = None
+    video_gan: DiscriminatorConfig | None = None
+
+    def check_frames(self, frames: int) -> None:
+        """Raises UsageError for clips whose length does not fit the tokenizer or the adversary of clips."""
+        stride = self.tokenizer.time_stride
+        if (frames - 1) % stride:
+            below = (frames - 1) // stride * stride + 1
+            raise UsageError(
+                f"data.clip_frames is {frames}, which does not fit tokenizer.time_stride {stride}; "
+                f"use {below} or {below + stride}"
+            )
+        if self.video_gan is not None and frames < 2:
+            raise UsageError(
+                f"video_gan judges clips, but data.clip_frames is {frames}; set data.clip_frames={1 + stride} or more, "
+                "or video_gan=null"
+            )
 
     def build(self) -> Autoencode:
         """The method; `build_model` gives what it trains."""
@@ -64,12 +78,26 @@ AnyAutoencoder = Autoencoder | PyramidAutoencoder
 
 
 class AdversarialPair(nn.Module):
-    """An autoencoder and its adversary, trained by one optimiser: neither loss reaches the other's weights."""
+    """An autoencoder and its adversaries, trained by one optimiser: neither loss reaches the other's weights.
 
-    def __init__(self, autoencoder: AnyAutoencoder, discriminator: Discriminator) -> None:
+    discriminator judges single frames, video_discriminator clips; one of them may be None.
+    """
+
+    def __init__(
+        self,
+        autoencoder: AnyAutoencoder,
+        discriminator: Discriminator | None,
+        video_discriminator: Discriminator | None = None,
+    ) -> None:
         super().__init__()
         self.autoencoder = autoencoder
         self.discriminator = discriminator
+        self.video_discriminator = video_discriminator
+
+    def judges(self) -> dict[str, Discriminator]:
+        """The adversaries, by the prefix of their parts of the loss."""
+        both = {"": self.discriminator, "video_": self.video_discriminator}
+        return {prefix: judge for prefix, judge in both.items() if judge is not None}
 
 
 class Autoencode:
@@ -79,23 +107,25 @@ class Autoencode:
         self.config = config
 
     def build_model(self) -> AnyAutoencoder | AdversarialPair:
-        """What is trained: the autoencoder, with its adversary if there is one. Raises UsageError where `start` is
-        another one."""
+        """What is trained: the autoencoder, with its adversaries if there are any.
+
+        Raises UsageError where `start` is another one and cannot be inflated.
+        """
         model, start = self.config.tokenizer.build(), self.config.start
         if start is not None:
             known = load_component(start)
-            inner = isinstance(model, PyramidAutoencoder) and isinstance(known, Autoencoder)
-            part = model.autoencoder if inner else model
-            if getattr(known, "config", None) != part.config:
-                raise UsageError(f"{start}: not the tokenizer of this run; start from one of the same config")
-            part.load_state_dict(known.state_dict())
+            pyramids = model if isinstance(known, Autoencoder) and isinstance(model, PyramidAutoencoder) else None
+            take_over(known, pyramids.autoencoder if pyramids else model, start)
         return self.judged(model)
 
     def judged(self, autoencoder: AnyAutoencoder) -> AnyAutoencoder | AdversarialPair:
-        """An autoencoder with a fresh adversary, if there is one."""
-        if self.config.gan is None:
+        """An autoencoder with fresh adversaries, if there are any."""
+        config, channels = self.config, self.config.tokenizer.video_channels
+        if config.gan is None and config.video_gan is None:
             return autoencoder
-        return AdversarialPair(autoencoder, Discriminator(self.config.gan, self.config.tokenizer.video_channels))
+        image = None if config.gan is None else Discriminator(config.gan, channels)
+        clips = None if config.video_gan is None else Discriminator(config.video_gan, channels, time_kernel=3)
+        return AdversarialPair(autoencoder, image, clips)
 
     @staticmethod
     def product(model: AnyAutoencoder | AdversarialPair) -> AnyAutoencoder:
@@ -118,6 +148,7 @@ class Autoencode:
     def decoded(self, model: AnyAutoencoder | AdversarialPair, raw: Tensor, video: Tensor, rngs: Sequence[Rng]) -> Loss:
         """Loss of what comes back from raw latents [B, C, t, h, w], against video [B, 3, T, H, W] in [-1, 1]."""
         config, autoencoder = self.config, self.product(model)
+        config.check_frames(video.shape[2])
         noise = torch.stack([rng.normal("renoise", shape=raw.shape[1:]) for rng in rngs]).to(raw)
         out, _ = autoencoder.decode_raw(raw + config.latent_noise * noise)
         parts = {"l1": F.l1_loss(out, video), "l2": F.mse_loss(out, video), "latent_penalty": raw.square().mean() / 2}
@@ -125,25 +156,29 @@ class Autoencode:
             parts["structure"] = structure_loss(out, video)
         if config.texture:
             parts["texture"] = texture_loss(out, video, config.texture_power)
+        if config.grain:
+            parts["grain"] = grain_loss(out, video)
         total = sum((getattr(config, name) * value for name, value in parts.items()), out.new_zeros(()))
         if isinstance(model, AdversarialPair):
-            gan, adversary = self._adversary(model, video, out, total)
-            total = total + gan + adversary
-            parts |= {"gan": gan, "adversary": adversary}
+            plain = total
+            for prefix, judge in model.judges().items():
+                gan, own = self._adversary(model, judge, video, out, plain)
+                total = total + gan + own.total
+                parts |= {f"{prefix}{name}": value for name, value in {"gan": gan, **own.parts}.items()}
         parts["psnr"] = -10 * torch.log10(parts["l2"].detach() / 4)
         return Loss(total, {name: value.detach() for name, value in parts.items()})
 
-    def _adversary(self, pair: AdversarialPair, video: Tensor, out: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+    @staticmethod
+    def _adversary(
+        pair: AdversarialPair, judge: Discriminator, video: Tensor, out: Tensor, total: Tensor
+    ) -> tuple[Tensor, Loss]:
         """The weighted term for the autoencoder and the loss of the adversary."""
-        judge, config = pair.discriminator, pair.discriminator.config
         frozen = {name: value.detach() for name, value in judge.named_parameters()}
         gan = generator_hinge(functional_call(judge, frozen, (out,)))
-        weight = config.weight * judge.ramp()
-        if config.adaptive:
+        weight = judge.config.weight * judge.ramp()
+        if judge.config.adaptive:
             weight = weight * adaptive_weight(total, gan, pair.autoencoder.decoder.head.conv.weight)
-        if pair.training:
-            judge.steps += 1
-        return weight * gan, discriminator_hinge(judge(video), judge(out.detach()))
+        return weight * gan, judge.loss(video, out)
 
     @torch.no_grad()
     def evaluate(self, model: AnyAutoencoder | AdversarialPair, video: Tensor) -> dict[str, float]:

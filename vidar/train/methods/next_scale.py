@@ -11,7 +11,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from vidar.conditioning.action import Actions
 from vidar.conditioning.net import WorldNet
 from vidar.config import Config
 from vidar.core.layout import Layout, compile_layout
@@ -22,7 +21,7 @@ from vidar.rng import Rng
 from vidar.tokenizers.patch import to_sites
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder
 from vidar.train.latents import LatentBatch
-from vidar.train.methods.world import SHOWN, network, show
+from vidar.train.methods.world import SHOWN, network, show, told
 from vidar.types import Loss
 from vidar.world.load import save
 from vidar.world.world import World, WorldConfig
@@ -75,8 +74,7 @@ class TrainScales:
     def step(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
         """Loss on a batch of latent clips, one Rng per clip."""
         codes, device = batch.codes.flatten(1, 2), next(model.parameters()).device
-        hidden = torch.tensor([float(rng.uniform("drop")) < self.config.p_unknown for rng in rngs])
-        actions = Actions(batch.actions.to(device), (batch.unknown | hidden[:, None]).to(device))
+        actions = told(batch, rngs, self.config.p_unknown, device)
         with torch.no_grad():
             seen, target, keep = self.objective.prepare(codes, self.layout, rngs)
         out = model(seen.to(device), self.layout.with_keep(keep), actions)

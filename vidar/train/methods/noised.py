@@ -14,7 +14,7 @@ from torch import Tensor
 from vidar.conditioning.action import Actions
 from vidar.rng import Rng
 from vidar.train.latents import LatentBatch
-from vidar.train.methods.world import TrainWorld
+from vidar.train.methods.world import TrainWorld, told
 
 Net = Callable[..., Tensor]  # a WorldNet, or what is called like one: (inputs, layout, actions) -> answer
 
@@ -70,8 +70,7 @@ class Noised:
 def noised(clips: TrainWorld, batch: LatentBatch, rngs: Sequence[Rng], levels: Tensor, device: torch.device) -> Noised:
     """A batch at levels [B, M], one for each row; given frames stand at that of context, commits at theirs."""
     objective, layout = clips.objective, clips.layout
-    hidden = torch.tensor([float(rng.uniform("drop")) < clips.config.p_unknown for rng in rngs])
-    actions = Actions(batch.actions.to(device), (batch.unknown | hidden[:, None]).to(device))
+    actions = told(batch, rngs, clips.config.p_unknown, device)
     levels = levels.clone()
     for m, unit in enumerate(layout.row_unit[0].tolist()):
         if unit < objective.config.given:

@@ -91,8 +91,7 @@ class TrainWorld:
     def step(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
         """Loss on a batch of latent clips, one Rng per clip."""
         codes, device = batch.codes.flatten(1, 2), next(model.parameters()).device
-        hidden = torch.tensor([float(rng.uniform("drop")) < self.config.p_unknown for rng in rngs])
-        actions = Actions(batch.actions.to(device), (batch.unknown | hidden[:, None]).to(device))
+        actions = told(batch, rngs, self.config.p_unknown, device)
         context = self._own_context(model, codes, actions, rngs)
         seen, target, keep = self.objective.prepare(codes, self.layout, rngs, context=context)
         out = model(seen.to(device), self.layout.with_keep(keep), actions)
@@ -135,6 +134,12 @@ class TrainWorld:
     def sample(self, model: WorldNet, batch: LatentBatch, path: Path) -> None:
         """Write PATH.mp4, see `show`."""
         show(self.world(model), batch.codes[:SHOWN].float(), batch.actions[:SHOWN], path)
+
+
+def told(batch: LatentBatch, rngs: Sequence[Rng], p_unknown: float, device: torch.device) -> Actions:
+    """The actions of clips, for a share of them hidden from the model; one Rng per clip."""
+    hidden = torch.tensor([float(rng.uniform("drop")) < p_unknown for rng in rngs])
+    return Actions(batch.actions.to(device), (batch.unknown | hidden[:, None]).to(device))
 
 
 SHOWN = 4  # clips of a sample

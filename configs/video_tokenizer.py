@@ -1,0 +1,47 @@
+"""A tokenizer that sees time, on the synthetic world of shapes (32 x 32, 10 frames/s): several frames to one latent.
+
+Reproduces no paper: the losses are those of InfinityStar's tokenizer (scale-wise 2.7) at the size of shapes.py, hinge
+adversaries on single frames and on clips with LeCAM. Data: `vidar record shapes --episodes 500 --out runs/data/shapes`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from vidar.configs.shapes import CHANNELS, TOKENIZERS
+from vidar.data.loader import ClipsConfig
+from vidar.tokenizers.autoencoder import AutoencoderConfig
+from vidar.tokenizers.discriminator import DiscriminatorConfig
+from vidar.train.fit import TrainConfig
+from vidar.train.methods.autoencode import AutoencodeConfig
+from vidar.train.optim import OptimConfig
+
+Preset = Literal["demo", "tiny"]
+
+TIME_STRIDE, LATENTS = 2, 5  # frames of a latent, latents of a clip
+ADVERSARIES = {"demo": 16, "tiny": 8}  # width
+
+
+def tokenizer_video_shapes(
+    preset: Preset = "demo", data: str = "runs/data/shapes", start: str | None = None, minutes: float = 10.0
+) -> TrainConfig:
+    """Causal video autoencoder: 2 frames of 32 x 32 pixels to 4 x 4 latents of 8 channels, two adversaries.
+
+    start: a `tokenizer_shapes`, inflated. Choice: small weights of the adversaries; on two cores they have minutes.
+    """
+    tokenizer = AutoencoderConfig(
+        widths=TOKENIZERS[preset],
+        latent_channels=CHANNELS,
+        space_stride=8,
+        time_stride=TIME_STRIDE,
+        time_kernel=3,
+    )
+    judge = DiscriminatorConfig(width=ADVERSARIES[preset], num_layers=2, weight=0.02, start=500, warmup=500, lecam=0.05)
+    return TrainConfig(
+        name="tokenizer_video_shapes",
+        method=AutoencodeConfig(tokenizer=tokenizer, start=start, gan=judge, video_gan=judge),
+        data=ClipsConfig(path=data, clip_frames=1 + TIME_STRIDE * (LATENTS - 1), batch=4, stride=4),
+        optim=OptimConfig(lr=2e-3, steps=10_000, warmup_steps=100),
+        minutes=minutes,
+        sample_every=1000,
+    )

@@ -1,0 +1,110 @@
+"""A trained tokenizer's weights for a new one: as they are, or from an image tokenizer to a video one (inflation).
+
+Every 2D kernel goes into the last time tap, which reads the current frame; the taps of the past start at zero. So the
+video tokenizer starts by giving what the image tokenizer gives frame by frame (scale-wise 2.7).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vidar.config import Config
+from vidar.tokenizers.autoencoder import AutoencoderConfig
+from vidar.tokenizers.causal_conv import CausalConv
+from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoderConfig
+from vidar.tokenizers.resample import Up
+from vidar.types import UsageError
+
+AnyConfig = AutoencoderConfig | PyramidAutoencoderConfig
+
+
+def take_over(known: nn.Module, model: nn.Module, name: str) -> None:
+    """Weights of `known` into `model`, in place: of the same config, or of its image tokenizer.
+
+    Raises UsageError, which calls `known` by `name`, for any other.
+    """
+    have, want = getattr(known, "config", None), model.config
+    assert isinstance(want, AnyConfig)
+    if have == want:
+        model.load_state_dict(known.state_dict())
+    elif have == image_config(want):
+        inflate(known, model)
+    else:
+        raise UsageError(
+            f"{name}: not the tokenizer of this run{_difference(known, want)}; start from one of the same "
+            "config, or of time_kernel 1, time_stride 1 and else the same"
+        )
+
+
+def image_config(config: AnyConfig) -> AnyConfig:
+    """The tokenizer of single frames that differs from this one in time alone."""
+    if isinstance(config, PyramidAutoencoderConfig):
+        return config.replace(autoencoder=image_config(config.autoencoder))
+    return config.replace(time_kernel=1, time_stride=1)
+
+
+def inflate(image: nn.Module, video: nn.Module) -> None:
+    """Weights of an image tokenizer into the video tokenizer whose `image_config` it has."""
+    state = dict(image.state_dict())
+    for name, layer in video.named_modules():
+        if isinstance(layer, Up) and layer.time_factor > 1:
+            weight, bias = f"{name}.conv.conv.weight", f"{name}.conv.conv.bias"
+            state[weight] = every_frame(state[weight], layer.time_factor)
+            state[bias] = state[bias].repeat(layer.time_factor)
+    for name, layer in video.named_modules():
+        if isinstance(layer, CausalConv) and layer.time_kernel > 1:
+            weight = f"{name}.conv.weight"
+            state[weight] = last_tap(state[weight], layer.time_kernel)
+    video.load_state_dict(state)
+
+
+def last_tap(weight: Tensor, time_kernel: int) -> Tensor:
+    """2D kernel [O, I, h, w] -> [O, I, time_kernel, h, w] that reads the current frame alone."""
+    taps = weight.new_zeros(*weight.shape[:2], time_kernel, *weight.shape[2:])
+    taps[:, :, -1] = weight
+    return taps
+
+
+def every_frame(weight: Tensor, factor: int) -> Tensor:
+    """2D kernel [O, I, h, w] of an `Up` without time -> [factor O, I, h, w]: each of its frames is what that one gave.
+
+    The kernel alone, repeated, is not enough. The shortcut repeats each input channel for neighbouring outputs; spread
+    over factor O outputs it gives every frame other channels than it gave the image:
+
+        O = 4, I = 2            image    0 0 1 1
+        factor 2        frames 0 | 1     0 0 0 0 | 1 1 1 1
+
+    Kernel and shortcut read the same input, so the centre of the kernel takes the new share off and adds the old one.
+    """
+    channels_out, channels_in, height, width = weight.shape
+    weight = weight.repeat(factor, 1, 1, 1)
+    outputs = torch.arange(factor * channels_out)
+    old = outputs % channels_out // (channels_out // channels_in)
+    new = outputs // (factor * channels_out // channels_in)
+    weight[outputs, old, height // 2, width // 2] += 1
+    weight[outputs, new, height // 2, width // 2] -= 1
+    return weight
+
+
+def _difference(known: nn.Module, want: AnyConfig) -> str:
+    """The first key in which the tokenizers differ, in words; of an image tokenizer one other than time."""
+    have = getattr(known, "config", None)
+    if not isinstance(have, type(want)):
+        return f", but a {type(known).__name__}"
+    if have == image_config(have):
+        want = image_config(want)
+    key, old, new = _first_difference(have, want)
+    return f": its {key} is {old!r}, not {new!r}"
+
+
+def _first_difference(have: Config, want: Config) -> tuple[str, object, object]:
+    for name in type(want).model_fields:
+        old, new = getattr(have, name), getattr(want, name)
+        if old == new:
+            continue
+        if isinstance(old, Config) and type(old) is type(new):
+            key, old, new = _first_difference(old, new)
+            return f"{name}.{key}", old, new
+        return name, old, new
+    raise AssertionError("the configs are equal")
