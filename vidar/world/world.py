@@ -34,6 +34,7 @@ from vidar.tokenizers.patch import from_sites, to_sites
 from vidar.tokenizers.pixels import to_float, to_uint8
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder, PyramidAutoencoderConfig
 from vidar.types import Codes, UsageError, VidarError
+from vidar.world.renewal import Renewal
 from vidar.world.streams import Streams
 
 
@@ -253,18 +254,24 @@ class World:
         context_actions: Tensor | None = None,
         rngs: Sequence[Rng] | None = None,
         steps: int | None = None,
+        renew: int | None = None,
     ) -> Iterator[Tensor]:
         """Endless codes [B, n, C], one frame at a time.
 
         context: codes [B, T, n, C]. context_actions [B, T, A]: row t acts between frames t-1 and t; None: unknown.
         actions: yields [B, A] for each new frame, asked for when the frame is begun. The frame is committed with the
-        first refinement of the next one.
+        first refinement of the next one. renew: see `Renewal`; None: never.
         """
         batch = len(context)
+        rngs = rngs or rows(0, batch)
         streams = Streams(self, batch, steps)
-        streams.open(range(batch), context, context_actions, rngs or rows(0, batch))
+        streams.open(range(batch), context, context_actions, rngs)
+        renewal = None if renew is None else Renewal(streams, renew, rngs)
         for action in actions:
-            yield streams.frame(action)
+            code = streams.frame(action)
+            yield code
+            if renewal is not None:
+                renewal.after(code, action)
 
     def rollout(
         self,
@@ -273,6 +280,7 @@ class World:
         context_actions: Tensor | None = None,
         rngs: Sequence[Rng] | None = None,
         steps: int | None = None,
+        renew: int | None = None,
     ) -> Iterator[Tensor]:
         """As `codes`, for frames: context uint8 [B, T, H, W, 3] -> endless uint8 [B, H, W, 3]."""
         keep = min(context.shape[1], self.config.context)
@@ -280,7 +288,7 @@ class World:
         context_actions = None if context_actions is None else context_actions[:, -keep:]
         codes = self.encode(context)
         state = self.decode(codes)[1] if self.config.tokenizer.time_kernel > 1 else None
-        for code in self.codes(codes, actions, context_actions, rngs, steps):
+        for code in self.codes(codes, actions, context_actions, rngs, steps, renew):
             video, state = self.decode(code[:, None], state)
             yield video[:, 0]
 
@@ -291,6 +299,7 @@ class World:
         seed: int = 0,
         context_actions: Any = None,
         steps: int | None = None,
+        renew: int | None = None,
     ) -> Iterator[np.ndarray]:
         """Endless frames uint8 [H, W, 3] of one world.
 
@@ -302,7 +311,7 @@ class World:
         source = repeat(rest) if actions is None else self._checked(actions)
         steps_of = (torch.as_tensor(np.asarray(a, np.float32))[None] for a in source)
         before = None if context_actions is None else torch.as_tensor(context_actions, dtype=torch.float32)[None]
-        for frame in self.rollout(frames[None], steps_of, before, [Rng(seed)], steps):
+        for frame in self.rollout(frames[None], steps_of, before, [Rng(seed)], steps, renew):
             yield frame[0].numpy()
 
     def generate(
