@@ -37,6 +37,9 @@ Preset = Literal["demo", "tiny"]
 SHAPES = Game("shapes", fps=10.0, height=32, width=32, actions=SPEC)
 
 
+STRIDE = 8  # pixels of a latent of the autoencoder, along a side
+
+
 class Size(NamedTuple):
     """sides: (h, w) of every scale, gains: of its codes; bits: channels of a latent. widths, stride, fold: of the
     autoencoder. The rest is the network's; window: past frames a frame sees.
@@ -102,10 +105,18 @@ def videoar_doom(
 
 
 def tokenizer_videoar_shapes(
-    preset: Preset = "demo", data: str = "runs/data/shapes", minutes: float = 5.0
+    preset: Preset = "demo",
+    data: str = "runs/data/shapes",
+    start: str | None = None,
+    height: int = 32,
+    width: int = 32,
+    minutes: float = 5.0,
 ) -> TrainConfig:
-    """Frame pyramids of the world of shapes: 32 x 32 pixels to 4 x 4 sites of 16 bits."""
-    return _tokenizer("tokenizer_videoar_shapes", SHAPES_SIZES[preset], data, None, minutes)
+    """Frame pyramids of the world of shapes: 32 x 32 pixels to 4 x 4 sites of 16 bits.
+
+    start: a tokenizer of other height and width, in training by stages.
+    """
+    return _tokenizer("tokenizer_videoar_shapes", _shapes(preset, height, width), data, start, minutes)
 
 
 def videoar_shapes(
@@ -113,11 +124,28 @@ def videoar_shapes(
     data: str = "runs/data/shapes",
     tokenizer: str = "runs/tokenizer_videoar_shapes/model",
     start: str | None = None,
+    height: int = 32,
+    width: int = 32,
+    clip_frames: int | None = None,
     batch: int = 16,
     minutes: float = 10.0,
 ) -> TrainConfig:
-    """VideoAR on the synthetic world of shapes: four calls a frame."""
-    return _world("videoar_shapes", SHAPES, SHAPES_SIZES[preset], data, tokenizer, start, batch, minutes)
+    """VideoAR on the synthetic world of shapes: four calls a frame.
+
+    start: a world of smaller height and width, or of shorter clips, in training by stages: the network is the same.
+    """
+    size = _shapes(preset, height, width)
+    size = size if clip_frames is None else size._replace(clip_frames=clip_frames)
+    return _world(
+        "videoar_shapes", SHAPES._replace(height=height, width=width), size, data, tokenizer, start, batch, minutes
+    )
+
+
+def _shapes(preset: Preset, height: int, width: int) -> Size:
+    """The size of a preset with its full scales at another resolution."""
+    size = SHAPES_SIZES[preset]
+    full = (height // STRIDE, width // STRIDE)
+    return size._replace(sides=tuple(full if side == size.sides[-1] else side for side in size.sides))
 
 
 def _pyramids(size: Size) -> PyramidAutoencoderConfig:
@@ -127,7 +155,7 @@ def _pyramids(size: Size) -> PyramidAutoencoderConfig:
             widths=size.widths,
             num_res_blocks=blocks,
             latent_channels=size.bits // size.fold**2,
-            space_stride=8,
+            space_stride=STRIDE,
             time_stride=1,
         ),
         pyramid=MultiScaleConfig(quantiser=BSQConfig(channels=size.bits), sizes=still(size.sides), gains=size.gains),

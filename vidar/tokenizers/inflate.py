@@ -14,6 +14,7 @@ from vidar.tokenizers.autoencoder import AutoencoderConfig
 from vidar.tokenizers.causal_conv import CausalConv
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoderConfig
 from vidar.tokenizers.resample import Up
+from vidar.tokenizers.schedules import Size
 from vidar.types import UsageError
 
 AnyConfig = AutoencoderConfig | PyramidAutoencoderConfig
@@ -22,10 +23,13 @@ AnyConfig = AutoencoderConfig | PyramidAutoencoderConfig
 def take_over(known: nn.Module, model: nn.Module, name: str) -> None:
     """Weights of `known` into `model`, in place: of the same config, or of its image tokenizer.
 
-    Raises UsageError, which calls `known` by `name`, for any other.
+    Scales may be of other sizes, as long as they are as many: no weight depends on them (training by stages). Raises
+    UsageError, which calls `known` by `name`, for any other.
     """
     have, want = getattr(known, "config", None), model.config
     assert isinstance(want, AnyConfig)
+    if isinstance(have, PyramidAutoencoderConfig) and isinstance(want, PyramidAutoencoderConfig):
+        have = have.replace(pyramid=have.pyramid.replace(sizes=_sizes(have, want)))
     if have == want:
         model.load_state_dict(known.state_dict())
     elif have == image_config(want):
@@ -85,6 +89,12 @@ def every_frame(weight: Tensor, factor: int) -> Tensor:
     weight[outputs, old, height // 2, width // 2] += 1
     weight[outputs, new, height // 2, width // 2] -= 1
     return weight
+
+
+def _sizes(have: PyramidAutoencoderConfig, want: PyramidAutoencoderConfig) -> tuple[Size, ...]:
+    """Those of `want` where both have as many scales."""
+    sizes = want.pyramid.sizes
+    return sizes if len(sizes) == len(have.pyramid.sizes) else have.pyramid.sizes
 
 
 def _difference(known: nn.Module, want: AnyConfig) -> str:
