@@ -77,8 +77,10 @@ class LatentClips:
         self.first = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
         windows = (lengths - config.clip_frames + 1).clamp(min=0)
         if not int(windows.sum()):
+            longest = int(lengths.max())
             raise VidarError(
-                f"{config.path}: longest episode has {int(lengths.max())} frames, clips {config.clip_frames}"
+                f"{config.path}: longest episode has {longest} frames, clips {config.clip_frames}; record longer "
+                f"episodes, or set data.clip_frames and method.clip_frames to at most {longest}"
             )
         self.windows = torch.cat([windows.new_zeros(1), windows.cumsum(0)])
         self._order: tuple[int, Tensor] = (-1, torch.empty(0))
