@@ -29,6 +29,7 @@ def playable(model, clip, tmp_path):
 @pytest.mark.parametrize("sign", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_play_serves_until_a_signal_and_says_goodbye(playable, sign):
     command = [sys.executable, "-m", "vidar.cli", "play", str(playable), "--port", "0", "--fps", "50", "--players", "2"]
+    command += ["--codec", "h264"]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV)
     try:
         line = running.stdout.readline()
@@ -36,7 +37,7 @@ def test_play_serves_until_a_signal_and_says_goodbye(playable, sign):
         assert b"<canvas" in urllib.request.urlopen(url, timeout=20).read()
         with connect(url.replace("http", "ws") + "ws", open_timeout=20) as player:
             hello = json.loads(player.recv(timeout=20))
-            assert (hello["fps"], hello["capacity"]) == (50.0, 2)
+            assert (hello["fps"], hello["capacity"], hello["codec"]) == (50.0, 2, "h264")
             while isinstance(player.recv(timeout=20), str):
                 pass
             began = time.monotonic()
@@ -59,6 +60,8 @@ def test_play_refuses_in_one_line(run, model, playable, taken_port):
     assert code == 1 and re.fullmatch(r"vidar: cannot listen on 127\.0\.0\.1:\d+: .*; choose another --port.*\n", err)
     code, _, err = run("play", playable, "--players", 0)
     assert code == 2
+    code, _, err = run("play", playable, "--codec", "av1")
+    assert code == 2 and "'av1' is not one of 'jpeg', 'h264'" in err
     code, _, err = run("play", "nowhere")
     assert code == 2 and "no such world" in err
 

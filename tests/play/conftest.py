@@ -16,7 +16,7 @@ from vidar.play.house import House
 from vidar.play.server import listen, make_server
 from vidar.play.session import Table
 
-sys.path.insert(0, str(Path(__file__).parent))  # play_client.py is shared by the suite
+sys.path.insert(0, str(Path(__file__).parent))  # play_client.py and chromium.py are shared by the suite
 
 
 def small_world():
@@ -68,15 +68,24 @@ def serve(tiny, first_frames):
     """serve(capacity=1, fps=None, name="127.0.0.1", port=0, **limits): a real server on loopback; ends with the test.
 
     name: what --host would be, which decides on the token. at: where it listens. clips: starts beside first_frames.
-    beside: a real game.
+    beside: a real game. codec: what --codec would be.
     """
     with contextlib.ExitStack() as stack:
 
         def begin(
-            capacity=1, fps=None, name="127.0.0.1", port=0, at="127.0.0.1", clips=(), beside=None, world=tiny, **limits
+            capacity=1,
+            fps=None,
+            name="127.0.0.1",
+            port=0,
+            at="127.0.0.1",
+            clips=(),
+            beside=None,
+            world=tiny,
+            codec="jpeg",
+            **limits,
         ):
             table = stack.enter_context(Table(world, capacity, fps))
-            house = House(table, [first_frames, *clips], Guard(name), Limits(**limits), beside)
+            house = House(table, [first_frames, *clips], Guard(name), Limits(**limits), beside, codec)
             sock = stack.enter_context(listen(at, port))
             server = make_server(house)
             thread = threading.Thread(target=lambda: server.run(sockets=[sock]), daemon=True)
@@ -88,3 +97,12 @@ def serve(tiny, first_frames):
             return served
 
         yield begin
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """browser(url, prepare=None) opens a page."""
+    from chromium import chromium
+
+    with chromium(tmp_path_factory.mktemp("chromium")) as page:
+        yield page

@@ -21,12 +21,12 @@ UPGRADE = (
 
 
 class Player:
-    """A client that reads what it is sent; frames are (header, jpeg)."""
+    """A client that reads what it is sent; frames are (header, bytes)."""
 
     def __init__(self, port, **options):
         self.socket = connect(f"ws://127.0.0.1:{port}/ws", open_timeout=WAIT, close_timeout=1, **options)
         self.told = {}
-        self.pictures = {}  # kind -> (header, jpeg) of those that are no frames of the dream
+        self.pictures = {}  # kind -> (header, bytes) of those that are no frames of the dream
 
     def __enter__(self):
         return self
@@ -53,7 +53,7 @@ class Player:
                 self.told[message["t"]] = message
             else:
                 message = say.read_frame(message)
-                if message[0].kind != say.JPEG_FRAME:
+                if message[0].kind not in (say.JPEG_FRAME, say.H264_FRAME):
                     self.pictures.setdefault(message[0].kind, []).append(message)
             if good(message):
                 return message
@@ -75,6 +75,14 @@ class Player:
             while time.monotonic() < end:
                 self.socket.recv(timeout=WAIT)
         return closed.value.rcvd.code
+
+
+def slow(port):
+    """A player's socket that holds little."""
+    line = socket.socket()
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    line.connect(("127.0.0.1", port))
+    return Player(port, sock=line, max_queue=1)
 
 
 def get(port, target, host=None, method="GET", at="127.0.0.1", **headers):

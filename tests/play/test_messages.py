@@ -13,6 +13,8 @@ from vidar.play import messages as say
 def test_header_is_these_16_bytes():
     message = say.frame_message(0x01020304, 0x05060708, 0x090A0B0C, b"picture")
     assert message == bytes([1, 1, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]) + b"picture"
+    message = say.frame_message(1, 2, 3, b"video", say.H264_FRAME, 1)
+    assert message == bytes([1, 4, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3]) + b"video"
     header, jpeg = say.read_frame(say.frame_message(2**32 + 5, 2**40 + 7, 9, b"x"))
     assert (header.version, header.kind, header.flags, jpeg) == (1, 1, 0, b"x")
     assert (header.frame, header.stamp, header.echo) == (5, 7, 9)
@@ -36,6 +38,7 @@ def test_jpeg_is_close_and_keeps_all_colour():
         ('{"t":"reset","seed":9007199254740991}', say.Reset(t="reset", seed=2**53 - 1)),
         ('{"t":"reset","seed":1,"start":65535}', say.Reset(t="reset", seed=1, start=65535)),
         ('{"t":"record","on":false}', say.Record(t="record", on=False)),
+        ('{"t":"codec","codec":"h264"}', say.Codec(t="codec", codec="h264")),
         ('{"t":"ping","at":1.25}', say.Ping(t="ping", at=1.25)),
         ('{"t":"token","token":"00ff"}', say.Token(t="token", token="00ff")),
     ],
@@ -72,6 +75,10 @@ MALFORMED = [
     '{"t":"reset","seed":1,"start":1.0}',
     '{"t":"record"}',
     '{"t":"record","on":true,"path":"x"}',
+    '{"t":"codec"}',
+    '{"t":"codec","codec":"av1"}',
+    '{"t":"codec","codec":["h264"]}',
+    '{"t":"codec","codec":"h264","crf":0}',
     '{"t":"reset","seed":' + "9" * 5000 + "}",
     '{"t":"token","token":"' + "a" * 65 + '"}',
     "[" * 30_000,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -40,6 +40,7 @@ def play(
         bool, typer.Option("--beside", help="Show the real game (ViZDoom) under the same keys, to the first seat.")
     ] = False,
     scenario: Annotated[str, typer.Option(help="ViZDoom scenario of --beside.")] = "my_way_home",
+    codec: Annotated[Literal["jpeg", "h264"], typer.Option(help="Pictures of the page (or ?codec=).")] = "jpeg",
     window: Annotated[
         bool, typer.Option("--window", help="In a window of this machine instead of the browser.")
     ] = False,
@@ -73,7 +74,9 @@ def play(
         if game is not None:
             stack.callback(game.close)
             clips = clips or [game.begin(0).result().frames]
-        house = House(table, clips, guard, beside=game)
+        house = House(table, clips, guard, beside=game, codec=codec)
+        if codec == "h264" and house.h264 is None:
+            typer.echo("no H.264: the installed FFmpeg has no libx264 for this world's frames; JPEG instead", err=True)
         show.result({}, False, [f"{world.config.name}: {address(host, sock, guard)}  (Ctrl-C stops)"])
         run(house, sock)
 

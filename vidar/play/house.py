@@ -16,6 +16,7 @@ import numpy as np
 
 from vidar.play import messages as say
 from vidar.play.beside import Beside
+from vidar.play.codec import H264, Coder, Jpeg, codec_string
 from vidar.play.connection import Gone, Socket
 from vidar.play.downloads import Downloads
 from vidar.play.guard import Counts, Guard, Limits
@@ -28,7 +29,8 @@ class House:
     """The sessions at one table.
 
     clips: where a dream may begin, uint8 [T, H, W, 3] each; the first one is where it does unless another is chosen.
-    beside: the real game, for the seat of row 0.
+    beside: the real game, for the seat of row 0. codec: what players are told to ask for, "jpeg" or "h264"; they are
+    sent JPEG until they do. h264: what their decoder must be able to do, None where nothing here encodes H.264.
     """
 
     def __init__(
@@ -38,9 +40,13 @@ class House:
         guard: Guard,
         limits: Limits | None = None,
         beside: Beside | None = None,
+        codec: str = Jpeg.name,
     ) -> None:
         self.table, self.clips, self.guard, self.limits = table, tuple(clips), guard, limits or Limits()
-        self.beside = beside
+        config = table.world.config
+        self.beside, self.codec = beside, codec
+        self.fps = 1.0 / table.clock.period if table.clock.period else config.fps
+        self.h264 = codec_string(config.height, config.width, self.fps)
         self.downloads = Downloads(self.limits.download)
         self.counts = Counts()
         self.line: list[Visit] = []  # who waits for a seat
@@ -114,6 +120,11 @@ class House:
         counters = {"frames": gauges.pop("frames")}
         counters |= {f"speculation_{name}": gauges.pop(name) for name in ("hits", "misses")}
         return self.counts.text({**gauges, "waiting": len(self.line)}, counters)
+
+    def coder(self, codec: str) -> Coder:
+        """A player's own. Raises VidarError where this machine has none of that name."""
+        config = self.table.world.config
+        return H264(config.height, config.width, self.fps) if codec == H264.name else Jpeg()
 
     def start(self, seed: int, clip: int = 0) -> Start:
         """A clip by number, and a seed."""

@@ -1,7 +1,7 @@
 """What server and page say to each other: frames as binary messages, everything else as JSON.
 
-A frame is a header of 16 bytes, big-endian, and a JPEG. Whatever a client sends is checked here, whole, before anything
-else looks at it.
+A frame is a header of 16 bytes, big-endian, and a JPEG, or H.264 in Annex B. Whatever a client sends is checked here,
+whole, before anything else looks at it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 VERSION = 1
-JPEG_FRAME, START_PICTURE, GAME_FRAME = 1, 2, 3  # the kinds of pictures
+JPEG_FRAME, START_PICTURE, GAME_FRAME, H264_FRAME = 1, 2, 3, 4  # the kinds of pictures
 RECORDINGS = "/recordings/"  # where a client fetches its recording, by the name it is told
 HEADER = struct.Struct(">BBHIII")
 QUALITY = 90
@@ -38,7 +38,8 @@ class Closed(Exception):
 class Header(NamedTuple):
     """Before each picture. frame: its number. stamp: ms of the server's clock. echo: newest input it answers.
 
-    Of a start, frame is its number and stamp says how many there are; of the real game, frame is the dream's.
+    flags: of H.264, 1 where the frame needs none before it. Of a start, frame is its number and stamp says how many
+    there are; of the real game, frame is the dream's.
     """
 
     version: int
@@ -49,10 +50,10 @@ class Header(NamedTuple):
     echo: int
 
 
-def frame_message(frame: int, stamp: int, echo: int, jpeg: bytes, kind: int = JPEG_FRAME) -> bytes:
+def frame_message(frame: int, stamp: int, echo: int, data: bytes, kind: int = JPEG_FRAME, flags: int = 0) -> bytes:
     """A picture with its header. The numbers are kept modulo 2^32."""
     most = 2**32 - 1
-    return HEADER.pack(VERSION, kind, 0, frame & most, stamp & most, echo & most) + jpeg
+    return HEADER.pack(VERSION, kind, flags, frame & most, stamp & most, echo & most) + data
 
 
 def read_frame(message: bytes) -> tuple[Header, bytes]:
@@ -111,6 +112,13 @@ class Record(_Message):
     on: bool
 
 
+class Codec(_Message):
+    """How frames are to be coded from now on."""
+
+    t: Literal["codec"]
+    codec: Literal["jpeg", "h264"]
+
+
 class Ping(_Message):
     """Comes back as it is."""
 
@@ -125,7 +133,7 @@ class Token(_Message):
     token: str = Field(max_length=64)
 
 
-Message = Input | Pause | Step | Reset | Record | Ping | Token
+Message = Input | Pause | Step | Reset | Record | Codec | Ping | Token
 _READER: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="t")])
 
 
@@ -134,9 +142,11 @@ def parse(text: str) -> Message:
     try:
         return _READER.validate_json(text)
     except ValidationError as error:
-        unknown = error.errors(include_url=False, include_context=False, include_input=False)[0]["type"]
-        if unknown == "union_tag_invalid":
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        if first["type"] == "union_tag_invalid":
             raise Closed(POLICY, "unknown message") from None
+        if first["type"] == "literal_error" and first["loc"][-1] == "codec":
+            raise Closed(BAD_DATA, "unknown codec: it is jpeg or h264") from None
         raise Closed(BAD_DATA, "malformed message") from None
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from vidar.play import messages as say
 from vidar.play.beside import Beside, Picture
 from vidar.play.capture import Capture
+from vidar.play.codec import Coded, Coder, Jpeg
 from vidar.play.connection import Socket
 from vidar.play.gallery import small_picture
 from vidar.play.guard import Bucket
@@ -26,6 +27,7 @@ LOOK = 0.25  # seconds of one wait for a frame
 TICK = 1.0  # seconds between two messages of figures
 RESETS = 2.0  # a second, which is also how many at once: each costs a prefill that all players wait for
 RECORDINGS, RECORDINGS_AT_ONCE = 0.2, 3.0  # begun, a second and at once
+CODERS, CODERS_AT_ONCE = 0.5, 4.0  # asked for, a second and at once
 BESIDE_ROW = 0  # the seat that has the real game
 
 Made = TypeVar("Made")
@@ -43,11 +45,13 @@ class Visit:
         self.capture: Capture | None = None
         self.turn, self.ready = asyncio.Event(), asyncio.Event()
         self.after: int | None = None
+        self.coder: Coder = Jpeg()
         self.resets = 0
         limits = house.limits
         self.began = self.active = time.monotonic()
         self.rate, self.reset_rate = Bucket(limits.messages, limits.burst), Bucket(RESETS, RESETS)
         self.record_rate = Bucket(RECORDINGS, RECORDINGS_AT_ONCE)
+        self.coder_rate = Bucket(CODERS, CODERS_AT_ONCE)
         self.dropped = 0
 
     async def show_token(self) -> None:
@@ -107,6 +111,8 @@ class Visit:
             await self.socket.send(say.to_json("pong", at=message.at))
         elif seat is None or not self.ready.is_set() or isinstance(message, say.Token):
             return
+        elif isinstance(message, say.Codec):
+            await self._choose(message.codec)
         elif isinstance(message, say.Input):
             seat.hold(message.keys, message.dx, message.dy, message.seq)
             if message.keys or message.dx or message.dy:
@@ -134,6 +140,20 @@ class Visit:
         self.resets += 1
         self._take_up(seat, start)
         await self.socket.send(say.to_json("seed", seed=self.seed, start=clip))
+
+    async def _choose(self, codec: str) -> None:
+        """From the present frame on, another coding; JPEG where this machine lacks it."""
+        if not self.coder_rate.take():
+            return self._drop()
+        try:
+            coder, told = self.house.coder(codec), {}
+        except VidarError:
+            coder, told = Jpeg(), {"why": "this server has no encoder for it"}
+        await self._take_coder(coder, **told)
+
+    async def _take_coder(self, coder: Coder, **told: str) -> None:
+        await self.socket.send(say.to_json("codec", codec=coder.name, **told))  # before the first frame in it
+        self.coder, self.after = coder, None
 
     def _choices(self) -> int:
         """How many starts there are: with the real game beside it, a dream begins where that does."""
@@ -193,16 +213,23 @@ class Visit:
         self.ready.set()
         await self.socket.send(self._greeting(seat))
         await self._show_starts()
-        counts = self.house.counts
         while True:
-            resets = self.resets
-            seen = await self._blocking(look, seat, self.after)
-            if seen is None or resets != self.resets:
-                continue
-            shown, jpeg = seen
-            self.after = shown.number
-            await self.socket.send(say.frame_message(shown.number, int(shown.ready * 1e3), shown.echo, jpeg))
-            counts.frames += 1
+            await self._show(seat)
+
+    async def _show(self, seat: Seat) -> None:
+        """The next frame, where there is one soon; none of an old dream, or by an old coder."""
+        resets, coder = self.resets, self.coder
+        try:
+            seen = await self._blocking(look, seat, self.after, coder, resets)
+        except VidarError:
+            return await self._take_coder(Jpeg(), why="the server could not encode")
+        if seen is None or resets != self.resets or coder is not self.coder:
+            return
+        shown, coded = seen
+        self.after = shown.number
+        stamp = int(shown.ready * 1e3)
+        await self.socket.send(say.frame_message(shown.number, stamp, shown.echo, coded.data, coded.kind, coded.flags))
+        self.house.counts.frames += 1
 
     async def _show_starts(self) -> None:
         """The small pictures, where there is a choice."""
@@ -289,16 +316,21 @@ class Visit:
             session=self.session,
             starts=self._choices(),
             beside=self.beside is not None,
+            codec=self.house.codec,
+            h264=self.house.h264,
         )
 
 
-def look(seat: Seat, after: int | None) -> tuple[Shown, bytes] | None:
-    """The newest frame as a JPEG; None where there is none for a while. Raises Closed where the world has failed."""
+def look(seat: Seat, after: int | None, coder: Coder, dream: int) -> tuple[Shown, Coded] | None:
+    """The newest frame, coded; None where there is none for a while.
+
+    Raises Closed where the world has failed, VidarError where the coder has.
+    """
     try:
         shown = seat.newest(after, timeout=LOOK)
     except Exception:  # the table keeps it
         raise Closed(say.INTERNAL, "the world has failed") from None
-    return None if shown is None else (shown, say.to_jpeg(shown.frame))
+    return None if shown is None else (shown, coder.code(shown.frame, dream, shown.number))
 
 
 def look_beside(beside: Beside, after: Picture | None) -> tuple[Picture, bytes | None] | None:

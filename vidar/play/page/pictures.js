@@ -10,7 +10,7 @@ export class Painter {
     this.context = canvas.getContext("2d", { alpha: false });
     this.context.imageSmoothingEnabled = true;
     this.painted = painted;
-    this.next = null;                         // the bitmap to be painted
+    this.next = null;                         // what is to be painted: a bitmap, or a frame of video
     this.asked = this.shown = 0;              // the newest picture that came, and that was painted
   }
 
@@ -20,22 +20,29 @@ export class Painter {
     this.canvas.style.aspectRatio = `${width} / ${height}`;
   }
 
+  place() { return ++this.asked; }            // of a picture that has come, among all of them
+
   async show(header, jpeg) {
-    const number = ++this.asked;
+    const number = this.place();
     let bitmap;
     try { bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" })); } catch { return; }
-    if (number < this.shown || (this.next && this.next.number > number)) return bitmap.close();
-    if (this.next) this.next.bitmap.close();
+    this.offer(number, header, bitmap, bitmap.width, bitmap.height);
+  }
+
+  // Its upper left corner, width x height, will be painted, unless a newer picture is there first.
+  offer(number, header, image, width, height) {
+    if (number < this.shown || (this.next && this.next.number > number)) return image.close();
+    if (this.next) this.next.image.close();
     else requestAnimationFrame(() => this.paint());
-    this.next = { bitmap, number, header };
+    this.next = { image, width, height, number, header };
   }
 
   paint() {
-    const { bitmap, number, header } = this.next;
+    const { image, width, height, number, header } = this.next;
     this.next = null;
     this.shown = number;
-    this.context.drawImage(bitmap, 0, 0, this.canvas.width, this.canvas.height);
-    bitmap.close();
+    this.context.drawImage(image, 0, 0, width, height, 0, 0, this.canvas.width, this.canvas.height);
+    image.close();
     this.painted(header);
   }
 }

@@ -1,11 +1,13 @@
-// One page, one socket. Pictures come in as binary messages (16 bytes of header, then a JPEG), all else is JSON.
+// One page, one socket. Pictures come in as binary messages (16 bytes of header, then JPEG or H.264), all else is JSON.
 import { $, vidar, pending, line, send, put, element } from "./state.js";
 import { dream, game, figures } from "./pictures.js";
+import { chooseCodec, codecTold, videoPicture } from "./codec.js";
 import { setKeys, plays, hold, release } from "./input.js";
 import { toggleRecording, forgetRecording, recordingTold, recordingDone, tick } from "./record.js";
 import { onStart, emptyStarts, startPicture, markStart } from "./starts.js";
 
-const HEADER = 16, DREAM = 1, START = 2, GAME = 3;
+const HEADER = 16, DREAM = 1, START = 2, GAME = 3, VIDEO = 4;
+const KEY = 1;                                // flag of a picture of VIDEO that needs none before it
 const BACK_OFF = [500, 1000, 2000, 4000, 8000], FOR_GOOD = [1000, 1003, 1007, 1008, 1009, 4401];
 
 let tries = 0, retry = 0;
@@ -68,6 +70,7 @@ function read(message) {
   } else if (message.t === "seed") begun(message);
   else if (message.t === "recording") recordingTold(message);
   else if (message.t === "recorded") recordingDone(message);
+  else if (message.t === "codec") codecTold(message);
   else if (message.t === "beside") put("game-label", `the real game: ${message.why}`);
 }
 
@@ -86,6 +89,7 @@ function greet(hello) {
   tell("playing", hello.fps ? `playing at ${hello.fps.toFixed(1)} frames/s` : "playing");
   $("veil").hidden = true;
   release();
+  chooseCodec(hello);
 }
 
 function begun({ seed, start }) {
@@ -96,12 +100,13 @@ function begun({ seed, start }) {
 }
 
 function picture(data) {
-  const view = new DataView(data, 0, HEADER), jpeg = new Uint8Array(data, HEADER);
+  const view = new DataView(data, 0, HEADER), coded = new Uint8Array(data, HEADER);
   if (view.getUint8(0) !== 1) return;
   const kind = view.getUint8(1), frame = view.getUint32(4);
-  if (kind === DREAM) dream.show({ frame, echo: view.getUint32(12) }, jpeg);
-  else if (kind === START) startPicture(frame, view.getUint32(8), jpeg);
-  else if (kind === GAME) game.show({ frame }, jpeg);
+  if (kind === DREAM) dream.show({ frame, echo: view.getUint32(12) }, coded);
+  else if (kind === VIDEO) videoPicture({ frame, echo: view.getUint32(12) }, coded, Boolean(view.getUint16(2) & KEY));
+  else if (kind === START) startPicture(frame, view.getUint32(8), coded);
+  else if (kind === GAME) game.show({ frame }, coded);
 }
 
 // ---- the page around the picture
