@@ -11,7 +11,7 @@ import pkgutil
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_type_hints
+from typing import Any, Literal, NamedTuple, TypeVar, get_type_hints
 
 import torch
 from pydantic import ValidationError, validate_call
@@ -20,9 +20,11 @@ from torch import nn
 from vidar.config import Config, first_problem, load_file, override, parse_value, resolve
 from vidar.train.fit import TrainConfig
 from vidar.types import UsageError
+from vidar.world.pictures import PicturesConfig
 from vidar.world.world import WorldConfig
 
 Recipe = Callable[..., Config]
+Found = TypeVar("Found", bound=Config)
 
 
 class Status(NamedTuple):
@@ -51,12 +53,22 @@ STATUS: dict[str, Status] = {
         "balanced accuracy on held-out steps: turning 0.962, forward 0.968, sideways 0.919 (`python "
         "scripts/evaluate_idm.py vidar/pretrained/doom_idm runs/data/doom`); 45 minutes on one thread",
     ),
+    "infinity": Status("trainable", "not trained; networks of 2.2 and 8.4 B (`preset=2b, 8b`)"),
+    "infinity_shapes": Status(),
+    "infinitystar": Status("trainable", "not trained; network of 9.3 B (`preset=8b`)"),
+    "infinitystar_shapes": Status(),
     "outcome": Status(),
+    "tokenizer_infinity_shapes": Status(),
+    "tokenizer_infinitystar_shapes": Status(),
     "tokenizer_nfd": Status(),
     "tokenizer_own": Status(),
     "tokenizer_shapes": Status(),
+    "tokenizer_var_shapes": Status(),
+    "tokenizer_video_shapes": Status(),
     "tokenizer_videoar_doom": Status(),
     "tokenizer_videoar_shapes": Status(),
+    "var": Status("trainable", "not trained; networks of 313, 604, 1,037 and 2,016 M (`preset=d16, d20, d24, d30`)"),
+    "var_shapes": Status(),
     "videoar_doom": Status(),
     "videoar_shapes": Status(),
     "world_doom": Status(
@@ -156,11 +168,20 @@ def parameters(config: Config) -> dict[str, int]:
 
 def find_world(config: Config) -> WorldConfig | None:
     """The world that a config trains, if it does."""
-    if isinstance(config, WorldConfig):
+    return _find(config, WorldConfig)
+
+
+def find_pictures(config: Config) -> PicturesConfig | None:
+    """The model of pictures that a config trains, if it does."""
+    return _find(config, PicturesConfig)
+
+
+def _find(config: Config, kind: type[Found]) -> Found | None:
+    if isinstance(config, kind):
         return config
     parts = [getattr(config, field) for field in type(config).model_fields]
-    worlds = [find_world(part) for part in parts if isinstance(part, Config)]
-    return next((world for world in worlds if world is not None), None)
+    found = [_find(part, kind) for part in parts if isinstance(part, Config)]
+    return next((one for one in found if one is not None), None)
 
 
 def systems() -> list[dict[str, Any]]:
@@ -184,7 +205,9 @@ def _system(name: str, recipe: Recipe) -> dict[str, Any]:
 
 def _order(config: Config) -> str:
     """Units and relations in words."""
-    world = find_world(config)
+    world, pictures = find_world(config), find_pictures(config)
+    if pictures is not None:
+        return _pyramids(pictures)
     if world is None:
         return "-"
     order, grid, objective = world.system()
@@ -194,6 +217,15 @@ def _order(config: Config) -> str:
     )
     sizes = " + ".join(str(len(grid.sites(unit))) for unit in range(objective.period))
     return f"{'endless' if order.endless else order.num_units} units of {sizes} sites; {relations}"
+
+
+def _pyramids(pictures: PicturesConfig) -> str:
+    order, grid, objective = pictures.system()
+    counts = [sum(t * h * w for t, h, w in pyramid.sizes) for pyramid in objective.pyramids]
+    return (
+        f"{order.num_units} units in {len(counts)} pyramid{'s' * (len(counts) > 1)} of "
+        f"{' + '.join(map(str, counts))} sites; {', '.join(order.relations)} (ring {grid.num_sites} sites)"
+    )
 
 
 def markdown() -> str:

@@ -6,10 +6,11 @@ from typing import Any
 
 from vidar.conditioning.net import WorldNet
 from vidar.config import Config
-from vidar.configs.catalog import find_world, on_meta, parameters
+from vidar.configs.catalog import find_pictures, find_world, on_meta, parameters
 from vidar.train.fit import TrainConfig
 from vidar.train.memory import training_bytes
 from vidar.types import RingShape
+from vidar.world.pictures import PicturesConfig
 from vidar.world.world import WorldConfig
 
 CACHE_BYTES = 2  # bfloat16
@@ -21,7 +22,7 @@ def budget(config: Config) -> dict[str, Any]:
     Of an autoencoder, activations are null where the data, whose frames have the size, is not there.
     """
     counts = parameters(config)
-    world = find_world(config)
+    world = find_world(config) or find_pictures(config)
     result: dict[str, Any] = {"parameters": {**counts, "total": sum(counts.values())}}
     if world is not None:
         result["cache_bytes"] = cache_bytes(world)
@@ -30,13 +31,15 @@ def budget(config: Config) -> dict[str, Any]:
     return result
 
 
-def cache_bytes(world: WorldConfig) -> dict[str, int]:
-    """Keys and values in bfloat16 that one endless stream keeps, by relation."""
+def cache_bytes(world: WorldConfig | PicturesConfig) -> dict[str, int]:
+    """Keys and values in bfloat16 that one endless stream, or one picture, keeps, by relation."""
     net = on_meta(world.net)
     assert isinstance(net, WorldNet)
-    order, _, _ = world.system()
+    order, grid, _ = world.system()
     sizes: dict[str, int] = {}
     for name, shape in net.ring_shapes().items():
         layers, heads, width = RingShape(*shape)
-        sizes[name] = 2 * layers * (order.relations[name].capacity or 0) * heads * width * CACHE_BYTES
+        capacity = order.relations[name].capacity
+        sites = grid.num_sites or 0 if capacity is None else capacity
+        sizes[name] = 2 * layers * sites * heads * width * CACHE_BYTES
     return {**sizes, "total": sum(sizes.values())}

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidar.configs.catalog import find_world, recipes
+from vidar.configs.catalog import find_pictures, find_world, recipes
 from vidar.core.grid import Grid
 from vidar.core.layout import compile_layout
 from vidar.core.order import Order
@@ -42,7 +42,7 @@ MOST_SITES = 2048  # a mask has (2 N) ^ 2 pairs
 
 
 def find_order(name: str, frames: int = 4) -> Ordered:
-    """An example by name, or the first `frames` frames of a recipe's world. Raises UsageError."""
+    """An example by name, the first `frames` frames of a recipe's world, or its picture. Raises UsageError."""
     if name in EXAMPLES:
         return EXAMPLES[name]()
     known = recipes()
@@ -50,7 +50,10 @@ def find_order(name: str, frames: int = 4) -> Ordered:
         near = difflib.get_close_matches(name, [*EXAMPLES, *known], n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}?" if near else f"valid: {', '.join([*EXAMPLES, *known])}"
         raise UsageError(f"no order {name!r}; {hint}")
-    world = find_world(known[name]())
+    config = known[name]()
+    world, pictures = find_world(config), find_pictures(config)
+    if pictures is not None:
+        return pictures.system()[:2]
     if world is None:
         raise UsageError(f"{name} has no order: only worlds have one")
     if frames < 1:

@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 DISTRIBUTION = "vidar-world"  # the name on the package index; messages that name an extra use it
 
 _LAZY = {
-    "load": "vidar.world.load",
+    "load": "vidar.world.models",
     "World": "vidar.world.world",
     "fit": "vidar.train.fit",
     "record": "vidar.data.record",

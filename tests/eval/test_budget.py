@@ -1,5 +1,6 @@
 """A budget equals what is allocated."""
 
+import pytest
 import torch
 
 from vidar.cache.ring import RingState
@@ -23,3 +24,26 @@ def test_training_is_the_estimate_of_the_run():
     assert found["training_bytes"] == training_bytes(config)
     assert found["training_bytes"]["states"] == 20 * found["parameters"]["net"]  # the tokenizer is not part of it
     assert "cache_bytes" not in budget(find("tokenizer_shapes")(preset="tiny"))
+
+
+@pytest.mark.parametrize("name", ["world_doom_student", "world_doom_scm"])
+def test_a_student_is_budgeted_with_its_teacher_and_its_adversary(name):
+    """Nothing is read: the teacher's folder is not there."""
+    config = find(name)(preset="tiny", batch=3, teacher="nowhere")
+    method, found = config.method, budget(config)
+    told, counts = found["training_bytes"], found["parameters"]
+    judge = 0 if method.adversary is None else sum(p.numel() for p in method.adversary.build().parameters())
+    assert counts.get("adversary", 0) == judge and (name == "world_doom_student" or judge > 0)
+    assert told["states"] == 20 * (counts["net"] + judge)
+    assert told["teacher"] == 4 * (counts["net"] + counts["tokenizer"])
+    assert told["total"] == told["states"] + told["teacher"] + told["activations"]
+    twice = budget(find(name)(preset="tiny", batch=6, teacher="nowhere"))["training_bytes"]
+    assert 1.9 < twice["activations"] / told["activations"] < 2.001
+
+
+def test_an_adversary_keeps_a_pass_through_the_teacher():
+    config = find("world_doom_scm")(preset="tiny", teacher="nowhere")
+    alone = config.replace(method=config.method.replace(adversary=None))
+    both, one = (training_bytes(each)["activations"] for each in (config, alone))
+    plain = training_bytes(find("world_doom_shortcut")(preset="tiny"))
+    assert 1.7 < both / one < 2.5 and "teacher" not in plain and 0.8 < one / plain["activations"] < 1.25

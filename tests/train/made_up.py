@@ -7,6 +7,8 @@ import numpy as np
 import torch
 
 from vidar.actions import Action, ActionSpec
+from vidar.conditioning.label import LabelEmbedConfig
+from vidar.conditioning.text import ByteEncoderConfig, utf8
 from vidar.config import Config
 from vidar.configs.doom import world_doom
 from vidar.data.loader import ClipsConfig
@@ -15,14 +17,20 @@ from vidar.rng import Rng
 from vidar.train.dreams import DreamBatch, DreamClipsConfig
 from vidar.train.latents import LatentBatch, LatentClipsConfig
 from vidar.train.outcomes import OutcomeBatch, OutcomeClipsConfig
+from vidar.train.pictures import PictureBatch, PictureClipsConfig
 from vidar.types import Segment
 from vidar.world.load import save
 
 
 class MadeUpConfig(Config):
-    """Clips for `like`. sites, channels: of latents. repeat: always the same clips, under new numbers."""
+    """Clips for `like`. sites, channels: of latents. repeat: always the same clips, under new numbers.
 
-    like: ClipsConfig | LatentClipsConfig | DreamClipsConfig | OutcomeClipsConfig
+    reader, frames: of pictures, what reads their class or text, and latent frames.
+    """
+
+    like: ClipsConfig | LatentClipsConfig | DreamClipsConfig | OutcomeClipsConfig | PictureClipsConfig
+    reader: Config | None = None
+    frames: int = 1
     spec: ActionSpec
     size: tuple[int, int] = (32, 40)
     sites: int = 0
@@ -53,6 +61,9 @@ class MadeUp:
             codes, actions = (torch.stack(part) for part in zip(*map(self._latents, clips)))
             u = torch.stack([Rng(8, n).uniform("init", shape=(2,)) for n in clips]).float()
             return OutcomeBatch(codes, actions[:, 1], 10 * u[:, 0], (u[:, 1] < 0.5).float(), numbers, names)
+        if isinstance(like, PictureClipsConfig):
+            codes = torch.stack([self._latents(n)[0] for n in clips])
+            return PictureBatch(codes, *self._told(clips), numbers, names)
         make = self._latents if isinstance(like, LatentClipsConfig) else self._frames
         seen, actions = (torch.stack(part) for part in zip(*map(make, clips)))
         unknown = torch.zeros(actions.shape[:2], dtype=torch.bool)
@@ -63,7 +74,7 @@ class MadeUp:
     def _actions(self, number):
         """float32 [T, A], every action legal."""
         like = self.config.like
-        frames = 2 if isinstance(like, OutcomeClipsConfig) else getattr(like, "clip_frames", 1)
+        frames = 2 if isinstance(like, OutcomeClipsConfig) else getattr(like, "clip_frames", self.config.frames)
         u = Rng(5, number).uniform("policy", shape=(frames, self.config.spec.width)).numpy()
         actions = np.zeros(u.shape, np.float32)
         for column, action in enumerate(self.config.spec.actions):
@@ -91,6 +102,16 @@ class MadeUp:
         start, way = rng.normal("init", shape=shape), 0.1 * rng.normal("init", 1, shape=shape)
         steps = torch.from_numpy(actions[:, :1].cumsum(0))[..., None]
         return (start + way * steps).to(torch.bfloat16), torch.from_numpy(actions)
+
+    def _told(self, numbers):
+        """Classes, captions or features of pictures, and their mask."""
+        reader, u = self.config.reader, [Rng(9, n).uniform("init", shape=(4,)) for n in numbers]
+        if isinstance(reader, LabelEmbedConfig):
+            return torch.tensor([int(reader.num_labels * x[0]) for x in u]), torch.ones(len(u), dtype=torch.bool)
+        if isinstance(reader.encoder, ByteEncoderConfig):
+            return utf8([f"a picture of {x[0]:.2f}" for x in u], reader.encoder.most)
+        features = torch.stack([Rng(9, n).normal("token", shape=(6, reader.encoder.width)) for n in numbers])
+        return features.float(), torch.arange(6) < torch.tensor([2 + int(4 * x[0]) for x in u])[:, None]
 
 
 def thumbnails(video, channels):
@@ -122,16 +143,22 @@ def made_up(recipe, folder, repeat=False, preset="tiny", **changes):
         save(world_doom(preset=preset).method.world.build(), folder, torch.float32)
     recipe = partial(recipe, preset=preset, **parts)
     config = recipe()
+    pictures = getattr(config.method, "pictures", None)
     world = getattr(config.method, "world", None) if part == "tokenizer" else None
     torch.manual_seed(0)
-    if world:
-        save_component(world.tokenizer.build(), world.tokenizer, folder)
+    if world or pictures:
+        tokenizer = (world or pictures).tokenizer
+        save_component(tokenizer.build(), tokenizer, folder)
     head = getattr(config.method, "head", None)
     spec = world.actions if world else getattr(head or getattr(config.method, "model", None), "spec", None)
     data = MadeUpConfig(like=config.data, spec=spec or ActionSpec(actions=(Action(name="push"),)), repeat=repeat)
     if world:
         height, width = world.sites
         data = data.replace(sites=height * width, channels=world.channels)
+    if pictures:
+        _, height, width = pictures.tokenizer.pyramid.sizes[-1]
+        data = data.replace(sites=height * width, channels=pictures.channels)
+        data = data.replace(reader=pictures.net.conditioner, frames=pictures.latent_frames())
     tokenizer = getattr(config.method, "tokenizer", None)
     stride = getattr(tokenizer, "space_stride", 8)
     data = data.replace(size=tuple(-(-side // stride) * stride for side in data.size))

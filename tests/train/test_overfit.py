@@ -13,6 +13,7 @@ from vidar.train.methods.autoencode import AutoencodeConfig
 from vidar.train.methods.decode import DecodeConfig
 from vidar.train.methods.distillation import DistillationConfig
 from vidar.train.methods.next_scale import TrainScalesConfig
+from vidar.train.methods.pictures import TrainPicturesConfig
 
 RECIPES = {name: recipe for name, recipe in recipes().items() if isinstance(recipe(preset="tiny"), TrainConfig)}
 
@@ -25,7 +26,9 @@ def goal(method):
         return "l2", 0.25, 150 if hasattr(getattr(method, "tokenizer", None), "pyramid") else 60
     if isinstance(method, DistillationConfig):
         return "gap", 0.5, 200
-    if isinstance(method, TrainScalesConfig):  # flips leave later scales to guess what they will have to repair
+    if isinstance(
+        method, TrainScalesConfig | TrainPicturesConfig
+    ):  # flips leave later scales to guess what they will have to repair
         return "total", 0.5, 200
     objective = getattr(getattr(method, "world", None), "objective", None)
     return "total", 0.5, 200 if isinstance(getattr(objective, "prediction", None), VelocityConfig) else 60

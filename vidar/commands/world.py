@@ -27,25 +27,29 @@ def generate(
     actions: Annotated[
         Path | None, typer.Option(help=".npy [N, A]: one row for each new frame (default: nothing pressed).")
     ] = None,
+    prompt: Annotated[str | None, typer.Option(help="What to show, in words: of a model that takes a text.")] = None,
+    label: Annotated[int | None, typer.Option(help="What to show, a class: of a model that takes one.")] = None,
     seed: Annotated[int, typer.Option(help="Seed.")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="Refinement steps a frame (default: the model's).")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     as_json: show.Json = False,
 ) -> None:
-    """Dream a video in a learned world."""
+    """Dream a video in a learned world, or make a picture or clip from a prompt or label."""
     import torch
 
     from vidar.check import check_device
-    from vidar.world.clip import ClipRequest, write_clip
+    from vidar.world.clip import ClipRequest
+    from vidar.world.models import write
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)  # one stream is many small calls: a second thread gains little, and loses much if late
     request = ClipRequest(
-        model=model, out=str(out), frames=frames, seed=seed, steps=steps, device=check_device(device),
+        model=model, out=str(out), frames=frames, seed=seed, steps=steps, device=check_device(device), label=label,
+        prompt=prompt,
         context=None if context is None else str(context), actions=None if actions is None else str(actions),
     )  # fmt: skip
     with show.progress("frames") as progress:
-        made = write_clip(request, progress)
+        made = write(request, progress)
     shown = {key: made[key] for key in ("video", "frames", "fps", "latency_ms")}
     show.result(made, as_json, show.flat(shown))
 

@@ -13,7 +13,7 @@ from vidar.config import Config
 from vidar.core.layout import Layout
 from vidar.nn.attention import AttentionConfig, planned
 from vidar.nn.auto import AutoAttentionConfig
-from vidar.nn.block import MLP, Block, Call
+from vidar.nn.block import MLP, Block, Call, OwnModulationConfig, SharedModulationConfig
 from vidar.nn.convolution import ConvEmbedConfig, ConvHeadConfig
 from vidar.nn.embed import IndexEmbedConfig, LevelConfig, LinearEmbedConfig
 from vidar.nn.heads import LinearHeadConfig
@@ -34,6 +34,7 @@ class BackboneConfig(Config):
     mixers               of every block, in turn; each names its relation
     memory_width         width of Cond.memory, for cross-attention
     gate_std             spread of the modulation's weights; 0: every block starts as the identity
+    modulation           of every sublayer by itself, or one map for all blocks
     """
 
     width: int = Field(ge=1)
@@ -52,6 +53,7 @@ class BackboneConfig(Config):
     attention: AttentionConfig = AutoAttentionConfig()
     memory_width: int = Field(default=0, ge=0)
     gate_std: float = Field(default=0.0, ge=0)
+    modulation: OwnModulationConfig | SharedModulationConfig = OwnModulationConfig()
 
     @model_validator(mode="after")
     def _check(self) -> BackboneConfig:
@@ -87,6 +89,7 @@ class Backbone(nn.Module):
         self.step_size = None if config.step_size is None else config.step_size.build(config.width)
         self.row = nn.Parameter(torch.zeros(config.width))  # what modulation starts from
         self.blocks = nn.ModuleList([self._block(number) for number in range(config.depth)])
+        self.modulation = config.modulation.build(self.blocks, config.width, config.gate_std)
         self.head = config.head.build(config.width, config.out_width, config.gate_std)
         self._rope_key = f"rope {config.rope!r} {config.head_width}"
 
@@ -108,16 +111,17 @@ class Backbone(nn.Module):
     def forward(self, inputs: Tensor, layout: Layout, cond: Cond | None = None, state: State | None = None) -> Tensor:
         """See `vidar.types.Model`. Slots of nobody may hold anything."""
         x, rows, call = self._enter(inputs, layout, cond, state)
+        mapped = self.modulation(rows)
         for block in self.blocks:
-            x = block(x, rows, call)
+            x = block(x, mapped, call)
         return self.head(x, rows, call.row)
 
     def features(self, inputs: Tensor, layout: Layout, cond: Cond | None, blocks: Collection[int]) -> list[Tensor]:
         """What leaves these blocks, counted from 0, in their order: [B, S, D] each. Nothing after the last is run."""
         x, rows, call = self._enter(inputs, layout, cond, None)
-        found: list[Tensor] = []
+        mapped, found = self.modulation(rows), list[Tensor]()
         for number in range(max(blocks) + 1):
-            x = self.blocks[number](x, rows, call)
+            x = self.blocks[number](x, mapped, call)
             if number in blocks:
                 found.append(x.flatten(1, 2))
         return found

@@ -6,11 +6,14 @@ over the slots costs a third of a training step on a CPU. Where rows differ in l
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vidar.config import Config
 from vidar.nn.attention import Attention
 from vidar.nn.embed import linear
 from vidar.nn.norm import modulate
@@ -38,21 +41,63 @@ class Call:
 
 
 class Modulation(nn.Module):
-    """adaLN-zero: rows [B or 1, M, D] -> `parts` tensors [B or 1, G, 1, channels (D)]. std 0: zero, gates shut."""
+    """adaLN-zero: rows [B or 1, M, D] -> `parts` tensors [B or 1, G, 1, channels (D)]. std 0: zero, gates shut.
+
+    After `share` it reads its columns of rows that were mapped before, [B or 1, M, more], and adds its own offset.
+    """
 
     def __init__(self, width: int, parts: int, std: float, channels: int | None = None) -> None:
         super().__init__()
         self.parts, out = parts, parts * (channels or width)
-        self.map = linear(width, out, bias=True, std=std) if std > 0 else nn.Linear(width, out)
-        if std == 0:
-            nn.init.zeros_(self.map.weight)
-            nn.init.zeros_(self.map.bias)
+        self.columns: slice | None = None
+        self.map = _map(width, out, std)
 
     def forward(self, rows: Tensor, row: Tensor | None) -> tuple[Tensor, ...]:
         """`row`: the modulation row of each slot, or None where rows are equally long."""
-        made = self.map(F.silu(rows))
+        made = self.map(F.silu(rows)) if self.columns is None else rows[..., self.columns] + self.offset
         made = made if row is None else made[:, row]
         return made.unsqueeze(2).chunk(self.parts, dim=-1)
+
+    def share(self, start: int) -> int:
+        """Give up the map for the columns from `start` on; returns where they end."""
+        self.columns = slice(start, start + self.map.out_features)
+        self.offset = nn.Parameter(torch.zeros(self.map.out_features))
+        del self.map
+        return self.columns.stop
+
+
+class OwnModulationConfig(Config):
+    """Every sublayer maps the rows by itself (DiT, VAR)."""
+
+    def build(self, blocks: Iterable[nn.Module], width: int, std: float) -> nn.Module:
+        """What rows go through before the blocks: nothing."""
+        return nn.Identity()
+
+
+class SharedModulationConfig(Config):
+    """One map for all blocks, and an offset for every sublayer (PixArt's adaLN-single; Infinity, VAR d36)."""
+
+    def build(self, blocks: Iterable[nn.Module], width: int, std: float) -> nn.Module:
+        """The map; the sublayers of equal blocks give up theirs."""
+        end = 0
+        for block in blocks:
+            end = 0
+            for module in block.modules():
+                if isinstance(module, Modulation):
+                    end = module.share(end)
+        return SharedModulation(width, end, std)
+
+
+class SharedModulation(nn.Module):
+    """Rows [B or 1, M, D] -> [B or 1, M, out]. std 0: zero."""
+
+    def __init__(self, width: int, out: int, std: float) -> None:
+        super().__init__()
+        self.map = _map(width, out, std)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Once for all blocks."""
+        return self.map(F.silu(rows))
 
 
 class MLP(nn.Module):
@@ -90,6 +135,15 @@ class Block(nn.Module):
         """Compile what lies around attention; attention and the cache write stay eager (a graph slows them)."""
         for part in (*self.mixers, self.mlp):
             part.compile(*args, **kwargs)
+
+
+def _map(width: int, out: int, std: float) -> nn.Linear:
+    """std 0: zero."""
+    layer = linear(width, out, bias=True, std=std) if std > 0 else nn.Linear(width, out)
+    if std == 0:
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    return layer
 
 
 def flat(x: Tensor) -> Tensor:

@@ -50,8 +50,10 @@ class PyramidsConfig(Config):
 class Pyramids:
     """Objective: one pass a unit, which predicts and commits. Unit c K + k is scale k of pyramid c.
 
-    Codes: labels long [n, G]. Raw inputs: C channels and a one-hot of the scale, [n, C + K]; scale 0 sees zeros.
-    Outputs: logits of all label parts, [n, sum of classes].
+    Codes: labels long [n, G]. Raw inputs: C channels (scale 0: zeros), a one-hot of the scale, and where in its pyramid
+    a site lies, t, y and x in (-1, 1): [n, C + K + 3]. Outputs: logits of all label parts, [n, sum of classes].
+    Choice: the place is told because a rotation turns keys, not values: sites of equal content that see one another
+    alone, as in an image of InfinityStar, would all answer the same (there text among the tokens tells them apart).
     """
 
     passes: tuple[Pass, ...] = ((MEMORY, 0),)
@@ -61,7 +63,7 @@ class Pyramids:
         quantiser = pyramids[0].quantiser
         self.channels, self.scales = quantiser.channels, len(pyramids[0].sizes)
         self.parts = LabelParts(quantiser.classes)
-        self.input_width, self.output_width = self.channels + self.scales, self.parts.width
+        self.input_width, self.output_width = self.channels + self.scales + 3, self.parts.width
         self.filters = filters_of("by_scale", config.filters, config.by_scale, self.scales)
         self.later = filters_of("by_pyramid", (), config.by_pyramid, len(config.by_pyramid) or 1)
         counts = [t * h * w for pyramid in pyramids for t, h, w in pyramid.sizes]
@@ -134,7 +136,9 @@ class Pyramids:
         """[B, C, t, h, w] -> [B, n, I]."""
         channels = x.flatten(2).transpose(1, 2)
         mark = F.one_hot(torch.tensor(k), self.scales).to(channels).expand(*channels.shape[:2], -1)
-        return torch.cat([channels, mark], -1)
+        axes = [(2 * torch.arange(n, dtype=x.dtype) + 1) / n - 1 for n in x.shape[2:]]
+        place = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(1, -1, 3)
+        return torch.cat([channels, mark, place.expand(len(x), -1, -1).to(channels)], -1)
 
     def _flips(self, rngs: Sequence[Rng], number: int) -> Callable[[int, Tensor], Tensor]:
         """Flips of one pyramid of every row; one strength for each scale, or visit of it."""

@@ -5,13 +5,56 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from vidar.config import Config
 from vidar.core.grid import Grid, table_grid
 from vidar.core.order import Order
 from vidar.core.relation import Relation, causal, table_rule
+from vidar.types import UsageError
 
 Size = tuple[int, int, int]  # frames, height, width of a scale
+Side = tuple[int, int]  # height, width
+
+
+class ScaleOrderConfig(Config):
+    """An image is one pyramid (VAR, Infinity)."""
+
+    def pyramids(self, sides: Sequence[Side], frames: int) -> list[tuple[Size, ...]]:
+        """Sizes of every pyramid of `frames` latent frames. Raises UsageError for more than one."""
+        if frames != 1:
+            raise UsageError(f"a model of images makes one latent frame, not {frames}; leave the number of frames out")
+        return [tuple((1, h, w) for h, w in sides)]
+
+    def build(self, pyramids: Sequence[Sequence[Size]]) -> tuple[Order, Grid]:
+        """See `scale_order`."""
+        return scale_order(pyramids[0])
+
+
+class ClipScaleOrderConfig(Config):
+    """The first latent frame is one pyramid, then every `clip` latent frames are one (InfinityStar)."""
+
+    clip: int = Field(default=20, ge=1)
+
+    def pyramids(self, sides: Sequence[Side], frames: int) -> list[tuple[Size, ...]]:
+        """Sizes of every pyramid of `frames` latent frames. Raises UsageError for anything but whole clips."""
+        clips, rest = divmod(frames - 1, self.clip)
+        if clips < 1:
+            raise UsageError(
+                f"{frames} latent frames are shorter than one clip; the first frame and a clip are {1 + self.clip}"
+            )
+        if rest:
+            low = 1 + clips * self.clip
+            raise UsageError(
+                f"{frames} latent frames are not the first and whole clips of {self.clip}; use {low} or "
+                f"{low + self.clip}"
+            )
+        return [tuple((t, h, w) for h, w in sides) for t in (1, *[self.clip] * clips)]
+
+    def build(self, pyramids: Sequence[Sequence[Size]]) -> tuple[Order, Grid]:
+        """See `clip_scale_order`."""
+        return clip_scale_order(pyramids)
 
 
 def scale_sites(sizes: Sequence[Size]) -> tuple[Tensor, Tensor]:

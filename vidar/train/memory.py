@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,25 +11,34 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from vidar.conditioning.action import Actions
+from vidar.conditioning.text import TextConfig
 from vidar.data.index import load_index
 from vidar.data.loader import ClipsConfig
 from vidar.rng import Rng
 from vidar.train.dreams import DreamClipsConfig
-from vidar.train.latents import LatentClipsConfig
+from vidar.train.latents import LatentBatch, LatentClipsConfig
+from vidar.train.methods.adversary import Student
 from vidar.train.methods.autoencode import AutoencodeConfig
 from vidar.train.methods.decode import DecodeConfig
+from vidar.train.methods.distillation import Distillation, DistillationConfig
 from vidar.train.methods.next_scale import TrainScalesConfig
+from vidar.train.methods.noised import noised
 from vidar.train.methods.outcome import OutcomeConfig
+from vidar.train.methods.pictures import TrainPicturesConfig
 from vidar.train.methods.world import TrainWorldConfig
 from vidar.train.outcomes import OutcomeClipsConfig
+from vidar.train.pictures import PictureClipsConfig
 from vidar.types import Segment, UsageError, VidarError
+from vidar.world.world import World
 
 if TYPE_CHECKING:
     from vidar.train.fit import TrainConfig
 
 TRAINED_BYTES = 20  # fp32 weight, gradient, two moments of Adam: 16; the averaged weight: 4
 FROZEN_BYTES = 8  # weight and its copy in the average
+TEACHER_BYTES = 4  # a weight that is no part of what is trained
 PEAK = 1.4  # what a backward pass holds for an instant, and the allocator's slack; Choice: measured, see below
+MOST_SLOTS = 16_384  # of a sequence whose step is estimated
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -36,26 +46,42 @@ CGROUP = Path("/sys/fs/cgroup")
 def training_bytes(config: TrainConfig) -> dict[str, int | None]:
     """states: weights, gradients, moments, average; activations: the most that one step holds; total.
 
+    teacher: of a student, the world that it learns from; its activations are among those of the step.
+
     A step runs on tensors without storage; every distinct storage that autograd keeps is counted in fp32, times 1.4.
     With bf16, or compiled, it is less. Cached data is not counted. null where the method is unknown, or the frame size
     because the data is not there.
 
     Growth of the resident memory of a CPU process over 6 steps in fp32, beside the total, in MB: world_doom batch 6
-    1,110 (1,119), batch 24 3,752 (3,919); tokenizer_doom batch 6 100 (86), 48 434 (422).
+    1,110 (1,119), batch 24 3,752 (3,919); tokenizer_doom batch 6 100 (86), 48 434 (422). Over 3 steps of batch 6:
+    world_doom_student 1,062 (1,209), world_doom_scm 1,693 (1,915).
     """
     step = meta_step(config)
     if step is None:
         return {"states": None, "activations": None, "total": None}
     model, call = step
+    beside = {}
+    if isinstance(model, Taught):
+        beside["teacher"] = TEACHER_BYTES * sum(p.numel() for p in model.teacher.parameters())
+    activations = None if call is None else round(PEAK * kept_bytes(model, call))
+    model = model.student if isinstance(model, Taught) else model
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.parameters()) - trained
     states = TRAINED_BYTES * trained + FROZEN_BYTES * frozen
-    activations = None if call is None else round(PEAK * kept_bytes(model, call))
     return {
         "states": states,
+        **beside,
         "activations": activations,
-        "total": None if activations is None else states + activations,
+        "total": None if activations is None else states + sum(beside.values()) + activations,
     }
+
+
+class Taught(nn.Module):
+    """A student and its teacher, which nothing trains or averages."""
+
+    def __init__(self, student: nn.Module, teacher: nn.Module) -> None:
+        super().__init__()
+        self.student, self.teacher = student, teacher
 
 
 def kept_bytes(model: nn.Module, call: Any) -> int:
@@ -79,6 +105,10 @@ def meta_step(config: TrainConfig) -> tuple[nn.Module, Any] | None:
     method, data = config.method, config.data
     if isinstance(method, TrainWorldConfig | TrainScalesConfig) and isinstance(data, LatentClipsConfig):
         return _world(method, data.batch)
+    if isinstance(method, TrainPicturesConfig) and isinstance(data, PictureClipsConfig):
+        return _pictures(method, data)
+    if isinstance(method, DistillationConfig) and isinstance(data, LatentClipsConfig):
+        return _student(method, data.batch)
     if isinstance(method, DecodeConfig) and isinstance(data, DreamClipsConfig):
         return _decoder(method, data)
     if isinstance(method, OutcomeConfig) and isinstance(data, OutcomeClipsConfig):
@@ -143,6 +173,52 @@ def _world(method: TrainWorldConfig | TrainScalesConfig, batch: int) -> tuple[nn
     values = torch.empty(batch, method.clip_frames, method.world.actions.width, device="meta")
     actions = Actions(values, torch.zeros(batch, method.clip_frames, dtype=torch.bool, device="meta"))
     return model, lambda: model(inputs, layout, actions)
+
+
+def _student(method: DistillationConfig, batch: int) -> tuple[nn.Module, Any]:
+    """Of a step, what keeps a graph: the student's one answer and, through its teacher, the adversarial term."""
+    pair, world = Distillation(method), method.world
+    with torch.device("meta"):
+        net, tokenizer, known = world.net.build(), world.tokenizer.build(), world.net.build().requires_grad_(False)
+        judge = None if method.adversary is None else method.adversary.build()
+        model = Student(net, judge)
+    pair._teacher = World(world, tokenizer, known)  # in the place of one that is read from a folder
+    layout, (height, width) = pair.clips.layout, world.sites
+    codes = torch.zeros(batch, method.clip_frames, height * width, world.channels)
+    actions, unknown = torch.zeros(batch, method.clip_frames, world.actions.width), torch.zeros(codes.shape[:2]).bool()
+    clips = LatentBatch(codes, actions, unknown, torch.arange(batch), [""] * batch)
+    rngs = [Rng(0, number) for number in range(batch)]
+    levels = torch.full((batch, layout.num_rows), 0.5)
+    real = noised(pair.clips, clips, rngs, levels, torch.device("cpu"))
+    told = Actions(real.actions.values.to("meta"), real.actions.unknown.to("meta"))
+    # weights stay: which slots are judged is read from them
+    seen = replace(real, actions=told, **{name: getattr(real, name).to("meta") for name in ("seen", "asked", "clean")})
+
+    def step() -> Any:
+        made = seen.data(net)(seen.x, seen.slots(levels))
+        return made, pair.adversarial(model, seen, made, rngs)
+
+    return Taught(model, nn.ModuleList([known, tokenizer])), step
+
+
+def _pictures(method: TrainPicturesConfig, data: PictureClipsConfig) -> tuple[nn.Module, Any]:
+    """Captions count as long as they may be. Sequences too long for the table of who sees whom are not estimated."""
+    method = method.replace(start=None)
+    model, layout, pictures = _built(method), method.build().layout, method.pictures
+    slots = layout.slots.site.shape[1]
+    if slots > MOST_SLOTS:
+        return model, None
+    conditioner = pictures.net.conditioner
+    shape = (data.batch,)
+    if isinstance(conditioner, TextConfig):
+        length = min(data.most, conditioner.encoder.most)
+        shape = (data.batch, length) if pictures.reads_words else (data.batch, length, conditioner.encoder.width)
+    kind = torch.float32 if len(shape) == 3 else torch.long
+    told = torch.empty(shape, dtype=kind, device="meta")
+    mask = torch.ones(shape[:2], dtype=torch.bool, device="cpu" if pictures.reads_words else "meta")
+    conditions = pictures.conditions(told, mask, torch.zeros(data.batch, dtype=torch.bool, device="meta"))
+    inputs = torch.empty(data.batch, slots, pictures.net.backbone.in_width, device="meta")
+    return model, lambda: model(inputs, layout, conditions)
 
 
 def check_memory(config: TrainConfig, device: torch.device) -> None:

@@ -28,6 +28,7 @@ class ClipRequest(Config):
     """What to make. out: x.mp4; x.json is written beside it. frames None: as many as actions.
 
     context: .mp4 or .png (None: start.mp4 of the model). actions: .npy [N, A] (None: nothing is pressed).
+    label, prompt: what a model of pictures is told (vidar.world.models).
     """
 
     model: str
@@ -35,6 +36,8 @@ class ClipRequest(Config):
     frames: int | None = Field(default=None, ge=1)
     context: str | None = None
     actions: str | None = None
+    label: int | None = None
+    prompt: str | None = None
     seed: int = 0
     steps: int | None = Field(default=None, ge=1)
     device: str = "cpu"
@@ -50,6 +53,9 @@ def write_clip(request: ClipRequest, progress: Callable[[int, int], None] | None
     config = load_file(folder / CONFIG)
     if not isinstance(config, WorldConfig):
         raise VidarError(f"{folder / CONFIG}: is not the config of a world")
+    for name in ("label", "prompt"):
+        if getattr(request, name) is not None:
+            raise UsageError(f"{request.model}: a world dreams from frames and actions and takes no --{name}")
     actions = None if request.actions is None else read_actions(request.actions, config)
     count = _count(request, actions)
     context = read_context(request.context or _start(folder, request.model), config)
@@ -63,14 +69,19 @@ def write_clip(request: ClipRequest, progress: Callable[[int, int], None] | None
         "fps": config.fps,
         "context_frames": len(context),
         "latency_ms": _latency(seconds),
-        "versions": {"vidar": vidar.__version__, "torch": torch.__version__, "python": platform.python_version()},
-        "threads": torch.get_num_threads(),
+        **versions(),
         "dtype": str(next(world.net.parameters()).dtype).removeprefix("torch."),
         "world": to_dict(config),
     }
     with replacing(side) as file:
         file.write_text(json.dumps(made, indent=2) + "\n")
     return made
+
+
+def versions() -> dict[str, Any]:
+    """What made a clip, for its side file."""
+    made = {"vidar": vidar.__version__, "torch": torch.__version__, "python": platform.python_version()}
+    return {"versions": made, "threads": torch.get_num_threads()}
 
 
 def read_actions(path: str, config: WorldConfig) -> np.ndarray:

@@ -20,6 +20,7 @@ from vidar.nn.pretrained import load_component, save_component
 from vidar.tokenizers.autoencoder import Autoencoder
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder
 from vidar.types import UsageError, VidarError
+from vidar.world.pictures import Pictures
 from vidar.world.world import World, WorldConfig
 
 SHIPPED = Path(__file__).parent.parent / "pretrained"
@@ -33,7 +34,9 @@ def shipped() -> list[str]:
     return sorted(path.parent.name for path in SHIPPED.glob(f"*/{INDEX}"))
 
 
-def save(world: World, directory: str | os.PathLike[str], dtype: torch.dtype | None = torch.bfloat16) -> None:
+def save(
+    world: World | Pictures, directory: str | os.PathLike[str], dtype: torch.dtype | None = torch.bfloat16
+) -> None:
     """Write tokenizer/, transformer/, outcome/ where there is one (float32), world.json and, last, model_index.json."""
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,13 +44,13 @@ def save(world: World, directory: str | os.PathLike[str], dtype: torch.dtype | N
     save_component(world.tokenizer, world.config.tokenizer, folder / "tokenizer", dtype)
     save_component(world.net, world.config.net, folder / "transformer", dtype)
     index: dict[str, Any] = {
-        "_class_name": "World",
+        "_class_name": type(world).__name__,
         "_vidar_version": vidar.__version__,
         "tokenizer": ["vidar", type(world.tokenizer).__name__],
         "transformer": ["vidar", "WorldNet"],
     }
     _write(folder / CONFIG, to_dict(world.config))
-    _finish(folder, index, world.outcome)
+    _finish(folder, index, world.outcome if isinstance(world, World) else None)
 
 
 def add_outcome(source: Path, outcome: OutcomeNet, directory: str | os.PathLike[str]) -> None:

@@ -1,0 +1,83 @@
+"""What is known of a clip beside its pixels: a class or a caption, as the recording or its known state says it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pydantic import Field
+
+from vidar.config import Config
+from vidar.data.episode import Episode
+from vidar.data.synthetic import COLOURS, KINDS, Scene, ShapesConfig
+from vidar.types import VidarError
+
+Clip = slice  # the frames of an episode that are one clip
+SHAPE_CLASSES = tuple(f"{colour} {kind}" for colour in list(COLOURS)[1:] for kind in KINDS)
+
+
+class StoredClassConfig(Config):
+    """The number under `key` in the meta data of an episode."""
+
+    num_classes: int = Field(ge=1)
+    key: str = "class"
+
+    def build(self) -> Callable[[Episode, Clip], int]:
+        """Raises VidarError for an episode without a class, or one out of range."""
+
+        def found(episode: Episode, clip: Clip) -> int:
+            value = episode.meta.get(self.key)
+            if not isinstance(value, int) or not 0 <= value < self.num_classes:
+                raise VidarError(f"{episode.name}: meta.{self.key} is {value!r}, not 0 .. {self.num_classes - 1}")
+            return value
+
+        return found
+
+
+class StoredCaptionConfig(Config):
+    """The caption of the episode."""
+
+    def build(self) -> Callable[[Episode, Clip], str]:
+        """Raises VidarError for an episode without a caption."""
+
+        def found(episode: Episode, clip: Clip) -> str:
+            if not episode.caption:
+                raise VidarError(f"{episode.name}: has no caption; record it with one, or train on another data set")
+            return episode.caption
+
+        return found
+
+
+class ShapeClassConfig(Config):
+    """Colour and kind of shape 1 of the world of shapes, which is always there, behind the player at most: 28 of them.
+
+    `SHAPE_CLASSES` names them.
+    """
+
+    def build(self) -> Callable[[Episode, Clip], int]:
+        """Raises VidarError for a recording of something else."""
+        return lambda episode, clip: SHAPE_CLASSES.index("{1} {0}".format(*(looks[1] for looks in _looks(episode))))
+
+
+class ShapeCaptionConfig(Config):
+    """The world of shapes said in words, with what the player does in these frames."""
+
+    def build(self) -> Callable[[Episode, Clip], str]:
+        """Raises VidarError for a recording of something else."""
+
+        def found(episode: Episode, clip: Clip) -> str:
+            actions = episode.actions[clip][1:, 0]  # the first acts before the clip
+            scene = Scene(ShapesConfig(), *_looks(episode))  # pyright: ignore[reportCallIssue]
+            return scene.caption([int(action) for action in actions])
+
+        return found
+
+
+def _looks(episode: Episode) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Kinds and colours of an episode's shapes."""
+    kinds, colours = episode.meta.get("kinds", ()), episode.meta.get("colours", ())
+    if len(kinds) < 2 or len(kinds) != len(colours):
+        raise VidarError(f"{episode.name}: is no recording of the world of shapes: it names fewer than two shapes")
+    return tuple(kinds), tuple(colours)
+
+
+AnnotationConfig = StoredClassConfig | StoredCaptionConfig | ShapeClassConfig | ShapeCaptionConfig

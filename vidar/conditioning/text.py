@@ -1,0 +1,189 @@
+"""Text -> modulation, the start of the first unit, and the memory that cross-attention reads (Infinity).
+
+Features of the text, [B, J, W], come from an outside encoder (T5-XL: W = 2048) or from a small one over bytes that is
+trained with the model. One attention layer pools them into one vector per row; a two-layer MLP projects each of them
+into the memory port. A row without text reads a learned table in their place, whatever its text is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vidar.config import Config
+from vidar.core.grid import Grid, table_grid
+from vidar.core.layout import Layout, compile_layout
+from vidar.core.order import Order
+from vidar.core.relation import Relation, own
+from vidar.core.step import single
+from vidar.nn.attention import heads_first
+from vidar.nn.backbone import BackboneConfig
+from vidar.nn.embed import IndexEmbedConfig, linear, table
+from vidar.nn.heads import LinearHeadConfig
+from vidar.nn.norm import RMSNorm, rms_norm
+from vidar.nn.rope import AxialRopeConfig
+from vidar.types import Cond, UsageError
+
+BYTES = 256
+
+
+@dataclass(frozen=True)
+class Text:
+    """values: bytes long [B, J] or features float [B, J, W]; mask bool [B, J], True = real; none bool [B]: no text."""
+
+    values: Tensor
+    mask: Tensor
+    none: Tensor
+
+
+def utf8(prompts: Sequence[str], most: int) -> tuple[Tensor, Tensor]:
+    """Prompts -> bytes long [B, J] and mask bool [B, J]. Raises UsageError for an empty prompt and a long one."""
+    rows = [prompt.encode() for prompt in prompts]
+    for prompt, row in zip(prompts, rows):
+        if not row or len(row) > most:
+            raise UsageError(f"prompt {prompt[:40]!r} has {len(row)} bytes; this model reads 1 to {most}")
+    longest = max(len(row) for row in rows)
+    values = torch.tensor([[*row, *bytes(longest - len(row))] for row in rows])
+    mask = torch.arange(longest) < torch.tensor([len(row) for row in rows])[:, None]
+    return values, mask
+
+
+class GivenFeaturesConfig(Config):
+    """Features come with the prompt: an outside encoder made them."""
+
+    width: int = Field(default=2048, ge=1)
+    most: int = Field(default=512, ge=1)
+
+    def build(self) -> GivenFeatures:
+        """An encoder without weights."""
+        return GivenFeatures()
+
+
+class GivenFeatures(nn.Module):
+    """Features as they are. Raises UsageError for anything else."""
+
+    def forward(self, text: Text) -> Tensor:
+        """-> float [B, J, W]."""
+        if text.values.ndim != 3:
+            raise UsageError("this model reads features of a text encoder, float [B, J, W], not words")
+        return text.values
+
+
+class ByteEncoderConfig(Config):
+    """A small transformer over UTF-8 bytes. most: bytes of a prompt."""
+
+    width: int = Field(default=64, ge=1)
+    depth: int = Field(default=2, ge=1)
+    heads: int = Field(default=4, ge=1)
+    most: int = Field(default=256, ge=1)
+
+    def build(self) -> ByteEncoder:
+        """An encoder with fresh weights."""
+        return ByteEncoder(self)
+
+
+class ByteEncoder(nn.Module):
+    """A backbone over one unit of J sites that all see one another; padding is nobody."""
+
+    def __init__(self, config: ByteEncoderConfig) -> None:
+        super().__init__()
+        self.backbone = BackboneConfig(
+            width=config.width,
+            depth=config.depth,
+            heads=config.heads,
+            head_width=config.width // config.heads,
+            in_width=1,
+            out_width=config.width,
+            embed=IndexEmbedConfig(vocabulary=BYTES),
+            rope=AxialRopeConfig(axes=("n",)),
+            head=LinearHeadConfig(std=config.width**-0.5),
+        ).build()
+
+    def forward(self, text: Text) -> Tensor:
+        """-> float [B, J, W]; padding gives anything. Raises UsageError for features instead of bytes."""
+        if text.values.ndim != 2:
+            raise UsageError("this model reads the bytes of its prompts, long [B, J], not features")
+        length = text.mask.shape[1]
+        unit = torch.zeros(length, dtype=torch.long)
+        grid = table_grid(("n",), unit, unit, torch.arange(length)[:, None])
+        grids: list[Grid] = [grid.padded(~row) for row in text.mask.cpu()]
+        layout = compile_layout(single([0]), Order({"main": Relation(own)}, 1), grids, (0,) * len(grids))
+        return self.backbone(text.values[..., None], layout)
+
+
+class TextConfig(Config):
+    """width: D of the backbone; memory_width: of its memory port; heads: of the pooling; num_none: rows of the table
+    that stands for no text.
+    """
+
+    encoder: GivenFeaturesConfig | ByteEncoderConfig
+    width: int = Field(ge=1)
+    memory_width: int = Field(ge=1)
+    heads: int = Field(default=4, ge=1)
+    num_none: int = Field(default=8, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> TextConfig:
+        if self.encoder.width % self.heads:
+            raise ValueError(f"features {self.encoder.width} wide do not split into {self.heads} heads")
+        return self
+
+    def build(self) -> TextConditioner:
+        """A conditioner with fresh weights."""
+        return TextConditioner(self)
+
+
+class TextConditioner(nn.Module):
+    """The pooled text drives every row and, through a map of its own, is added to the slots of unit 0 (the start)."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.config = config
+        features = config.encoder.width
+        self.encoder = config.encoder.build()
+        self.none = table(config.num_none, features, std=1.2 * features**-0.5)
+        self.query = nn.Parameter(torch.randn(features) * features**-0.5)
+        self.key_value = linear(features, 2 * features)
+        self.q_norm, self.k_norm = RMSNorm(features), RMSNorm(features)
+        self.pooled = linear(features, config.width, bias=True)
+        self.start = linear(config.width, config.width)
+        self.first = linear(features, config.memory_width, bias=True)
+        self.second = linear(config.memory_width, config.memory_width, bias=True)
+
+    def forward(self, conditions: Text, layout: Layout) -> Cond:
+        """Modulation [B, M, D], add [B, S, D], memory [B, J, memory_width] with its mask."""
+        features, mask = self._read(conditions)
+        pooled = self._pool(features, mask)
+        first = (layout.slots.unit == 0).to(pooled.device)[..., None]
+        return Cond(
+            modulation=pooled[:, None].expand(-1, layout.num_rows, -1),
+            add=torch.where(first, self.start(pooled)[:, None], 0.0),
+            memory=self.second(F.gelu(self.first(features))),
+            memory_mask=mask,
+        )
+
+    def _read(self, text: Text) -> tuple[Tensor, Tensor]:
+        """Normalised features [B, J, W] and mask; rows without text hold the table."""
+        made = self.encoder(text).to(self.none.weight.dtype)
+        count = self.config.num_none
+        extra = max(0, count - made.shape[1])
+        made, mask = F.pad(made, (0, 0, 0, extra)), F.pad(text.mask.to(made.device), (0, extra))
+        blank = F.pad(self.none.weight, (0, 0, 0, made.shape[1] - count))
+        made = torch.where(text.none[:, None, None], blank, made)
+        short = torch.arange(made.shape[1], device=mask.device) < count
+        return rms_norm(made), torch.where(text.none[:, None], short, mask)
+
+    def _pool(self, features: Tensor, mask: Tensor) -> Tensor:
+        """One learned query over the features: [B, D]."""
+        heads = self.config.heads
+        k, v = self.key_value(features).chunk(2, dim=-1)
+        k = self.k_norm(k).unflatten(-1, (heads, -1))
+        q = self.q_norm(self.query).expand(len(features), 1, -1).unflatten(-1, (heads, -1)).to(k.dtype)
+        q, k, v = heads_first(q), heads_first(k), heads_first(v.unflatten(-1, (heads, -1)))
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
+        return self.pooled(heads_first(mixed).flatten(1))

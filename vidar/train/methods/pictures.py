@@ -1,0 +1,114 @@
+"""Training of a model of pictures: classes or texts, and latents of images or clips before quantisation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import cast
+
+import torch
+from PIL import Image
+from pydantic import Field
+from torch import Tensor
+
+from vidar.conditioning.net import WorldNet
+from vidar.config import Config
+from vidar.core.layout import Layout, compile_layout
+from vidar.core.step import single
+from vidar.data.video import write_video
+from vidar.nn.pretrained import load_component
+from vidar.objectives.pyramids import Pyramids
+from vidar.rng import Rng
+from vidar.tokenizers.pixels import to_uint8
+from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder
+from vidar.train.pictures import PictureBatch
+from vidar.types import Codes, Loss, Target, UsageError
+from vidar.world.load import save
+from vidar.world.models import load
+from vidar.world.pictures import Pictures, PicturesConfig
+
+SHOWN = 8  # pictures of a sample
+
+
+class TrainPicturesConfig(Config):
+    """tokenizer: directory of the trained one. start: directory of a model whose network is gone on from.
+
+    p_none: share of pictures whose class or text is hidden from the model (VAR, Infinity: 0.1).
+    """
+
+    pictures: PicturesConfig
+    tokenizer: str
+    start: str | None = None
+    p_none: float = Field(default=0.1, ge=0, le=1)
+
+    def build(self) -> TrainPictures:
+        """The method."""
+        return TrainPictures(self)
+
+
+class TrainPictures:
+    """`step` is one loss on latents, all scales in one call; `export` writes a model directory."""
+
+    def __init__(self, config: TrainPicturesConfig):
+        self.config = config
+        order, grid, _ = config.pictures.system()
+        self.layout: Layout = compile_layout(single(range(order.num_units or 0)), order, [grid])
+
+    @cached_property
+    def tokenizer(self) -> PyramidAutoencoder:
+        """The trained one, read when it is first asked for. Raises VidarError where it is missing or damaged."""
+        return cast(PyramidAutoencoder, load_component(self.config.tokenizer)).requires_grad_(False)
+
+    @cached_property
+    def objective(self) -> Pyramids:
+        """With the pyramid of the trained tokenizer."""
+        return self.config.pictures.system(pyramid=self.tokenizer.pyramid)[2]
+
+    def build_model(self) -> WorldNet:
+        """The network, fresh or as `start` has it. Raises UsageError where that is another network."""
+        net, start = self.config.pictures.net.build(), self.config.start
+        if start is not None:
+            known = load(start, dtype=torch.float32)
+            if known.config.net != self.config.pictures.net:
+                raise UsageError(f"{start}: its network differs from method.pictures.net; start from an equal one")
+            net.load_state_dict(known.net.state_dict())
+        return net
+
+    def step(self, model: WorldNet, batch: PictureBatch, rngs: Sequence[Rng]) -> Loss:
+        """Loss on a batch of pictures, one Rng for each."""
+        device = next(model.parameters()).device
+        none = torch.tensor([float(rng.uniform("drop")) < self.config.p_none for rng in rngs])
+        with torch.no_grad():
+            seen, target, _ = self.objective.prepare(batch.codes.flatten(1, 2).cpu(), self.layout, rngs)
+        conditions = self.config.pictures.conditions(*(x.to(device) for x in (batch.told, batch.mask, none)))
+        out = model(seen.to(device), self.layout, conditions)
+        return self.objective.loss(out, Target(target.value.to(device), target.weight.to(device)))
+
+    def product(self, model: WorldNet) -> Pictures:
+        """A model of this network and the frozen tokenizer."""
+        return Pictures(self.config.pictures, self.tokenizer, model)
+
+    def export(self, model: WorldNet, directory: Path) -> None:
+        """Write tokenizer and network as a model directory (bfloat16)."""
+        save(self.product(model), directory)
+
+    @torch.no_grad()
+    def sample(self, model: WorldNet, batch: PictureBatch, path: Path) -> None:
+        """Write PATH.png or, of clips, PATH.mp4: above what the tokenizer leaves of the data, below what is made."""
+        pictures, config = self.product(model), self.config.pictures
+        h, w = config.tokenizer.pyramid.sizes[-1][1:]
+        latents = batch.codes[:SHOWN].float().flatten(1, 2).unflatten(1, (-1, h, w)).permute(0, 4, 1, 2, 3)
+        total = self.tokenizer.pyramid.per_frame(latents.to(pictures.device)).total
+        known = to_uint8(self.tokenizer.decode(Codes("latent", total))[0]).cpu()
+        rngs = [Rng(0, row) for row in range(len(known))]
+        codes, _ = pictures.codes(batch.told[:SHOWN], batch.mask[:SHOWN], rngs, config.guidance)
+        rows = [torch.cat(list(video), dim=2) for video in (known, pictures.decode(codes))]  # [T, H, B W, 3]
+        _write(torch.cat(rows, 1), path, config.fps)
+
+
+def _write(video: Tensor, path: Path, fps: float) -> None:
+    if len(video) == 1:
+        Image.fromarray(video[0].numpy()).save(path.with_suffix(".png"))
+    else:
+        write_video(path.with_suffix(".mp4"), iter(video.numpy()), fps)
