@@ -65,11 +65,21 @@ STATUS: dict[str, Status] = {
     "tokenizer_shapes": Status(),
     "tokenizer_var_shapes": Status(),
     "tokenizer_video_shapes": Status(),
-    "tokenizer_videoar_doom": Status(),
+    "tokenizer_videoar_doom": Status(
+        "measured",
+        "PSNR 30.6 dB [29.8, 31.5], SSIM 0.81 over 64 held-out episodes, perplexity of the last scale 11,053 of 12,380 "
+        "(`python scripts/evaluate_tokenizer.py runs/tokenizer_videoar_doom/model runs/data/doom`); from the tokenizer "
+        "of `doom` (`start=vidar/pretrained/doom/tokenizer optim.lr=6e-4 minutes=12`), one thread",
+    ),
     "tokenizer_videoar_shapes": Status(),
     "var": Status("trainable", "not trained; networks of 313, 604, 1,037 and 2,016 M (`preset=d16, d20, d24, d30`)"),
     "var_shapes": Status(),
-    "videoar_doom": Status(),
+    "videoar_doom": Status(
+        "measured",
+        "64 held-out games: +2.03 dB over copy-last on frames 1-8, +2.31 on 1-16, +1.07 dB [0.59, 1.56] over shuffled "
+        "actions on frames 4-16, sharpness 5 % of real (`vidar eval runs/videoar_doom/model --suite world`); "
+        "`minutes=80`, one thread, 1,272 steps of 8 clips of 227,616 frames",
+    ),
     "videoar_shapes": Status(),
     "world_doom": Status(
         "shipped",

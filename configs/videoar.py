@@ -83,7 +83,7 @@ SHAPES_SIZES = {
 
 
 def tokenizer_videoar_doom(
-    preset: Preset = "demo", data: str = "runs/data/doom", start: str | None = None, minutes: float = 25.0
+    preset: Preset = "demo", data: str = "runs/data/doom", start: str | None = None, minutes: float = 12.0
 ) -> TrainConfig:
     """Frame pyramids of ViZDoom: 64 x 80 pixels to 4 x 5 sites of 32 bits, coarse to fine, the finest three times.
 
@@ -98,7 +98,7 @@ def videoar_doom(
     tokenizer: str = "runs/tokenizer_videoar_doom/model",
     start: str | None = None,
     batch: int = 8,
-    minutes: float = 90.0,
+    minutes: float = 80.0,
 ) -> TrainConfig:
     """VideoAR on ViZDoom: five calls a frame, 65 sites of 32 bits; a frame sees the 7 before it."""
     return _world("videoar_doom", DOOM, DOOM_SIZES[preset], data, tokenizer, start, batch, minutes)
