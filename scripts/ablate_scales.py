@@ -35,6 +35,7 @@ from vidar.tokenizers.lfq import LFQConfig
 from vidar.tokenizers.pixels import to_float, to_uint8
 from vidar.tokenizers.vq import VQConfig
 from vidar.train.fit import TrainConfig
+from vidar.types import VidarError
 from vidar.world.load import load
 from vidar.world.streams import Streams
 
@@ -46,6 +47,7 @@ QUANTISERS = {
     "FSQ": FSQConfig(levels=(8,) * (BITS // 3)),
     "BSQ": BSQConfig(channels=BITS),
 }
+Tables = dict[str, dict[str, list[dict[str, Any]]]]
 SCALES = len(SHAPES_SIZES["demo"].sides)
 WORLDS: dict[str, dict[str, Any]] = {
     "recipe": {},
@@ -150,25 +152,33 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=32, help="unseen ones, of each measurement")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    folder, count = given.folder, given.episodes
+    folder = given.folder
     if not (folder / "data" / "shards.json").is_file():
         vidar.record(ShapesConfig(), None, folder / "data", episodes=400)
-    tables: dict[str, dict[str, list[dict[str, Any]]]] = {"tokenizer": {}, "world": {}}
-    for kind, names, build, steps, measure in (
-        ("tokenizer", QUANTISERS, tokenizer, given.tokenizer_steps, reconstruction),
-        ("world", WORLDS, world, given.world_steps, dreams),
+    try:
+        report(measured(folder, given.episodes, {"tokenizer": given.tokenizer_steps, "world": given.world_steps}))
+    except VidarError as error:
+        parser.exit(1, f"ablate_scales: {error}\n")
+
+
+def measured(folder: Path, count: int, steps: dict[str, int]) -> Tables:
+    """Every run's measurements by kind and name, one a seed."""
+    tables: Tables = {"tokenizer": {}, "world": {}}
+    for kind, names, build, measure in (
+        ("tokenizer", QUANTISERS, tokenizer, reconstruction),
+        ("world", WORLDS, world, dreams),
     ):
         for seed in SEEDS:
             for name in names:
                 place = folder / f"{kind}-{name.replace(' ', '-')}-{seed}"
                 if not (place / "result.json").is_file():
-                    print(f"{place}: {steps} steps", flush=True)
-                found = once(place, build(folder, name, seed, steps), partial(measure, count=count))
+                    print(f"{place}: {steps[kind]} steps", flush=True)
+                found = once(place, build(folder, name, seed, steps[kind]), partial(measure, count=count))
                 tables[kind].setdefault(name, []).append(found)
-    report(tables)
+    return tables
 
 
-def report(tables: dict[str, dict[str, list[dict[str, Any]]]]) -> None:
+def report(tables: Tables) -> None:
     """Print what was found."""
     print(f"\nquantisers, {BITS} bits a site: PSNR in dB on unseen episodes, less that of BSQ [95 %]; codewords in use")
     base = [[[value] for value in run["psnr"]] for run in tables["tokenizer"]["BSQ"]]
