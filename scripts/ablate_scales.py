@@ -185,14 +185,14 @@ def report(tables: Tables) -> None:
     for name, runs in tables["tokenizer"].items():
         mine = base if name == "BSQ" else [[[value] for value in run["psnr"]] for run in runs]
         used = ", ".join(f"{run['perplexity']:.0f} of {run['words']}" for run in runs)
-        print(f"{name:20}{difference(mine, base, 1, 1):32} {used}; {runs[0]['seconds']:.0f} s")
+        print(f"{name:20}{difference(mine, base, 1, 1):32} {used}")
     header = "".join(f"frames {a}-{b}".ljust(30) for a, b in STRETCHES)
     print(f"\nworlds: PSNR in dB of dreams, less the recipe's [95 %]\n{'':20}{header}sharpness")
     base = [run["psnr"] for run in tables["world"]["recipe"]]
     for name, runs in tables["world"].items():
         mine = base if name == "recipe" else [run["psnr"] for run in runs]
         row = "".join(difference(mine, base, *stretch).ljust(30) for stretch in STRETCHES)
-        print(f"{name:20}{row}{np.mean([run['sharpness'] for run in runs]):.2f}; {runs[0]['seconds']:.0f} s")
+        print(f"{name:20}{row}{np.mean([run['sharpness'] for run in runs]):.2f}")
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ class Raster:
 
     def update(self, unit: int, x: Tensor, out: Tensor, step: int, rng: Rng) -> Tensor:
         """Labels [1, G]."""
-        return self.scales.update(unit, x, out, step, rng)
+        return self.scales.parts.draw(out.to(x.device), (), unit, rng)
 
     def finish(self, x: Tensor) -> Tensor:
         """The labels."""

@@ -41,6 +41,22 @@ def test_clip_is_the_world_stream(run, model, clip, keys, tmp_path, monkeypatch)
     assert 0 < side["latency_ms"]["median"] <= side["latency_ms"]["p95"]
 
 
+def test_renewed_clip(run, model, clip, keys, tmp_path, monkeypatch):
+    made = {}
+
+    def write(path, frames, fps):
+        made[path.stem] = np.stack(list(frames))
+        write_video(path, made[path.stem], fps)
+
+    monkeypatch.setattr("vidar.world.clip.write_video", write)
+    words = ["generate", model, "--context", clip, "--actions", keys, "--steps", 1]
+    assert run(*words, "--out", tmp_path / "plain.mp4")[0] == 0
+    assert run(*words, "--renew", 2, "--out", tmp_path / "renewed.mp4")[0] == 0
+    assert np.array_equal(made["plain"][:2], made["renewed"][:2])
+    again = load(model).stream(str(clip), np.load(keys), 0, steps=1, renew=2)
+    assert np.array_equal(made["renewed"], np.stack(list(again)))
+
+
 def test_fewer_frames_than_actions(run, model, clip, keys, tmp_path):
     for frames in (1, 3):
         out = tmp_path / f"{frames}.mp4"

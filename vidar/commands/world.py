@@ -31,6 +31,9 @@ def generate(
     label: Annotated[int | None, typer.Option(help="What to show, a class: of a model that takes one.")] = None,
     seed: Annotated[int, typer.Option(help="Seed.")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="Refinement steps a frame (default: the model's).")] = None,
+    renew: Annotated[
+        int | None, typer.Option(min=1, help="After so many frames go on from the last ones, encoded anew.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     as_json: show.Json = False,
 ) -> None:
@@ -45,7 +48,7 @@ def generate(
         torch.set_num_threads(1)  # one stream is many small calls: a second thread gains little, and loses much if late
     request = ClipRequest(
         model=model, out=str(out), frames=frames, seed=seed, steps=steps, device=check_device(device), label=label,
-        prompt=prompt,
+        prompt=prompt, renew=renew,
         context=None if context is None else str(context), actions=None if actions is None else str(actions),
     )  # fmt: skip
     with show.progress("frames") as progress:

@@ -28,7 +28,7 @@ class ClipRequest(Config):
     """What to make. out: x.mp4; x.json is written beside it. frames None: as many as actions.
 
     context: .mp4 or .png (None: start.mp4 of the model). actions: .npy [N, A] (None: nothing is pressed).
-    label, prompt: what a model of pictures is told (vidar.world.models).
+    label, prompt: what a model of pictures is told (vidar.world.models). renew: see `vidar.world.renewal`.
     """
 
     model: str
@@ -40,6 +40,7 @@ class ClipRequest(Config):
     prompt: str | None = None
     seed: int = 0
     steps: int | None = Field(default=None, ge=1)
+    renew: int | None = Field(default=None, ge=1)
     device: str = "cpu"
 
 
@@ -152,7 +153,7 @@ def _frames(
 ) -> Iterator[np.ndarray]:
     """The new frames; notes what each took."""
     last = time.perf_counter()
-    for frame in islice(world.stream(context, actions, request.seed, steps=request.steps), count):
+    for frame in islice(world.stream(context, actions, request.seed, None, request.steps, request.renew), count):
         seconds.append(time.perf_counter() - last)
         yield frame
         if progress is not None:
