@@ -46,7 +46,7 @@ class Size(NamedTuple):
 
     Choice: scales that are visited again (InfinityStar 5) instead of finer ones: a site of 32 bits costs the network as
     much as one of 8. Their codes half as large each time: on the latents of the continuous tokenizer of the same game
-    that leaves 0.039 of the variance, equal codes at best 0.12.
+    that leaves 0.039 of the variance, equal codes at best 0.11.
     """
 
     sides: tuple[Side, ...]

@@ -147,8 +147,8 @@ def main() -> None:
     """Train what is missing, then print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--tokenizer-steps", type=int, default=2000)
-    parser.add_argument("--world-steps", type=int, default=1000)
+    parser.add_argument("--tokenizer-steps", type=int, default=700)
+    parser.add_argument("--world-steps", type=int, default=160)
     parser.add_argument("--episodes", type=int, default=32, help="unseen ones, of each measurement")
     given = parser.parse_args()
     torch.set_num_threads(1)
