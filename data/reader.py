@@ -247,6 +247,16 @@ def samples(path: str | os.PathLike[str], index: Index, split: str) -> list[Samp
     return found
 
 
+def check_clips(path: str | os.PathLike[str], split: str, frames: int, remedy: str) -> None:
+    """Raises VidarError, from the side files alone, where no episode of a split has the `frames` frames of a clip."""
+    longest = max(read_side(sample)["n_frames"] for sample in samples(path, load_index(path), split))
+    if longest < frames:
+        raise VidarError(
+            f"{path}: longest episode of split {split!r} has {longest} frames, one clip {frames}; record longer "
+            f"episodes, or set {remedy} to at most {longest}"
+        )
+
+
 def read_sample(sample: Sample, extras: Sequence[str] | None = None) -> Episode:
     """A whole sample as an Episode; extras None: all of them."""
     side = read_side(sample)

@@ -9,7 +9,7 @@ from vidar.objectives.context import CleanConfig
 from vidar.objectives.flow import FlowConfig, shift
 from vidar.objectives.hint import NoHintConfig, PreviousHintConfig
 from vidar.objectives.prediction import DataConfig, VelocityConfig
-from vidar.objectives.steppers import EulerConfig, HeunConfig
+from vidar.objectives.steppers import AdamsBashforthConfig, EulerConfig, HeunConfig
 from vidar.orders.frame import frame_order
 from vidar.rng import Rng
 from vidar.types import Past, Target
@@ -28,7 +28,7 @@ def solve(config, velocity, x1):
     return float(flow.finish(x)[0, 0]), flow
 
 
-@pytest.mark.parametrize("stepper", [EulerConfig(), HeunConfig()])
+@pytest.mark.parametrize("stepper", [EulerConfig(), HeunConfig(), AdamsBashforthConfig()])
 def test_straight_paths_are_solved_exactly(stepper):
     """v = e - x0 is constant on a straight path: any number of steps ends at x0."""
     for steps in (1, 3):
@@ -45,6 +45,16 @@ def test_order_of_convergence():
     assert 1.8 < error(EulerConfig(), 32) / error(EulerConfig(), 64) < 2.2
     # the last step of Heun is Euler, of order h^2 once: second order in all
     assert 3.4 < error(HeunConfig(), 32) / error(HeunConfig(), 64) < 4.6
+    assert 3.4 < error(AdamsBashforthConfig(), 32) / error(AdamsBashforthConfig(), 64) < 4.6
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_adams_bashforth_of_a_slope_that_grows(share):
+    """dx/ds = s: Euler is off by the sum of h^2 / 2; the term mends all but that of the first step."""
+    config = FlowConfig(steps=4, shift=3.0, stepper=AdamsBashforthConfig(extrapolation=share))
+    end, flow = solve(config, lambda x, s: torch.full_like(x, s), 1.0)
+    off = [(a - b) ** 2 / 2 for a, b in zip(flow.levels, flow.levels[1:])]
+    assert end - (1.0 - 0.5) == pytest.approx(-off[0] - (1 - share) * sum(off[1:]), abs=1e-12)
 
 
 def test_heun_asks_twice_but_for_the_last_step():

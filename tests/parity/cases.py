@@ -19,7 +19,7 @@ from vidar.core.step import Row, Step, by_waves, chunk, endless, pipeline, prefi
 from vidar.objectives.context import CleanConfig, ContextNoiseConfig
 from vidar.objectives.flow import FlowConfig
 from vidar.objectives.hint import PreviousHintConfig
-from vidar.objectives.steppers import HeunConfig
+from vidar.objectives.steppers import AdamsBashforthConfig, EulerConfig, HeunConfig
 from vidar.orders.frame import frame_order
 from vidar.orders.frame_scale import frame_scale_order
 from vidar.orders.plan import plan_order
@@ -102,9 +102,8 @@ class Case:
         return replace(self, **changes)
 
 
-def flow(grid, steps=2, heun=False, context=None):
-    stepper = {"stepper": HeunConfig()} if heun else {}
-    config = FlowConfig(steps=steps, context=context or ContextNoiseConfig(), **stepper)
+def flow(grid, steps=2, stepper=None, context=None):
+    config = FlowConfig(steps=steps, context=context or ContextNoiseConfig(), stepper=stepper or EulerConfig())
     return config.build(CHANNELS, grid, torch.float64)
 
 
@@ -135,12 +134,13 @@ def ring():
     return Case("ring", order, [grid], objective, lambda: by_waves(order, objective.passes), 6, "single")
 
 
-def frames(fused, steps=2, heun=False):
+def frames(fused, steps=2, stepper=None):
     order, grid = frame_order(1, 2, 4)
-    objective = flow(grid, steps, heun)
+    objective = flow(grid, steps, stepper)
     n = len(objective.passes) - 1
     calls = 4 * n + 1 if fused else 4 * (n + 1)
-    name = f"frame, {'fused' if fused else 'eager'}{', Heun' if heun else ''}"
+    solver = "" if stepper is None else f", {type(stepper).__name__.removesuffix('Config')}"
+    name = f"frame, {'fused' if fused else 'eager'}{solver}"
     return Case(name, order, [grid], objective, lambda: by_waves(order, objective.passes, fused=fused), calls, "twin")
 
 
@@ -287,7 +287,8 @@ def guidance(lengths=(3, 1)):
 
 
 CASES = [
-    token_raster(), token_prefilled(), ring(), frames(False), frames(True), frames(False, 3, heun=True),
+    token_raster(), token_prefilled(), ring(), frames(False), frames(True), frames(False, 3, HeunConfig()),
+    frames(True, 3, AdamsBashforthConfig()),
     frames_given(False), frames_given(True), endless_frames(False), endless_frames(True), endless_frames(True, 2, 1),
     endless_frames(True, batch=2), hinted_frames(False), hinted_frames(True), chunk_in_flight(False),
     chunk_in_flight(True), chunk_joint(),

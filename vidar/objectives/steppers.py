@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pydantic import Field
 from torch import Tensor
 
 from vidar.config import Config
@@ -67,6 +68,41 @@ class Heun:
             return x + width * v, (x, v)
         before, slope = history
         return before + width * 0.5 * (slope + v), None
+
+
+class AdamsBashforthConfig(Config):
+    """Adams-Bashforth of order 2: one model call per step. extrapolation: share of its second-order term, 0 is Euler.
+
+    Choice: a share, as it is not only accuracy that it buys. In two to five steps the term overshoots a little: dreams
+    keep the detail and the motion that Euler's average away, and stray further from the one recording.
+    """
+
+    extrapolation: float = Field(default=1.0, ge=0, le=1)
+
+    def build(self) -> AdamsBashforth:
+        """The stepper."""
+        return AdamsBashforth(self.extrapolation)
+
+
+class AdamsBashforth:
+    """x' = x + h (v + share h / (2 h_before) (v - v_before)), h = s' - s; the first step is Euler."""
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+
+    def evaluations(self, levels: Sequence[float]) -> list[float]:
+        """All levels but the last."""
+        return list(levels[:-1])
+
+    def update(
+        self, x: Tensor, v: Tensor, call: int, levels: Sequence[float], history: Any, noise: Draw
+    ) -> tuple[Tensor, Any]:
+        """One step; remembers v."""
+        h = levels[call + 1] - levels[call]
+        slope = v
+        if history is not None:
+            slope = v + self.share * 0.5 * h / (levels[call] - levels[call - 1]) * (v - history)
+        return x + h * slope, v
 
 
 class RenoiseConfig(Config):

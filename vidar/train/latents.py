@@ -16,14 +16,14 @@ from torch import Tensor
 
 from vidar.config import Config
 from vidar.data.atomic import replacing
-from vidar.data.reader import data_info, episodes
+from vidar.data.reader import check_clips, data_info, episodes
 from vidar.nn.precision import fast_dtype
 from vidar.nn.pretrained import load_component
 from vidar.rng import Rng
 from vidar.tokenizers.patch import to_sites
 from vidar.tokenizers.pixels import to_float
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder
-from vidar.types import UsageError, VidarError
+from vidar.types import UsageError
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,11 @@ class LatentClipsConfig(Config):
     seed: int = 0
 
     def build(self) -> LatentClips:
-        """Reads the latents, or encodes them first. Raises VidarError for missing data or tokenizer."""
+        """Reads the latents, or encodes them first.
+
+        Raises, before anything is encoded, UsageError for a missing tokenizer, VidarError for missing data or data of
+        too short episodes.
+        """
         return LatentClips(self)
 
 
@@ -66,6 +70,7 @@ class LatentClips:
         if not weights.is_file():
             raise UsageError(f"{config.tokenizer}: no tokenizer there; train one first: vidar train tokenizer_...")
         self.info = data_info(config.path)
+        check_clips(config.path, config.split, config.clip_frames, "data.clip_frames and method.clip_frames")
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:12]
         stored = Path(config.path) / f"latents-{config.split}-{digest}-p{config.patch}.safetensors"
         if not stored.is_file():
@@ -76,12 +81,6 @@ class LatentClips:
             self.names = (file.metadata() or {})["names"].split("\n")
         self.first = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
         windows = (lengths - config.clip_frames + 1).clamp(min=0)
-        if not int(windows.sum()):
-            longest = int(lengths.max())
-            raise VidarError(
-                f"{config.path}: longest episode has {longest} frames, clips {config.clip_frames}; record longer "
-                f"episodes, or set data.clip_frames and method.clip_frames to at most {longest}"
-            )
         self.windows = torch.cat([windows.new_zeros(1), windows.cumsum(0)])
         self._order: tuple[int, Tensor] = (-1, torch.empty(0))
 

@@ -19,7 +19,7 @@ from vidar.conditioning.text import utf8
 from vidar.config import Config, to_dict
 from vidar.data.annotations import AnnotationConfig
 from vidar.data.atomic import replacing
-from vidar.data.reader import data_info, episodes
+from vidar.data.reader import check_clips, data_info, episodes
 from vidar.nn.precision import fast_dtype
 from vidar.nn.pretrained import load_component
 from vidar.rng import Rng
@@ -64,7 +64,11 @@ class PictureClipsConfig(Config):
     seed: int = 0
 
     def build(self) -> PictureClips:
-        """Reads the latents, or encodes them first. Raises VidarError for missing data or tokenizer."""
+        """Reads the latents, or encodes them first.
+
+        Raises, before anything is encoded, UsageError for a missing tokenizer, VidarError for missing data or data of
+        too short episodes.
+        """
         return PictureClips(self)
 
 
@@ -77,6 +81,7 @@ class PictureClips:
         if not weights.is_file():
             raise UsageError(f"{config.tokenizer}: no tokenizer there; train one first: vidar train tokenizer_...")
         self.info = data_info(config.path)
+        check_clips(config.path, config.split, config.frames, "data.frames")
         said = {"stride": config.stride, "frames": config.frames, "annotation": to_dict(config.annotation)}
         key = hashlib.sha256(weights.read_bytes() + json.dumps(said).encode()).hexdigest()[:12]
         stored = Path(config.path) / f"pictures-{config.split}-{key}.safetensors"
@@ -123,7 +128,7 @@ def clips_of(config: PictureClipsConfig) -> Iterator[tuple[str, int | str, np.nd
 def encode_clips(config: PictureClipsConfig, stored: Path) -> None:
     """Encode every clip of a split and store latents, names and what is told of them.
 
-    Raises VidarError where there is no clip, or the tokenizer makes no pyramids.
+    Raises VidarError where the tokenizer makes no pyramids.
     """
     tokenizer = load_component(config.tokenizer)
     if not isinstance(tokenizer, PyramidAutoencoder):
@@ -145,7 +150,5 @@ def encode_clips(config: PictureClipsConfig, stored: Path) -> None:
             encode()
     if waiting:
         encode()
-    if not codes:
-        raise VidarError(f"{config.path}: no episode of split {config.split!r} has {config.frames} frames, one clip")
     with replacing(stored) as file:
         save_file({"codes": torch.cat(codes)}, file, metadata={"names": json.dumps(names), "told": json.dumps(told)})
