@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -94,10 +95,12 @@ def once(folder: Path, config: TrainConfig, measure: Callable[[Path], dict[str, 
     """Train and measure, or read what was measured before."""
     result = folder / "result.json"
     if not result.is_file():
+        start = time.process_time()
         fitted = vidar.fit(config, folder, resume="auto")
+        used = time.process_time() - start  # of a run that was not interrupted
         if fitted.stopped or fitted.model is None:
             raise SystemExit(f"{folder}: stopped at step {fitted.step}; run again to go on")
-        found = {"seconds": fitted.elapsed, "steps": fitted.step, **measure(fitted.model)}
+        found = {"cpu_seconds": used, "steps": fitted.step, **measure(fitted.model)}
         result.write_text(json.dumps(found))
     return json.loads(result.read_text())
 
@@ -179,7 +182,10 @@ def measured(folder: Path, count: int, steps: dict[str, int]) -> Tables:
 
 
 def report(tables: Tables) -> None:
-    """Print what was found."""
+    """Print what was found, and what it took."""
+    for kind, runs in tables.items():
+        most = max(run["cpu_seconds"] for same in runs.values() for run in same)
+        print(f"a {kind}: at most {most:.0f} seconds of CPU")
     print(f"\nquantisers, {BITS} bits a site: PSNR in dB on unseen episodes, less that of BSQ [95 %]; codewords in use")
     base = [[[value] for value in run["psnr"]] for run in tables["tokenizer"]["BSQ"]]
     for name, runs in tables["tokenizer"].items():

@@ -11,7 +11,8 @@ from vidar.core.layout import View, compile_layout
 from vidar.core.order import Order
 from vidar.core.relation import Relation, own, table_rule, window
 from vidar.core.step import Row, Step, single, twin
-from vidar.nn.attention import AttentionConfig, ExplicitConfig, SDPAConfig, attend
+from vidar.nn import attention
+from vidar.nn.attention import AttentionConfig, ExplicitConfig, SDPAConfig, attend, sdpa
 from vidar.nn.auto import AutoAttentionConfig
 from vidar.nn.folded import FoldedConfig, fold_tables
 from vidar.nn.runs import groups
@@ -162,3 +163,31 @@ def test_flex_agrees() -> None:
         view = VIEWS[name]()
         q, k, v = (torch.randn(2, n, K, 16) for n in (view.q.cell.shape[1], *[view.k.cell.shape[1]] * 2))
         assert (attend(q, k, v, view, FlexConfig()) - attend(q, k, v, view, ExplicitConfig())).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize(("slots", "width", "wide"), [(129, 32, True), (128, 64, True), (129, 64, False)])
+def test_bfloat16_trains_in_the_faster_form(monkeypatch, autocast, slots, width, wide):
+    """Out and gradients are those of float64 within the 2^-8 of a bfloat16, and its dtype; without gradients as is."""
+    generator, seen = torch.Generator().manual_seed(0), []
+    given = [torch.randn(1, 2, slots, width, generator=generator).bfloat16() for _ in range(3)]
+    plain = torch.nn.functional.scaled_dot_product_attention
+
+    def spy(q, k, v, attn_mask=None):
+        seen.append(torch.bfloat16 if torch.is_autocast_enabled("cpu") else q.dtype)
+        return plain(q, k, v, attn_mask=attn_mask)
+
+    monkeypatch.setattr(attention.F, "scaled_dot_product_attention", spy)
+    mask = torch.ones(slots, slots, dtype=torch.bool).tril()
+    leaves = [x.float().requires_grad_() if autocast else x.clone().requires_grad_() for x in given]
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        out = sdpa(*leaves, mask)
+        with torch.no_grad():
+            sdpa(*leaves, mask)
+    assert out.dtype == torch.bfloat16 and seen == [torch.float32 if wide else torch.bfloat16, torch.bfloat16]
+    exact = [x.double().requires_grad_() for x in given]
+    target = plain(*exact, attn_mask=mask)
+    out.float().square().sum().backward()
+    target.square().sum().backward()
+    for mine, true in ((out, target), *((a.grad, b.grad) for a, b in zip(leaves, exact))):
+        assert float((mine.double() - true).detach().abs().max()) < 4 * 2**-8 * float(true.detach().abs().max())

@@ -21,7 +21,7 @@ from vidar.core.layout import Layout, compile_layout
 from vidar.core.order import Order
 from vidar.core.relation import Relation, own
 from vidar.core.step import single
-from vidar.nn.attention import heads_first
+from vidar.nn.attention import heads_first, sdpa
 from vidar.nn.backbone import BackboneConfig
 from vidar.nn.embed import IndexEmbedConfig, linear, table
 from vidar.nn.heads import LinearHeadConfig
@@ -185,5 +185,5 @@ class TextConditioner(nn.Module):
         k = self.k_norm(k).unflatten(-1, (heads, -1))
         q = self.q_norm(self.query).expand(len(features), 1, -1).unflatten(-1, (heads, -1)).to(k.dtype)
         q, k, v = heads_first(q), heads_first(k), heads_first(v.unflatten(-1, (heads, -1)))
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
+        mixed = sdpa(q, k, v, mask[:, None, None, :])
         return self.pooled(heads_first(mixed).flatten(1))

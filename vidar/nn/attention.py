@@ -97,9 +97,27 @@ class SDPAConfig(AttentionConfig):
     def build(self, view: View, device: torch.device, grad: bool) -> Attention:
         """See `AttentionConfig`."""
         masked = Masked.of(view, device)
+        return lambda q, k, v: masked.close(
+            heads_first(sdpa(heads_first(q), heads_first(k), heads_first(v), masked.open))
+        )
 
-        def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            out = F.scaled_dot_product_attention(heads_first(q), heads_first(k), heads_first(v), attn_mask=masked.open)
-            return masked.close(heads_first(out))
 
-        return attention
+def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """torch's attention, q [.., S, E] and k, v [.., T, E] -> [.., S, E]; in float32 where bfloat16 trains slower."""
+    if not slow_backward(q):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    with torch.autocast("cpu", enabled=False):
+        out = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask)
+    return out.to(torch.bfloat16)
+
+
+def slow_backward(q: Tensor) -> bool:
+    """Whether q [.., S, E] is trained on a CPU where SDPA in bfloat16 is the slower one: narrow heads, or few slots.
+
+    Choice by measurement (`scripts/bench_narrow_heads.py`): its backward is up to 8 times slower than in float32.
+    """
+    if q.device.type != "cpu" or not (q.requires_grad and torch.is_grad_enabled()):
+        return False
+    autocast = torch.is_autocast_enabled("cpu")
+    dtype = torch.get_autocast_dtype("cpu") if autocast else q.dtype
+    return dtype == torch.bfloat16 and (q.shape[-1] < 64 or q.shape[-2] <= 128)

@@ -10,11 +10,10 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from vidar.core.layout import View
 from vidar.core.mask import fold_axes, visible
-from vidar.nn.attention import Attention, AttentionConfig, SDPAConfig
+from vidar.nn.attention import Attention, AttentionConfig, SDPAConfig, sdpa
 from vidar.types import NOBODY, Slots
 
 
@@ -43,11 +42,11 @@ def by_folds(view: View, device: torch.device) -> Attention:
         q, k, v = q[:, q_at], k[:, k_at], v[:, k_at]  # [B, G, n, K, E]
         q, k, v = q.transpose(2, 3), k.transpose(2, 3), v.transpose(2, 3)
         if open_ is None:
-            out = F.scaled_dot_product_attention(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1))
+            out = sdpa(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1))
             out = out.view(*q.shape)
         else:
             bias = open_.expand(q.shape[0], -1, -1, -1, -1).flatten(0, 1)
-            out = F.scaled_dot_product_attention(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), attn_mask=bias)
+            out = sdpa(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), bias)
             out = out.view(*q.shape)
         out = out.transpose(2, 3)
         out = out if hidden is None else out.masked_fill(hidden, 0.0)

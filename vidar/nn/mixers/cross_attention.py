@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vidar.config import Config
-from vidar.nn.attention import heads_first
+from vidar.nn.attention import heads_first, sdpa
 from vidar.nn.block import Call, Modulation, flat
 from vidar.nn.embed import linear
 from vidar.nn.mixers.self_attention import Leave
@@ -48,9 +47,9 @@ class CrossAttention(nn.Module):
         k, v = self.key_value(call.memory).unflatten(-1, (2, *self.shape)).unbind(2)  # [B, J, K, E]
         q, k, v = heads_first(q), heads_first(self.k_norm(k)), heads_first(v)
         if call.memory_mask is None:
-            return self.leave(x, heads_first(F.scaled_dot_product_attention(q, k, v)), gate)
+            return self.leave(x, heads_first(sdpa(q, k, v)), gate)
         empty = ~call.memory_mask.any(dim=-1)  # [B]
         seen = (call.memory_mask | empty[:, None])[:, None, None, :]
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+        mixed = sdpa(q, k, v, seen)
         mixed = torch.where(empty[:, None, None, None], 0.0, mixed)
         return self.leave(x, heads_first(mixed), gate)
