@@ -21,6 +21,7 @@ from vidar.objectives.context import ContextNoiseConfig
 from vidar.objectives.flow import FlowConfig
 from vidar.objectives.hint import PreviousHintConfig
 from vidar.objectives.prediction import DataConfig
+from vidar.objectives.steppers import AdamsBashforthConfig
 from vidar.orders.frame import FrameOrderConfig
 from vidar.tokenizers.autoencoder import AutoencoderConfig
 from vidar.train.fit import TrainConfig
@@ -57,7 +58,7 @@ class Size(NamedTuple):
     channels: int
     window: int
     clip_frames: int
-    steps: int = 4
+    steps: int = 3
 
 
 TINY = Size((8, 8, 8), width=32, depth=2, heads=2, head_width=16, channels=8, window=3, clip_frames=5, steps=2)
@@ -85,6 +86,7 @@ def frame_world(game: Game, size: Size) -> WorldConfig:
     objective = FlowConfig(
         steps=size.steps,
         shift=3.0,
+        stepper=AdamsBashforthConfig(extrapolation=1.25, rise=32),
         mean=0.5,
         std=1.5,
         hint=PreviousHintConfig(),

@@ -11,7 +11,7 @@ from vidar.configs.doom import GAME, SIZES, Preset
 from vidar.configs.frame_world import PATCH, Size, frame_world
 from vidar.nn.embed import LevelConfig
 from vidar.objectives.step_size import ToldConfig
-from vidar.objectives.steppers import RenoiseConfig
+from vidar.objectives.steppers import EulerConfig, RenoiseConfig
 from vidar.train.fit import TrainConfig
 from vidar.train.latents import LatentClipsConfig
 from vidar.train.methods.adversary import AdversaryConfig
@@ -80,9 +80,8 @@ def world_doom_shortcut(
     world = frame_world(GAME, size)
     backbone = world.net.backbone
     backbone = backbone.replace(in_width=backbone.in_width + 1, step_size=LevelConfig())
-    world = world.replace(
-        objective=world.objective.replace(steps=steps, step_size=ToldConfig()), net=world.net.replace(backbone=backbone)
-    )
+    objective = world.objective.replace(steps=steps, stepper=EulerConfig(), step_size=ToldConfig())
+    world = world.replace(objective=objective, net=world.net.replace(backbone=backbone))
     method = ShortcutConfig(
         world=world,
         tokenizer=tokenizer,

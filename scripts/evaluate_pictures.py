@@ -6,8 +6,9 @@
 For each held-out episode a picture is made from its class or caption, another one for each seed. The state of this
 world is known, so no network has to judge: a colour that was asked for (of shape 1 for a class, of every shape for a
 caption) is there where enough pixels of the first frame lie near it. Printed beside: the same share of the real first
-frames (a shape may be hidden) and of each picture under what was asked of its neighbour (what chance gives); a picture
-whose colours nobody asked for; sharpness, and of clips the motion, over those of the real frames; seconds a picture.
+frames (a shape may be hidden), of those coded and decoded by the tokenizer, and of each picture under what was asked of
+its neighbour (what chance gives); colours that nobody asked for; sharpness, and of clips the motion, over those of the
+real frames; seconds a picture.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ import argparse
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 import vidar
 from vidar.data.annotations import SHAPE_CLASSES, ShapeCaptionConfig, ShapeClassConfig
 from vidar.data.reader import episodes
 from vidar.data.synthetic import COLOURS
 from vidar.eval.frame_metrics import paired_interval, sharpness
+from vidar.tokenizers.pixels import to_float, to_uint8
 from vidar.types import VidarError
 from vidar.world.pictures import Pictures
 
@@ -60,6 +63,13 @@ def made(model: Pictures, told: Sequence[int | str], seed: int) -> tuple[np.ndar
     return np.concatenate(parts), seconds
 
 
+@torch.inference_mode()
+def back(model: Pictures, truth: np.ndarray) -> np.ndarray:
+    """First frames, uint8 [B, H, W, 3], of clips [B, T, H, W, 3] that went through the tokenizer."""
+    video = to_float(torch.from_numpy(truth))
+    return to_uint8(model.tokenizer.decode(model.tokenizer.encode(video)[0])[0])[:, 0].numpy()
+
+
 def main() -> None:
     """Print a line for each figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -93,6 +103,7 @@ def judge(name: str, data: str, split: str, count: int) -> None:
     figures = {
         "colours asked for": share(shown, wanted),
         "of the real first frame": share(colours(truth[:, 0]), wanted[: len(told)]),
+        "the same, coded and back": share(colours(back(model, truth)), wanted[: len(told)]),
         "asked of its neighbour": share(shown, np.roll(wanted, 1, axis=0)),
     }
     for what, values in figures.items():

@@ -6,7 +6,7 @@ ring, U units, L layers, A axes, D width, K heads, E head width, V vocabulary, C
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -252,8 +252,17 @@ class Stepper(Protocol):
         """levels, from 1 (noise) down to 0 (data) -> the levels of the model calls, in order."""
         ...
 
-    def update(self, x: Tensor, v: Tensor, call: int, levels: Sequence[float], history: Any) -> tuple[Tensor, Any]:
-        """(x, velocity at x, number of the call, levels, history) -> (x to ask next, history)."""
+    def update(
+        self,
+        x: Tensor,
+        v: Tensor,
+        call: int,
+        levels: Sequence[float],
+        history: Any,
+        noise: Callable[[], Tensor],
+        unit: int,
+    ) -> tuple[Tensor, Any]:
+        """(x, velocity at x, number of the call, levels, history, fresh noise, unit) -> (x to ask next, history)."""
         ...
 
 

@@ -57,6 +57,15 @@ def test_adams_bashforth_of_a_slope_that_grows(share):
     assert end - (1.0 - 0.5) == pytest.approx(-off[0] - (1 - share) * sum(off[1:]), abs=1e-12)
 
 
+def test_the_share_of_adams_bashforth_rises_with_the_unit():
+    """As 1 - exp(-u / rise): in unit 0 it is Euler, far on the whole term."""
+    levels, x, v, before = [1.0, 0.5, 0.0], torch.zeros(2), torch.tensor([1.0, 2.0]), torch.tensor([0.0, 4.0])
+    rising, whole = (AdamsBashforthConfig(extrapolation=0.8, rise=rise).build() for rise in (5.0, None))
+    for unit in (0, 1, 7, 10_000):
+        moved = [s.update(x, v, 1, levels, before, lambda: x, unit)[0] for s in (rising, whole, EulerConfig().build())]
+        assert torch.allclose(moved[0] - moved[2], (1 - math.exp(-unit / 5)) * (moved[1] - moved[2]))
+
+
 def test_heun_asks_twice_but_for_the_last_step():
     _, flow = solve(FlowConfig(steps=3, stepper=HeunConfig()), lambda x, s: x, 1.0)
     assert flow.calls == pytest.approx([1, 2 / 3, 2 / 3, 1 / 3, 1 / 3])

@@ -1,5 +1,7 @@
 """The structure loss: zero for equals, sees lost texture, forgives brightness, against a slow oracle."""
 
+from functools import partial
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -7,8 +9,10 @@ import torch.nn.functional as F
 from vidar.tokenizers.perceptual import (
     GRAIN,
     STABILISER,
+    STRONG,
     WINDOW,
     contrast_structure,
+    energy_loss,
     grain_loss,
     laplacian,
     structure_loss,
@@ -105,17 +109,20 @@ def test_texture_against_the_obvious_loop():
     for power in (1.0, 2.0):
         wanted = sum((p - q).abs().pow(power).mean() for p, q in zip(both(a), both(b)))
         assert torch.isclose(texture_loss(a, b, power), wanted, rtol=1e-4)
+    squares = [[(part / STRONG) ** 2 for part in both(x)] for x in (a, b)]
+    assert torch.isclose(energy_loss(a, b), sum((p - q).square().mean() for p, q in zip(*squares)), rtol=1e-4)
     logs = [[torch.log(1 + part / GRAIN) for part in both(x)] for x in (a, b)]
     assert torch.isclose(grain_loss(a, b), sum((p - q).square().mean() for p, q in zip(*logs)), rtol=1e-4)
 
 
-def test_the_power_decides_between_median_and_mean():
-    """One code for three frames, two of them plain: the best amount of noise is none, or a third of the other's."""
+def test_the_loss_decides_between_median_mean_and_mean_square():
+    """One code for three frames, two of them plain: best is no noise, 1/3 or sqrt(1/3) of the noise in the other."""
     noise = torch.randn(1, 1, 1, 32, 40, generator=torch.Generator().manual_seed(0)).expand(-1, 3, -1, -1, -1) / 5
     frames = [noise, torch.zeros_like(noise), torch.zeros_like(noise)]
     amounts = torch.linspace(0, 1, 31)
-    for power, best in ((1.0, 0.0), (2.0, 1 / 3)):
-        losses = [sum(float(texture_loss(a * noise, frame, power)) for frame in frames) for a in amounts.tolist()]
+    median, mean = partial(texture_loss, power=1.0), partial(texture_loss, power=2.0)
+    for loss, best in ((median, 0.0), (mean, 1 / 3), (energy_loss, 3**-0.5)):
+        losses = [sum(float(loss(a * noise, frame)) for frame in frames) for a in amounts.tolist()]
         assert abs(float(amounts[int(np.argmin(losses))]) - best) < 0.04
 
 

@@ -48,7 +48,7 @@ def test_renoising_with_the_exact_student_keeps_the_distribution():
     assert stepper.evaluations(levels) == levels[:-1]
     for call, level in enumerate(levels[:-1]):
         v = (x - flow(x, level)) / level
-        x, history = stepper.update(x, v, call, levels, None, lambda: torch.randn(n, generator=generator).double())
+        x, history = stepper.update(x, v, call, levels, None, lambda: torch.randn(n, generator=generator).double(), 0)
         assert history is None
     assert abs(x.mean() - MEAN) < 5 * STD / math.sqrt(n) and abs(x.std() - STD) < 5 * STD / math.sqrt(2 * n)
 

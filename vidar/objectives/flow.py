@@ -115,9 +115,11 @@ class Flow:
     def update(self, unit: int, x: InFlight, out: Tensor, step: int, rng: Rng) -> InFlight:
         """One answer of the model taken by the stepper."""
         v = self.prediction.velocity(x.x, out.to(x.x.device, self.dtype), self.calls[step], x.hint)
-        moved, history = self.stepper.update(
-            x.x, v, step, self.levels, x.history, lambda: rng.normal("renoise", unit, step, x.x.shape).to(x.x)
-        )
+
+        def noise() -> Tensor:
+            return rng.normal("renoise", unit, step, x.x.shape).to(x.x)
+
+        moved, history = self.stepper.update(x.x, v, step, self.levels, x.history, noise, unit)
         return InFlight(moved, x.hint, history)
 
     def finish(self, x: InFlight) -> Tensor:

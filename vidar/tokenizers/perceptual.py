@@ -18,6 +18,7 @@ from torch import Tensor
 
 WINDOW = 7
 GRAIN = 0.01  # detail below which a difference counts as it is, above which as a ratio: 1.3 grey levels
+STRONG = 0.1  # detail of the size that strong patterns have: 13 grey levels
 STABILISER = (0.03 * 2) ** 2  # (K2 L)^2 with L = 2, the range of [-1, 1]
 
 
@@ -56,6 +57,16 @@ def grain_loss(x: Tensor, y: Tensor) -> Tensor:
     weighs the same wherever it is. x, y: [B, C, T, H, W] in [-1, 1].
     """
     return _two_scales(x, y, lambda a, b: (torch.log1p(a / GRAIN) - torch.log1p(b / GRAIN)).square().mean())
+
+
+def energy_loss(x: Tensor, y: Tensor) -> Tensor:
+    """Mean squared difference of (detail / STRONG)^2, detail as in `texture_loss`.
+
+    Where a code leaves the amount of detail open, `texture_loss` asks for its mean, which is less than the root of its
+    mean square: such pictures stay below the variance of real ones. This asks for the mean square.
+    x, y: [B, C, T, H, W] in [-1, 1].
+    """
+    return _two_scales(x, y, lambda a, b: ((a.square() - b.square()) / STRONG**2).square().mean())
 
 
 def _two_scales(x: Tensor, y: Tensor, compare: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

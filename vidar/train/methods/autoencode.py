@@ -22,7 +22,7 @@ from vidar.rng import Rng
 from vidar.tokenizers.autoencoder import Autoencoder, AutoencoderConfig
 from vidar.tokenizers.discriminator import Discriminator, DiscriminatorConfig, adaptive_weight, generator_hinge
 from vidar.tokenizers.inflate import take_over
-from vidar.tokenizers.perceptual import grain_loss, structure_loss, texture_loss
+from vidar.tokenizers.perceptual import energy_loss, grain_loss, structure_loss, texture_loss
 from vidar.tokenizers.pixels import to_float, to_uint8
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder, PyramidAutoencoderConfig
 from vidar.types import Loss, Segment, UsageError
@@ -48,6 +48,7 @@ class AutoencodeConfig(Config):
     texture: float = Field(0.0, ge=0)
     texture_power: float = Field(1.0, ge=1)  # see `texture_loss`
     grain: float = Field(0.0, ge=0)
+    energy: float = Field(0.0, ge=0)
     latent_penalty: float = Field(1e-4, ge=0)
     latent_noise: float = Field(0.1, ge=0)
     quantiser: float = Field(1.0, ge=0)  # of a tokenizer that has one
@@ -158,6 +159,8 @@ class Autoencode:
             parts["texture"] = texture_loss(out, video, config.texture_power)
         if config.grain:
             parts["grain"] = grain_loss(out, video)
+        if config.energy:
+            parts["energy"] = energy_loss(out, video)
         total = sum((getattr(config, name) * value for name, value in parts.items()), out.new_zeros(()))
         if isinstance(model, AdversarialPair):
             plain = total
