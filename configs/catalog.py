@@ -63,7 +63,7 @@ STATUS: dict[str, Status] = {
     "infinitystar": Status("trainable", "not trained; network of 9.3 B (`preset=8b`)"),
     "infinitystar_shapes": Status(
         "measured",
-        "below baseline: colours asked for are there in 0.01 [0.00, 0.02], by chance in 0.01, in real pictures through its "
+        "below baseline: colours asked for are there in 0.01 [0.00, 0.02], by chance in 0.01, in real ones through its "
         "tokenizer in 0.20; sharpness 7 % of real (`python scripts/evaluate_pictures.py runs/infinitystar_shapes/model "
         "runs/data/shapes --pictures 128`); `minutes=9`, one thread",
     ),

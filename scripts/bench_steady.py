@@ -30,15 +30,17 @@ def main(model: str = "doom", late: str = "10000", frames: str = "200") -> None:
     torch.set_num_threads(1)
     world, count = load(model), int(frames)
     print(f"vidar {vidar.__version__}, world {model}, {hardware('cpu')}, one thread, medians of {count} frames")
+    size = world.config.height, world.config.width
+    known = None if world.start else np.zeros((1, *size, 3), np.uint8)  # what is dreamed does not matter here
     old, young = Streams(world, 1), Streams(world, 1)
     for streams in (old, young):
-        streams.begin(0, None, None, 1)
+        streams.begin(0, known, None, 1)
         advance(world, streams, EARLY)
     first = peak()
     advance(world, old, int(late) - EARLY)
     medians: dict[str, list[float]] = {"early": [], "late": []}
     for turn in range(4):
-        young.begin(0, None, None, turn)
+        young.begin(0, known, None, turn)
         advance(world, young, EARLY)
         medians["early"].append(advance(world, young, count))
         medians["late"].append(advance(world, old, count))

@@ -48,9 +48,9 @@ class Page:
             time.sleep(0.05)
 
 
-def served(model: str) -> tuple[subprocess.Popen[str], str]:
+def served(model: str, *options: str) -> tuple[subprocess.Popen[str], str]:
     """`vidar play` on a free port of this machine, and its address."""
-    command = [sys.executable, "-m", "vidar.cli", "play", model, "--port", "0"]
+    command = [sys.executable, "-m", "vidar.cli", "play", model, "--port", "0", *options]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert running.stdout is not None
     found = re.search(r"http://\S+", running.stdout.readline())

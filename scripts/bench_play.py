@@ -1,0 +1,98 @@
+"""`vidar play` with a real headless Chromium that holds keys: free running, then paced at the world's own rate.
+
+    python scripts/bench_play.py [MODEL] [SECONDS]
+
+Of each: frames the server made a second and frames the page painted a second, over SECONDS (60); the share of late
+frames that /metrics gives; and the time from a key event in the page to the first painted frame that echoes it, p50 and
+p95, with one frame period beside. A key goes down or up every 0.4 seconds, left and right and forward in turn.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from screenshot_play import WAIT, Page, browser, served
+
+import vidar
+from vidar.eval.provenance import hardware
+
+KEYS, HOLD = ("ArrowLeft", "ArrowUp", "ArrowRight"), 0.4
+CODES = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39}
+
+
+def value(page: Page, expression: str) -> Any:
+    """Of a JavaScript expression."""
+    return page.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+
+
+def metric(url: str, name: str) -> float:
+    """One figure of /metrics."""
+    text = urllib.request.urlopen(f"{url.rstrip('/')}/metrics", timeout=WAIT).read().decode()
+    found = re.search(rf"^vidar_play_{name}(?:_total)? ([0-9.e+-]+)$", text, re.M)
+    if found is None:
+        raise SystemExit(f"bench_play: /metrics has no {name}:\n{text}")
+    return float(found.group(1))
+
+
+def press(page: Page, seconds: float) -> None:
+    """Keys, one after another, each held for HOLD."""
+    end, number = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        key = KEYS[number % len(KEYS)]
+        for kind in ("rawKeyDown", "keyUp"):
+            page.call("Input.dispatchKeyEvent", type=kind, code=key, key=key, windowsVirtualKeyCode=CODES[key])
+            time.sleep(HOLD)
+        number += 1
+
+
+def measured(model: str, seconds: float, *options: str) -> str:
+    """A line of figures of one server and one page."""
+    from websockets.sync.client import connect
+
+    running, url = served(model, *options)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        chromium, port = browser(folder)
+        try:
+            asked = urllib.request.Request(f"http://127.0.0.1:{port}/json/new?about:blank", method="PUT")
+            target = json.load(urllib.request.urlopen(asked, timeout=WAIT))
+            with connect(target["webSocketDebuggerUrl"], max_size=None, open_timeout=WAIT) as socket:
+                page = Page(socket)
+                page.call("Page.navigate", url=url)
+                page.until("window.vidar && vidar.playing && vidar.frames > 2")
+                press(page, 5.0)  # warm-up
+                value(page, "vidar.latencies.length = 0")
+                start, made, painted = time.monotonic(), metric(url, "frames"), value(page, "vidar.frames")
+                press(page, seconds)
+                spent = time.monotonic() - start
+                made, painted = metric(url, "frames") - made, value(page, "vidar.frames") - painted
+                late, echo = metric(url, "late"), np.array(value(page, "vidar.latencies"))
+        finally:
+            chromium.terminate()
+            chromium.wait()
+            running.terminate()
+            running.wait()
+    p50, p95 = np.percentile(echo, (50, 95))
+    return (
+        f"{made / spent:5.1f} made and {painted / spent:5.1f} painted a second, {spent:.0f} s; late {100 * late:.2f} % "
+        f"of the latest; key to painted echo p50 {p50:.0f} ms, p95 {p95:.0f} ms ({len(echo)} keys)"
+    )
+
+
+def main(model: str = "doom", seconds: str = "60") -> None:
+    """Print both lines."""
+    fps = vidar.load(model).config.fps
+    print(f"{hardware('cpu')}; {Path(model).name}, {fps:g} frames/s, a period is {1000 / fps:.0f} ms")
+    print("free:", measured(model, float(seconds), "--fps", "0"), flush=True)
+    print("paced:", measured(model, float(seconds)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
