@@ -9,17 +9,15 @@ p95, with one frame period beside. A key goes down or up every 0.4 seconds, left
 
 from __future__ import annotations
 
-import json
 import re
 import sys
-import tempfile
 import time
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from screenshot_play import WAIT, Page, browser, served
+from screenshot_play import WAIT, Page, opened
 
 import vidar
 from vidar.eval.provenance import hardware
@@ -55,30 +53,16 @@ def press(page: Page, seconds: float) -> None:
 
 def measured(model: str, seconds: float, *options: str) -> str:
     """A line of figures of one server and one page."""
-    from websockets.sync.client import connect
-
-    running, url = served(model, *options)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        chromium, port = browser(folder)
-        try:
-            asked = urllib.request.Request(f"http://127.0.0.1:{port}/json/new?about:blank", method="PUT")
-            target = json.load(urllib.request.urlopen(asked, timeout=WAIT))
-            with connect(target["webSocketDebuggerUrl"], max_size=None, open_timeout=WAIT) as socket:
-                page = Page(socket)
-                page.call("Page.navigate", url=url)
-                page.until("window.vidar && vidar.playing && vidar.frames > 2")
-                press(page, 5.0)  # warm-up
-                value(page, "vidar.latencies.length = 0")
-                start, made, painted = time.monotonic(), metric(url, "frames"), value(page, "vidar.frames")
-                press(page, seconds)
-                spent = time.monotonic() - start
-                made, painted = metric(url, "frames") - made, value(page, "vidar.frames") - painted
-                late, echo = metric(url, "late"), np.array(value(page, "vidar.latencies"))
-        finally:
-            chromium.terminate()
-            chromium.wait()
-            running.terminate()
-            running.wait()
+    with opened(model, *options) as (page, url):
+        page.call("Page.navigate", url=url)
+        page.until("window.vidar && vidar.playing && vidar.frames > 2")
+        press(page, 5.0)  # warm-up
+        value(page, "vidar.latencies.length = 0")
+        start, made, painted = time.monotonic(), metric(url, "frames"), value(page, "vidar.frames")
+        press(page, seconds)
+        spent = time.monotonic() - start
+        made, painted = metric(url, "frames") - made, value(page, "vidar.frames") - painted
+        late, echo = metric(url, "late"), np.array(value(page, "vidar.latencies"))
     p50, p95 = np.percentile(echo, (50, 95))
     return (
         f"{made / spent:5.1f} made and {painted / spent:5.1f} painted a second, {spent:.0f} s; late {100 * late:.2f} % "

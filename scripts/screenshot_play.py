@@ -15,6 +15,8 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +84,12 @@ def photograph(page: Page, url: str, key: str) -> bytes:
     return base64.b64decode(page.call("Page.captureScreenshot", format="png")["data"])
 
 
-def main(out: str, model: str = "doom", key: str = "ArrowLeft") -> None:
-    """Write the picture."""
+@contextmanager
+def opened(model: str, *options: str) -> Iterator[tuple[Page, str]]:
+    """A blank page in a browser of its own, and the address of `vidar play` beside it; both end with the context."""
     from websockets.sync.client import connect
 
-    running, url = served(model)
+    running, url = served(model, *options)
     try:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             chromium, port = browser(folder)
@@ -94,13 +97,19 @@ def main(out: str, model: str = "doom", key: str = "ArrowLeft") -> None:
                 asked = urllib.request.Request(f"http://127.0.0.1:{port}/json/new?about:blank", method="PUT")
                 target = json.load(urllib.request.urlopen(asked, timeout=WAIT))
                 with connect(target["webSocketDebuggerUrl"], max_size=None, open_timeout=WAIT) as socket:
-                    Path(out).write_bytes(photograph(Page(socket), url, key))
+                    yield Page(socket), url
             finally:
                 chromium.terminate()
                 chromium.wait()
     finally:
         running.terminate()
         running.wait()
+
+
+def main(out: str, model: str = "doom", key: str = "ArrowLeft") -> None:
+    """Write the picture."""
+    with opened(model) as (page, url):
+        Path(out).write_bytes(photograph(page, url, key))
 
 
 if __name__ == "__main__":
