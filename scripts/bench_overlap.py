@@ -2,10 +2,10 @@
 
     python scripts/bench_overlap.py [MODEL] [CODEC] [FRAMES]
 
-encode: JPEG or H.264 in a thread of the player, as `vidar play` has it, against the same on the thread that generates.
-decode: the tokenizer's decoder in a thread of its own, one frame behind the network, against one after the other, in a
-plain loop; `vidar play` does the latter. Sides run in turn (A, B, A, B); the cores have to be idle for figures that
-mean something. The CPU time of each part says what there is to gain at most.
+encode: JPEG or H.264 in a thread of the player, against the same on the thread that generates. decode: the tokenizer's
+decoder in a thread of its own, one frame behind the network, against a table that waits for it. `vidar play` has both
+beside. Sides run in turn (A, B, A, B); the cores have to be idle for figures that mean something. The CPU time of each
+part says what there is to gain at most.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ import torch
 from vidar.eval.provenance import hardware, versions
 from vidar.play.codec import H264, Coder, Jpeg
 from vidar.play.gallery import own_clips
-from vidar.play.session import Start, Table
+from vidar.play.session import Pictures, Start, Table
 from vidar.world.load import load
 from vidar.world.streams import Streams
 from vidar.world.world import World
@@ -36,54 +35,42 @@ def coder_of(world: World, codec: str) -> Coder:
     return {"jpeg": Jpeg, "h264": lambda: H264(config.height, config.width, config.fps)}[codec]()
 
 
+class WaitingTable(Table):
+    """One whose network waits for the decoder."""
+
+    def _frame(self, actions: np.ndarray, rows: frozenset[int], steps: int) -> Pictures:
+        pictures = super()._frame(actions, rows, steps)
+        pictures.result()
+        return pictures
+
+
 class EncodingTable(Table):
     """One that encodes its first seat's frames itself."""
 
     coder: Coder
 
-    def _frame(self, actions: np.ndarray, rows: frozenset[int], steps: int) -> np.ndarray:
-        frames = super()._frame(actions, rows, steps)
-        self.coder.code(frames[0], 0, self.meter.frames + 1)
-        return frames
+    def _frame(self, actions: np.ndarray, rows: frozenset[int], steps: int) -> Pictures:
+        pictures = super()._frame(actions, rows, steps)
+        self.coder.code(pictures.result()[0], 0, self.meter.frames + 1)
+        return pictures
 
 
-def session(world: World, codec: str, frames: int, beside: bool) -> float:
-    """Frames a second that one player is shown; beside: encoded in the player's thread, else by the table."""
-    table = Table(world) if beside else EncodingTable(world)
-    coder = coder_of(world, codec)
+def session(table: Table, coder: Coder, frames: int) -> float:
+    """Frames a second that one player is shown, encoded in the player's thread where the table does not."""
     if isinstance(table, EncodingTable):
         table.coder = coder
     with table:
-        seat, after, begun = table.sit(Start(own_clips(world)[0], None, SEED)), None, 0.0
+        seat, after, begun = table.sit(Start(own_clips(table.world)[0], None, SEED)), None, 0.0
         first = 0
         while after is None or after < first + frames:
             shown = seat.newest(after)
             assert shown is not None
-            if beside:
+            if not isinstance(table, EncodingTable):
                 coder.code(shown.frame, 0, shown.number)
             after = shown.number
             if not first and after >= WARM_UP:
                 first, begun = after, time.perf_counter()
         return (after - first) / (time.perf_counter() - begun)
-
-
-def loop(world: World, frames: int, beside: bool) -> float:
-    """Frames a second of network and decoder; beside: the decoder works while the network makes the next frame."""
-    streams = Streams(world, 1)
-    streams.begin(0, own_clips(world)[0], None, SEED)
-    rest, begun = torch.from_numpy(world.config.actions.noop())[None], 0.0
-    with ThreadPoolExecutor(1) as painter:
-        waiting = None
-        for number in range(WARM_UP + frames):
-            begun = time.perf_counter() if number == WARM_UP else begun
-            codes = streams.frame(rest)[:, None]
-            if not beside:
-                world.decode(codes)
-                continue
-            if waiting is not None:
-                waiting.result()
-            waiting = painter.submit(world.decode, codes)
-    return frames / (time.perf_counter() - begun)
 
 
 def costs(world: World, codec: str, frames: int) -> dict[str, float]:
@@ -103,15 +90,17 @@ def costs(world: World, codec: str, frames: int) -> dict[str, float]:
     return dict(zip(("network", "decoder", codec), map(statistics.median, zip(*spent))))
 
 
-def alternate(name: str, play: Callable[[bool], float]) -> None:
+def alternate(name: str, waiting: Callable[[], float], beside: Callable[[], float]) -> None:
     """One line a side, and what the second gains."""
-    rates: dict[bool, list[float]] = {False: [], True: []}
+    sides = {"one after the other": waiting, "beside": beside}
+    rates: dict[str, list[float]] = {told: [] for told in sides}
     for _ in range(TURNS):
-        for side in rates:
-            rates[side].append(play(side))
-    for side, told in ((False, "one after the other"), (True, "beside")):
-        print(f"{name}, {told:>19}: {', '.join(f'{rate:.2f}' for rate in rates[side])} frames/s")
-    print(f"{name}, gain: {statistics.median(rates[True]) / statistics.median(rates[False]):.3f}")
+        for told, play in sides.items():
+            rates[told].append(play())
+    for told, found in rates.items():
+        print(f"{name}, {told:>19}: {', '.join(f'{rate:.2f}' for rate in found)} frames/s")
+    before, after = map(statistics.median, rates.values())
+    print(f"{name}, gain: {after / before:.3f}")
 
 
 def main(model: str = "doom", codec: str = "jpeg", frames: str = "100") -> None:
@@ -122,8 +111,12 @@ def main(model: str = "doom", codec: str = "jpeg", frames: str = "100") -> None:
     print(f"{hardware('cpu')}, {told}, one thread, world {model}, {codec}, {count} frames a run")
     parts = costs(world, codec, count)
     print("CPU: " + ", ".join(f"{name} {ms:.2f} ms" for name, ms in parts.items()))
-    alternate("encode", lambda beside: session(world, codec, count, beside))
-    alternate("decode", lambda beside: loop(world, count, beside))
+
+    def played(kind: type[Table]) -> Callable[[], float]:
+        return lambda: session(kind(world), coder_of(world, codec), count)
+
+    alternate("encode", played(EncodingTable), played(Table))
+    alternate("decode", played(WaitingTable), played(Table))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """`vidar play` with a real headless Chromium that holds keys: free running, then paced at the world's own rate.
 
-    python scripts/bench_play.py [MODEL] [SECONDS]
+    python scripts/bench_play.py [MODEL] [SECONDS] [OPTION of vidar play ...]
 
 Of each: frames the server made a second and frames the page painted a second, over SECONDS (60); the share of late
 frames that /metrics gives; and the time from a key event in the page to the first painted frame that echoes it, p50 and
@@ -14,7 +14,6 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from screenshot_play import WAIT, Page, opened
@@ -24,11 +23,6 @@ from vidar.eval.provenance import hardware
 
 KEYS, HOLD = ("ArrowLeft", "ArrowUp", "ArrowRight"), 0.4
 CODES = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39}
-
-
-def value(page: Page, expression: str) -> Any:
-    """Of a JavaScript expression."""
-    return page.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
 
 
 def metric(url: str, name: str) -> float:
@@ -57,12 +51,12 @@ def measured(model: str, seconds: float, *options: str) -> str:
         page.call("Page.navigate", url=url)
         page.until("window.vidar && vidar.playing && vidar.frames > 2")
         press(page, 5.0)  # warm-up
-        value(page, "vidar.latencies.length = 0")
-        start, made, painted = time.monotonic(), metric(url, "frames"), value(page, "vidar.frames")
+        page.value("vidar.latencies.length = 0")
+        start, made, painted = time.monotonic(), metric(url, "frames"), page.value("vidar.frames")
         press(page, seconds)
         spent = time.monotonic() - start
-        made, painted = metric(url, "frames") - made, value(page, "vidar.frames") - painted
-        late, echo = metric(url, "late"), np.array(value(page, "vidar.latencies"))
+        made, painted = metric(url, "frames") - made, page.value("vidar.frames") - painted
+        late, echo = metric(url, "late"), np.array(page.value("vidar.latencies"))
     p50, p95 = np.percentile(echo, (50, 95))
     return (
         f"{made / spent:5.1f} made and {painted / spent:5.1f} painted a second, {spent:.0f} s; late {100 * late:.2f} % "
@@ -70,12 +64,13 @@ def measured(model: str, seconds: float, *options: str) -> str:
     )
 
 
-def main(model: str = "doom", seconds: str = "60") -> None:
+def main(model: str = "doom", seconds: str = "60", *options: str) -> None:
     """Print both lines."""
     fps = vidar.load(model).config.fps
-    print(f"{hardware('cpu')}; {Path(model).name}, {fps:g} frames/s, a period is {1000 / fps:.0f} ms")
-    print("free:", measured(model, float(seconds), "--fps", "0"), flush=True)
-    print("paced:", measured(model, float(seconds)))
+    told = " ".join((Path(model).name, *options))
+    print(f"{hardware('cpu')}; {told}, {fps:g} frames/s, a period is {1000 / fps:.0f} ms")
+    print("free:", measured(model, float(seconds), "--fps", "0", *options), flush=True)
+    print("paced:", measured(model, float(seconds), *options))
 
 
 if __name__ == "__main__":

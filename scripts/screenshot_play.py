@@ -41,10 +41,14 @@ class Page:
             if answer.get("id") == self.count:
                 return answer["result"]
 
+    def value(self, expression: str) -> Any:
+        """Of a JavaScript expression."""
+        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+
     def until(self, expression: str) -> None:
         """Returns when a JavaScript expression is true. Raises TimeoutError."""
         end = time.monotonic() + WAIT
-        while not self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value"):
+        while not self.value(expression):
             if time.monotonic() > end:
                 raise TimeoutError(expression)
             time.sleep(0.05)

@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+import vidar.world.world
 from vidar.data.video import decode_video, encode_video, read_video
 from vidar.play.recording import keep
 from vidar.play.replay import write_replay
@@ -51,6 +52,19 @@ def test_a_replay_is_a_video_of_the_shown_frames(folder, played, tmp_path):
     assert json.loads((tmp_path / "x.json").read_text()) == made
     assert (made["seed"], made["capacity"], made["row"], made["threads"]) == (11, 2, 0, threads)
     assert ticks == [(n, 9) for n in range(1, 10)] and torch.get_num_threads() == threads
+
+
+def test_a_compiled_dream_is_replayed_compiled(folder, first_frames, tmp_path, monkeypatch):
+    built = []
+    monkeypatch.setattr(vidar.world.world, "AheadOfTime", lambda: lambda module, example: built.append(1) or module)
+    table = Table(load(folder), 1, compiled=True)
+    seat = table.sit(Start(first_frames, None, 11))
+    table.round()
+    keep(seat, tmp_path / "x.dream")
+    before, shown = len(built), seat.shown.frame.copy()
+    made = write_replay(tmp_path / "x.dream", tmp_path / "x.mp4", str(folder))
+    assert len(built) == 2 * before > 0 and made["compiled"]
+    assert made["frames_sha256"] == hashlib.sha256(shown.tobytes()).hexdigest()
 
 
 def test_refusals_are_one_line_and_leave_no_file(folder, played, tmp_path):

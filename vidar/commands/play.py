@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -44,6 +45,9 @@ def play(
     window: Annotated[
         bool, typer.Option("--window", help="In a window of this machine instead of the browser.")
     ] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the frame for this CPU; kept, the first time takes a minute.")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
 ) -> None:
     """Play a learned world in the browser, or in a window, until Ctrl-C."""
@@ -51,9 +55,6 @@ def play(
 
     from vidar.check import check_device
     from vidar.play.gallery import folder_clips, own_clips
-    from vidar.play.guard import Guard
-    from vidar.play.house import House
-    from vidar.play.server import address, listen, run
     from vidar.play.session import Table
     from vidar.world.load import load
 
@@ -64,17 +65,37 @@ def play(
     clips += [] if starts is None else folder_clips(world, starts)
     pace = world.config.fps if fps is None else fps
     least = max(1, world.config.steps // 2) if steps is None and not world.config.by_scales else None
-    table = Table(world, players, pace or None, steps, least_steps=least)
+
+    def table() -> Table:
+        return Table(world, players, pace or None, steps, least_steps=least, compiled=compiled)
+
     if window:
-        return _in_window(table, clips)
+        return _in_window(table(), clips)
+    _serve(world, clips, table, host, port, scenario if beside else None, codec)
+
+
+def _serve(
+    world: World,
+    clips: list[np.ndarray],
+    table: Callable[[], Table],
+    host: str,
+    port: int,
+    scenario: str | None,
+    codec: str,
+) -> None:
+    """The page, until Ctrl-C. scenario: of the game beside the dream, None: no game. The table is made last."""
+    from vidar.play.guard import Guard
+    from vidar.play.house import House
+    from vidar.play.server import address, listen, run
+
     guard = Guard(host)
     with ExitStack() as stack:
         sock = stack.enter_context(listen(host, port))
-        game = _real_game(world, scenario) if beside else None
+        game = None if scenario is None else _real_game(world, scenario)
         if game is not None:
             stack.callback(game.close)
             clips = clips or [game.begin(0).result().frames]
-        house = House(table, clips, guard, beside=game, codec=codec)
+        house = House(table(), clips, guard, beside=game, codec=codec)
         if codec == "h264" and house.h264 is None:
             typer.echo("no H.264: the installed FFmpeg has no libx264 for this world's frames; JPEG instead", err=True)
         show.result({}, False, [f"{world.config.name}: {address(host, sock, guard)}  (Ctrl-C stops)"])

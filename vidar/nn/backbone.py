@@ -110,7 +110,12 @@ class Backbone(nn.Module):
 
     def forward(self, inputs: Tensor, layout: Layout, cond: Cond | None = None, state: State | None = None) -> Tensor:
         """See `vidar.types.Model`. Slots of nobody may hold anything."""
-        x, rows, call = self._enter(inputs, layout, cond, state)
+        cond = EMPTY if cond is None else cond
+        return self.run(self.somebody(inputs, layout), cond, self._call(inputs, layout, cond, state))
+
+    def run(self, inputs: Tensor, cond: Cond, call: Call) -> Tensor:
+        """`forward` after all that depends on the layout is decided: a function of tensors, slots of nobody zeroed."""
+        x, rows = self._enter(inputs, cond, call)
         mapped = self.modulation(rows)
         for block in self.blocks:
             x = block(x, mapped, call)
@@ -118,7 +123,9 @@ class Backbone(nn.Module):
 
     def features(self, inputs: Tensor, layout: Layout, cond: Cond | None, blocks: Collection[int]) -> list[Tensor]:
         """What leaves these blocks, counted from 0, in their order: [B, S, D] each. Nothing after the last is run."""
-        x, rows, call = self._enter(inputs, layout, cond, None)
+        cond = EMPTY if cond is None else cond
+        call = self._call(inputs, layout, cond, None)
+        x, rows = self._enter(self.somebody(inputs, layout), cond, call)
         mapped, found = self.modulation(rows), list[Tensor]()
         for number in range(max(blocks) + 1):
             x = self.blocks[number](x, mapped, call)
@@ -126,51 +133,43 @@ class Backbone(nn.Module):
                 found.append(x.flatten(1, 2))
         return found
 
-    def _enter(
-        self, inputs: Tensor, layout: Layout, cond: Cond | None, state: State | None
-    ) -> tuple[Tensor, Tensor, Call]:
-        """Slots [B, G, n, D], modulation rows [B or 1, M, D], and what the blocks share."""
-        cond = EMPTY if cond is None else cond
-        inputs = self._somebody(inputs, layout)
-        call = self._call(inputs, layout, cond, state)
-        x, rows = self._embed(inputs, layout, cond, call.row)
-        return x.unflatten(1, (-1, layout.row_length or 1)), rows, call
-
-    def _somebody(self, inputs: Tensor, layout: Layout) -> Tensor:
+    def somebody(self, inputs: Tensor, layout: Layout) -> Tensor:
         """Zero the slots of nobody: even a NaN there must not reach a sum."""
         nobody = _memo(layout, "nobody", inputs.device, lambda: layout.slots.cell == NOBODY)
         if not layout.memo.setdefault("any nobody", bool((layout.slots.cell == NOBODY).any())):
             return inputs
         return inputs.masked_fill(nobody[..., None], 0.0)
 
-    def _embed(self, inputs: Tensor, layout: Layout, cond: Cond, row: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Slots [B, S, D] and modulation rows [B or 1, M, D]."""
-        rows = self.row.expand(1, layout.num_rows, -1)
+    def _enter(self, inputs: Tensor, cond: Cond, call: Call) -> tuple[Tensor, Tensor]:
+        """Slots [B, G, n, D] and modulation rows [B or 1, M, D]."""
+        rows = self.row.expand(1, call.start.shape[0], -1)
         for column in (self.level, self.step_size):
             if column is not None:
-                start = _memo(layout, "row_start", inputs.device, lambda: layout.row_start)
-                rows = rows + column(inputs[:, start, -1])
+                rows = rows + column(inputs[:, call.start, -1])
                 inputs = inputs[..., :-1]
         if cond.modulation is not None:
             rows = rows + cond.modulation.to(rows.dtype)
-        x = self.embed(inputs, rows, row)
+        x = self.embed(inputs, rows, call.row)
         if cond.add is not None:
             x = x + cond.add.to(x.dtype)
-        return x, rows
+        return x.unflatten(1, (-1, call.length or 1)), rows
 
     def _call(self, inputs: Tensor, layout: Layout, cond: Cond, state: State | None) -> Call:
         """Everything the blocks need to know of the layout, looked up once."""
         device, grad = inputs.device, torch.is_grad_enabled()
+        start = _memo(layout, "row_start", device, lambda: layout.row_start)
         row = None if layout.row_length else _memo(layout, "row", device, lambda: layout.row)
         attention = {
             name: planned(self.config.attention, layout.views[name], device, grad) for name in self.ring_shapes()
         }
         weight = self.row
         memory = None if cond.memory is None else cond.memory.to(weight.dtype)
-        dtype = torch.promote_types(weight.dtype, torch.float32)
-        return Call(row, self._tables(layout, device, dtype), attention, state, memory, cond.memory_mask)
+        tables = self.tables(layout, device)
+        return Call(start, layout.row_length, row, tables, attention, state, memory, cond.memory_mask)
 
-    def _tables(self, layout: Layout, device: torch.device, dtype: torch.dtype) -> Tables | None:
+    def tables(self, layout: Layout, device: torch.device) -> Tables | None:
+        """Rotary tables of the slots of a layout, [B or 1, S, E] each; float32 or wider."""
+        dtype = torch.promote_types(self.row.dtype, torch.float32)
         key = f"{self._rope_key} {device} {dtype}"
         if key not in layout.memo:
             with torch.inference_mode(False):

@@ -25,6 +25,8 @@ from vidar.types import State
 class Call:
     """What the sublayers of one forward share: everything that depends on the layout, decided before.
 
+    start        long [M] on the device: the first slot of each modulation row
+    length       slots per modulation row where all are equal, else None
     row          long [S] on the device where modulation rows differ in length, else None
     tables       rotary tables [B or 1, S, E], or None
     attention    by relation name
@@ -32,6 +34,8 @@ class Call:
     memory       [B, J, D] with memory_mask bool [B, J]: the cross-attention port
     """
 
+    start: Tensor
+    length: int | None
     row: Tensor | None
     tables: Tables | None
     attention: dict[str, Attention]

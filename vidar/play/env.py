@@ -39,7 +39,8 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     head of them says, terminated where the end is likelier than not; a world without one (`vidar train outcome`) gives
     reward 0 and never terminates. Choice: autoreset SAME_STEP, so that no action is ever ignored.
 
-    The forward always has `capacity` rows, the picture too, so that both cost the same however many dream.
+    The forward always has `capacity` rows, the picture too, so that both cost the same however many dream. compiled:
+    its calls are (`World.compiled`).
 
     reset(options=...): "context" uint8 [T, H, W, 3] (or a video file) with "actions" [T, A] of it, or "episode", a name
     among the starts; for all dreams that are reset. "reset_mask" bool [N]: which ones; the others go on.
@@ -59,6 +60,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         render_mode: str | None = None,
         device: str = "cpu",
+        compiled: bool = False,
     ) -> None:
         if num_envs < 1 or (capacity is not None and capacity < num_envs) or (horizon is not None and horizon < 1):
             raise UsageError("a vector of worlds needs num_envs >= 1, capacity >= num_envs and horizon >= 1")
@@ -73,7 +75,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.single_action_space = config.actions.space()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.streams = Streams(self.world, capacity or num_envs, steps)
+        self.streams = Streams(self.world, capacity or num_envs, steps, compiled)
         self.starts = None if starts is None else _starts(starts, starts_split, self.world)
         self.frames = np.zeros(self.observation_space.shape or (), np.uint8)
         self.codes = torch.zeros(self.streams.capacity, math.prod(config.sites), config.channels)

@@ -2,7 +2,7 @@
 
 The file (safetensors) holds what the frames are a function of: context and its actions, action and solver steps of
 every frame, and in its metadata seed, row and capacity; beside them which world it was. Frames come back bit for bit on
-the same device with the same number of threads.
+the same device with the same number of threads, compiled where they were.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ def keep(seat: Seat, file: str | os.PathLike[str]) -> Recording:
         "row": seat.row,
         "capacity": table.capacity,
         "threads": torch.get_num_threads(),
+        "compiled": table.compiled,
     }
     arrays = start.frames, actions, steps
     tensors = {name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in zip(TENSORS, arrays, strict=True)}
@@ -100,7 +101,7 @@ def replay(world: World, recording: Recording) -> Iterator[np.ndarray]:
             "load the world it was played in"
         )
     actions = config.actions.validate_actions(recording.actions, "the recording")
-    streams = Streams(world, told["capacity"])
+    streams = Streams(world, told["capacity"], compiled=bool(told.get("compiled")))
     start = recording.start
     streams.begin(told["row"], start.frames, start.actions, start.seed)
     table = torch.from_numpy(np.tile(config.actions.noop(), (streams.capacity, 1)))

@@ -63,6 +63,7 @@ def write_replay(
         "fps": world.config.fps,
         "frames_sha256": digest.hexdigest(),
         **{name: told[name] for name in ("world", "weights", "seed", "row", "capacity", "threads")},
+        "compiled": bool(told.get("compiled")),
         "device": device,
         "versions": {"vidar": vidar.__version__, "torch": torch.__version__, "python": platform.python_version()},
         "config": to_dict(world.config),

@@ -1,8 +1,9 @@
 """Players of one world around a table: one batched forward of fixed capacity, a seat for each.
 
-A thread of its own moves all dreams on. Frames leave by `Seat.newest`, keys come in by `Seat.press`; both are safe
-from any thread. A seat's frames are a function of its start, seed, keys, the capacity and, where a governor lowers
-them, the solver steps of each frame: who else plays, when they came, speculation and pauses leave no trace in them.
+One thread moves all dreams on, a second one decodes each frame while the next is made. Frames leave by `Seat.newest`,
+keys come in by `Seat.press`; both are safe from any thread. A seat's frames are a function of its start, seed, keys,
+the capacity and, where a governor lowers them, the solver steps of each frame: who else plays, when they came,
+speculation and pauses leave no trace in them.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vidar.play.clock import Clock, Meter
 from vidar.play.governor import Governor
@@ -57,15 +60,32 @@ class Log:
     steps: list[int] = field(default_factory=list[int])
 
 
+Pictures = Future[np.ndarray]  # uint8 [capacity, H, W, 3], being decoded
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a frame was made from. seats: whose; taken: by row, action and echo; logs: by row, the dream it belongs to.
+
+    read: when the keys were read; due: when the frame was, 0 where none ever is.
+    """
+
+    seats: list[Seat]
+    taken: dict[int, tuple[np.ndarray, int]]
+    logs: dict[int, Log]
+    read: float
+    due: float
+
+
 @dataclass(frozen=True)
 class Guess:
-    """Frames uint8 [capacity, H, W, 3] dreamed before their time: from where, under which actions, for which rows."""
+    """Frames [capacity] dreamed before their time: from where, under which actions, for which rows; their pictures."""
 
     moment: Moment
     actions: np.ndarray
     rows: frozenset[int]
     steps: int
-    frames: np.ndarray
+    frames: Pictures
 
     def fits(self, actions: np.ndarray, rows: frozenset[int]) -> bool:
         """Whether it is the frame of these rows under these actions."""
@@ -148,8 +168,8 @@ class Table:
     speculate: dream the next frame under the keys held now where there is time for it before it is due (mode *ahead*),
     anew where keys change while there still is time; under other keys than those it is thrown away. Frames are the same
     either way. hits, misses: guesses that were the frame, or were not; remade: those replaced before it was due.
-    least_steps: fewest solver steps to which the governor may go to hold the rate; None: every frame gets `steps`. Use
-    it as a context, or call `start` and `stop`.
+    least_steps: fewest solver steps to which the governor may go to hold the rate; None: every frame gets `steps`.
+    compiled: see `Streams`. Use it as a context, or call `start` and `stop`.
     """
 
     def __init__(
@@ -160,13 +180,14 @@ class Table:
         steps: int | None = None,
         speculate: bool = True,
         least_steps: int | None = None,
+        compiled: bool = False,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         if capacity < 1:
             raise UsageError("a table needs a capacity of at least 1")
-        self.world, self.capacity, self.now = world, capacity, now
+        self.world, self.capacity, self.compiled, self.now = world, capacity, compiled, now
         self.keys = Keys(world.config.actions)
-        self.streams = Streams(world, capacity, steps)
+        self.streams = Streams(world, capacity, steps, compiled)
         self.clock, self.meter = Clock(fps, now), Meter()
         most = self.streams.most
         self.governor = Governor(least_steps or most, most, self.clock.period)
@@ -177,6 +198,9 @@ class Table:
         self.wake = threading.Condition()
         self.failed: BaseException | None = None
         self._thread: threading.Thread | None = None
+        self._painter = ThreadPoolExecutor(1, "vidar-decode")
+        self._showing: Future[None] | None = None  # of the frame before
+        self._painted = 0.0  # seconds the latest decoding took
         self._stop = False
 
     def __enter__(self) -> Table:
@@ -198,6 +222,7 @@ class Table:
             self.wake.notify_all()
         if self._thread is not None:
             self._thread.join()
+        self._painter.shutdown()
 
     def sit(self, start: Start) -> Seat:
         """A free seat. Raises UsageError where all are taken, or the start does not fit the world."""
@@ -226,7 +251,8 @@ class Table:
     def _run(self) -> None:
         try:
             while self._wait():
-                self.round()
+                self._move()
+            self._settle()
         except BaseException as error:
             with self.wake:
                 self.failed = error
@@ -259,13 +285,17 @@ class Table:
         return [seat for seat in self.seats.values() if seat.fresh is not None or not seat.waits(now)]
 
     def round(self) -> None:
-        """One frame for every dream that moves."""
+        """One frame for every dream that moves; it is shown when this returns."""
+        self._move()
+        self._settle()
+
+    def _move(self) -> None:
+        """One frame for every dream that moves, shown when it is decoded; at most one other frame is on its way."""
         with self.wake:
             moving = self._moving()
-            read = self.now()
             taken = {seat.row: (seat.hands.row(), seat.hands.echo) for seat in moving}
+            now = Round(moving, taken, {seat.row: seat.log for seat in moving}, self.now(), self.clock.due)
             fresh = {seat.row: seat.fresh for seat in moving if seat.fresh is not None}
-            logs = {seat.row: seat.log for seat in moving}
             for seat in moving:
                 seat.hands.used()
                 seat.fresh, seat.single = None, False
@@ -274,20 +304,32 @@ class Table:
             for row, start in fresh.items():
                 self.streams.begin(row, start.frames, start.actions, start.seed)
         actions = self._actions({row: action for row, (action, _) in taken.items()})
-        frames, steps = self._advance(actions, frozenset(taken))
-        ready = self.now()
+        pictures, steps = self._advance(actions, frozenset(taken))
+        showing = self._painter.submit(self._show, now, pictures, steps)
+        self._settle()
+        self._showing = showing
+
+    def _settle(self) -> None:
+        """Wait until the frame before is shown. Raises what went wrong there."""
+        if self._showing is not None:
+            self._showing.result()
+
+    def _show(self, made: Round, pictures: Pictures, steps: int) -> None:
+        """Runs on the thread that decodes, after `pictures`."""
+        frames, ready = pictures.result(), self.now()
         with self.wake:
-            self.meter.frame(ready, bool(self.clock.period) and ready > self.clock.due)
-            self.meter.spend("model", ready - read)
-            for seat in moving:
-                if seat.fresh is None and seat.log is logs[seat.row]:  # not reset meanwhile
-                    seat.log.rows.append(taken[seat.row][0])
+            self.meter.frame(ready, bool(self.clock.period) and ready > made.due)
+            self.meter.spend("model", ready - made.read)
+            for seat in made.seats:
+                if seat.fresh is None and seat.log is made.logs[seat.row]:  # not reset meanwhile
+                    action, echo = made.taken[seat.row]
+                    seat.log.rows.append(action)
                     seat.log.steps.append(steps)
-                    seat.shown = Shown(len(seat.log.rows), frames[seat.row], taken[seat.row][1], read, ready)
+                    seat.shown = Shown(len(seat.log.rows), frames[seat.row], echo, made.read, ready)
             self.wake.notify_all()
 
-    def _advance(self, actions: np.ndarray, rows: frozenset[int]) -> tuple[np.ndarray, int]:
-        """The frame of these rows, uint8 [capacity, H, W, 3], and its steps."""
+    def _advance(self, actions: np.ndarray, rows: frozenset[int]) -> tuple[Pictures, int]:
+        """The frame of these rows and its steps."""
         guess, self.guess = self.guess, None
         if guess is not None:
             hit = guess.fits(actions, rows)
@@ -300,7 +342,7 @@ class Table:
         steps = self.governor.steps  # read once: the frame itself may change it
         return self._frame(actions, rows, steps), steps
 
-    def _frame(self, actions: np.ndarray, rows: frozenset[int], steps: int) -> np.ndarray:
+    def _frame(self, actions: np.ndarray, rows: frozenset[int], steps: int) -> Pictures:
         """As `_advance`; dreams that stand are put back to where they were."""
         began = self.now()
         standing = [row for row in self.seats if row not in rows]
@@ -309,8 +351,14 @@ class Table:
         if moment is not None:
             self.streams.back(moment, standing)
             self.streams.release(moment)
+        self.governor.spent(self.now() - began + self._painted, steps)
+        return self._painter.submit(self._paint, codes)
+
+    def _paint(self, codes: Tensor) -> np.ndarray:
+        """Codes [capacity, n, C] -> uint8 [capacity, H, W, 3]; runs on the thread that decodes."""
+        began = self.now()
         frames = self.world.decode(codes[:, None])[0][:, 0].numpy()
-        self.governor.spent(self.now() - began, steps)
+        self._painted = self.now() - began
         return frames
 
     def _may_guess(self, moving: list[Seat], left: float) -> bool:

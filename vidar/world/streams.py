@@ -19,6 +19,7 @@ from vidar.objectives.flow import Flow
 from vidar.objectives.next_scale import NextScale
 from vidar.rng import Rng
 from vidar.sampling.guidance import guide
+from vidar.types import Model
 
 if TYPE_CHECKING:
     from vidar.world.world import World
@@ -68,12 +69,14 @@ class Streams:
     """`capacity` streams of a world, moved on together by one frame at a time.
 
     A row that was never opened dreams from nothing, so that every call has the same shapes. What a row shows depends
-    on its own context, actions and noise alone; its bits also on the capacity. Codes are float32 [B, n, C].
+    on its own context, actions and noise alone; its bits also on the capacity, and on whether the calls of a frame are
+    compiled (`World.compiled`; at once, which takes a minute the first time). Codes are float32 [B, n, C].
     """
 
-    def __init__(self, world: World, capacity: int, steps: int | None = None) -> None:
+    def __init__(self, world: World, capacity: int, steps: int | None = None, compiled: bool = False) -> None:
         config = world.config if steps is None else world.config.with_steps(steps)
         self.world, self.capacity, self.guidance = world, capacity, config.guidance
+        self.model = world.compiled() if compiled else world.model
         total = capacity if config.guidance is None else 2 * capacity
         self.order, self.grid, objective = config.system(pyramid=world.pyramid)
         self.most = config.steps  # calls of a frame, where it is not given another number
@@ -82,6 +85,8 @@ class Streams:
         self.tape = ActionTape(total, config.actions.width, config.context + reach + 2)
         self.rngs = [Rng(0, b % capacity) for b in range(total)]
         self.state = self._fresh(total)
+        if compiled:
+            self._warm_up()
 
     @torch.inference_mode()
     def open(self, rows: Sequence[int], codes: Tensor, actions: Tensor | None, rngs: Sequence[Rng]) -> None:
@@ -104,9 +109,8 @@ class Streams:
         if length > 1:
             tape = ActionTape(batch, known.shape[2], length)
             tape.start(range(batch), known, unknown)
-            self._decoder(tape, rngs[:batch], objective).step(
-                prefill(units[:-1], advance=length * objective.period), state
-            )
+            decoder = self._decoder(tape, rngs[:batch], objective, self.world.model)
+            decoder.step(prefill(units[:-1], advance=length * objective.period), state)
         else:
             for row in state.rows:
                 row.clock = objective.period
@@ -133,7 +137,7 @@ class Streams:
         frames = self.tape.next[: self.capacity]
         self.tape.append(self._twice(actions), self._twice(told, ~told))
         objective, schedule = self._schedule(steps or self.most)
-        decoder = self._decoder(self.tape, self.rngs, objective)
+        decoder = self._decoder(self.tape, self.rngs, objective, self.model)
         made: list[dict[int, Tensor]] = [{} for _ in self.rngs]
         for call, step in enumerate(schedule):
             if self.guidance is not None:
@@ -183,6 +187,13 @@ class Streams:
             self._schedules[steps] = objective, objective.frame_steps()
         return self._schedules[steps]
 
-    def _decoder(self, tape: ActionTape, rngs: Sequence[Rng], objective: Flow | NextScale) -> Decoder:
+    def _warm_up(self) -> None:
+        """One frame of every row, taken back."""
+        moment = self.hold()
+        self.frame(torch.from_numpy(self.world.config.actions.noop()).expand(self.capacity, -1))
+        self.back(moment)
+        self.release(moment)
+
+    def _decoder(self, tape: ActionTape, rngs: Sequence[Rng], objective: Flow | NextScale, model: Model) -> Decoder:
         grids = [self.grid] * len(rngs)
-        return Decoder(self.world.model, self.order, grids, objective, rngs, objective.given, tape)
+        return Decoder(model, self.order, grids, objective, rngs, objective.given, tape)

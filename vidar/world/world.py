@@ -22,7 +22,9 @@ from vidar.config import Config
 from vidar.core.grid import Grid
 from vidar.core.order import Order
 from vidar.data.video import read_video
+from vidar.nn.ahead import AheadOfTime
 from vidar.nn.outcome import OutcomeNet, OutcomeNetConfig
+from vidar.nn.static import Build, StaticBackbone
 from vidar.objectives.flow import Flow, FlowConfig
 from vidar.objectives.next_scale import NextScale, NextScaleConfig, Pyramid
 from vidar.orders.frame import FrameOrderConfig
@@ -33,7 +35,7 @@ from vidar.tokenizers.autoencoder import Autoencoder, AutoencoderConfig
 from vidar.tokenizers.patch import from_sites, to_sites
 from vidar.tokenizers.pixels import to_float, to_uint8
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder, PyramidAutoencoderConfig
-from vidar.types import Codes, UsageError, VidarError
+from vidar.types import Codes, Model, UsageError, VidarError
 from vidar.world.renewal import Renewal
 from vidar.world.streams import Streams
 
@@ -218,6 +220,21 @@ class World:
         """One call of the network, from and to the CPU: what decoding calls."""
         moved = None if cond is None else Actions(cond.values.to(self.device), cond.unknown.to(self.device), cond.first)
         return self.net(inputs.to(self.device), layout, moved, state).float().cpu()
+
+    def compiled(self, build: Build | None = None) -> Model:
+        """`model` for the calls of a frame, as functions compiled for their shapes: ahead of time, kept on disk.
+
+        build: makes them, None: `AheadOfTime()`. Numbers differ from `model`'s by rounding. Raises UsageError on
+        another device than the CPU, where no C++ compiler is, or where a relation of the order folds.
+        """
+        if self.device.type != "cpu":
+            raise UsageError(f"worlds are compiled for play on the CPU, this one is on {self.device}")
+        backbone = StaticBackbone(self.net.backbone, build or AheadOfTime())
+
+        def model(inputs: Tensor, layout: Any, cond: Any = None, state: Any = None) -> Tensor:
+            return backbone(inputs, layout, self.net.condition(cond, layout), state).float()
+
+        return model
 
     @torch.inference_mode()
     def encode(self, video: Tensor) -> Tensor:

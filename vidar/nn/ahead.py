@@ -1,0 +1,78 @@
+"""Compiling ahead of time (torch.export and AOTInductor), kept on disk: the second start of a world only loads."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vidar.data.atomic import replacing
+from vidar.types import UsageError
+
+SOURCES = ("nn", "core", "types.py")  # of vidar: what a compiled function was made from
+
+
+class AheadOfTime:
+    """Builds functions for this machine, see `StaticBackbone`; `folder` holds those made before, by what they are of.
+
+    A function's name is a digest of its weights, example shapes, the source of vidar that it traces, torch, the
+    processor and the number of threads. Raises UsageError where nothing here compiles C++.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = cache_folder() if folder is None else folder
+
+    def __call__(self, module: nn.Module, example: tuple[Any, ...]) -> Callable[..., Any]:
+        """The module with its weights folded in; for arguments of the shapes of `example`."""
+        file = self.folder / f"{digest(module, example)}.pt2"
+        if not file.is_file():
+            check_compiler()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory() as made, replacing(file) as temporary:
+                shutil.move(package(module, example, Path(made) / "function.pt2"), temporary)
+        return torch._inductor.aoti_load_package(str(file))
+
+
+def package(module: nn.Module, example: tuple[Any, ...], file: Path) -> str:
+    """Export, compile with constant weights (`freezing`), write."""
+    exported = torch.export.export(module, example)
+    options = {"freezing": True}
+    return torch._inductor.aoti_compile_and_package(exported, package_path=str(file), inductor_configs=options)
+
+
+def cache_folder() -> Path:
+    """$XDG_CACHE_HOME/vidar, ~/.cache/vidar where it is not set."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vidar"
+
+
+def check_compiler() -> None:
+    """Raises UsageError where the compiler that torch would call is missing."""
+    name = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(name) is None:
+        raise UsageError(f"compiling needs a C++ compiler, and there is no {name}; install it, or leave --compile out")
+
+
+def digest(module: nn.Module, example: tuple[Any, ...]) -> str:
+    """20 hex digits; see `AheadOfTime`."""
+    root = Path(__file__).parents[1]
+    found = hashlib.sha256()
+    for name in SOURCES:
+        path = root / name
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            found.update(file.read_bytes())
+    for name, tensor in sorted(module.state_dict().items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    leaves, shape = torch.utils._pytree.tree_flatten(example)
+    told = [(tuple(x.shape), str(x.dtype)) if isinstance(x, Tensor) else x for x in leaves]
+    machine = torch.__version__, torch.cpu.get_capabilities(), torch.get_num_threads()
+    found.update(repr((told, str(shape), str(module), machine)).encode())
+    return found.hexdigest()[:20]

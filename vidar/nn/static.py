@@ -1,0 +1,141 @@
+"""A backbone in play as one compiled function: every call of a frame has the same shapes, so that it can be.
+
+What depends on the layout and moves on with the clock (rotary tables, masks) comes in as tensors, rings too; fresh keys
+and values come back and are written where the state wants them. Eager, a small world spends half of a frame between
+its operations (`scripts/bench_compiled.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vidar.core.layout import Layout, View
+from vidar.nn.attention import Attention, Masked, heads_first, sdpa
+from vidar.nn.backbone import EMPTY, Backbone
+from vidar.nn.block import Call
+from vidar.nn.rope import Tables
+from vidar.types import Cond, State, UsageError
+
+Pair = tuple[Tensor, Tensor]
+Layers = dict[str, list[Pair]]
+Build = Callable[[nn.Module, tuple[Any, ...]], Callable[..., Any]]  # (module, example arguments) -> what runs it
+
+
+class Tape:
+    """The State that a trace sees. held: keys, values [B, R, K, E] by relation and layer; fresh: what was written."""
+
+    def __init__(self, held: Layers) -> None:
+        self.held = held
+        self.fresh: Layers = {}
+
+    def read(self, relation: str, layer: int) -> Pair | None:
+        """See `vidar.types.State`."""
+        return self.held[relation][layer] if relation in self.held else None
+
+    def write(self, relation: str, layer: int, k: Tensor, v: Tensor) -> None:
+        """See `vidar.types.State`; layers come in order."""
+        self.fresh.setdefault(relation, []).append((k, v))
+
+
+class Function(nn.Module):
+    """`Backbone.run` of one static shape as a function of tensors. start, row, length: see `Call`."""
+
+    def __init__(self, backbone: Backbone, start: Tensor, row: Tensor | None, length: int | None) -> None:
+        super().__init__()
+        self.backbone, self.length = backbone, length
+        self.start: Tensor
+        self.row: Tensor | None
+        self.register_buffer("start", start)
+        self.register_buffer("row", row)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        cond: dict[str, Tensor],
+        tables: Tables | None,
+        masks: dict[str, Pair],
+        held: Layers,
+    ) -> tuple[Tensor, Layers]:
+        """inputs [B, S, I]; cond: the ports there are, by name; masks: open and blind (`Masked`) by relation.
+
+        Returns [B, S, O] and the fresh keys and values [B, S, K, E] of each relation, by layer.
+        """
+        tape = Tape(held)
+        attention = {name: _masked(*pair) for name, pair in masks.items()}
+        memory = cond.get("memory"), cond.get("memory_mask")
+        call = Call(self.start, self.length, self.row, tables, attention, tape, *memory)
+        return self.backbone.run(inputs, Cond(**cond), call), tape.fresh
+
+
+class StaticBackbone:
+    """`backbone(inputs, layout, cond, state)` by functions that `build` makes, one for every shape it meets.
+
+    Raises UsageError for a relation with folds: its attention is no matter of a mask alone.
+    """
+
+    def __init__(self, backbone: Backbone, build: Build) -> None:
+        self.backbone, self.build = backbone, build
+        self.functions: dict[tuple[Any, ...], Callable[..., Any]] = {}
+
+    def __call__(self, inputs: Tensor, layout: Layout, cond: Cond | None, state: State) -> Tensor:
+        """See `vidar.types.Model`."""
+        inputs, cond = self.backbone.somebody(inputs, layout), EMPTY if cond is None else cond
+        tables = self.backbone.tables(layout, inputs.device)
+        shapes, batch = self.backbone.ring_shapes(), len(inputs)
+        args = (
+            inputs,
+            {name: part for name, part in vars(cond).items() if part is not None},
+            None if tables is None else tuple(_rows(part, batch) for part in tables),
+            {name: _mask(layout.views[name], batch, inputs.device) for name in shapes},
+            {name: held for name, shape in shapes.items() if (held := _held(state, name, shape.layers))},
+        )
+        out, fresh = self._function(layout, args)(*args)
+        for name, layers in fresh.items():
+            for layer, (k, v) in enumerate(layers):
+                state.write(name, layer, k, v)
+        return out
+
+    def _function(self, layout: Layout, args: tuple[Any, ...]) -> Callable[..., Any]:
+        shapes = tuple(tuple(x.shape) for x in torch.utils._pytree.tree_leaves(args) if x is not None)
+        key = (shapes, tuple(layout.row_start.tolist()))
+        if key not in self.functions:
+            with torch.inference_mode(False), torch.no_grad():
+                row = None if layout.row_length else layout.row.clone()
+                module = Function(self.backbone, layout.row_start.clone(), row, layout.row_length)
+                example = torch.utils._pytree.tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, args)
+                self.functions[key] = self.build(module.eval(), example)
+        return self.functions[key]
+
+
+def _held(state: State, relation: str, layers: int) -> list[Pair]:
+    """What a relation keeps, by layer; empty where it keeps nothing."""
+    return [pair for layer in range(layers) if (pair := state.read(relation, layer)) is not None]
+
+
+def _masked(allowed: Tensor, blind: Tensor) -> Attention:
+    """Attention under a mask that is an argument; see `SDPAConfig`."""
+
+    def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        out = heads_first(sdpa(heads_first(q), heads_first(k), heads_first(v), allowed))
+        return out.masked_fill(blind, 0.0)
+
+    return attention
+
+
+def _mask(view: View, batch: int, device: torch.device) -> Pair:
+    """open bool [B, 1, S, T] and blind bool [B, S, 1, 1], whether or not anything is hidden."""
+    if view.relation.fold:
+        raise UsageError(f"relation {view.relation!r} folds its slots; a world with it cannot be compiled for play")
+    found, slots, keys = Masked.of(view, device), view.q.cell.shape[1], view.k.cell.shape[1]
+    allowed = torch.ones(1, 1, slots, keys, dtype=torch.bool, device=device) if found.open is None else found.open
+    blind = torch.zeros(1, slots, 1, 1, dtype=torch.bool, device=device) if found.blind is None else found.blind
+    return _rows(allowed, batch), _rows(blind, batch)
+
+
+def _rows(x: Tensor, batch: int) -> Tensor:
+    """[1 or B, ..] -> [B, ..], dense."""
+    return x.expand(batch, *x.shape[1:]).contiguous()
