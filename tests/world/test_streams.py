@@ -6,6 +6,7 @@ import torch
 
 from vidar.configs.doom import world_doom
 from vidar.rng import Rng
+from vidar.types import UsageError
 from vidar.world.streams import Streams
 from vidar.world.world import World
 
@@ -93,3 +94,27 @@ def test_going_back_to_a_moment_is_exact_for_all_rows_and_for_some(world):
     with pytest.raises(ValueError, match="release all marks"):
         streams.hold()
         streams.open([0], *given(world, 0), [Rng(0)])
+
+
+def test_a_video_goes_on_elsewhere_from_its_last_frames(world):
+    """Exact (float64) where the context reaches as far back as anything does: depth 2 x window 3 + 3 actions + 1."""
+    net, order = world.config.net, world.config.order
+    assert (net.backbone.depth, order.window, net.conditioner.history) == (2, 3, 3)
+    wide = world.config.build().to(dtype=torch.float64)
+    wide.net.load_state_dict(world.net.state_dict())
+    wide.tokenizer.load_state_dict(world.tokenizer.state_dict())
+    codes, before = given(wide, 3, 8)
+    pressed = keys(3, 9)
+    streams = Streams(wide, 1)
+    streams.open([0], codes, before, [Rng(3)])
+    made = torch.stack([streams.frame(actions[None])[0] for actions in pressed])
+    codes, before = torch.cat([codes[0], made]), torch.cat([before[0], pressed])
+    apart = {}
+    for keep in (2, 9, 10, 12):
+        other, first = Streams(wide, 2), 14 - keep
+        other.open([1], codes[None, first:14], before[None, first:14], [Rng(3)], first=first)
+        again = torch.stack([other.frame(actions.expand(2, -1))[1] for actions in pressed[6:]])
+        apart[keep] = (again - made[6:]).abs().max().item()
+    with pytest.raises(UsageError, match="too short"):
+        Streams(wide, 1).open([0], codes[None, 13:14], before[None, 13:14], [Rng(3)], first=13)
+    assert apart[10] < 1e-9 and apart[12] < 1e-9 < apart[9] < apart[2], apart

@@ -49,8 +49,8 @@ def package(module: nn.Module, example: tuple[Any, ...], file: Path) -> str:
 
 
 def cache_folder() -> Path:
-    """$XDG_CACHE_HOME/vidar, ~/.cache/vidar where it is not set."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vidar"
+    """Beside what else torch keeps of models ($TORCH_HOME, by default ~/.cache/torch)."""
+    return Path(torch.hub.get_dir()).parent / "vidar"
 
 
 def check_compiler() -> None:

@@ -19,7 +19,7 @@ from vidar.objectives.flow import Flow
 from vidar.objectives.next_scale import NextScale
 from vidar.rng import Rng
 from vidar.sampling.guidance import guide
-from vidar.types import Model
+from vidar.types import Model, UsageError
 
 if TYPE_CHECKING:
     from vidar.world.world import World
@@ -42,15 +42,15 @@ class ActionTape:
         self.unknown = torch.cat([self.unknown[:, 1:], unknown[:, None]], 1)
         self.next = self.next + 1
 
-    def start(self, rows: Sequence[int], values: Tensor, unknown: Tensor) -> None:
-        """Some rows begin anew with frames 0 .. n-1: values [b, n, A], unknown [b, n]."""
+    def start(self, rows: Sequence[int], values: Tensor, unknown: Tensor, first: int = 0) -> None:
+        """Some rows begin anew with n frames, from number `first` on: values [b, n, A], unknown [b, n]."""
         pick, count, keep = torch.tensor(list(rows)), values.shape[1], self.values.shape[1]
         fresh = torch.zeros(len(pick), keep, values.shape[2]), torch.ones(len(pick), keep, dtype=torch.bool)
         used = min(count, keep)
         fresh[0][:, keep - used :], fresh[1][:, keep - used :] = values[:, count - used :], unknown[:, count - used :]
         self.values = self.values.index_copy(0, pick, fresh[0])
         self.unknown = self.unknown.index_copy(0, pick, fresh[1])
-        self.next = self.next.index_fill(0, pick, count)
+        self.next = self.next.index_fill(0, pick, first + count)
 
     def __call__(self, layout: Any) -> Actions:
         """The conditions of one call."""
@@ -89,11 +89,15 @@ class Streams:
             self._warm_up()
 
     @torch.inference_mode()
-    def open(self, rows: Sequence[int], codes: Tensor, actions: Tensor | None, rngs: Sequence[Rng]) -> None:
+    def open(
+        self, rows: Sequence[int], codes: Tensor, actions: Tensor | None, rngs: Sequence[Rng], first: int = 0
+    ) -> None:
         """Begin some rows anew after their context. No moment may be held.
 
         codes [b, T, n, C]; actions [b, T, A], row t acts between frames t-1 and t, None: unknown; rngs: one per row.
-        The last frame of the context is committed with the first new one.
+        first: number of the context's first frame; a long video goes on elsewhere by it, with the noise and positions
+        of its own frames (one that needs the code of a frame before the context is not committed; UsageError where that
+        is the last one). The last frame of the context is committed with the first new one.
         """
         length = codes.shape[1]
         known = torch.zeros(len(codes), length, self.tape.values.shape[2]) if actions is None else actions
@@ -104,17 +108,22 @@ class Streams:
         batch = len(codes)
         state, objective = self._fresh(batch), self._schedule(self.most)[0]
         units = [objective.frame_unit(frame) for frame in range(length)]
-        for frame, unit in enumerate(units):
-            state.give(unit, codes[:, frame])
-        if length > 1:
+        for row in state.rows:
+            row.clock = first * objective.period
+        for frame in range(length):
+            state.give(objective.frame_unit(first + frame), codes[:, frame])
+        *whole, last = [unit for unit in units if not self._lacks(first * objective.period + unit, first)] or [-1]
+        if last < 0:
+            raise UsageError(f"a context of {length} frames from frame {first} on is too short; give those before it")
+        if whole:
             tape = ActionTape(batch, known.shape[2], length)
-            tape.start(range(batch), known, unknown)
+            tape.start(range(batch), known, unknown, first)
             decoder = self._decoder(tape, rngs[:batch], objective, self.world.model)
-            decoder.step(prefill(units[:-1], advance=length * objective.period), state)
+            decoder.step(prefill(whole, advance=length * objective.period), state)
         else:
             for row in state.rows:
-                row.clock = objective.period
-        self.tape.start(rows, known, unknown)
+                row.clock += length * objective.period
+        self.tape.start(rows, known, unknown, first)
         self.state.put(rows, state)
         for row, rng in zip(rows, rngs):
             self.rngs[row] = rng
@@ -186,6 +195,11 @@ class Streams:
             objective = self.world.config.with_steps(steps).system(pyramid=self.world.pyramid)[2]
             self._schedules[steps] = objective, objective.frame_steps()
         return self._schedules[steps]
+
+    def _lacks(self, unit: int, first: int) -> bool:
+        """Whether a unit needs one of a frame before number `first`."""
+        start = first * self._schedule(self.most)[0].period
+        return any(self.order.need(unit, v) for v in range(max(0, start - self.order.reach), start))
 
     def _warm_up(self) -> None:
         """One frame of every row, taken back."""
