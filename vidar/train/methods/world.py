@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -60,7 +61,10 @@ class OwnContextConfig(Config):
 class TrainWorldConfig(Config):
     """tokenizer: directory of the trained one. start: directory of a world whose network is gone on from.
 
-    p_unknown: share of clips whose actions are hidden from the model.
+    p_unknown: share of clips whose actions are hidden from the model. guidance: w of classifier-free guidance by the
+    actions that the answers learn, so that play needs no second answer for it (model-guidance, Tang et al., "Diffusion
+    Models without Classifier-free Guidance", 2025); 1: none. To the target is added (1 - 1 / w) (cond - none) of the
+    model's own answers: where that is learned, cond = target + (w - 1) (target - none).
     """
 
     world: WorldConfig
@@ -70,6 +74,7 @@ class TrainWorldConfig(Config):
     clip_frames: int = Field(ge=2)
     p_unknown: float = Field(default=0.05, ge=0, le=1)
     own_context: OwnContextConfig | None = None
+    guidance: float = Field(default=1.0, ge=1)
 
     def build(self) -> TrainWorld:
         """The method."""
@@ -94,8 +99,13 @@ class TrainWorld:
         actions = told(batch, rngs, self.config.p_unknown, device)
         context = self._own_context(model, codes, actions, rngs)
         seen, target, keep = self.objective.prepare(codes, self.layout, rngs, context=context)
-        out = model(seen.to(device), self.layout.with_keep(keep), actions)
-        return self.objective.loss(out, type(target)(target.value.to(device), target.weight.to(device)))
+        seen, layout = seen.to(device), self.layout.with_keep(keep)
+        out, value = model(seen, layout, actions), target.value.to(device)
+        if self.config.guidance > 1:
+            hidden = replace(actions, unknown=torch.ones_like(actions.unknown))
+            with torch.no_grad():
+                value = value + (1 - 1 / self.config.guidance) * (out.to(value) - model(seen, layout, hidden).to(value))
+        return self.objective.loss(out, type(target)(value, target.weight.to(device)))
 
     @torch.no_grad()
     def _own_context(self, model: WorldNet, codes: Tensor, actions: Actions, rngs: Sequence[Rng]) -> Tensor | None:
