@@ -32,7 +32,7 @@ from vidar.train.methods.autoencode import AutoencodeConfig
 from vidar.train.methods.pictures import TrainPicturesConfig
 from vidar.train.optim import OptimConfig
 from vidar.train.pictures import PictureClipsConfig
-from vidar.world.pictures import PicturesConfig
+from vidar.world.pictures import Guidance, PicturesConfig
 
 Preset = Literal["demo", "tiny"]
 Published = Literal["2b", "8b", "tiny"]
@@ -161,7 +161,7 @@ def pictures_of(
     net: Net,
     order: ScaleOrderConfig | ClipScaleOrderConfig,
     objective: PyramidsConfig,
-    guidance: GuidanceConfig,
+    guidance: Guidance,
     frames: int = 1,
     fps: float = 1.0,
 ) -> PicturesConfig:

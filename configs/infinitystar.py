@@ -19,7 +19,7 @@ from vidar.data.annotations import ShapeCaptionConfig, StoredCaptionConfig
 from vidar.objectives.pyramids import PyramidsConfig
 from vidar.orders.scale import ClipScaleOrderConfig
 from vidar.sampling.filters import TemperatureConfig
-from vidar.sampling.guidance import GuidanceConfig
+from vidar.sampling.guidance import GuidanceConfig, ProjectedGuidanceConfig
 from vidar.tokenizers.schedules import aspect, square
 from vidar.train.fit import TrainConfig
 
@@ -33,7 +33,6 @@ STAR = PyramidsConfig(
     heaviest=40.0,
     by_pyramid=((TemperatureConfig(value=1.0),), (TemperatureConfig(value=0.4),)),
 )
-GUIDANCE = GuidanceConfig(first=3.0, last=3.0)  # of the interactive model; the other one has APG at 34
 WIDE = tuple(side for side in aspect(9 / 16, 14) for _ in range(VISITS))
 SIZES = {
     "8b": (Bits((96, 192, 384, 384, 384), 16, 4, 64, WIDE), Net(4096, 36, 32, 2048, T5), 20, 81),
@@ -85,7 +84,6 @@ def infinitystar(
 ) -> TrainConfig:
     """InfinityStar at its published size: 5 s of 480 x 848 pixels from features of T5-XL, 42 visits of 14 scales."""
     bits, net, clip, frames = SIZES[preset]
-    pictures = pictures_of(
-        "infinitystar", bits, net, ClipScaleOrderConfig(clip=clip), STAR, guidance=GUIDANCE, frames=frames, fps=16.0
-    )
+    order, guidance = ClipScaleOrderConfig(clip=clip), ProjectedGuidanceConfig()
+    pictures = pictures_of("infinitystar", bits, net, order, STAR, guidance=guidance, frames=frames, fps=16.0)
     return train_on(pictures, StoredCaptionConfig(), data, tokenizer, start, batch, net.lr)

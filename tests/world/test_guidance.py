@@ -6,7 +6,7 @@ import torch
 
 from vidar.configs.shapes import world_shapes
 from vidar.configs.videoar import videoar_shapes
-from vidar.sampling.guidance import GuidanceConfig, guide
+from vidar.sampling.guidance import GuidanceConfig, ProjectedGuidanceConfig, guide
 from vidar.types import UsageError
 from vidar.world.joint import JointStream
 from vidar.world.streams import Streams
@@ -92,6 +92,22 @@ def test_weights_run_over_calls_and_frames():
     assert torch.allclose(falling, 1 + 2 * torch.tensor([1.0, 0.25 + 0.75 * np.exp(-1)]).float())
     out = torch.tensor([[[1.0]], [[2.0]], [[5.0]], [[1.0]]])
     assert guide(out, torch.tensor([2.0, 0.5])).flatten().tolist() == [-3.0, 1.5, -3.0, 1.5]
+
+
+def test_projected_guidance_turns_an_answer_and_does_not_stretch_it():
+    """By hand: cond (3, 4) and none (3, 0) differ by (0, 4); along cond lie 0.64 cond = (1.92, 2.56) of it."""
+    cond, none, w = torch.tensor([[[3.0], [4.0]]]), torch.tensor([[[3.0], [0.0]]]), torch.tensor([3.0])
+    both = torch.cat([cond, none])
+    free = {"weight": 3.0, "longest": 100.0}
+    want = torch.tensor([3 - 2 * 1.92, 4 + 2 * (4 - 2.56)]).reshape(1, 2, 1)
+    made = ProjectedGuidanceConfig(**free).combine(both, w)
+    torch.testing.assert_close(made, torch.cat([want, want]))
+    torch.testing.assert_close(ProjectedGuidanceConfig(**free, along=1.0).combine(both, w), guide(both, w))
+    short = ProjectedGuidanceConfig(weight=3.0, longest=0.5).combine(both, w) - cond  # rms of (0, 4) is sqrt(8)
+    torch.testing.assert_close(short[:1], (want - cond) * 0.5 / 8**0.5)
+    rows = torch.cat([cond, 7 * cond, none, none])
+    made = ProjectedGuidanceConfig(**free).combine(rows, torch.tensor([3.0, 1.0]))
+    torch.testing.assert_close(made[:2], torch.cat([want, 7 * cond]))  # every row by itself; weight 1 is cond
 
 
 def test_joint_frames_are_not_guided():

@@ -10,7 +10,7 @@ from vidar.configs.infinitystar import infinitystar_shapes
 from vidar.configs.var import var_shapes
 from vidar.data.synthetic import ShapesConfig
 from vidar.rng import Rng
-from vidar.sampling.guidance import GuidanceConfig
+from vidar.sampling.guidance import GuidanceConfig, ProjectedGuidanceConfig
 from vidar.tokenizers.pixels import to_float
 from vidar.tokenizers.vq import VQConfig
 from vidar.types import UsageError, VidarError
@@ -59,7 +59,7 @@ def test_pictures_have_the_size_and_every_seed_its_own(name):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-@pytest.mark.parametrize("guidance", [None, GuidanceConfig(first=2.0, last=3.0)])
+@pytest.mark.parametrize("guidance", [None, GuidanceConfig(first=2.0, last=3.0), ProjectedGuidanceConfig()])
 def test_a_row_does_not_know_the_others(name, guidance):
     """Also where their texts are longer."""
     model = built(name)
@@ -118,7 +118,7 @@ def test_context_stays(known):
     assert not np.array_equal(made.frames[:, known:], other.frames[:, known:])
 
 
-@pytest.mark.parametrize("guidance", [None, GuidanceConfig(first=2.0, last=3.0)])
+@pytest.mark.parametrize("guidance", [None, GuidanceConfig(first=2.0, last=3.0), ProjectedGuidanceConfig()])
 def test_what_follows_a_context_is_what_would_have_followed_it(guidance):
     """Labels of a free run, given back as its first pyramids, lead to the rest of it; other ones do not."""
     model = built("infinitystar")

@@ -1,4 +1,4 @@
-"""Classifier-free guidance: answers with and without a condition, joined after every call (Ho and Salimans, 2022)."""
+"""Guidance: answers with and without a condition, joined after every call (Ho, Salimans, 2022; Sadat et al., 2024)."""
 
 from __future__ import annotations
 
@@ -31,6 +31,38 @@ class GuidanceConfig(Config):
         if self.fall is not None:
             time = self.rest + (1 - self.rest) * torch.exp(-frames / self.fall)
         return 1 + excess * time
+
+    def combine(self, out: Tensor, weights: Tensor) -> Tensor:
+        """See `guide`."""
+        return guide(out, weights)
+
+
+class ProjectedGuidanceConfig(Config):
+    """Adaptive projected guidance (APG; Sadat, Hilliges and Weber, 2024), without its momentum, as InfinityStar has it.
+
+    cond - none is shortened to a root mean square of `longest`, then split into what lies along cond and the rest; the
+    rest is added w - 1 times, what lies along cond `along` (w - 1) times. Large weights then turn an answer and do not
+    stretch it. Norms and products are over all slots and outputs of a sample, so a call should hold one scale.
+    """
+
+    weight: float = Field(default=34.0, ge=0)
+    longest: float = Field(default=0.05, gt=0)
+    along: float = Field(default=0.0, ge=0)
+
+    def weights(self, call: int, calls: int, frames: Tensor) -> Tensor:
+        """w of every call, for frames [B]: float [B]."""
+        return torch.full(frames.shape, self.weight)
+
+    def combine(self, out: Tensor, weights: Tensor) -> Tensor:
+        """Answers [2 B, ...] as of `guide`; in float32 or wider."""
+        wide = out.to(torch.promote_types(out.dtype, torch.float32))
+        cond, none = wide.flatten(1).chunk(2)
+        apart = cond - none
+        apart = apart * (self.longest / apart.square().mean(1, keepdim=True).sqrt().clamp_min(1e-12)).clamp_max(1.0)
+        length = cond.square().sum(1, keepdim=True).clamp_min(1e-12)
+        along = (apart * cond).sum(1, keepdim=True) / length * cond
+        joined = cond + (weights.to(wide)[:, None] - 1) * (apart - along + self.along * along)
+        return torch.cat([joined, joined]).view_as(out).to(out.dtype)
 
 
 def guide(out: Tensor, weights: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from vidar.core.step import by_waves
 from vidar.objectives.pyramids import Pyramids, PyramidsConfig
 from vidar.orders.scale import ClipScaleOrderConfig, ScaleOrderConfig, Size
 from vidar.rng import Rng
-from vidar.sampling.guidance import GuidanceConfig, guide
+from vidar.sampling.guidance import GuidanceConfig, ProjectedGuidanceConfig
 from vidar.tokenizers.multi_scale import MultiScale
 from vidar.tokenizers.pixels import to_float, to_uint8
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder, PyramidAutoencoderConfig
@@ -35,6 +35,9 @@ from vidar.world.world import Generated
 
 Conditions = Labels | Text
 Features = tuple[Tensor, Tensor]  # of prompts: float [B, J, W] and mask bool [B, J]
+
+
+Guidance = GuidanceConfig | ProjectedGuidanceConfig
 
 
 class PicturesConfig(Config):
@@ -54,7 +57,7 @@ class PicturesConfig(Config):
     order: ScaleOrderConfig | ClipScaleOrderConfig
     objective: PyramidsConfig
     net: WorldNetConfig
-    guidance: GuidanceConfig | None = None
+    guidance: Guidance | None = None
 
     @model_validator(mode="after")
     def _check(self) -> PicturesConfig:
@@ -176,7 +179,7 @@ class Pictures:
         labels: Sequence[int] | None = None,
         prompts: Sequence[str] | Features | None = None,
         seeds: int | Sequence[int] = 0,
-        guidance: GuidanceConfig | None = None,
+        guidance: Guidance | None = None,
         num_frames: int | None = None,
         context: np.ndarray | None = None,
     ) -> Generated:
@@ -204,7 +207,7 @@ class Pictures:
         told: Tensor,
         mask: Tensor,
         rngs: Sequence[Rng],
-        guidance: GuidanceConfig | None = None,
+        guidance: Guidance | None = None,
         num_frames: int | None = None,
         known: Mapping[int, Tensor] | None = None,
     ) -> tuple[list[dict[int, Tensor]], list[float]]:
@@ -229,7 +232,7 @@ class Pictures:
                 number, k = divmod(step.rows[-1].unit, objective.scales)
                 frame = sum(p.sizes[-1][0] for p in objective.pyramids[:number])
                 weights = guidance.weights(k, objective.scales, torch.full((batch,), float(frame)))
-                decoder = replace(decoder, combine=partial(guide, weights=weights))
+                decoder = replace(decoder, combine=partial(guidance.combine, weights=weights))
             for row, unit, code in decoder.step(step, state):
                 if row < batch:
                     made[row][unit] = code

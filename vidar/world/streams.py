@@ -18,7 +18,6 @@ from vidar.core.step import Step, prefill
 from vidar.objectives.flow import Flow
 from vidar.objectives.next_scale import NextScale
 from vidar.rng import Rng
-from vidar.sampling.guidance import guide
 from vidar.types import Model, UsageError
 
 if TYPE_CHECKING:
@@ -151,7 +150,7 @@ class Streams:
         for call, step in enumerate(schedule):
             if self.guidance is not None:
                 weights = self.guidance.weights(call, len(schedule), frames)
-                decoder = replace(decoder, combine=partial(guide, weights=weights))
+                decoder = replace(decoder, combine=partial(self.guidance.combine, weights=weights))
             for row, unit, code in decoder.step(step, self.state):
                 made[row][unit] = code
         return torch.stack([objective.frame_code(codes) for codes in made[: self.capacity]])
