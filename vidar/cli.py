@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from vidar import __version__
-from vidar.commands import data, machine, play, recipes, replay, world
+from vidar.commands import data, machine, play, recipes, replay, synth, world
 
 INTERRUPTED = 130
 REFUSED: Any = typer.BadParameter.__mro__[2]  # ClickException, which some releases of typer carry with them
@@ -103,6 +103,7 @@ EXAMPLES = {
     world.generate: "vidar generate doom --frames 64 --seed 1 --out dream.mp4",
     play.play: "vidar play doom --port 8000",
     replay.replay: "vidar replay doom-1.dream --out dream.mp4",
+    synth.synth: "vidar synth doom --jobs jobs.jsonl --out videos --workers 2",
     world.evaluate: "vidar eval doom --suite world --out runs/eval",
     world.demo: "vidar demo --out runs/demo",
     machine.doctor: "vidar doctor --json",

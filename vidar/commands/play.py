@@ -67,6 +67,10 @@ def play(
     least = max(1, world.config.steps // 2) if steps is None and not world.config.by_scales else None
 
     def table() -> Table:
+        if compiled:
+            typer.echo(
+                "compiled frames: the first start on a machine takes a minute, the next ones load them", err=True
+            )
         return Table(world, players, pace or None, steps, least_steps=least, compiled=compiled)
 
     if window:

@@ -7,7 +7,6 @@ the same device with the same number of threads, compiled where they were.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -20,10 +19,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from vidar.config import to_dict
 from vidar.data.atomic import replacing
 from vidar.play.session import Seat, Start
 from vidar.types import VidarError
+from vidar.world.fingerprint import fingerprint
 from vidar.world.streams import Streams
 from vidar.world.world import World
 
@@ -108,13 +107,3 @@ def replay(world: World, recording: Recording) -> Iterator[np.ndarray]:
     for action, steps in zip(actions, recording.steps.tolist(), strict=True):
         table[told["row"]] = torch.from_numpy(action)
         yield world.decode(streams.frame(table, steps)[:, None])[0][told["row"], 0].numpy()
-
-
-def fingerprint(world: World) -> str:
-    """Of config and weights: 16 hex digits."""
-    digest = hashlib.sha256(json.dumps(to_dict(world.config), sort_keys=True).encode())
-    for module in (world.tokenizer, world.net):
-        for name, tensor in sorted(module.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]

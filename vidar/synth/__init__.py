@@ -1,1 +1,1 @@
-"""Long-video synthesis (not built yet): plan, workers, streaming writer."""
+"""Long-video synthesis: jobs, segments made by workers, and the writer of growing videos."""

@@ -1,0 +1,56 @@
+"""Shared by the suite: pictures, and a placement without processes."""
+
+from collections import deque
+
+import numpy as np
+
+from vidar.synth.placement import Lost, Ready
+from vidar.synth.segments import Maker
+from vidar.world.fingerprint import fingerprint
+from vidar.world.load import load
+
+SEGMENT = 12  # the tiny world looks 11 frames back
+
+
+def pictures(count, seed):
+    """uint8 [count, 64, 80, 3]: coloured blocks that move."""
+    blocks = np.random.default_rng(seed).integers(0, 255, (8, 10, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+    return np.stack([np.roll(blocks, 3 * n, 1) for n in range(count)])
+
+
+class Here:
+    """A placement in this process, one event at a time. lose: (job, number, row of its batch) -> whether it is lost."""
+
+    worlds = {}
+
+    def __init__(self, count, model, device, rows, lose=lambda task: False, weights=None):
+        if model not in self.worlds:
+            self.worlds[model] = load(model)
+        world = self.worlds[model]
+        dtype = str(next(world.net.parameters()).dtype).removeprefix("torch.")
+        self.rows, self.lose, self.maker = rows, lose, Maker(world, rows)
+        self.ready = Ready(weights or fingerprint(world), dtype)
+        self.tasks, self.batches, self.events, self.closed = [], [], deque(), False
+
+    @property
+    def free(self):
+        return int(self.ready is None and not self.events)
+
+    def submit(self, tasks):
+        assert self.free and 1 <= len(tasks) <= self.rows and len({task.row for task in tasks}) == len(tasks)
+        self.batches.append([(task.job, task.number) for task in tasks])
+        left = list(tasks)
+        for made in self.maker.make(tasks):
+            if any(self.lose(task) for task in left):
+                return self.events.append(Lost(tuple(left), "lost on purpose"))
+            left = [task for task in left if (task.job, task.number) != (made.job, made.number)]
+            self.events.append(made)
+
+    def wait(self):
+        if self.ready is not None:
+            self.ready, ready = None, self.ready
+            return [ready]
+        return [self.events.popleft()]
+
+    def close(self):
+        self.closed = True

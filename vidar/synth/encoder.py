@@ -1,0 +1,61 @@
+"""One thread that writes what others hand it, in order; whoever hands over too much waits."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+PATIENCE = 0.2  # seconds between looks at whether the thread still works
+
+
+class Encoder(Generic[Item]):
+    """Calls `write(item)` for every item in a thread of its own; at most `room` items wait, beside the one in work."""
+
+    def __init__(self, write: Callable[[Item], None], room: int) -> None:
+        self._write = write
+        self._queue: queue.Queue[Item | None] = queue.Queue(max(1, room))
+        self._error: BaseException | None = None
+        self._dropped = False
+        self._thread = threading.Thread(target=self._run, name="vidar-encoder", daemon=True)
+        self._thread.start()
+
+    def put(self, item: Item) -> None:
+        """Hand over; waits while the queue is full. Raises what `write` raised earlier."""
+        self._put(item)
+
+    def close(self) -> None:
+        """Wait until all is written. Raises what `write` raised."""
+        if self._thread.is_alive():
+            self._put(None)
+            self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def abandon(self) -> None:
+        """End after the item in work; what waits is dropped."""
+        self._dropped = True
+        if self._thread.is_alive():
+            with suppress(queue.Full):
+                self._queue.put_nowait(None)
+            self._thread.join()
+
+    def _put(self, item: Item | None) -> None:
+        while True:
+            if self._error is not None:
+                raise self._error
+            try:
+                return self._queue.put(item, timeout=PATIENCE)
+            except queue.Full:
+                continue
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None and not self._dropped:
+            try:
+                self._write(item)
+            except BaseException as error:
+                self._error = error
+                return

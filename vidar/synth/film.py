@@ -1,0 +1,153 @@
+"""The files of one video: a folder of parts while it grows, then the mp4 with what lies beside it.
+
+ID.parts holds, for every finished segment n, the fragment n.ts and the record n.json, which is written last and makes
+it count; the boundary of the next segment; small pictures for the strip; and index.m3u8, which plays what is there.
+The hash of a segment is the SHA-256 of its frames, uint8 [t, H, W, 3] in the world's size, before they are encoded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vidar.config import to_dict
+from vidar.data.atomic import TEMPORARY, replacing
+from vidar.synth.fragments import fragment_name, join_fragments, write_fragment, write_playlist
+from vidar.synth.jobs import Plan
+from vidar.synth.looks import UNITS, looks, strip_frames, write_drift, write_strip
+from vidar.synth.segments import Boundary, Made, read_boundary, save_boundary
+from vidar.types import VidarError
+from vidar.world.clip import read_picture
+
+PLAYLIST = "index.m3u8"
+
+
+class Film:
+    """One job on disk. segment: frames of a segment; the last one may be shorter."""
+
+    def __init__(self, out: Path, plan: Plan, segment: int) -> None:
+        self.out, self.plan, self.segment = out, plan, segment
+        self.folder = out / f"{plan.job.id}.parts"
+        self.rate = Fraction(plan.config.fps).limit_denominator(1001)
+        self.total = -(-plan.frames // segment)
+        self.counts: list[int] = []  # frames of the segments that are there
+        self.hashes: list[str] = []
+        self._strip = strip_frames(plan.frames)
+
+    @property
+    def frames(self) -> int:
+        """Frames that are there."""
+        return sum(self.counts)
+
+    def length(self, number: int) -> int:
+        """Frames of a segment."""
+        return min(self.segment, self.plan.frames - number * self.segment)
+
+    def recover(self) -> Boundary | None:
+        """Find the segments that are there; the boundary of the next one, None for the first one or where none is left.
+
+        Where something is missing the video begins anew.
+        """
+        self.folder.mkdir(exist_ok=True)
+        for left in self.folder.glob(f"*{TEMPORARY}*"):  # of a process that was killed
+            left.unlink(missing_ok=True)
+        for number in range(self.total):
+            record = self._record(number)
+            if record is None:
+                break
+            self.counts.append(record["frames"])
+            self.hashes.append(record["sha256"])
+        if not self.counts or len(self.counts) == self.total:
+            return None
+        try:
+            return read_boundary(self._boundary(len(self.counts)))
+        except VidarError:
+            self.counts, self.hashes = [], []
+            return None
+
+    def add(self, made: Made) -> None:
+        """Write the next segment. Raises VidarError; what was there before then still is."""
+        number, frames = len(self.counts), made.frames
+        if made.number != number or len(frames) != self.length(number):
+            raise ValueError(
+                f"{self.folder}: segment {made.number} of {len(frames)} frames is not the next one, {number}"
+            )
+        write_fragment(self.folder / fragment_name(number), self._sized(frames), self.rate, self.frames)
+        for place in self._strip:
+            if 0 <= place - self.frames < len(frames):
+                with replacing(self.folder / f"{place:09d}.png") as temporary:
+                    Image.fromarray(frames[place - self.frames]).save(temporary, format="png")
+        if number + 1 < self.total:
+            save_boundary(made.after, self._boundary(number + 1))
+        digest = hashlib.sha256(np.ascontiguousarray(frames).tobytes()).hexdigest()
+        record = {"frames": len(frames), "sha256": digest, "looks": looks(frames)}
+        with replacing(self._file(number)) as temporary:
+            temporary.write_text(json.dumps(record) + "\n")
+        self._boundary(number).unlink(missing_ok=True)
+        self.counts.append(len(frames))
+        self.hashes.append(digest)
+        ended = len(self.counts) == self.total
+        write_playlist(self.folder / PLAYLIST, self.counts, self.rate, self.segment, ended)
+
+    def finish(self, about: Mapping[str, Any]) -> None:
+        """All segments are there: the mp4, strip, drift, and last the side file, which also says what `about` does.
+
+        Raises VidarError where the parts do not make a video of the right length.
+        """
+        job, config = self.plan.job, self.plan.config
+        video = self.out / f"{job.id}.mp4"
+        found = join_fragments([self.folder / fragment_name(n) for n in range(self.total)], video, self.rate)
+        if found != self.plan.frames:
+            video.unlink()
+            raise VidarError(f"{self.folder}: holds {found} frames of {self.plan.frames}; remove it and run again")
+        records = [self._record(number) or {} for number in range(self.total)]
+        curves = {name: [value for record in records for value in record["looks"][name]] for name in UNITS}
+        write_strip(self.out / f"{job.id}.png", [read_picture(self.folder / f"{n:09d}.png") for n in self._strip])
+        write_drift(self.out / f"{job.id}.drift.png", curves, float(self.rate), job.id)
+        side = {
+            "video": str(video),
+            "arguments": to_dict(job),
+            "seed": job.seed,
+            "frames": self.plan.frames,
+            "fps": config.fps,
+            "context": self.plan.start,
+            "actions": job.actions or "walk",
+            "segments": self.hashes,
+            **about,
+            "world": to_dict(config),
+        }
+        with replacing(self.out / f"{job.id}.json") as temporary:
+            temporary.write_text(json.dumps(side, indent=2) + "\n")
+
+    def clear(self) -> None:
+        """Remove the parts."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _file(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.json"
+
+    def _boundary(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.boundary.safetensors"
+
+    def _record(self, number: int) -> dict[str, Any] | None:
+        """What is known of a finished segment; None where it is not whole."""
+        try:
+            record = json.loads(self._file(number).read_text())
+            good = record["frames"] == self.length(number) and {*UNITS} == {*record["looks"]} and record["sha256"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return record if good and (self.folder / fragment_name(number)).is_file() else None
+
+    def _sized(self, frames: np.ndarray) -> np.ndarray:
+        size = self.plan.job.size
+        if size is None or size == frames.shape[2:0:-1]:
+            return frames
+        return np.stack([np.asarray(Image.fromarray(f).resize(size, Image.Resampling.LANCZOS)) for f in frames])

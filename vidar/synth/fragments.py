@@ -1,0 +1,86 @@
+"""Fragments: MPEG-TS files that begin with a key frame and follow one another; their playlist; joined as one mp4.
+
+H.264 without B-frames, so packets come in the order of frames and packet n belongs to frame n: time stamps are given
+anew from the count, and are exact in the mp4 whatever the clock of MPEG-TS (90 kHz) makes of them.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from vidar.data.atomic import replacing
+from vidar.data.video import encode_video, open_video
+from vidar.types import VidarError
+
+
+def write_fragment(file: Path, frames: np.ndarray, rate: Fraction, first: int) -> None:
+    """Frames uint8 [t, H, W, 3], the first of which is number `first` of the video. The file appears whole."""
+    data = encode_video(frames, float(rate), name=str(file))
+    with replacing(file) as temporary:
+        _copy([io.BytesIO(data)], temporary, "mpegts", rate, first, str(file))
+
+
+def join_fragments(fragments: Iterable[Path], file: Path, rate: Fraction) -> int:
+    """Write them as one mp4, without encoding again; the number of frames. Raises VidarError."""
+    with replacing(file) as temporary:
+        return _copy(map(str, fragments), temporary, "mp4", rate, 0, str(file), {"movflags": "+faststart"})
+
+
+def write_playlist(file: Path, counts: Sequence[int], rate: Fraction, longest: int, ended: bool) -> None:
+    """HLS of fragments that are there: counts of their frames, `longest` at most. ended: no more will come."""
+    lines = ["#EXTM3U", "#EXT-X-VERSION:3", f"#EXT-X-TARGETDURATION:{math.ceil(longest / rate)}"]
+    lines += ["#EXT-X-MEDIA-SEQUENCE:0", "#EXT-X-PLAYLIST-TYPE:EVENT"]
+    for number, count in enumerate(counts):
+        lines += [f"#EXTINF:{float(count / rate):.6f},", fragment_name(number)]
+    with replacing(file) as temporary:
+        temporary.write_text("\n".join([*lines, *(["#EXT-X-ENDLIST"] if ended else []), ""]))
+
+
+def fragment_name(number: int) -> str:
+    """The name of a fragment in its folder."""
+    return f"{number:06d}.ts"
+
+
+def _copy(
+    sources: Iterable[Any],
+    target: Path,
+    kind: str,
+    rate: Fraction,
+    first: int,
+    name: str,
+    options: dict[str, str] | None = None,
+) -> int:
+    """The packets of all sources, numbered from `first` on, into one file; how many they are."""
+    number = first
+    stream: Any = None
+    try:
+        with av.open(str(target), "w", format=kind, options=options or {}) as out:
+            for video, packet in (pair for source in sources for pair in _packets(source, name)):
+                if stream is None:
+                    stream = out.add_stream_from_template(video)
+                    stream.time_base = 1 / rate
+                packet.stream, packet.time_base = stream, 1 / rate
+                packet.pts = packet.dts = number
+                packet.duration = 1
+                number += 1
+                out.mux(packet)
+    except av.FFmpegError as error:
+        raise VidarError(f"{name}: cannot be written: {error.strerror}") from None
+    return number - first
+
+
+def _packets(source: Any, name: str) -> Iterator[tuple[Any, Any]]:
+    """The stream and its packets, in order. Raises VidarError for a damaged file."""
+    with open_video(source, source if isinstance(source, str) else name) as container:
+        video = container.streams.video[0]
+        for packet in container.demux(video):
+            if packet.size:  # an empty one marks the end
+                yield video, packet

@@ -1,0 +1,143 @@
+"""The manifest of a folder of videos: how they are made, and what became of every job. Written whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vidar.data.atomic import TEMPORARY, replacing
+from vidar.synth.film import Film
+from vidar.synth.jobs import MANIFEST, Plan, Refused, outputs
+from vidar.types import UsageError, VidarError
+
+SCHEMA = 1
+WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Make the folder where there is none, and keep other processes from writing videos there meanwhile.
+
+    Raises UsageError where that cannot be, or where it holds something else than videos of this command.
+    """
+    import fcntl
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be the folder of videos ({error.strerror}); give another one") from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however that ends
+        except OSError:
+            raise UsageError(f"{folder}: another vidar synth is writing there; wait for it or stop it") from None
+        if not os.access(folder, os.W_OK):
+            raise UsageError(f"{folder}: no permission to write there; give another folder")
+        for left in folder.glob(f"*{TEMPORARY}*"):  # of a process that was killed
+            left.unlink(missing_ok=True)
+        if not (folder / MANIFEST).is_file() and any(folder.iterdir()):
+            raise UsageError(f"{folder}: holds other files and no {MANIFEST}; give a new or empty folder")
+        yield
+    finally:
+        os.close(handle)
+
+
+class Manifest:
+    """header: how all videos are made. jobs: an entry for each. Methods may be called from any thread."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read what is there. Raises VidarError where it is damaged."""
+        self.file = folder / MANIFEST
+        self.header: dict[str, Any] = {}
+        self.jobs: list[dict[str, Any]] = []
+        self._known: dict[str, dict[str, Any]] = {}  # entries of jobs by id, without refused lines
+        self._lock = threading.Lock()
+        if not self.file.is_file():
+            return
+        try:
+            stored = json.loads(self.file.read_text())
+            if stored["schema"] != SCHEMA:
+                raise VidarError(
+                    f"{self.file}: has schema {stored['schema']}, this vidar writes {SCHEMA}; give another folder"
+                )
+            self.jobs = list(stored.pop("jobs"))
+            self.header = dict(stored)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            raise VidarError(
+                f"{self.file}: damaged; remove it and what lies beside it, or give another folder"
+            ) from None
+
+    def settle(self, wanted: dict[str, Any], defaults: dict[str, Any]) -> None:
+        """Fix what all videos are made with. wanted: None where it was left open; then what is stored, or the default.
+
+        Raises UsageError where the videos that are there were made otherwise.
+        """
+        for name, value in wanted.items():
+            stored = self.header.get(name)
+            if stored is not None and value is not None and stored != value:
+                raise UsageError(
+                    f"{self.file.parent}: its videos are made with {name} {stored}, not {value}; "
+                    f"leave that as it was, or give another folder"
+                )
+            self.header[name] = stored if stored is not None else value if value is not None else defaults[name]
+        self.header = {"schema": SCHEMA, **self.header}
+
+    def enter(self, plans: Sequence[Plan], refused: Sequence[Refused], rows: int) -> tuple[list[Plan], list[Refused]]:
+        """Bring the jobs of this run in; those still to be made, and those refused because their id means another job.
+
+        What an earlier run refused is forgotten; its other jobs stay as they are.
+        """
+        self.jobs = [entry for entry in self.jobs if "digest" in entry]
+        self._known = known = {entry["id"]: entry for entry in self.jobs}
+        todo, changed = list[Plan](), list[Refused]()
+        for plan in plans:
+            entry = known.get(plan.job.id)
+            if entry is None:
+                row = len(known) % rows
+                entry = {"id": plan.job.id, "line": plan.line, "status": WAITING, "error": None, "frames": plan.frames}
+                entry |= {"digest": plan.digest, "row": row, "segments": []}
+                known[plan.job.id] = entry
+                self.jobs.append(entry)
+            if entry["digest"] != plan.digest:
+                problem = f"id {plan.job.id!r} is another job in {self.file}; give the changed job another id"
+                changed.append(Refused(plan.line, plan.job.id, problem))
+            elif entry["status"] == DONE and all((self.file.parent / n).is_file() for n in outputs(plan.job.id)[:2]):
+                entry["line"] = plan.line
+            else:
+                entry |= {"status": WAITING, "error": None, "segments": [], "line": plan.line}
+                todo.append(plan)
+        for one in [*refused, *changed]:
+            self.jobs.append({"id": one.id, "line": one.line, "status": FAILED, "error": one.error})
+        self.save()
+        return todo, changed
+
+    def entry(self, plan: Plan) -> dict[str, Any]:
+        """What stands there of a job."""
+        return self._known[plan.job.id]
+
+    def note(self, plan: Plan, status: str, error: str | None = None, film: Film | None = None) -> None:
+        """A job is now in another state."""
+        with self._lock:
+            self.entry(plan).update(status=status, error=error)
+            if film is not None:
+                self.entry(plan).update(segments=list(film.hashes))
+            self._write()
+
+    def save(self) -> None:
+        """Write the file."""
+        with self._lock:
+            self._write()
+
+    def told(self) -> dict[str, Any]:
+        """Header and jobs, as they stand in the file."""
+        return {**self.header, "jobs": self.jobs}
+
+    def _write(self) -> None:
+        with replacing(self.file) as temporary:
+            temporary.write_text(json.dumps(self.told(), indent=1) + "\n")

@@ -1,0 +1,172 @@
+"""Segments: the unit of work. A segment's frames are a function of world, seed, actions, boundary and capacity.
+
+A boundary is what a segment goes on from: codes and actions of the last frames before it. Keys are never stored or
+sent: whoever makes a segment makes them again from the boundary.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from torch import Tensor
+
+from vidar.conditioning.action import ActionEmbedConfig
+from vidar.data.atomic import replacing
+from vidar.orders.frame import FrameOrderConfig
+from vidar.rng import Rng
+from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoderConfig
+from vidar.types import UsageError, VidarError
+from vidar.world.streams import Streams
+from vidar.world.world import World, WorldConfig
+
+CHUNK = 8  # frames decoded in one call: bits depend on it
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """The last frames before a segment: codes float32 [K, n, C], actions float32 [K, A]; first: number of row 0.
+
+    Row t of the actions acts between frames t-1 and t; what row 0 says is not used.
+    """
+
+    codes: np.ndarray
+    actions: np.ndarray
+    first: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """A segment to make: number `number` of job `job`, in row `row` of the forward.
+
+    start: its boundary; of the first segment the context, uint8 [T, H, W, 3], whose actions are unknown.
+    actions: float32 [t, A], one row a frame.
+    """
+
+    job: int
+    number: int
+    row: int
+    seed: int
+    start: Boundary | np.ndarray
+    actions: np.ndarray
+
+
+@dataclass(frozen=True)
+class Made:
+    """A segment: frames uint8 [t, H, W, 3], and the boundary of the next one."""
+
+    job: int
+    number: int
+    frames: np.ndarray
+    after: Boundary
+
+
+def boundary_frames(config: WorldConfig) -> int:
+    """K: as many frames as anything looks back, through all layers, so that going on is exact up to rounding.
+
+    Raises UsageError for a world that never forgets its first frames.
+    """
+    order, conditioner, tokenizer = config.order, config.net.conditioner, config.tokenizer
+    tokenizer = tokenizer.autoencoder if isinstance(tokenizer, PyramidAutoencoderConfig) else tokenizer
+    if isinstance(order, FrameOrderConfig) and (order.sinks or order.window is None):
+        raise UsageError(
+            f"world {config.name!r} never forgets its first frames; synth goes on from the last ones alone"
+        )
+    window = order.window or 0
+    history = conditioner.history if isinstance(conditioner, ActionEmbedConfig) else 0
+    convolutions = 2 * sum(tokenizer.num_res_blocks) + len(tokenizer.widths) + 1  # of the decoder
+    painted = (tokenizer.time_kernel - 1) * convolutions
+    return max(config.net.backbone.depth * window + history + 2, painted + 1)
+
+
+def save_boundary(boundary: Boundary, file: Path) -> None:
+    """The file appears whole. Raises VidarError."""
+    with replacing(file) as temporary:
+        told = {"vidar": json.dumps({"first": boundary.first})}
+        arrays = {"codes": boundary.codes, "actions": boundary.actions}
+        save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, temporary, metadata=told)
+
+
+def read_boundary(file: Path) -> Boundary:
+    """A file of `save_boundary`. Raises VidarError."""
+    try:
+        with safe_open(file, "np") as stored:  # pyright: ignore
+            first = json.loads((stored.metadata() or {})["vidar"])["first"]
+            return Boundary(stored.get_tensor("codes"), stored.get_tensor("actions"), int(first))
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise VidarError(f"{file}: not readable as a boundary ({str(error).splitlines()[0]})") from None
+
+
+class _Part:
+    """A segment while it is made."""
+
+    def __init__(self, world: World, task: Task, codes: Tensor, actions: Tensor, first: int) -> None:
+        self.world, self.task, self.first = world, task, first
+        self.codes, self.actions = [codes], actions  # codes [1, T, n, C] of the start, then [n, C] of each frame
+        self.state: Any = None
+        if world.config.tokenizer.time_kernel > 1:
+            self.state = world.decode(codes)[1]
+        self.waiting: list[Tensor] = []
+        self.frames: list[np.ndarray] = []
+
+    def add(self, code: Tensor) -> bool:
+        """The next frame, [n, C]; whether it was the last one."""
+        self.waiting.append(code)
+        last = sum(map(len, self.frames)) + len(self.waiting) == len(self.task.actions)
+        if last or len(self.waiting) == CHUNK:
+            codes = torch.stack(self.waiting)[None]
+            video, state = self.world.decode(codes, self.state)
+            self.state = state if self.world.config.tokenizer.time_kernel > 1 else None
+            self.frames.append(video[0].numpy())
+            self.codes.append(codes)
+            self.waiting = []
+        return last
+
+    def made(self, keep: int) -> Made:
+        """The whole segment."""
+        codes = torch.cat(self.codes, 1)[0]
+        actions = np.concatenate([self.actions.numpy(), self.task.actions])
+        after = Boundary(codes[-keep:].numpy(), actions[-keep:], self.first + max(0, len(codes) - keep))
+        return Made(self.task.job, self.task.number, np.concatenate(self.frames), after)
+
+
+class Maker:
+    """Makes segments of a world, up to `rows` of them in one forward of fixed capacity."""
+
+    def __init__(self, world: World, rows: int) -> None:
+        self.world, self.streams = world, Streams(world, rows)
+        self.keep = boundary_frames(world.config)
+        self.idle = torch.from_numpy(world.config.actions.noop())
+
+    def make(self, tasks: Sequence[Task]) -> Iterator[Made]:
+        """Segments of different rows, each as soon as it is ready. Rows without a task run idle."""
+        live = [(task, self._open(task)) for task in tasks]
+        time = 0
+        while live:
+            table = self.idle.expand(self.streams.capacity, -1).clone()
+            for task, _ in live:
+                table[task.row] = torch.from_numpy(task.actions[time])
+            codes = self.streams.frame(table)
+            for task, part in list(live):
+                if part.add(codes[task.row].clone()):
+                    live.remove((task, part))
+                    yield part.made(self.keep)
+            time += 1
+
+    def _open(self, task: Task) -> _Part:
+        rngs = [Rng(task.seed)]
+        if isinstance(task.start, Boundary):
+            codes, actions = (torch.from_numpy(x)[None] for x in (task.start.codes, task.start.actions))
+            self.streams.open([task.row], codes, actions, rngs, first=task.start.first)
+            return _Part(self.world, task, codes, actions[0], task.start.first)
+        keep = self.world.config.context
+        codes = self.world.encode(torch.from_numpy(task.start)[None, -keep:])
+        self.streams.open([task.row], codes, None, rngs)
+        return _Part(self.world, task, codes, torch.zeros(codes.shape[1], len(self.idle)), 0)

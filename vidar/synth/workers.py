@@ -1,0 +1,160 @@
+"""Local workers: processes with one thread and the world loaded once, each behind a pipe."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import torch
+
+from vidar.synth.placement import Event, Lost, Ready
+from vidar.synth.segments import Made, Maker, Task
+from vidar.types import VidarError
+from vidar.world.fingerprint import fingerprint
+from vidar.world.load import load
+
+MOST_STARTS = 3  # workers lost one after the other before one was ready
+
+
+@dataclass(frozen=True)
+class Free:
+    """The batch is made."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The worker cannot go on."""
+
+    reason: str
+
+
+@dataclass
+class Worker:
+    """A process, our end of its pipe, and the tasks of its batch that have no result."""
+
+    process: BaseProcess
+    pipe: Connection
+    tasks: list[Task] = field(default_factory=list[Task])
+    ready: bool = False
+    busy: bool = False
+    reason: str = ""
+
+
+class LocalWorkers:
+    """A `Placement` on this machine."""
+
+    def __init__(self, count: int, model: str, device: str, rows: int) -> None:
+        self._context = multiprocessing.get_context("spawn")
+        self._told = model, device, rows
+        self._starts = 0
+        self._workers = [self._start() for _ in range(count)]
+
+    @property
+    def free(self) -> int:
+        """See `Placement.free`."""
+        return sum(worker.ready and not worker.busy for worker in self._workers)
+
+    @property
+    def pids(self) -> list[int]:
+        """Process numbers of the workers."""
+        return [worker.process.pid or 0 for worker in self._workers]
+
+    def submit(self, tasks: Sequence[Task]) -> None:
+        """See `Placement.submit`."""
+        worker = next(worker for worker in self._workers if worker.ready and not worker.busy)
+        worker.tasks, worker.busy = list(tasks), True
+        with suppress(OSError):  # it has died: `wait` will say so
+            worker.pipe.send(worker.tasks)
+
+    def wait(self) -> list[Event]:
+        """See `Placement.wait`."""
+        events: list[Event] = []
+        by_pipe = {worker.pipe: worker for worker in self._workers}
+        for pipe in wait(list(by_pipe)):
+            event = self._receive(by_pipe[pipe])  # pyright: ignore
+            if event is not None:
+                events.append(event)
+        return events
+
+    def close(self) -> None:
+        """See `Placement.close`."""
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.join()
+            worker.pipe.close()
+
+    def _start(self) -> Worker:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=work, args=(theirs, *self._told), daemon=True, name="vidar-synth")
+        process.start()
+        theirs.close()  # so that the end of the process is the end of the pipe
+        return Worker(process, ours)
+
+    def _receive(self, worker: Worker) -> Event | None:
+        try:
+            message: Any = worker.pipe.recv()
+        except (EOFError, OSError):
+            return self._replace(worker)
+        if isinstance(message, Ready):
+            worker.ready, self._starts = True, 0
+        elif isinstance(message, Made):
+            worker.tasks = [task for task in worker.tasks if (task.job, task.number) != (message.job, message.number)]
+        elif isinstance(message, Failed):
+            if not worker.ready:
+                raise VidarError(f"workers cannot load the world: {message.reason}")
+            worker.reason = message.reason
+            return None
+        else:
+            worker.busy = False
+            return None
+        return message
+
+    def _replace(self, worker: Worker) -> Lost:
+        worker.pipe.close()
+        worker.process.join()
+        code = worker.process.exitcode or 0
+        reason = worker.reason or (f"killed by signal {-code}" if code < 0 else f"ended with code {code}")
+        if not worker.ready:
+            self._starts += 1
+            if self._starts >= MOST_STARTS:
+                raise VidarError(f"workers cannot load the world: {reason}; out of memory?")
+        self._workers[self._workers.index(worker)] = self._start()
+        return Lost(tuple(worker.tasks), reason)
+
+
+def work(pipe: Connection, model: str, device: str, rows: int) -> None:
+    """The life of a worker. Ends with its pipe, and with the process that started it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears it and ends us
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    try:
+        world = load(model, device)
+        maker = Maker(world, rows)
+        pipe.send(Ready(fingerprint(world), str(next(world.net.parameters()).dtype).removeprefix("torch.")))
+        while True:
+            for made in maker.make(pipe.recv()):
+                pipe.send(made)
+            pipe.send(Free())
+    except (EOFError, OSError):
+        return  # the driver is gone
+    except Exception as error:  # whatever it is, the driver says it in one line and tries elsewhere
+        lines = str(error).splitlines() or [""]
+        text = lines[0] if isinstance(error, VidarError) else f"{type(error).__name__}: {lines[0]}"
+        with suppress(OSError):
+            pipe.send(Failed(text))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

@@ -1,0 +1,21 @@
+"""Which world is this: a short name of its config and weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import torch
+
+from vidar.config import to_dict
+from vidar.world.world import World
+
+
+def fingerprint(world: World) -> str:
+    """Of config and weights: 16 hex digits."""
+    digest = hashlib.sha256(json.dumps(to_dict(world.config), sort_keys=True).encode())
+    for module in (world.tokenizer, world.net):
+        for name, tensor in sorted(module.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
