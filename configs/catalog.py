@@ -45,8 +45,8 @@ STATUS: dict[str, Status] = {
     ),
     "decoder_doom": Status(
         "shipped",
-        "dreams of 32 held-out games: sharpness 70 % of real over frames 1-16 (`vidar demo`); 96 minutes on one thread "
-        "in seven parts",
+        "dreams of 32 held-out games: sharpness 72 % of real over frames 1-16 (`vidar demo`); 104 minutes on one thread "
+        "in eight parts",
     ),
     "idm": Status(
         "shipped",
@@ -119,9 +119,9 @@ STATUS: dict[str, Status] = {
     ),
     "world_doom": Status(
         "shipped",
-        "32 held-out games: +3.34 dB over copy-last on frames 1-16, +2.91 dB over shuffled actions on frames 4-16 "
-        "(`vidar demo`); 2,000 frames: looks outside the real range 8.9, 0.3 and 1.1 % (`vidar eval doom --suite "
-        "endless`); 185 minutes on one thread, 78 on two",
+        "32 held-out games: +3.15 dB over copy-last on frames 1-16, +2.83 dB over shuffled actions on frames 4-16 "
+        "(`vidar demo`); 2,000 frames: looks outside the real range 7.0, 0.7 and 1.4 % (`vidar eval doom --suite "
+        "endless`); 274 minutes on one thread, 78 on two",
     ),
     "world_doom_scm": Status("trainable", "not trained"),
     "world_doom_shortcut": Status("trainable", "not trained"),

@@ -1,13 +1,17 @@
 """`vidar synth`: many jobs, some of them bad; wrong usage; help without torch is in test_structure."""
 
 import json
+import re
 import shutil
+import sys
 
 import numpy as np
 import pytest
 
 import vidar.synth.film as films
+import vidar.synth.ray_workers as ray_workers
 from vidar.data.video import video_timing
+from vidar.synth.workers import LocalWorkers
 
 BAD = {
     10: ({"id": "lost", "seed": 1, "frames": 2, "context": "no.mp4"}, "no.mp4: no such video file"),
@@ -63,3 +67,29 @@ def test_wrong_usage(run, model, tmp_path, monkeypatch, words, problem):
     (tmp_path / "jobs.jsonl").write_text('{"id": "a", "seed": 0, "frames": 2}\n')
     code, printed, complaints = run("synth", *(str(model) if word == "MODEL" else word for word in words))
     assert code == 2 and problem in complaints and not printed
+
+
+def test_ray_is_a_package_of_its_own(run, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    (tmp_path / "jobs.jsonl").write_text('{"id": "a", "seed": 0, "frames": 2}\n')
+    code, printed, complaints = run("synth", model, "--jobs", "jobs.jsonl", "--out", "out", "--ray", "auto")
+    assert (code, printed) == (2, "") and not (tmp_path / "out").exists()
+    assert re.fullmatch(r"vidar: --ray needs the package ray: pip install '.*\[ray\]'\n", complaints)
+
+
+def test_what_a_cluster_prints_is_not_in_the_answer(run, model, clip, tmp_path, monkeypatch):
+    class Prints(LocalWorkers):
+        def wait(self):
+            print("(raylet) a worker died")
+            return super().wait()
+
+    asked = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ray_workers, "on_ray", lambda address: asked.append(address) or Prints)
+    job = {"id": "a", "seed": 0, "frames": 2, "context": str(clip)}
+    (tmp_path / "jobs.jsonl").write_text(json.dumps(job) + "\n")
+    words = ("--jobs", "jobs.jsonl", "--out", "out", "--ray", "1.2.3.4:6379", "--json")
+    code, printed, complaints = run("synth", model, *words)
+    assert code == 0 and json.loads(printed)["done"] == 1
+    assert asked == ["1.2.3.4:6379"] and "(raylet) a worker died" in complaints

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +21,12 @@ def synth(
                                             "actions, size.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder of the videos; the same command again goes on in it.",
                                       show_default=False)],
-    workers: Annotated[int, typer.Option(min=1, help="Processes of one thread each.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes, or actors, of one thread each.")] = 1,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Work on a Ray cluster: auto, HOST:PORT, ray://HOST:PORT, or local (one "
+                                             "of this machine)."),
+    ] = None,
     rows: Annotated[int | None, typer.Option(min=1, help="Videos in one forward (default: 4).")] = None,
     segment: Annotated[
         int | None, typer.Option(min=1, help="Frames made at a time (default: 64, or as many as the world sees).")
@@ -32,13 +37,16 @@ def synth(
     """Dream many long videos: workers that may die, videos that grow on disk, exact resume."""
     from vidar.check import check_device
     from vidar.synth.driver import SynthRequest, synthesise
+    from vidar.synth.ray_workers import on_ray
+    from vidar.synth.workers import LocalWorkers
 
+    place = on_ray(ray) if ray else LocalWorkers
     request = SynthRequest(
         model=model, jobs=str(jobs), out=str(out), workers=workers, rows=rows, segment=segment,
-        device=check_device(device),
+        device=device if ray else check_device(device),
     )  # fmt: skip
-    with bars() as (progress, say):
-        made = synthesise(request, progress, say)
+    with bars() as (progress, say), redirect_stdout(sys.stderr):  # Ray prints there where a node is lost
+        made = synthesise(request, progress, say, place)
     shown = {"out": out, "done": made["done"], "failed": made["failed"], "manifest": out / "manifest.json"}
     show.result(made, as_json, show.flat(shown))
     raise typer.Exit(1 if made["failed"] else 0)

@@ -147,10 +147,14 @@ def work(pipe: Connection, model: str, device: str, rows: int) -> None:
     except (EOFError, OSError):
         return  # the driver is gone
     except Exception as error:  # whatever it is, the driver says it in one line and tries elsewhere
-        lines = str(error).splitlines() or [""]
-        text = lines[0] if isinstance(error, VidarError) else f"{type(error).__name__}: {lines[0]}"
         with suppress(OSError):
-            pipe.send(Failed(text))
+            pipe.send(Failed(reason(error)))
+
+
+def reason(error: Exception) -> str:
+    """What a worker raised, in one line."""
+    lines = str(error).splitlines() or [""]
+    return lines[0] if isinstance(error, VidarError) else f"{type(error).__name__}: {lines[0]}"
 
 
 def _end_with_parent() -> None:

@@ -1,0 +1,172 @@
+"""Workers on a Ray cluster: actors of one CPU and one thread that hold the world. Only the driver writes files.
+
+A batch is one call that begins it and one call for each segment, all sent at once: a segment comes as soon as it is
+made, and at most a batch of them waits for the driver.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import vidar
+from vidar.synth.placement import Event, Lost, Placement, Ready
+from vidar.synth.segments import Made, Maker, Task
+from vidar.synth.workers import MOST_STARTS, reason
+from vidar.types import UsageError, VidarError
+from vidar.world.fingerprint import fingerprint
+from vidar.world.load import SHIPPED, load
+
+LOCAL = "local"  # the address of a cluster of this machine, which begins and ends with its user
+PATIENCE = 10.0  # seconds to wait for an address to answer; Ray itself tries for minutes
+
+
+def on_ray(address: str) -> Callable[[int, str, str, int], Placement]:
+    """`RayWorkers` at an address. Raises UsageError where the extra is not installed."""
+    _ray()
+    return partial(RayWorkers, address=address)
+
+
+class Actor:
+    """The life of a worker on its node: `load`, then batches, each a `begin` and a `make` for every task."""
+
+    def load(self, model: str, device: str, rows: int) -> Ready:
+        """The world from a folder of this node, or a shipped one by name."""
+        torch.set_num_threads(1)
+        world = load(model, device)
+        self.maker = Maker(world, rows)
+        self.segments: Iterator[Made] = iter(())
+        return Ready(fingerprint(world), str(next(world.net.parameters()).dtype).removeprefix("torch."))
+
+    def begin(self, tasks: Sequence[Task]) -> None:
+        """A batch."""
+        self.segments = self.maker.make(copy.deepcopy(tasks))  # what Ray hands over cannot be written to
+
+    def make(self) -> Made:
+        """The segment of the batch that is ready next."""
+        return next(self.segments)
+
+
+@dataclass
+class Worker:
+    """An actor, its results to come, in order, and the tasks of its batch that have none."""
+
+    actor: Any
+    results: list[Any]
+    tasks: list[Task] = field(default_factory=list[Task])
+    ready: bool = False
+
+
+class RayWorkers:
+    """A `Placement` on a cluster. address: of its head, ray://HOST:PORT, `auto`: the one of this machine, or `local`.
+
+    A worker that the cluster has no CPU for yet waits for one. On CUDA each has a card, which Ray chooses. A model's
+    folder has the same path on every node. A cluster that the caller is connected to is used and stays connected.
+    """
+
+    def __init__(self, count: int, model: str, device: str, rows: int, address: str = "auto") -> None:
+        self._ray = _ray()
+        folder = Path(model).resolve()
+        name = folder.name if folder.parent == SHIPPED.resolve() else str(folder)
+        kind = device.partition(":")[0]
+        self._needs = {"num_cpus": 1, "num_gpus": int(kind == "cuda")}
+        self._told = name, kind, rows
+        self._starts = 0
+        self._connected = not self._ray.is_initialized()
+        if self._connected:
+            _connect(self._ray, address, count)
+        if self._needs["num_gpus"] and not self._ray.cluster_resources().get("GPU"):
+            raise VidarError(f"--device {device}: no node of the cluster at {address} has a card")
+        self._workers = [self._start() for _ in range(count)]
+
+    @property
+    def free(self) -> int:
+        """See `Placement.free`."""
+        return sum(worker.ready and not worker.results for worker in self._workers)
+
+    @property
+    def actors(self) -> list[Any]:
+        """Ray's handles of the workers."""
+        return [worker.actor for worker in self._workers]
+
+    def submit(self, tasks: Sequence[Task]) -> None:
+        """See `Placement.submit`."""
+        worker = next(worker for worker in self._workers if worker.ready and not worker.results)
+        worker.tasks = list(tasks)
+        worker.actor.begin.remote(worker.tasks)
+        worker.results = [worker.actor.make.remote() for _ in worker.tasks]
+
+    def wait(self) -> list[Event]:
+        """See `Placement.wait`."""
+        by_result = {worker.results[0]: worker for worker in self._workers if worker.results}
+        self._ray.wait(list(by_result))
+        come, _ = self._ray.wait(list(by_result), num_returns=len(by_result), timeout=0)
+        return [self._receive(by_result[result]) for result in come]
+
+    def close(self) -> None:
+        """See `Placement.close`."""
+        for worker in self._workers:
+            self._end(worker)
+        if self._connected:
+            self._ray.shutdown()
+
+    def _start(self) -> Worker:
+        actor = self._ray.remote(**self._needs, max_restarts=0)(Actor).remote()
+        return Worker(actor, [actor.load.remote(*self._told)])
+
+    def _end(self, worker: Worker) -> None:
+        with suppress(self._ray.exceptions.RayError):
+            self._ray.kill(worker.actor)
+
+    def _receive(self, worker: Worker) -> Event:
+        try:
+            event: Ready | Made = copy.deepcopy(self._ray.get(worker.results[0]))  # Ray's own memory is free at once
+        except self._ray.exceptions.RayError as error:
+            return self._replace(worker, error)
+        del worker.results[0]
+        if isinstance(event, Ready):
+            worker.ready, self._starts = True, 0
+        else:
+            worker.tasks = [task for task in worker.tasks if (task.job, task.number) != (event.job, event.number)]
+        return event
+
+    def _replace(self, worker: Worker, error: Exception) -> Lost:
+        """The actor has raised, or it, its node or its result is gone: a new one in its place."""
+        raised = isinstance(error, self._ray.exceptions.RayTaskError)
+        why = reason(getattr(error, "cause", error) if raised else error)
+        if not worker.ready:
+            self._starts += 1
+            if raised or self._starts >= MOST_STARTS:
+                raise VidarError(f"workers cannot load the world: {why}{'' if raised else '; out of memory?'}")
+        self._end(worker)
+        self._workers[self._workers.index(worker)] = self._start()
+        return Lost(tuple(worker.tasks), why)
+
+
+def _connect(ray: Any, address: str, count: int) -> None:
+    options = {"num_cpus": count, "include_dashboard": False} if address == LOCAL else {}
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        if port.isdigit():
+            socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
+    except Exception as error:  # Ray raises plain ones too, where a busy machine starts it too slowly
+        line = next(iter(str(error).splitlines()), type(error).__name__)
+        raise VidarError(f"--ray {address}: no cluster to work with ({line})") from None
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError:
+        raise UsageError(f"--ray needs the package ray: pip install '{vidar.DISTRIBUTION}[ray]'") from None
+    return ray
