@@ -45,8 +45,8 @@ STATUS: dict[str, Status] = {
     ),
     "decoder_doom": Status(
         "shipped",
-        "dreams of 32 held-out games: sharpness 72 % of real over frames 1-16 (`vidar demo`); 104 minutes on one thread "
-        "in eight parts",
+        "dreams of 32 held-out games: sharpness 72 % of real over frames 1-16 (`vidar demo`); 104 minutes on one "
+        "thread in eight parts",
     ),
     "idm": Status(
         "shipped",

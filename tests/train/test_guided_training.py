@@ -51,7 +51,9 @@ def test_the_answer_without_a_loss_is_the_guided_one(guidance):
     assert float(made.step(model, batch, rngs).total.detach()) < 1e-10 and model.calls == 1 + (guidance > 1)
     off = Told(guided + 0.1, none)
     loss = made.step(off, batch, rngs).total
-    assert abs(float(loss) - (0.1 / guidance) ** 2) < 1e-5  # the target moves along: 0.1 - (1 - 1 / w) 0.1 is left
+    assert (
+        abs(float(loss.detach()) - (0.1 / guidance) ** 2) < 1e-5
+    )  # the target moves along: 0.1 - (1 - 1 / w) 0.1 is left
     loss.backward()
     asked = (target.weight > 0)[..., None].expand_as(off.cond)
     assert bool((off.cond.grad[asked] > 0).all())
