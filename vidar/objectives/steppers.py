@@ -80,8 +80,8 @@ class AdamsBashforthConfig(Config):
     Choice: a share, as it is not only accuracy that the term buys. In few steps it overshoots a little: dreams keep the
     detail and the motion that Euler's average away, and stray further from the one recording. Right after the context
     little is open and the average is the best answer; the further on, the more is lost with it, and nothing brings
-    lost detail back. It is for a world that has learned much: after 8 minutes of world_doom, two steps were 0.96 dB over
-    copy-last with Euler, -0.06 dB with a share of 1.25.
+    lost detail back. It is for a world that has learned much: after 8 minutes of world_doom, two steps were 0.96 dB
+    over copy-last with Euler, -0.06 dB with a share of 1.25.
     """
 
     extrapolation: float = Field(default=1.0, ge=0, le=2)
