@@ -21,7 +21,6 @@ from vidar.objectives.context import ContextNoiseConfig
 from vidar.objectives.flow import FlowConfig
 from vidar.objectives.hint import PreviousHintConfig
 from vidar.objectives.prediction import DataConfig
-from vidar.objectives.steppers import AdamsBashforthConfig
 from vidar.orders.frame import FrameOrderConfig
 from vidar.tokenizers.autoencoder import AutoencoderConfig
 from vidar.train.fit import TrainConfig
@@ -86,7 +85,6 @@ def frame_world(game: Game, size: Size) -> WorldConfig:
     objective = FlowConfig(
         steps=size.steps,
         shift=3.0,
-        stepper=AdamsBashforthConfig(extrapolation=1.25, rise=32),
         mean=0.5,
         std=1.5,
         hint=PreviousHintConfig(),

@@ -23,6 +23,8 @@ from vidar.train.methods.world import OwnContextConfig
 from vidar.train.optim import OptimConfig
 from vidar.world.world import WorldConfig
 
+OWN = OwnContextConfig(most=1.0, generations=4)  # as the world itself is trained
+
 
 def world_doom_student(
     preset: Preset = "demo",
@@ -35,7 +37,9 @@ def world_doom_student(
 ) -> TrainConfig:
     """A student of the world that answers in `steps` calls a frame: discrete consistency distillation."""
     size = SIZES[preset]
-    method = ConsistencyConfig(teacher=teacher, world=_student(size, steps), clip_frames=size.clip_frames)
+    method = ConsistencyConfig(
+        teacher=teacher, world=_student(size, steps), clip_frames=size.clip_frames, own_context=OWN
+    )
     return _distil("world_doom_student", method, _clips(size, data, tokenizer, batch), minutes)
 
 
@@ -59,6 +63,7 @@ def world_doom_scm(
         teacher=teacher,
         world=_student(size, steps),
         clip_frames=size.clip_frames,
+        own_context=OWN,
         adversary=AdversaryConfig(blocks=(size.depth // 2 - 1, size.depth - 1), width=size.width),
         warmup_steps=warmup,
         derivative=DifferenceConfig(),
@@ -87,7 +92,7 @@ def world_doom_shortcut(
         tokenizer=tokenizer,
         start=start,
         clip_frames=size.clip_frames,
-        own_context=OwnContextConfig(),
+        own_context=OWN,
     )
     return TrainConfig(
         name="world_doom_shortcut",

@@ -4,6 +4,7 @@ import torch
 from vidar.core.order import FOREVER, Order
 from vidar.core.relation import Relation, table_rule
 from vidar.core.step import Row, Step, by_waves, chunk, endless, pipeline
+from vidar.orders.block import block_order
 from vidar.orders.frame import frame_order
 from vidar.orders.frame_scale import frame_scale_order
 from vidar.orders.plan import plan_order
@@ -69,6 +70,12 @@ def test_a_cycle_is_refused():
     needs = table_rule(~torch.eye(2, dtype=torch.bool))
     with pytest.raises(ValueError, match="cycle"):
         Order({"main": Relation(sees)}, 2, needs=needs).waves()
+
+
+def test_endless_units_of_several_cells_are_forgotten_too():
+    order, grid = block_order(1, 2, frames=4, window=2)
+    assert order.last_reader(5) == 7 and not order.need(7, 6)
+    assert grid.cell(grid.sites(3)).unique().tolist() == [12, 13, 14, 15]
 
 
 def test_endless_order_has_a_horizon():

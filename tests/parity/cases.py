@@ -20,6 +20,7 @@ from vidar.objectives.context import CleanConfig, ContextNoiseConfig
 from vidar.objectives.flow import FlowConfig
 from vidar.objectives.hint import PreviousHintConfig
 from vidar.objectives.steppers import AdamsBashforthConfig, EulerConfig, HeunConfig
+from vidar.orders.block import block_order
 from vidar.orders.frame import frame_order
 from vidar.orders.frame_scale import frame_scale_order
 from vidar.orders.plan import plan_order
@@ -62,7 +63,7 @@ class Case:
         if self.cond is None:
             generator = torch.Generator().manual_seed(5)
             table = torch.randn(512, 24, generator=generator, dtype=torch.float64)
-            self.cond = lambda layout: table[layout.row_unit.clamp(min=0) % 512]  # an action per unit
+            self.cond = lambda layout: table[layout.row_cell.clamp(min=0) % 512]  # an action per cell
 
     @property
     def rngs(self):
@@ -171,6 +172,14 @@ def hinted_frames(fused):
     calls = 9 * (2 if fused else 3)
     schedule = lambda: islice(endless(2, fused), calls)  # noqa: E731
     name = f"endless, previous code as hint, {'fused' if fused else 'eager'}"
+    return Case(name, order, [grid], objective, schedule, calls, "twin")
+
+
+def endless_blocks(fused, frames=2, past=2):
+    order, grid = block_order(1, 2, frames, past)
+    objective, calls = flow(grid), 9 * (2 if fused else 3)
+    schedule = lambda: islice(endless(2, fused), calls)  # noqa: E731
+    name = f"endless, blocks of {frames} frames, {'fused' if fused else 'eager'}"
     return Case(name, order, [grid], objective, schedule, calls, "twin")
 
 
@@ -290,7 +299,8 @@ CASES = [
     token_raster(), token_prefilled(), ring(), frames(False), frames(True), frames(False, 3, HeunConfig()),
     frames(True, 3, AdamsBashforthConfig()),
     frames_given(False), frames_given(True), endless_frames(False), endless_frames(True), endless_frames(True, 2, 1),
-    endless_frames(True, batch=2), hinted_frames(False), hinted_frames(True), chunk_in_flight(False),
+    endless_frames(True, batch=2), hinted_frames(False), hinted_frames(True),
+    endless_blocks(False), endless_blocks(True, 4), chunk_in_flight(False),
     chunk_in_flight(True), chunk_joint(),
     pipeline_in_flight(False), pipeline_in_flight(True), scales(), clip_scales(), frame_scales(), plan(), random_dag(),
     guidance(),

@@ -102,8 +102,10 @@ def test_twin_joint_in_twin_fails(case):
 def test_twin_swapped_table_row_fails(case):
     """A reader that sees what its neighbour should see."""
 
+    other = 1 + case.order.unit_cells
+
     def swapped(rule):
-        return lambda q, k: rule(torch.where(q == 2, 1, torch.where(q == 1, 2, q)), k)
+        return lambda q, k: rule(torch.where(q == other, 1, torch.where(q == 1, other, q)), k)
 
     wrong = {name: replace(r, sees=swapped(r.sees)) for name, r in case.order.relations.items()}
     assert difference(case, replace(case.order, relations=wrong)) > 1e-3

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 
@@ -115,15 +116,28 @@ def test_nodes_make_the_same(cluster, whole, written, tmp_path):
 @pytest.mark.slow
 @on_nodes
 def test_a_killed_node_changes_no_frame(cluster, whole, written, tmp_path):
-    """One of two nodes is killed as soon as something is written; the other one makes the rest."""
+    """One of two nodes is killed as soon as something is written; the other one makes the rest.
+
+    Its worker is stopped before it is given its first segment, so that the kill falls inside one.
+    """
+    import ray
+
     request, wanted = whole
-    nodes, said = [cluster[1]], []
+    nodes, stopped, said = [cluster[1]], [], []
+
+    def place(*words):
+        workers = RayWorkers(*words, address=cluster[0].address)
+        found = ask(workers, lambda actor: (ray.get_runtime_context().get_node_id(), os.getpid()))
+        stopped.extend(process for node, process in found if node == cluster[1].node_id)
+        os.kill(stopped[0], signal.SIGSTOP)
+        return workers
 
     def progress(name, frames, total, left):
         if nodes:
             cluster[0].remove_node(nodes.pop(), allow_graceful=False)
+            with suppress(ProcessLookupError):
+                os.kill(stopped[0], signal.SIGKILL)
 
-    place = partial(RayWorkers, address=cluster[0].address)
     made = synthesise(request.replace(out=str(tmp_path / "out")), progress, said.append, place)
     assert hashes(made) == wanted and not nodes
     assert len(said) == 1 and "a worker was lost (" in said[0] and "to make again: 1" in said[0], said

@@ -7,6 +7,8 @@ from vidar.conditioning.action import Actions
 from vidar.configs.doom import world_doom
 from vidar.objectives.context import ContextNoiseConfig
 from vidar.rng import Rng
+from vidar.train.latents import LatentBatch
+from vidar.train.methods.noised import noised
 from vidar.train.methods.world import OwnContextConfig
 
 BATCH, FRAMES = 3, 5
@@ -37,7 +39,7 @@ def own_context(made, seed=0):
     width = made.config.world.actions.width
     actions = Actions(torch.zeros(BATCH, FRAMES, width), torch.zeros(BATCH, FRAMES, dtype=torch.bool))
     model = Halving(channels)
-    context = made._own_context(model, codes.flatten(1, 2), actions, [Rng(seed, b) for b in range(BATCH)])
+    context = made.own_context(model, codes.flatten(1, 2), actions, [Rng(seed, b) for b in range(BATCH)])
     return codes, context.view_as(codes), model.calls
 
 
@@ -64,5 +66,23 @@ def test_the_share_of_batches_is_kept():
     codes = torch.zeros(1, FRAMES * made.grid.sites(0).shape[0], made.objective.channels)
     actions = Actions(torch.zeros(1, FRAMES, width), torch.zeros(1, FRAMES, dtype=torch.bool))
     model = Halving(made.objective.channels)
-    used = sum(made._own_context(model, codes, actions, [Rng(0, n)]) is not None for n in range(count))
+    used = sum(made.own_context(model, codes, actions, [Rng(0, n)]) is not None for n in range(count))
     assert abs(used / count - 0.25) < 4 * (0.25 * 0.75 / count) ** 0.5  # four deviations of a binomial share
+
+
+def test_a_student_is_asked_as_ever_beside_its_own_answers():
+    """What is asked and its noise stay; what later frames see is moved, and nothing else."""
+    made = method(most=1.0)
+    width, sites = made.config.world.actions.width, made.grid.sites(0).shape[0]
+    codes = torch.randn(BATCH, FRAMES, sites, made.objective.channels, generator=torch.Generator().manual_seed(1))
+    nothing = torch.zeros(BATCH, FRAMES, width), torch.zeros(BATCH, FRAMES, dtype=torch.bool)
+    batch = LatentBatch(codes, *nothing, torch.arange(BATCH), [""] * BATCH)
+    rngs, levels = [Rng(0, b) for b in range(BATCH)], torch.full((BATCH, made.layout.num_rows), 0.5)
+    cpu = torch.device("cpu")
+    plain, own = (noised(made, batch, rngs, levels, cpu, net) for net in (None, Halving(made.objective.channels)))
+    assert torch.equal(own.clean, plain.clean) and torch.equal(own.asked, plain.asked)
+    asked = plain.asked[..., 0]
+    assert torch.equal(own.x[asked], plain.x[asked])
+    moved = (own.x != plain.x).any(-1)
+    shown = ~asked & (made.layout.slots.unit > 0)
+    assert torch.equal(moved, shown)

@@ -131,7 +131,7 @@ def test_the_share_decides_what_a_clip_learns_and_none_is_flow_matching(tmp_path
 def test_self_consistency_moves_the_long_step_alone(tmp_path, one_thread):
     """The gradient goes through the step, not through its halves, and given frames are not asked."""
     job = build(made_up(world_doom_shortcut, tmp_path / "tokenizer"), tmp_path, torch.device("cpu"))
-    method, batch = job.method, job.data.batch(0)
+    method, batch = job.method.config.replace(own_context=None).build(), job.data.batch(0)
     rngs = [Rng(0, number) for number in batch.number.tolist()]
     calls = []
     forward = job.model.forward

@@ -29,7 +29,7 @@ class Actions:
 
 
 class ActionEmbedConfig(Config):
-    """history: how many earlier actions the embedding of a frame also sees. period: units of a frame."""
+    """history: how many earlier actions the embedding of a frame also sees. period: cells of a frame."""
 
     spec: ActionSpec
     width: int = Field(ge=1)
@@ -69,7 +69,7 @@ class ActionEmbed(nn.Module):
         batch, count = conditions.unknown.shape
         device = conditions.unknown.device
         start = torch.as_tensor(conditions.first, device=device).reshape(-1, 1)
-        frame = layout.row_unit.to(device).div(self.config.period, rounding_mode="floor")  # nobody stays negative
+        frame = layout.row_cell.to(device).div(self.config.period, rounding_mode="floor")  # nobody stays negative
         made = self._embed(conditions)  # [B, T + 1, D], the last one unknown
         seen: list[Tensor] = []
         for back in range(self.config.history + 1):

@@ -57,7 +57,7 @@ class Layout:
     views         by relation name
     row           long [S]: the modulation row of each slot; rows are the runs of equal (unit, cell, role)
     row_start     long [M]: the first slot of each modulation row
-    row_unit      long [B or 1, M];  row_role: long [M]
+    row_unit      long [B or 1, M];  row_cell the same;  row_role: long [M]
     row_step      long [M]: the row's refinement step, -1 where it only commits (and nothing is asked of it)
     row_length    slots per modulation row where all are equal, else None
     """
@@ -68,6 +68,7 @@ class Layout:
     row: Tensor
     row_start: Tensor
     row_unit: Tensor
+    row_cell: Tensor
     row_role: Tensor
     row_step: Tensor
     row_length: int | None
@@ -165,6 +166,7 @@ def assemble(
         row=torch.cumsum(change, 0) - 1,
         row_start=start,
         row_unit=slots.unit[:, start],
+        row_cell=slots.cell[:, start],
         row_role=slots.role[0, start],
         row_step=steps[start],
         row_length=int(lengths[0]) if regular else None,

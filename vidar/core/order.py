@@ -29,6 +29,7 @@ class Order:
     num_cells   cells of a finite order
     unit        cell -> unit, NOBODY for nobody
     needs       rule over units (u, v): the input of u cannot be built before the code of v is known; None: as `sees`
+    unit_cells  endless: cells of a unit, in a row
     reach       endless: the largest u - v for which `needs` or `sees` may hold
     """
 
@@ -37,6 +38,7 @@ class Order:
     num_cells: int | None = None
     unit: Callable[[Tensor], Tensor] = _identity
     needs: Rule | None = None
+    unit_cells: int = 1
     reach: int = 0
     warmup: int = 0
     approximate: bool = False
@@ -107,7 +109,8 @@ class Order:
     def last_reader(self, unit: int) -> int:
         """The last wave (endless: unit) that reads this unit; NOBODY where nobody else does, FOREVER for sinks."""
         if self.num_units is None:
-            far, cell = torch.tensor(unit + 2 * (self.reach + self.warmup) + 1), torch.tensor(unit)
+            later = unit + 2 * (self.reach + self.warmup) + 1
+            far, cell = (torch.tensor(u * self.unit_cells) for u in (later, unit))
             rules = [rule for r in self.relations.values() for rule in (r.sees, r.memory) if rule is not None]
             return FOREVER if any(bool(rule(far, cell)) for rule in rules) else unit + self.reach
         readers = self.sees[:, unit].clone()
@@ -129,8 +132,10 @@ class Order:
         """Whether `start`, `inputs` or `memory` of a unit may look at the code of another."""
         if self.num_units is not None:
             return bool(self.needs_table[unit, other])
-        rule = self.needs or next(iter(self.relations.values())).sees
-        return other != unit and bool(rule(torch.tensor(unit), torch.tensor(other)))
+        if self.needs is not None:
+            return other != unit and bool(self.needs(torch.tensor(unit), torch.tensor(other)))
+        sees, cells = next(iter(self.relations.values())).sees, self.unit_cells
+        return other != unit and bool(sees(torch.tensor(unit * cells), torch.tensor(other * cells)))
 
     def tasks(self) -> list[list[int]]:
         """Connected components of `sees`: work that shares keys. Between them only codes travel."""

@@ -22,6 +22,11 @@ class FrameScaleOrderConfig(Config):
     sides: tuple[tuple[int, int], ...]
     window: int = Field(default=7, ge=1)
 
+    @property
+    def unit_frames(self) -> int:
+        """A frame is several units, and made as one."""
+        return 1
+
     def build(self, height: int, width: int, num_frames: int | None = None) -> tuple[Order, Grid]:
         """Order and grid of frames whose finest scale is height x width; endless without `num_frames`.
 

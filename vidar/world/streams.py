@@ -74,6 +74,8 @@ class Streams:
 
     def __init__(self, world: World, capacity: int, steps: int | None = None, compiled: bool = False) -> None:
         config = world.config if steps is None else world.config.with_steps(steps)
+        if not config.frame_by_frame:
+            raise UsageError(f"world {config.name!r} does not make frame after frame, so it cannot be played; generate")
         self.world, self.capacity, self.guidance = world, capacity, config.guidance
         self.model = world.compiled() if compiled else world.model
         total = capacity if config.guidance is None else 2 * capacity

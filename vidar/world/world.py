@@ -22,11 +22,11 @@ from vidar.config import Config
 from vidar.core.grid import Grid
 from vidar.core.order import Order
 from vidar.data.video import read_video
-from vidar.nn.ahead import AheadOfTime
 from vidar.nn.outcome import OutcomeNet, OutcomeNetConfig
-from vidar.nn.static import Build, StaticBackbone
+from vidar.nn.static import Build
 from vidar.objectives.flow import Flow, FlowConfig
 from vidar.objectives.next_scale import NextScale, NextScaleConfig, Pyramid
+from vidar.orders.block import BlockOrderConfig
 from vidar.orders.frame import FrameOrderConfig
 from vidar.orders.frame_scale import FrameScaleOrderConfig
 from vidar.rng import Rng
@@ -36,7 +36,9 @@ from vidar.tokenizers.patch import from_sites, to_sites
 from vidar.tokenizers.pixels import to_float, to_uint8
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder, PyramidAutoencoderConfig
 from vidar.types import Codes, Model, UsageError, VidarError
+from vidar.world.compiled import compiled
 from vidar.world.renewal import Renewal
+from vidar.world.scheduled import OneByOneConfig, ScheduleConfig, check_schedule, scheduled
 from vidar.world.streams import Streams
 
 
@@ -44,7 +46,7 @@ class WorldConfig(Config):
     """What is known of a world beside its weights: of one that denoises frames, or of one that predicts their scales.
 
     patch: side of the latent patches that are one site. context: frames of context used at most. guidance: of what is
-    dreamed, by its actions; it doubles the rows of every call.
+    dreamed, by its actions; it doubles the rows of every call. schedule: when each unit is made, see scheduled.py.
     """
 
     name: str
@@ -55,10 +57,11 @@ class WorldConfig(Config):
     patch: int = Field(default=2, ge=1)
     context: int = Field(default=16, ge=1)
     tokenizer: AutoencoderConfig | PyramidAutoencoderConfig
-    order: FrameOrderConfig | FrameScaleOrderConfig
+    order: FrameOrderConfig | FrameScaleOrderConfig | BlockOrderConfig
     objective: FlowConfig | NextScaleConfig
     net: WorldNetConfig
     guidance: GuidanceConfig | None = None
+    schedule: ScheduleConfig = OneByOneConfig()
 
     @model_validator(mode="after")
     def _check(self) -> WorldConfig:
@@ -67,18 +70,27 @@ class WorldConfig(Config):
         if len(set(scales)) > 1:
             names = ", ".join(type(p).__name__ for p in parts)
             raise ValueError(f"tokenizer, order and objective must all be of frames or all of scales, not {names}")
+        if self.guidance is not None and not self.frame_by_frame:
+            raise ValueError("guidance is of worlds that make frame after frame; leave it out")
         if self.by_scales and self.patch != 1:
             raise ValueError("a world that predicts scales has patch 1: its sites are the latents")
         if isinstance(self.tokenizer, PyramidAutoencoderConfig) and isinstance(self.order, FrameScaleOrderConfig):
             sides = tuple((h, w) for _, h, w in self.tokenizer.pyramid.sizes)
             if sides != self.order.sides:
                 raise ValueError(f"order.sides {self.order.sides} are not the scales of the tokenizer, {sides}")
+        if not isinstance(self.schedule, OneByOneConfig):
+            check_schedule(self)
         return self
 
     @property
     def by_scales(self) -> bool:
         """Whether frames are predicted scale by scale; otherwise they are denoised."""
         return isinstance(self.objective, NextScaleConfig)
+
+    @property
+    def frame_by_frame(self) -> bool:
+        """Whether each frame is made when its action is known, so that the world can be played."""
+        return self.order.unit_frames == 1 and isinstance(self.schedule, OneByOneConfig)
 
     @property
     def sites(self) -> tuple[int, int]:
@@ -227,14 +239,7 @@ class World:
         build: makes them, None: `AheadOfTime()`. Numbers differ from `model`'s by rounding. Raises UsageError on
         another device than the CPU, where no C++ compiler is, or where a relation of the order folds.
         """
-        if self.device.type != "cpu":
-            raise UsageError(f"worlds are compiled for play on the CPU, this one is on {self.device}")
-        backbone = StaticBackbone(self.net.backbone, build or AheadOfTime())
-
-        def model(inputs: Tensor, layout: Any, cond: Any = None, state: Any = None) -> Tensor:
-            return backbone(inputs, layout, self.net.condition(cond, layout), state).float()
-
-        return model
+        return compiled(self, build)
 
     @torch.inference_mode()
     def encode(self, video: Tensor) -> Tensor:
@@ -281,6 +286,11 @@ class World:
         """
         batch = len(context)
         rngs = rngs or rows(0, batch)
+        if not self.config.frame_by_frame:
+            if renew is not None:
+                raise UsageError(f"world {self.config.name!r} does not make frame after frame; leave --renew out")
+            yield from scheduled(self, context, actions, context_actions, rngs, steps)
+            return
         streams = Streams(self, batch, steps)
         streams.open(range(batch), context, context_actions, rngs)
         renewal = None if renew is None else Renewal(streams, renew, rngs)

@@ -16,7 +16,7 @@ from vidar.rng import Rng
 from vidar.train.latents import LatentBatch
 from vidar.train.methods.adversary import AdversaryConfig, Student, hinge_terms
 from vidar.train.methods.noised import Noised, noised
-from vidar.train.methods.world import SingleConfig, TrainWorldConfig, TwinConfig
+from vidar.train.methods.world import OwnContextConfig, SingleConfig, TrainWorldConfig, TwinConfig
 from vidar.types import UsageError
 from vidar.world.load import START, load, locate, save
 from vidar.world.world import World, WorldConfig
@@ -29,6 +29,7 @@ class DistillationConfig(Config):
     world: WorldConfig
     stream: TwinConfig | SingleConfig = TwinConfig()
     clip_frames: int = Field(ge=2)
+    own_context: OwnContextConfig | None = None
     adversary: AdversaryConfig | None = None
 
 
@@ -43,9 +44,8 @@ class Distillation:
             raise UsageError(f"method.adversary.blocks: {adversary.blocks} must lie in 0 .. {backbone.depth - 1}")
         if adversary is not None and adversary.width != backbone.width:
             raise UsageError(f"method.adversary.width is {adversary.width}, the teacher's is {backbone.width}")
-        plain = TrainWorldConfig(
-            world=config.world, tokenizer="", stream=config.stream, clip_frames=config.clip_frames, p_unknown=0.05
-        )
+        shared = {name: getattr(config, name) for name in ("world", "stream", "clip_frames", "own_context")}
+        plain = TrainWorldConfig(tokenizer="", p_unknown=0.05, **shared)
         self.config = config
         self.clips = plain.build()
         self._teacher: World | None = None
@@ -75,7 +75,7 @@ class Distillation:
         """The batch at levels [B, M], where the student is; the teacher is moved there too."""
         device = next(net.parameters()).device
         self.teacher.net.to(device)
-        return noised(self.clips, batch, rngs, levels, device)
+        return noised(self.clips, batch, rngs, levels, device, net)
 
     def adversarial(self, model: Student, clips: Noised, made: Tensor, rngs: Sequence[Rng]) -> dict[str, Tensor]:
         """`gan` (weighted, of the student) and `adversary` (of its judge) on answers x0 [B, S, C]; none without one."""

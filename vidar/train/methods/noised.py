@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vidar.conditioning.action import Actions
+from vidar.conditioning.net import WorldNet
 from vidar.rng import Rng
 from vidar.train.latents import LatentBatch
 from vidar.train.methods.world import TrainWorld, told
@@ -67,8 +68,18 @@ class Noised:
         return self.clips.objective.hint_of(self.seen)
 
 
-def noised(clips: TrainWorld, batch: LatentBatch, rngs: Sequence[Rng], levels: Tensor, device: torch.device) -> Noised:
-    """A batch at levels [B, M], one for each row; given frames stand at that of context, commits at theirs."""
+def noised(
+    clips: TrainWorld,
+    batch: LatentBatch,
+    rngs: Sequence[Rng],
+    levels: Tensor,
+    device: torch.device,
+    net: WorldNet | None = None,
+) -> Noised:
+    """A batch at levels [B, M], one for each row; given frames stand at that of context, commits at theirs.
+
+    net: whose own answers are the context where the clips ask for that; None: the context is true.
+    """
     objective, layout = clips.objective, clips.layout
     actions = told(batch, rngs, clips.config.p_unknown, device)
     levels = levels.clone()
@@ -76,7 +87,8 @@ def noised(clips: TrainWorld, batch: LatentBatch, rngs: Sequence[Rng], levels: T
         if unit < objective.config.given:
             levels[:, m] = torch.tensor([objective.training_level(unit, rng) for rng in rngs])
     codes = batch.codes.flatten(1, 2).cpu()
-    seen, target, _ = objective.prepare(codes, layout, rngs, levels=levels)
+    context = None if net is None else clips.own_context(net, codes, actions, rngs)
+    seen, target, _ = objective.prepare(codes, layout, rngs, levels=levels, context=context)
     weight = (target.weight * (layout.slots.unit >= objective.config.given)).to(device)
     seen, clean = seen.to(device), codes.to(seen)[:, layout.slots.site[0]].to(device)
     return Noised(clips, seen, weight[..., None] > 0, clean, weight, actions)

@@ -93,7 +93,7 @@ class Shortcut:
         device, objective = next(model.parameters()).device, self.clips.objective
         drawn = torch.stack([rng.uniform("level", 0, 6, (2, self.layout.num_rows)) for rng in rngs], 1)
         rows = intervals(drawn[0], drawn[1], self.config.finest, objective.config.shift)
-        clips = noised(self.clips, batch, rngs, rows.start, device)
+        clips = noised(self.clips, batch, rngs, rows.start, device, model)
         step = Interval(*(clips.slots(part) for part in rows))._replace(plain=clips.slots(rows.plain) > 0)
         net = clips.velocity(model)
         wanted = shortcut_target(net, clips.x, step)

@@ -25,19 +25,19 @@ from vidar.world.world import World, WorldConfig
 
 
 class TwinConfig(Config):
-    """Every frame twice: as what later frames see, and as what is asked."""
+    """Every unit twice: as what later units see, and as what is asked."""
 
-    def rows(self, frames: int) -> tuple[Row, ...]:
+    def rows(self, units: int) -> tuple[Row, ...]:
         """Training rows."""
-        return twin(range(frames))
+        return twin(range(units))
 
 
 class SingleConfig(Config):
-    """Every frame once, each with its own level."""
+    """Every unit once, each with its own level."""
 
-    def rows(self, frames: int) -> tuple[Row, ...]:
+    def rows(self, units: int) -> tuple[Row, ...]:
         """Training rows."""
-        return single(range(frames))
+        return single(range(units))
 
 
 class OwnContextConfig(Config):
@@ -87,7 +87,8 @@ class TrainWorld:
     def __init__(self, config: TrainWorldConfig):
         self.config = config
         self.order, self.grid, self.objective = config.world.flow_system(config.clip_frames)
-        self.layout: Layout = compile_layout(config.stream.rows(config.clip_frames), self.order, [self.grid])
+        rows = config.stream.rows(config.clip_frames // config.world.order.unit_frames)
+        self.layout: Layout = compile_layout(rows, self.order, [self.grid])
 
     def build_model(self) -> WorldNet:
         """The network, fresh or as `start` has it. Raises UsageError where that is another network."""
@@ -97,7 +98,7 @@ class TrainWorld:
         """Loss on a batch of latent clips, one Rng per clip."""
         codes, device = batch.codes.flatten(1, 2), next(model.parameters()).device
         actions = told(batch, rngs, self.config.p_unknown, device)
-        context = self._own_context(model, codes, actions, rngs)
+        context = self.own_context(model, codes, actions, rngs)
         seen, target, keep = self.objective.prepare(codes, self.layout, rngs, context=context)
         seen, layout = seen.to(device), self.layout.with_keep(keep)
         out, value = model(seen, layout, actions), target.value.to(device)
@@ -108,8 +109,8 @@ class TrainWorld:
         return self.objective.loss(out, type(target)(value, target.weight.to(device)))
 
     @torch.no_grad()
-    def _own_context(self, model: WorldNet, codes: Tensor, actions: Actions, rngs: Sequence[Rng]) -> Tensor | None:
-        """Codes [B, N, C] as later frames see them, or None: as they are."""
+    def own_context(self, model: WorldNet, codes: Tensor, actions: Actions, rngs: Sequence[Rng]) -> Tensor | None:
+        """Codes [B, N, C] as later frames see them, or None: as they are (`OwnContextConfig`)."""
         own = self.config.own_context
         if own is None or float(rngs[0].uniform("drop", 0, 1)) >= own.share:
             return None

@@ -1,0 +1,57 @@
+"""Blocks of frames: a unit is `frames` frames generated together, each of them a cell (ACDiT, xAR, chunks of MAGI)."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from vidar.config import Config
+from vidar.core.grid import Grid, frame_grid
+from vidar.core.order import Order
+from vidar.core.relation import Relation, never
+from vidar.types import NOBODY, UsageError
+
+
+class BlockOrderConfig(Config):
+    """frames: of a block. window: blocks a block sees before itself."""
+
+    frames: int = Field(ge=1)
+    window: int = Field(default=4, ge=1)
+
+    @property
+    def unit_frames(self) -> int:
+        """Frames of a unit."""
+        return self.frames
+
+    def build(self, height: int, width: int, num_frames: int | None = None) -> tuple[Order, Grid]:
+        """Order and grid of blocks of frames of height x width sites; endless without `num_frames`.
+
+        Raises UsageError where the frames are not whole blocks.
+        """
+        if num_frames is not None and num_frames % self.frames:
+            raise UsageError(f"{num_frames} frames are not whole blocks of {self.frames}; give a multiple")
+        return block_order(height, width, self.frames, self.window, num_frames)
+
+
+def block_order(height: int, width: int, frames: int, window: int, num_frames: int | None = None) -> tuple[Order, Grid]:
+    """One relation `main`: a frame sees its own block, whole, and the `window` blocks before it; the ring holds those.
+
+    Axes t y x; positions are those of the frames.
+    """
+    inner, size = frame_grid(height, width, num_frames), height * width * frames
+
+    def sees(q: Tensor, k: Tensor) -> Tensor:
+        q, k = (cell.div(frames, rounding_mode="floor") for cell in (q, k))
+        return (k <= q) & (k >= q - window)
+
+    def unit(cell: Tensor) -> Tensor:
+        return torch.where(cell < 0, NOBODY, cell.div(frames, rounding_mode="floor"))
+
+    def sites(block: int) -> Tensor:
+        return torch.arange(block * size, (block + 1) * size)
+
+    units = None if num_frames is None else num_frames // frames
+    relation = Relation(sees, capacity=window * size)
+    order = Order({"main": relation}, units, num_frames, unit, never, frames, reach=window, warmup=window)
+    return order, Grid(inner.axes, sites, inner.cell, inner.coord, inner.num_sites)
