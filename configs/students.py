@@ -1,6 +1,7 @@
-"""Few-step worlds of doom.py: two students of a trained world, and a world that is its own teacher.
+"""Few-step worlds of doom.py: three students of a trained world, and a world that is its own teacher.
 
-`world_doom_student` and `world_doom_scm` begin as their teacher and play with fresh noise between calls;
+`world_doom_student`, `world_doom_one_call` and `world_doom_scm` begin as their teacher, play with fresh noise between
+calls;
 `world_doom_shortcut` is trained from nothing and plays 1, 2, 4, .. steps with one network (`vidar play --steps N`).
 Reproduce no paper's figures; sizes and data are those of the game.
 """
@@ -18,6 +19,7 @@ from vidar.train.methods.adversary import AdversaryConfig
 from vidar.train.methods.consistency import ConsistencyConfig
 from vidar.train.methods.continuous_consistency import ContinuousConsistencyConfig, DifferenceConfig
 from vidar.train.methods.distillation import DistillationConfig
+from vidar.train.methods.endpoint import EndpointConfig
 from vidar.train.methods.shortcut import ShortcutConfig
 from vidar.train.methods.world import OwnContextConfig
 from vidar.train.optim import OptimConfig
@@ -41,6 +43,21 @@ def world_doom_student(
         teacher=teacher, world=_student(size, steps), clip_frames=size.clip_frames, own_context=OWN
     )
     return _distil("world_doom_student", method, _clips(size, data, tokenizer, batch), minutes)
+
+
+def world_doom_one_call(
+    preset: Preset = "demo",
+    data: str = "runs/data/doom",
+    tokenizer: str = "runs/tokenizer_doom/model",
+    teacher: str = "runs/decoder_doom/model",
+    steps: int = 1,
+    batch: int = 6,
+    minutes: float = 30.0,
+) -> TrainConfig:
+    """A student of the world that answers in one call what two of its teacher's solver come to."""
+    size = SIZES[preset]
+    method = EndpointConfig(teacher=teacher, world=_student(size, steps), clip_frames=size.clip_frames, own_context=OWN)
+    return _distil("world_doom_one_call", method, _clips(size, data, tokenizer, batch), minutes)
 
 
 def world_doom_scm(

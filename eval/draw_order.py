@@ -19,7 +19,7 @@ from vidar.core.step import twin
 from vidar.data.atomic import check_output, replacing
 from vidar.orders.frame import frame_order
 from vidar.orders.frame_scale import frame_scale_order
-from vidar.orders.plan import plan_order
+from vidar.orders.plan import plan_order, thin
 from vidar.orders.prefix import prefix_order
 from vidar.orders.ring import ring_order
 from vidar.orders.scale import clip_scale_order, scale_order
@@ -36,7 +36,7 @@ EXAMPLES: dict[str, Callable[[], Ordered]] = {
     "clip_scale": lambda: clip_scale_order([SIZES, SIZES]),
     "frame_scale": lambda: frame_scale_order([(1, 1), (2, 2)], 3, past=1),
     "prefix": lambda: prefix_order(2, 2, 6, chunk=2, prefix=2, past=2),
-    "plan": lambda: plan_order(2, 6, 1, 2),
+    "plan": lambda: plan_order(2, thin(6), 1, 2),
 }
 MOST_SITES = 2048  # a mask has (2 N) ^ 2 pairs
 

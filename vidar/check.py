@@ -20,6 +20,7 @@ from vidar.train.methods.autoencode import AutoencodeConfig
 from vidar.train.methods.next_scale import TrainScalesConfig
 from vidar.train.methods.outcome import OutcomeConfig
 from vidar.train.methods.pictures import TrainPicturesConfig
+from vidar.train.methods.prefix import TrainPrefixConfig
 from vidar.train.methods.world import TrainWorldConfig
 from vidar.train.outcomes import OutcomeClipsConfig
 from vidar.train.pictures import PictureClipsConfig
@@ -27,7 +28,7 @@ from vidar.types import UsageError
 from vidar.world.load import load_config, locate
 from vidar.world.world import WorldConfig
 
-LEARNS_WORLDS = TrainWorldConfig | TrainScalesConfig
+LEARNS_WORLDS = TrainWorldConfig | TrainScalesConfig | TrainPrefixConfig
 
 
 def check_training(config: Any) -> TrainConfig:

@@ -38,7 +38,7 @@ def test_tiny_is_tiny(name):
 @pytest.mark.parametrize("name", RECIPES)
 def test_worlds_fit_together(name):
     world = find_world(find(name)())
-    assert (world is not None) == name.startswith(("world", "videoar"))
+    assert (world is not None) == name.startswith(("world", "videoar", "acdit", "xar", "mmpl", "ca2vdm"))
     if world is not None:
         check_world(world)
         with pytest.raises(UsageError, match="does not divide"):

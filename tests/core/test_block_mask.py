@@ -13,7 +13,7 @@ from vidar.core.relation import Relation
 from vidar.core.step import Row, single, twin
 from vidar.orders.frame import frame_order
 from vidar.orders.frame_scale import frame_scale_order
-from vidar.orders.plan import plan_order
+from vidar.orders.plan import plan_order, thin
 from vidar.orders.prefix import prefix_order
 from vidar.orders.token import token_order
 from vidar.types import MEMORY, QUERY
@@ -31,7 +31,7 @@ VIEWS = {
     "frames, twin": (frame_order(5, 9, 12, 4, 1), twin(range(12)), "main"),
     "frames, exact blocks": (frame_order(8, 16, 6, 2), twin(range(6)), "main"),
     "frame x scale": (frame_scale_order([(1, 1), (3, 3), (6, 7)], 6, 2), single(range(24)), "main"),
-    "plan": (plan_order(3, 8, 3, 5), twin(range(12)), "main"),
+    "plan": (plan_order(3, thin(8), 3, 5), twin(range(12)), "main"),
     "time fold": (prefix_order(4, 5, 12, 3, 2, 6), twin(range(12)), "time"),
     "space fold": (prefix_order(4, 5, 12, 3, 2, 6), twin(range(12)), "space"),
     "chunk in flight": (

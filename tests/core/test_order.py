@@ -7,7 +7,7 @@ from vidar.core.step import Row, Step, by_waves, chunk, endless, pipeline
 from vidar.orders.block import block_order
 from vidar.orders.frame import frame_order
 from vidar.orders.frame_scale import frame_scale_order
-from vidar.orders.plan import plan_order
+from vidar.orders.plan import plan_order, thin
 from vidar.orders.scale import clip_scale_order
 from vidar.orders.token import token_order
 from vidar.types import MEMORY, NOBODY, QUERY
@@ -87,9 +87,10 @@ def test_endless_order_has_a_horizon():
 
 
 def test_plan_chain_is_shorter_than_frames():
-    order, _ = plan_order(4, 12, 1, 1)
+    order, _ = plan_order(4, thin(12), 1, 1)
     assert len(order.waves()) == 2 * 4 + 2  # first, plan of every segment in turn; two fills after the last
-    assert not order.sees[2, 1] or not order.relations["main"].sees(torch.tensor(4), torch.tensor(3))
+    sees = order.relations["main"].sees
+    assert order.sees[2, 1] and not sees(torch.tensor(3), torch.tensor(11)) and sees(torch.tensor(7), torch.tensor(11))
 
 
 def test_clip_scales_wait_for_their_content():

@@ -1,8 +1,11 @@
+import math
+
 import pytest
 import torch
 
 from vidar.nn.rope import (
     AxialRopeConfig,
+    LengthRopeConfig,
     MMRopeConfig,
     NoRopeConfig,
     even_split,
@@ -70,6 +73,7 @@ def logits(config, coords: torch.Tensor) -> torch.Tensor:
         (MMRopeConfig(), 3),
         (AxialRopeConfig(), 3),
         (AxialRopeConfig(axes=("t",)), 1),
+        (LengthRopeConfig(lengths=(16, 32, 256)), 3),
         (AxialRopeConfig(axes=("t", "y", "x", "s"), split=(16, 16, 16, 16)), 4),
     ],
 )
@@ -83,6 +87,19 @@ def test_logits_depend_on_differences_only(config, axes: int) -> None:
         moved = coords.clone()
         moved[0, axis] += 1
         assert (logits(config, moved)[0, 1:] - base[0, 1:]).abs().max() > 1e-3
+
+
+def test_bases_by_length() -> None:
+    """8 L / pi is 40, 81 and 651: bases 100, 100 and 700; each axis runs from 1 to 1 / base in its own channels."""
+    assert [int(8 * length / math.pi) for length in (16, 32, 256)] == [40, 81, 651]
+    rope = LengthRopeConfig(lengths=(16, 32, 256)).build(("t", "y", "x"), 64)
+    cos, sin = rope(torch.eye(3, dtype=WIDE), WIDE) or (WIDE, WIDE)
+    angles = torch.atan2(sin, cos)[:, :32]  # of one step along each axis
+    for axis, (start, end, base) in enumerate([(0, 8, 100.0), (8, 20, 100.0), (20, 32, 700.0)]):
+        want = torch.zeros(32, dtype=WIDE)
+        count = end - start
+        want[start:end] = torch.tensor([base ** (-i / (count - 1)) for i in range(count)], dtype=WIDE)
+        torch.testing.assert_close(angles[axis], want, rtol=1e-12, atol=1e-15)
 
 
 def test_rotation_keeps_lengths_and_dtype() -> None:
@@ -108,5 +125,8 @@ def test_families_check_axes_and_splits() -> None:
         AxialRopeConfig().build(("t",), 64)
     with pytest.raises(ValueError, match="add up to head_width 64"):
         AxialRopeConfig(split=(16, 24, 25)).build(("t", "y", "x"), 64)
+    for wrong in (LengthRopeConfig(lengths=(4, 4)), LengthRopeConfig(lengths=(4, 4, 4), parts=(2, 3, 4))):
+        with pytest.raises(ValueError, match="must be a multiple of"):
+            wrong.build(("t", "y", "x"), 64)
     with pytest.raises(ValueError, match="odd"):
         AxialRopeConfig(split=(21, 21, 22)).build(("t", "y", "x"), 64)

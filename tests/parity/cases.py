@@ -15,16 +15,20 @@ from vidar.core.decode import RowState, decode
 from vidar.core.grid import Grid, table_grid
 from vidar.core.order import Order
 from vidar.core.relation import Relation, never, table_rule
+from vidar.core.schedules import in_flight, staggered
 from vidar.core.step import Row, Step, by_waves, chunk, endless, pipeline, prefill
 from vidar.objectives.context import CleanConfig, ContextNoiseConfig
+from vidar.objectives.diffusion import AncestralConfig, DiffusionConfig
 from vidar.objectives.flow import FlowConfig
 from vidar.objectives.hint import PreviousHintConfig
-from vidar.objectives.steppers import AdamsBashforthConfig, EulerConfig, HeunConfig
+from vidar.objectives.prefix_hint import PrefixHintConfig
+from vidar.objectives.steppers import AdamsBashforthConfig, EulerConfig, HeunConfig, RenoiseConfig
 from vidar.orders.block import block_order
+from vidar.orders.cell import cell_order
 from vidar.orders.frame import frame_order
 from vidar.orders.frame_scale import frame_scale_order
-from vidar.orders.plan import plan_order
-from vidar.orders.prefix import prefix_order
+from vidar.orders.plan import plan_order, thin
+from vidar.orders.prefix import PrefixOrderConfig, prefix_order
 from vidar.orders.ring import ring_order
 from vidar.orders.scale import clip_scale_order, scale_order
 from vidar.orders.token import token_order
@@ -183,6 +187,17 @@ def endless_blocks(fused, frames=2, past=2):
     return Case(name, order, [grid], objective, schedule, calls, "twin")
 
 
+def endless_cells(fused, rows=1, columns=2, past=1):
+    """Sites of a unit lie apart; the cell at the same place one frame before as further channels."""
+    order, grid = cell_order(2, 2, rows, columns, past)
+    hint = PreviousHintConfig(back=rows * columns)
+    objective = FlowConfig(steps=2, hint=hint).build(CHANNELS, grid, torch.float64, rows * columns)
+    calls = 8 * (2 if fused else 3)
+    schedule = lambda: islice(endless(2, fused), calls)  # noqa: E731
+    name = f"endless, {rows} x {columns} cells of a frame, {'fused' if fused else 'eager'}"
+    return Case(name, order.needing(objective.needs), [grid], objective, schedule, calls, "twin")
+
+
 def chunk_in_flight(fused):
     order, grid = prefix_order(1, 2, 6, chunk=2, prefix=2, past=6)
     objective, given = flow(grid), latents(grid, [0, 1])
@@ -196,6 +211,27 @@ def chunk_in_flight(fused):
                 calls, codes=given)  # fmt: skip
 
 
+def endless_chunks(fused, sampler=None):
+    """Ca2-VDM without an end: one frame, then chunks; positions go round; a hint, or a chain of betas (`sampler`)."""
+    order, grid = PrefixOrderConfig(chunk=2, window=3, prefix=2).build(1, 2)
+    if sampler is None:
+        objective = FlowConfig(steps=2, hint=PrefixHintConfig(chunk=2)).build(CHANNELS, grid, torch.float64)
+    else:
+        objective = DiffusionConfig(steps=2, count=9, first=0.1, last=0.3, sampler=sampler).build(
+            CHANNELS, grid, torch.float64
+        )
+    order, calls = replace(order, needs=objective.needs), 1 + 5 * (2 if fused else 3)
+    model = ToyModel(objective.input_width, objective.output_width, order.relations, 3)
+
+    def schedule():
+        yield prefill([0], advance=1)
+        yield from islice(chunk(None, 2, 2, fused), calls - 1)
+
+    how = "" if sampler is None else f", {type(sampler).__name__.removesuffix('Config')}"
+    return Case(f"endless chunks over a prefix, {'fused' if fused else 'eager'}{how}", order, [grid], objective,
+                schedule, calls, model=model, codes=latents(grid, [0]))  # fmt: skip
+
+
 def chunk_joint():
     order, grid = frame_order(1, 2, 6, 3, in_flight=2)
     objective = flow(grid)
@@ -207,6 +243,32 @@ def pipeline_in_flight(forward):
     objective = flow(grid, steps=3)
     name = "pipeline, full attention in flight" if forward else "pipeline in flight"
     return Case(name, order, [grid], objective, lambda: pipeline(7, 3), 7 + 3)
+
+
+def staggered_case(
+    system, delay, steps, past=3, context=0, units=None, fused=True, forward=False, stepper=None, frames=1
+):
+    """Units that begin `delay` calls apart, after a context or none; endless cases run for three windows."""
+    depth = in_flight(steps, delay)
+    length = None if units is None else frames * (context + units)
+    order, grid = frame_order(1, 2, length, past, 0, depth, forward)
+    if frames > 1:
+        order, grid = block_order(1, 2, frames, past, length, depth, forward)
+    objective, given = flow(grid, steps, stepper), latents(grid, range(context))
+    run = units or 3 * past
+    refinements = int(delay * (run - 1)) + steps
+    calls = refinements + (1 if fused else run) if units else refinements
+
+    def schedule():
+        if context:
+            yield prefill(range(context), advance=context)
+        made = staggered(units, steps, delay, fused)
+        yield from made if units else islice(made, calls)
+
+    ends = "endless" if units is None else f"{units} units"
+    system += f" of {frames} frames" if frames > 1 else ""
+    name = f"{system}, {steps} steps, delay {delay}, {ends}, {context} given, {'fused' if fused else 'eager'}"
+    return Case(name, order, [grid], objective, schedule, calls + bool(context), codes=given)
 
 
 def scales():
@@ -234,7 +296,7 @@ def frame_scales(past=2):
 
 
 def plan():
-    order, grid = plan_order(2, 6, 1, 2)
+    order, grid = plan_order(2, thin(6), 1, 2)
     objective = flow(grid)
     given = {0: lambda codes: torch.full((2, CHANNELS), 0.3, dtype=torch.float64), 4: re_encoded}
     schedule = lambda: by_waves(order, objective.passes, given)  # noqa: E731
@@ -300,10 +362,21 @@ CASES = [
     frames(True, 3, AdamsBashforthConfig()),
     frames_given(False), frames_given(True), endless_frames(False), endless_frames(True), endless_frames(True, 2, 1),
     endless_frames(True, batch=2), hinted_frames(False), hinted_frames(True),
-    endless_blocks(False), endless_blocks(True, 4), chunk_in_flight(False),
-    chunk_in_flight(True), chunk_joint(),
+    endless_blocks(False), endless_blocks(True, 4), endless_cells(False), endless_cells(True),
+    chunk_in_flight(False),
+    chunk_in_flight(True), endless_chunks(True), endless_chunks(False, AncestralConfig()), chunk_joint(),
     pipeline_in_flight(False), pipeline_in_flight(True), scales(), clip_scales(), frame_scales(), plan(), random_dag(),
     guidance(),
 ]  # fmt: skip
+STAGGERED = [
+    staggered_case("pyramid", 1.5, 3), staggered_case("pyramid", 1, 2, context=3, units=5, fused=False),
+    staggered_case("pipeline", 2, 4, context=2, stepper=AdamsBashforthConfig()),
+    staggered_case("pipeline", 2, 4, units=4),
+    staggered_case("asynchronous", 2, 3, context=1, units=5), staggered_case("asynchronous", 2, 3, past=2, frames=2),
+    staggered_case("rolling", 1, 3, forward=True, stepper=RenoiseConfig()),
+    staggered_case("rolling", 1, 3, context=4, units=5, fused=False, forward=True, stepper=RenoiseConfig()),
+    staggered_case("rolling", 1, 2, past=2, context=1, units=4, forward=True, stepper=RenoiseConfig(), frames=2),
+]  # fmt: skip
+CASES += STAGGERED
 BY_NAME = {case.name: case for case in CASES}
-__all__ = ["BY_NAME", "CASES", "MEMORY", "QUERY", "Case", "Row", "Step", "flow", "latents", "text_frames"]
+__all__ = ["BY_NAME", "CASES", "MEMORY", "QUERY", "STAGGERED", "Case", "Row", "Step", "flow", "latents", "text_frames"]

@@ -128,6 +128,15 @@ def test_twin_one_frame_less_of_ring_fails():
         assert largest_difference(short.run_ring(), case.run_oracle()) > 1e-2
 
 
+@pytest.mark.parametrize("fused", ["fused", "eager"])
+def test_twin_ring_without_the_frame_that_is_made_fails(fused):
+    """Where frames are several cells, those of the new one would take the place of what its last one still reads."""
+    case = BY_NAME[f"endless, 1 x 2 cells of a frame, {fused}"]
+    short = case.but(order=wrong_order(case, capacity=4))
+    assert case.order.relations["main"].capacity == 8
+    assert largest_difference(short.run_ring(), case.run_oracle()) > 1e-2
+
+
 def test_twin_window_plus_one_fails():
     case = BY_NAME["endless, window 3, sinks 0, eager, 1 rows"]
     wide = case.but(order=wrong_order(case, sees=window(4), capacity=8))

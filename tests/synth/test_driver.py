@@ -9,6 +9,7 @@ from tiny import SEGMENT, Here, pictures
 
 import vidar.synth.driver as drivers
 import vidar.synth.film as films
+import vidar.synth.in_turn as turns
 from vidar.data.video import read_video, write_video
 from vidar.synth.driver import SynthRequest, synthesise
 from vidar.synth.workers import LocalWorkers
@@ -211,7 +212,7 @@ def test_a_file_that_goes_away_fails_its_job_alone(synth, tmp_path):
 def test_segments_in_memory_are_bounded(synth, here, monkeypatch):
     """However long the videos: those that wait for the writer, one in work, and a batch."""
     add, taken, written, most = films.Film.add, [], [], []
-    made = drivers.Run._made
+    made = turns.InTurn.take
 
     def count(self, event):
         taken.append(1)
@@ -224,7 +225,7 @@ def test_segments_in_memory_are_bounded(synth, here, monkeypatch):
         written.append(1)
 
     monkeypatch.setattr(films.Film, "add", slow)
-    monkeypatch.setattr(drivers.Run, "_made", count)
+    monkeypatch.setattr(turns.InTurn, "take", count)
     jobs = [{"id": f"v{n}", "seed": n, "frames": 48} for n in range(3)]
     synth(jobs, rows=3)
     assert len(taken) == 12 and max(most) <= 3 + 1 + 1, max(most)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
@@ -73,6 +74,25 @@ def ask(workers, question):
     import ray
 
     return ray.get([actor.__ray_call__.remote(question) for actor in workers.actors])
+
+
+def kill(workers, process):
+    os.kill(process, signal.SIGKILL)
+
+
+def hang(workers, process):
+    """It stops, says nothing, and is ended from outside."""
+    os.kill(process, signal.SIGSTOP)
+    assert workers.wait() == []
+    workers.stop(0, "it hangs")
+
+
+def until(found, seconds=120):
+    """Wait until `found()` is true; its value."""
+    end = time.monotonic() + seconds
+    while not (value := found()):
+        assert time.monotonic() < end, "it does not happen"
+    return value
 
 
 def task(job=0, frames=6):
@@ -146,28 +166,29 @@ def test_a_killed_node_changes_no_frame(cluster, whole, written, tmp_path):
 
 @pytest.mark.slow
 @on_nodes
-def test_a_killed_actor_is_noticed_and_replaced(cluster, model):
+@pytest.mark.parametrize(("end", "told"), [(kill, "died"), (hang, "it hangs")])
+def test_a_killed_actor_is_noticed_and_replaced(cluster, model, end, told):
     want = next(Maker(load(model), 2).make([task()]))
     workers = RayWorkers(1, str(model), "cpu", 2, cluster[0].address)
     try:
-        (ready,) = workers.wait()
-        assert isinstance(ready, Ready) and workers.free == 1
+        (ready,) = until(workers.wait)
+        assert isinstance(ready, Ready) and workers.free == [0]
         (first,) = ask(workers, lambda actor: os.getpid())
-        workers.submit([task(), task(1, 4000)])
-        assert workers.free == 0
-        (made,) = workers.wait()
+        workers.submit(0, [task(), task(1, 4000)])
+        assert workers.free == []
+        (made,) = until(workers.wait)
         assert isinstance(made, Made) and made.job == 0 and made.frames.flags.writeable
         assert np.array_equal(made.frames, want.frames) and np.array_equal(made.after.codes, want.after.codes)
-        os.kill(first, signal.SIGKILL)
-        (lost,) = workers.wait()
-        assert isinstance(lost, Lost) and "died" in lost.reason and lost.reason.isprintable()
-        assert [one.job for one in lost.tasks] == [1] and workers.free == 0  # what had come is not lost
-        assert workers.wait() == [ready] and workers.free == 1
-        workers.submit([task()])
-        (made,) = workers.wait()
-        assert np.array_equal(made.frames, want.frames) and workers.free == 1
-        workers.submit([task(), task(9)])  # there is no row 9: it raises
-        (lost,) = workers.wait()
+        end(workers, first)
+        (lost,) = until(workers.wait)
+        assert isinstance(lost, Lost) and told in lost.reason and lost.reason.isprintable()
+        assert [one.job for one in lost.tasks] == [1] and workers.free == []  # what had come is not lost
+        assert until(workers.wait) == [ready] and workers.free == [0]
+        workers.submit(0, [task()])
+        (made,) = until(workers.wait)
+        assert np.array_equal(made.frames, want.frames) and workers.free == [0]
+        workers.submit(0, [task(), task(9)])  # there is no row 9: it raises
+        (lost,) = until(workers.wait)
         assert isinstance(lost, Lost) and len(lost.tasks) == 2 and "Error: " in lost.reason
     finally:
         workers.close()
@@ -183,15 +204,15 @@ def test_a_world_that_cannot_be_loaded_ends_it(cluster, tmp_path, monkeypatch):
     workers = RayWorkers(1, str(tmp_path / "none"), "cpu", 1, cluster[0].address)
     try:
         with pytest.raises(VidarError, match="^workers cannot load the world: .*none: no such world"):
-            workers.wait()
+            until(lambda: workers.wait() and False)
     finally:
         workers.close()
     monkeypatch.setattr(ray_workers, "Actor", Dies)
     workers = RayWorkers(1, str(tmp_path), "cpu", 1, cluster[0].address)
     try:
-        assert [event.tasks for _ in range(2) for event in workers.wait()] == [(), ()]
+        assert [event.tasks for _ in range(2) for event in until(workers.wait)] == [(), ()]
         with pytest.raises(VidarError, match="out of memory"):
-            workers.wait()
+            until(lambda: workers.wait() and False)
     finally:
         workers.close()
 

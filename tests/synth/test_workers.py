@@ -17,6 +17,7 @@ from vidar.data.video import read_video
 from vidar.synth.driver import SynthRequest, synthesise
 from vidar.synth.placement import Lost, Ready
 from vidar.synth.segments import Made, Maker, Task
+from vidar.synth.watch import Watch
 from vidar.synth.workers import LocalWorkers
 from vidar.types import VidarError
 from vidar.world.load import load
@@ -46,22 +47,25 @@ def task(number=0, frames=6):
     return Task(0, number, 0, 7, pictures(4, 1), np.zeros((frames, 5), np.float32))
 
 
-def test_a_killed_worker_is_noticed_and_replaced(model):
+def test_a_worker_that_hangs_is_killed_and_replaced(model):
+    """A stopped process says nothing and does not end: `stop` ends it."""
     want = next(Maker(load(model), 2).make([task()])).frames
     workers = LocalWorkers(1, str(model), "cpu", 2)
     try:
         (event,) = until(workers.wait)
-        assert isinstance(event, Ready) and event.dtype in ("bfloat16", "float32") and workers.free == 1
-        workers.submit([task(), Task(1, 0, 1, 8, pictures(2, 2), np.zeros((4000, 5), np.float32))])
-        assert workers.free == 0
+        assert isinstance(event, Ready) and event.dtype in ("bfloat16", "float32") and workers.free == [0]
+        workers.submit(0, [task(), Task(1, 0, 1, 8, pictures(2, 2), np.zeros((4000, 5), np.float32))])
+        assert workers.free == []
         (made,) = until(workers.wait)
         assert isinstance(made, Made) and made.job == 0 and np.array_equal(made.frames, want)
         first = workers.pids[0]
-        os.kill(first, signal.SIGKILL)
+        os.kill(first, signal.SIGSTOP)
+        assert workers.wait() == [] and alive(first)
+        workers.stop(0, "it hangs")
         (lost,) = until(workers.wait)
-        assert isinstance(lost, Lost) and lost.reason == "killed by signal 9"
+        assert isinstance(lost, Lost) and lost.reason == "it hangs"
         assert [one.job for one in lost.tasks] == [1]  # what had come is not lost
-        assert workers.pids[0] != first and workers.free == 0
+        assert workers.pids[0] != first and workers.free == []
     finally:
         workers.close()
     assert not any(alive(pid) for pid in [first, *workers.pids])
@@ -110,6 +114,28 @@ def test_a_killed_worker_changes_no_frame(whole):
     made = synthesise(request.replace(workers=2), progress, said.append, place)
     assert {job["id"]: job["segments"] for job in made["jobs"]} == hashes
     assert killed and len(said) == 1 and "a worker was lost (killed by signal 9)" in said[0]
+
+
+@pytest.mark.slow
+def test_a_stopped_worker_changes_no_frame(whole):
+    """SIGSTOP, as soon as something is written: it is noticed, killed, and what it had is made again."""
+    request, hashes = whole
+    placements, stopped, said, spans = [], [], [], []
+
+    def place(*words):
+        placements.append(LocalWorkers(*words))
+        return placements[-1]
+
+    def progress(name, frames, total, left):
+        if not stopped:
+            stopped.append(placements[0].pids[0])
+            os.kill(stopped[0], signal.SIGSTOP)
+
+    watch = Watch(factor=4.0, floor=8.0, first=60.0)
+    made = synthesise(request.replace(workers=2), progress, said.append, place, watch, spans)
+    assert {job["id"]: job["segments"] for job in made["jobs"]} == hashes
+    assert len(said) == 1 and "a worker was lost (no answer for " in said[0] and not alive(stopped[0])
+    assert len(spans) == len({span.item for span in spans}) == 2 * LENGTH // SEGMENT
 
 
 def test_a_killed_driver_goes_on_and_leaves_no_worker(whole, tmp_path):

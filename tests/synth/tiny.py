@@ -5,7 +5,7 @@ from collections import deque
 import numpy as np
 
 from vidar.synth.placement import Lost, Ready
-from vidar.synth.segments import Maker
+from vidar.synth.planning import maker_of
 from vidar.world.fingerprint import fingerprint
 from vidar.world.load import load
 
@@ -28,22 +28,24 @@ class Here:
             self.worlds[model] = load(model)
         world = self.worlds[model]
         dtype = str(next(world.net.parameters()).dtype).removeprefix("torch.")
-        self.rows, self.lose, self.maker = rows, lose, Maker(world, rows)
+        self.rows, self.lose, self.maker = rows, lose, maker_of(world, rows)
         self.ready = Ready(weights or fingerprint(world), dtype)
-        self.tasks, self.batches, self.events, self.closed = [], [], deque(), False
+        self.items, self.batches, self.events, self.closed = [], [], deque(), False
 
     @property
     def free(self):
-        return int(self.ready is None and not self.events)
+        return [0] if self.ready is None and not self.events else []
 
-    def submit(self, tasks):
-        assert self.free and 1 <= len(tasks) <= self.rows and len({task.row for task in tasks}) == len(tasks)
+    def submit(self, worker, tasks):
+        assert worker in self.free and 1 <= len(tasks) <= self.rows
+        assert len(tasks) == 1 or len({task.row for task in tasks}) == len(tasks)
         self.batches.append([(task.job, task.number) for task in tasks])
+        self.items += [task.item for task in tasks]
         left = list(tasks)
         for made in self.maker.make(tasks):
             if any(self.lose(task) for task in left):
                 return self.events.append(Lost(tuple(left), "lost on purpose"))
-            left = [task for task in left if (task.job, task.number) != (made.job, made.number)]
+            left = [task for task in left if task.item != made.item]
             self.events.append(made)
 
     def wait(self):

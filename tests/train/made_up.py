@@ -151,7 +151,8 @@ def made_up(recipe, folder, repeat=False, preset="tiny", **changes):
         save_component(tokenizer.build(), tokenizer, folder)
     head = getattr(config.method, "head", None)
     spec = world.actions if world else getattr(head or getattr(config.method, "model", None), "spec", None)
-    data = MadeUpConfig(like=config.data, spec=spec or ActionSpec(actions=(Action(name="push"),)), repeat=repeat)
+    spec = spec if spec and spec.width else ActionSpec(actions=(Action(name="push"),))
+    data = MadeUpConfig(like=config.data, spec=spec, repeat=repeat)
     if world:
         height, width = world.sites
         data = data.replace(sites=height * width, channels=world.channels)

@@ -14,6 +14,7 @@ from vidar.train.methods.decode import DecodeConfig
 from vidar.train.methods.distillation import DistillationConfig
 from vidar.train.methods.next_scale import TrainScalesConfig
 from vidar.train.methods.pictures import TrainPicturesConfig
+from vidar.train.methods.prefix import TrainPrefixConfig
 
 RECIPES = {name: recipe for name, recipe in recipes().items() if isinstance(recipe(preset="tiny"), TrainConfig)}
 
@@ -29,6 +30,8 @@ def goal(method):
     if isinstance(
         method, TrainScalesConfig | TrainPicturesConfig
     ):  # flips leave later scales to guess what they will have to repair
+        return "total", 0.5, 200
+    if isinstance(method, TrainPrefixConfig):  # a batch asks one chunk of each clip, not every frame
         return "total", 0.5, 200
     objective = getattr(getattr(method, "world", None), "objective", None)
     return "total", 0.5, 200 if isinstance(getattr(objective, "prediction", None), VelocityConfig) else 60

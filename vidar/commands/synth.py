@@ -18,7 +18,7 @@ from vidar.commands import show
 def synth(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A shipped world, or the folder of one.")],
     jobs: Annotated[Path, typer.Option(help="One JSON object a line: id, seed, frames or seconds; may have context, "
-                                            "actions, size.", show_default=False)],
+                                            "actions, size, planner.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder of the videos; the same command again goes on in it.",
                                       show_default=False)],
     workers: Annotated[int, typer.Option(min=1, help="Processes, or actors, of one thread each.")] = 1,

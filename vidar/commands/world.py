@@ -34,6 +34,13 @@ def generate(
     renew: Annotated[
         int | None, typer.Option(min=1, help="After so many frames go on from the last ones, encoded anew.")
     ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            help="How many frames are in flight: one, chunks:length=4, pyramid:delay=1, pipeline:stages=2, "
+            "asynchronous:ar_step=1,window=4, rolling (default: the model's)."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     as_json: show.Json = False,
 ) -> None:
@@ -41,6 +48,7 @@ def generate(
     import torch
 
     from vidar.check import check_device
+    from vidar.commands.schedule import read_schedule
     from vidar.world.clip import ClipRequest
     from vidar.world.models import write
 
@@ -48,7 +56,7 @@ def generate(
         torch.set_num_threads(1)  # one stream is many small calls: a second thread gains little, and loses much if late
     request = ClipRequest(
         model=model, out=str(out), frames=frames, seed=seed, steps=steps, device=check_device(device), label=label,
-        prompt=prompt, renew=renew,
+        prompt=prompt, renew=renew, schedule=None if schedule is None else read_schedule(schedule),
         context=None if context is None else str(context), actions=None if actions is None else str(actions),
     )  # fmt: skip
     with show.progress("frames") as progress:

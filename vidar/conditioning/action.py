@@ -70,16 +70,21 @@ class ActionEmbed(nn.Module):
         device = conditions.unknown.device
         start = torch.as_tensor(conditions.first, device=device).reshape(-1, 1)
         frame = layout.row_cell.to(device).div(self.config.period, rounding_mode="floor")  # nobody stays negative
-        made = self._embed(conditions)  # [B, T + 1, D], the last one unknown
+        made = self.columns(conditions)
         seen: list[Tensor] = []
         for back in range(self.config.history + 1):
             column = frame - back - start
             inside = (frame >= back) & (column >= 0) & (column < count)
             column = torch.where(inside, column, count).expand(batch, -1)
             seen.append(made.gather(1, column[..., None].expand(-1, -1, made.shape[-1])))
-        return Cond(modulation=self.second(F.silu(self.first(torch.cat(seen, dim=-1)))))
+        return Cond(modulation=self.joined(seen))
 
-    def _embed(self, conditions: Actions) -> Tensor:
+    def joined(self, seen: list[Tensor]) -> Tensor:
+        """history + 1 embeddings [B, M, D] each -> [B, M, D]."""
+        return self.second(F.silu(self.first(torch.cat(seen, dim=-1))))
+
+    def columns(self, conditions: Actions) -> Tensor:
+        """The embedding of every action, and behind them that of an unknown one: [B, T + 1, D]."""
         values, weight = conditions.values, self.first.weight
         made = weight.new_zeros(*conditions.unknown.shape, self.config.width)
         if self.numbers is not None:

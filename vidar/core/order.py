@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -42,6 +42,11 @@ class Order:
     reach: int = 0
     warmup: int = 0
     approximate: bool = False
+
+    def needing(self, more: Rule) -> Order:
+        """The same order with the content edges of its objective, beside its own where it states any."""
+        own = self.needs
+        return replace(self, needs=more if own is None else lambda u, v: own(u, v) | more(u, v))
 
     @property
     def endless(self) -> bool:

@@ -6,6 +6,7 @@ rot(x) = x * cos + concat(-x[E/2:], x[:E/2]) * sin.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -108,6 +109,42 @@ class AxialRopeConfig(Config):
         return lambda coords, dtype: rope_nd(coords[..., columns], head_width, split, self.base, dtype)
 
 
+class LengthRopeConfig(Config):
+    """RoPE-ND (ACDiT, causal-diffusion 4): each axis has a base of its own, by how many sites lie along it.
+
+    lengths: L of each axis, base 100 (floor(8 L / pi / 100) + 1) as in its code. parts: shares of the head. The
+    frequencies of an axis fall evenly from 1 to 1 / base, both included. Each axis rotates pairs of its own, where the
+    released code mixes two axes in a pair.
+    """
+
+    axes: tuple[str, ...] = ("t", "y", "x")
+    lengths: tuple[int, ...]
+    parts: tuple[int, ...] = (2, 3, 3)
+
+    def build(self, axes: Sequence[str], head_width: int) -> Rope:
+        """Raises ValueError for axes or parts that do not fit."""
+        columns, total = _columns(self.axes, axes), sum(self.parts)
+        if not len(self.lengths) == len(self.parts) == len(columns) or head_width % (2 * total):
+            raise ValueError(
+                f"rope: lengths {self.lengths} and parts {self.parts} need one number for each of {self.axes}, and "
+                f"head_width {head_width} must be a multiple of {2 * total}"
+            )
+        counts = [head_width * part // total // 2 for part in self.parts]
+        bands = [length_frequencies(length, count) for length, count in zip(self.lengths, counts)]
+
+        def rope(coords: Tensor, dtype: torch.dtype) -> Tables:
+            exact = coords[..., columns].to(torch.float64)
+            return _tables(torch.cat([exact[..., a, None] * band for a, band in enumerate(bands)], -1), dtype)
+
+        return rope
+
+
+def length_frequencies(length: int, count: int) -> Tensor:
+    """base^(-i / (count - 1)), float64 [count]; base 100 (floor(8 length / pi / 100) + 1)."""
+    base = 100.0 * (int(8 * length / math.pi) // 100 + 1)
+    return base ** -torch.linspace(0, 1, count, dtype=torch.float64)
+
+
 class NoRopeConfig(Config):
     """No rotation: positions reach the model by another way, or not at all."""
 
@@ -118,7 +155,7 @@ class NoRopeConfig(Config):
         return lambda coords, dtype: None
 
 
-RopeConfig = MMRopeConfig | AxialRopeConfig | NoRopeConfig
+RopeConfig = MMRopeConfig | AxialRopeConfig | LengthRopeConfig | NoRopeConfig
 
 
 def even_split(head_width: int, num_axes: int) -> tuple[int, ...]:

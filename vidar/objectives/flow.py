@@ -17,10 +17,14 @@ from vidar.config import Config
 from vidar.core.decode import Content
 from vidar.core.grid import Grid
 from vidar.core.layout import Layout
+from vidar.core.relation import Rule
 from vidar.core.step import Step, endless
+from vidar.objectives.anchor_hint import AnchorHintConfig
+from vidar.objectives.begin import AnchorBeginConfig, NoiseBeginConfig
 from vidar.objectives.context import ContextNoiseConfig, with_level
-from vidar.objectives.hint import NoHintConfig, PreviousHintConfig
+from vidar.objectives.hint import LastFrameHintConfig, NoHintConfig, PreviousHintConfig
 from vidar.objectives.prediction import DataConfig, VelocityConfig
+from vidar.objectives.prefix_hint import PrefixHintConfig
 from vidar.objectives.step_size import ToldConfig, UntoldConfig
 from vidar.objectives.steppers import EulerConfig
 from vidar.rng import Rng
@@ -40,7 +44,7 @@ class FlowConfig(Config):
     p_context: share of asked units whose training level is drawn like that of context, so that where every unit stands
     once (SINGLE) what later units read in play is often met in training. given: units at the start of a training clip
     that always stand at that level: nothing comes before them, so what they are is not to be learned. step_size:
-    whether the model is told how far each answer is taken.
+    whether the model is told how far each answer is taken. begin: what play starts from.
     """
 
     steps: int = Field(default=8, ge=1)
@@ -51,9 +55,10 @@ class FlowConfig(Config):
     given: int = Field(default=0, ge=0)
     stepper: Config = EulerConfig()
     context: Config = ContextNoiseConfig()
-    hint: NoHintConfig | PreviousHintConfig = NoHintConfig()
+    hint: NoHintConfig | PreviousHintConfig | LastFrameHintConfig | PrefixHintConfig | AnchorHintConfig = NoHintConfig()
     prediction: VelocityConfig | DataConfig = VelocityConfig()
     step_size: UntoldConfig | ToldConfig = UntoldConfig()
+    begin: NoiseBeginConfig | AnchorBeginConfig = NoiseBeginConfig()
 
     @model_validator(mode="after")
     def _check(self) -> FlowConfig:
@@ -61,9 +66,9 @@ class FlowConfig(Config):
             raise ValueError("a model that is told its step size plays with EulerConfig")
         return self
 
-    def build(self, channels: int, grid: Grid, dtype: torch.dtype = torch.float32) -> Flow:
-        """The objective over units of a grid with `channels` numbers per site."""
-        return Flow(self, channels, grid, dtype)
+    def build(self, channels: int, grid: Grid, dtype: torch.dtype = torch.float32, period: int = 1) -> Flow:
+        """The objective over units of a grid with `channels` numbers per site. period: units of a frame."""
+        return Flow(self, channels, grid, dtype, period)
 
 
 class InFlight(NamedTuple):
@@ -81,16 +86,18 @@ class Flow:
     what SINGLE trains on, where a unit stands once.
     """
 
-    def __init__(self, config: FlowConfig, channels: int, grid: Grid, dtype: torch.dtype = torch.float32):
-        self.config, self.channels, self.grid, self.dtype = config, channels, grid, dtype
+    def __init__(
+        self, config: FlowConfig, channels: int, grid: Grid, dtype: torch.dtype = torch.float32, period: int = 1
+    ):
+        self.config, self.channels, self.grid, self.dtype, self.period = config, channels, grid, dtype, period
         self.stepper = config.stepper.build()
         self.context = config.context.build()
         self.hint = config.hint.build(channels)
-        self.needs = self.hint.needs
+        self.begin = config.begin.build()
+        self.needs: Rule = lambda u, v: self.hint.needs(u, v) | self.begin.needs(u, v)
         self.prediction = config.prediction.build()
         self.levels = [shift(1 - n / config.steps, config.shift) for n in range(config.steps + 1)]
         self.calls = self.stepper.evaluations(self.levels)
-        self.period = 1  # units of a frame
         self.given: Mapping[int, Content] = {}
         self.step_size = config.step_size.build(self.levels)
         self.passes: tuple[Pass, ...] = (*((QUERY, i) for i in range(len(self.calls))), (MEMORY, None))
@@ -102,8 +109,8 @@ class Flow:
 
     def start(self, unit: int, past: Past, rng: Rng) -> InFlight:
         """x at level 1."""
-        noise = self.noise(unit, rng)
-        return InFlight(noise, self._played_hint(unit, past, rng, noise), None)
+        x = self.begin(unit, lambda v: past.codes[v], self.noise(unit, rng))
+        return InFlight(x, self._played_hint(unit, past, rng, x), None)
 
     def inputs(self, unit: int, x: InFlight, step: int) -> Tensor:
         """x, hint, step size and the level of this call, [n, I]."""
@@ -135,17 +142,24 @@ class Flow:
         return self.hint(unit, lambda v: self.context(v, past.codes[v].to(self.dtype), rng, play=True)[0], like)
 
     def frame_code(self, codes: Mapping[int, Tensor]) -> Tensor:
-        """The code of the last of these frames, [n, C]: a frame is a unit."""
-        return codes[max(codes)]
+        """The code of the last frame of these units, [n, C]."""
+        units = self._frame(max(codes) // self.period)
+        sites = torch.cat([self.grid.sites(unit) for unit in units])
+        return torch.cat([codes[unit] for unit in units])[sites.argsort()]
 
-    def frame_unit(self, frame: int) -> int:
-        """The unit that holds a whole frame."""
-        return frame
+    def frame_units(self, frame: int, codes: Tensor) -> dict[int, Tensor]:
+        """The units that hold a whole frame, whose codes are [.., n, C], with their codes."""
+        sites = {unit: self.grid.sites(unit) for unit in self._frame(frame)}
+        first = min(int(own.min()) for own in sites.values())
+        return {unit: codes[..., own - first, :] for unit, own in sites.items()}
+
+    def _frame(self, frame: int) -> range:
+        return range(frame * self.period, (frame + 1) * self.period)
 
     def frame_steps(self) -> list[Step]:
-        """The calls of one frame; the commit of the frame before rides on the first."""
+        """The calls of one frame, unit after unit; the commit of the unit before rides on the first of each."""
         calls = len(self.calls)
-        return list(islice(endless(calls, fused=True), calls))
+        return list(islice(endless(calls, fused=True), calls * self.period))
 
     def prepare(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from vidar.config import Config
@@ -13,9 +14,16 @@ from vidar.core.relation import Rule, never
 Committed = Callable[[int], Tensor]  # unit -> its code as later units see it, [n, C]
 
 
-def previous(q: Tensor, k: Tensor) -> Tensor:
-    """The unit before."""
-    return k == q - 1
+def back(units: int) -> Rule:
+    """The unit so many before."""
+
+    def rule(q: Tensor, k: Tensor) -> Tensor:
+        return k == q - units
+
+    return rule
+
+
+previous = back(1)
 
 
 class NoHintConfig(Config):
@@ -38,27 +46,58 @@ class NoHint:
 
 
 class PreviousHintConfig(Config):
-    """The code of the unit before as further channels, site by site (DIAMOND stacks past frames as channels).
+    """The code of an earlier unit as further channels, site by site (DIAMOND stacks past frames as channels).
 
-    Units must have equally many sites. Choice: one unit back, in the state in which it is committed.
+    back: how many units before; where the units of a frame are its cells, their number: the cell at the same place.
+    These units must have equally many sites. Choice: one frame back, in the state in which it is committed.
     """
+
+    back: int = Field(default=1, ge=1)
 
     def build(self, channels: int) -> PreviousHint:
         """The hint."""
-        return PreviousHint(channels)
+        return PreviousHint(channels, self.back)
 
 
 class PreviousHint:
-    """C columns; the input of a unit needs the code of the one before. Zero for the first unit."""
+    """C columns; the input of a unit needs the code of the one before. Zero for the first units."""
 
-    needs: Rule = staticmethod(previous)
-
-    def __init__(self, channels: int):
-        self.width = channels
+    def __init__(self, channels: int, units: int = 1):
+        self.width, self.units = channels, units
+        self.needs: Rule = back(units)
 
     def __call__(self, unit: int, committed: Committed, like: Tensor) -> Tensor:
         """[n, C]."""
-        return committed(unit - 1) if unit > 0 else torch.zeros_like(like)
+        return committed(unit - self.units) if unit >= self.units else torch.zeros_like(like)
+
+
+class LastFrameHintConfig(Config):
+    """Blocks: the last frame of the block before as further channels, the same for every frame of a block.
+
+    frames: of a block. What is predicted from it is the change since the last frame that is known.
+    """
+
+    frames: int = Field(ge=1)
+
+    def build(self, channels: int) -> LastFrameHint:
+        """The hint."""
+        return LastFrameHint(channels, self.frames)
+
+
+class LastFrameHint:
+    """C columns; the input of a block needs the code of the one before. Zero for the first block."""
+
+    needs: Rule = staticmethod(previous)
+
+    def __init__(self, channels: int, frames: int):
+        self.width, self.frames = channels, frames
+
+    def __call__(self, unit: int, committed: Committed, like: Tensor) -> Tensor:
+        """[n, C], n sites of a block, frame by frame."""
+        if unit == 0:
+            return torch.zeros_like(like)
+        before = committed(unit - 1)
+        return before[-(len(before) // self.frames) :].repeat(self.frames, 1)
 
 
 class PreviousFrameHintConfig(Config):

@@ -186,6 +186,10 @@ class NextScale:
         """The unit that holds a whole frame: what context is given as."""
         return frame * self.period + self.scales
 
+    def frame_units(self, frame: int, codes: Tensor) -> dict[int, Tensor]:
+        """That unit, with its code."""
+        return {self.frame_unit(frame): codes}
+
     def frame_steps(self) -> list[Step]:
         """The calls of one frame: scale after scale; the memory unit of the frame before rides on the first."""
         rows = [(Row(k, MEMORY, 0),) for k in range(self.scales)]

@@ -9,15 +9,20 @@ from torch import Tensor
 from vidar.config import Config
 from vidar.core.grid import Grid, frame_grid
 from vidar.core.order import Order
-from vidar.core.relation import Relation, never
+from vidar.core.relation import Relation, Rule, never
 from vidar.types import NOBODY, UsageError
 
 
 class BlockOrderConfig(Config):
-    """frames: of a block. window: blocks a block sees before itself."""
+    """frames: of a block. window: blocks a block sees before itself.
+
+    in_flight > 1: blocks in flight read each other, later ones too with `forward` (MAGI-1; Rolling Forcing).
+    """
 
     frames: int = Field(ge=1)
     window: int = Field(default=4, ge=1)
+    in_flight: int = Field(default=1, ge=1)
+    forward: bool = False
 
     @property
     def unit_frames(self) -> int:
@@ -31,19 +36,30 @@ class BlockOrderConfig(Config):
         """
         if num_frames is not None and num_frames % self.frames:
             raise UsageError(f"{num_frames} frames are not whole blocks of {self.frames}; give a multiple")
-        return block_order(height, width, self.frames, self.window, num_frames)
+        return block_order(height, width, self.frames, self.window, num_frames, self.in_flight, self.forward)
 
 
-def block_order(height: int, width: int, frames: int, window: int, num_frames: int | None = None) -> tuple[Order, Grid]:
+def block_order(
+    height: int,
+    width: int,
+    frames: int,
+    window: int,
+    num_frames: int | None = None,
+    in_flight: int = 1,
+    forward: bool = False,
+) -> tuple[Order, Grid]:
     """One relation `main`: a frame sees its own block, whole, and the `window` blocks before it; the ring holds those.
 
     Axes t y x; positions are those of the frames.
     """
     inner, size = frame_grid(height, width, num_frames), height * width * frames
 
-    def sees(q: Tensor, k: Tensor) -> Tensor:
-        q, k = (cell.div(frames, rounding_mode="floor") for cell in (q, k))
-        return (k <= q) & (k >= q - window)
+    def until(ahead: int) -> Rule:
+        def sees(q: Tensor, k: Tensor) -> Tensor:
+            q, k = (cell.div(frames, rounding_mode="floor") for cell in (q, k))
+            return (k <= q + ahead) & (k >= q - window)
+
+        return sees
 
     def unit(cell: Tensor) -> Tensor:
         return torch.where(cell < 0, NOBODY, cell.div(frames, rounding_mode="floor"))
@@ -52,6 +68,7 @@ def block_order(height: int, width: int, frames: int, window: int, num_frames: i
         return torch.arange(block * size, (block + 1) * size)
 
     units = None if num_frames is None else num_frames // frames
-    relation = Relation(sees, capacity=window * size)
+    joint, ahead = in_flight > 1, in_flight - 1 if forward else 0
+    relation = Relation(until(ahead), until(0) if ahead else None, joint, capacity=window * size)
     order = Order({"main": relation}, units, num_frames, unit, never, frames, reach=window, warmup=window)
     return order, Grid(inner.axes, sites, inner.cell, inner.coord, inner.num_sites)

@@ -1,7 +1,8 @@
 """The files of one video: a folder of parts while it grows, then the mp4 with what lies beside it.
 
 ID.parts holds, for every finished segment n, the fragment n.ts and the record n.json, which is written last and makes
-it count; the boundary of the next segment; small pictures for the strip; and index.m3u8, which plays what is there.
+it count; the boundary of the next segment, or the plans of those to come; small pictures for the strip; and index.m3u8,
+which plays what is there.
 The hash of a segment is the SHA-256 of its frames, uint8 [t, H, W, 3] in the world's size, before they are encoded.
 """
 
@@ -31,13 +32,14 @@ PLAYLIST = "index.m3u8"
 
 
 class Film:
-    """One job on disk. segment: frames of a segment; the last one may be shorter."""
+    """One job on disk. segment: frames of a segment; first: of the first one, None: as many. The last is shorter."""
 
-    def __init__(self, out: Path, plan: Plan, segment: int) -> None:
+    def __init__(self, out: Path, plan: Plan, segment: int, first: int | None = None) -> None:
         self.out, self.plan, self.segment = out, plan, segment
+        self.first = segment if first is None else first
         self.folder = out / f"{plan.job.id}.parts"
         self.rate = Fraction(plan.config.fps).limit_denominator(1001)
-        self.total = -(-plan.frames // segment)
+        self.total = 1 + max(0, -(-(plan.frames - self.first) // segment))
         self.counts: list[int] = []  # frames of the segments that are there
         self.hashes: list[str] = []
         self._strip = strip_frames(plan.frames)
@@ -49,13 +51,30 @@ class Film:
 
     def length(self, number: int) -> int:
         """Frames of a segment."""
-        return min(self.segment, self.plan.frames - number * self.segment)
+        if number == 0:
+            return min(self.first, self.plan.frames)
+        return min(self.segment, self.plan.frames - self.first - (number - 1) * self.segment)
 
     def recover(self) -> Boundary | None:
-        """Find the segments that are there; the boundary of the next one, None for the first one or where none is left.
+        """`find`; the boundary of the next segment, None for the first one or where none is left.
 
         Where something is missing the video begins anew.
         """
+        self.find()
+        if not self.counts or len(self.counts) == self.total:
+            return None
+        try:
+            return read_boundary(self._boundary(len(self.counts)))
+        except VidarError:
+            self.restart()
+            return None
+
+    def restart(self) -> None:
+        """The video begins anew."""
+        self.counts, self.hashes = [], []
+
+    def find(self) -> None:
+        """Find the segments that are there."""
         self.folder.mkdir(exist_ok=True)
         for left in self.folder.glob(f"*{TEMPORARY}*"):  # of a process that was killed
             left.unlink(missing_ok=True)
@@ -65,13 +84,6 @@ class Film:
                 break
             self.counts.append(record["frames"])
             self.hashes.append(record["sha256"])
-        if not self.counts or len(self.counts) == self.total:
-            return None
-        try:
-            return read_boundary(self._boundary(len(self.counts)))
-        except VidarError:
-            self.counts, self.hashes = [], []
-            return None
 
     def add(self, made: Made) -> None:
         """Write the next segment. Raises VidarError; what was there before then still is."""
@@ -85,17 +97,18 @@ class Film:
             if 0 <= place - self.frames < len(frames):
                 with replacing(self.folder / f"{place:09d}.png") as temporary:
                     Image.fromarray(frames[place - self.frames]).save(temporary, format="png")
-        if number + 1 < self.total:
+        if number + 1 < self.total and made.after is not None:
             save_boundary(made.after, self._boundary(number + 1))
         digest = hashlib.sha256(np.ascontiguousarray(frames).tobytes()).hexdigest()
         record = {"frames": len(frames), "sha256": digest, "looks": looks(frames)}
         with replacing(self._file(number)) as temporary:
             temporary.write_text(json.dumps(record) + "\n")
         self._boundary(number).unlink(missing_ok=True)
+        self.anchors(number - 1).unlink(missing_ok=True)
         self.counts.append(len(frames))
         self.hashes.append(digest)
         ended = len(self.counts) == self.total
-        write_playlist(self.folder / PLAYLIST, self.counts, self.rate, self.segment, ended)
+        write_playlist(self.folder / PLAYLIST, self.counts, self.rate, max(self.first, self.segment), ended)
 
     def finish(self, about: Mapping[str, Any]) -> None:
         """All segments are there: the mp4, strip, drift, and last the side file, which also says what `about` does.
@@ -133,6 +146,10 @@ class Film:
 
     def _file(self, number: int) -> Path:
         return self.folder / f"{number:06d}.json"
+
+    def anchors(self, number: int) -> Path:
+        """Where the plan of a segment is kept."""
+        return self.folder / f"{number:06d}.plan.safetensors"
 
     def _boundary(self, number: int) -> Path:
         return self.folder / f"{number:06d}.boundary.safetensors"

@@ -14,13 +14,14 @@ import numpy as np
 from pydantic import Field
 
 from vidar.config import Config, to_dict
+from vidar.orders.plan import PlanOrderConfig
 from vidar.synth.walk import walk
 from vidar.types import UsageError, VidarError
 from vidar.world.clip import read_actions, read_context
 from vidar.world.world import WorldConfig
 
 ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
-PLANNERS = ("autoregressive",)
+PLANNERS = IN_TURN, AHEAD = "autoregressive", "plan"
 MANIFEST = "manifest.json"
 LARGEST = 8192  # pixels of a side
 
@@ -29,7 +30,8 @@ class Job(Config):
     """One video. frames or seconds: how long, context not counted. Paths are as they would be typed.
 
     context: .mp4 or .png (None: the start clip of the model). actions: .npy [N, A], N at least the frames (None: a walk
-    that follows from the seed). size: width and height of the video, even (None: the world's).
+    that follows from the seed). size: width and height of the video, even (None: the world's). planner:
+    "autoregressive", or "plan" for a world that plans its segments.
     """
 
     id: str = Field(strict=True)
@@ -41,7 +43,7 @@ class Job(Config):
     prompt: str | None = None
     fps: float | None = None
     size: tuple[int, int] | None = None
-    planner: str = "autoregressive"
+    planner: str = IN_TURN
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ class _Reader:
                 f"world {self.config.name!r} ships no start; give the job a context: clip.mp4 or picture.png"
             )
         if start not in self.contexts:
-            self.contexts[start] = _sha256(read_context(start, self.config)[-self.config.context :])
+            self.contexts[start] = _sha256(self._context(start))
         actions = "walk"
         if job.actions is not None:
             rows = read_actions(job.actions, self.config)
@@ -147,6 +149,14 @@ class _Reader:
             self.names[name] = job.id, line
         return Plan(job, line, frames, start, hashlib.sha256(follows.encode()).hexdigest()[:32], self.config)
 
+    def _context(self, start: str) -> np.ndarray:
+        frames = read_context(start, self.config)[-self.config.context :]
+        if isinstance(self.config.order, PlanOrderConfig):
+            least = len(self.config.order.map.frames(0))
+            if len(frames) < least:
+                raise VidarError(f"{start}: {len(frames)} frames; this world's segments start from {least} or more")
+        return frames
+
     def _check_id(self, job: Job) -> None:
         if not ID.fullmatch(job.id):
             raise VidarError(f"id {job.id!r} cannot name a file; use up to 200 of A-Z a-z 0-9 . _ - and no dot first")
@@ -155,6 +165,16 @@ class _Reader:
                 other, line = self.names[name]
                 where = f"job {other!r} of line {line}" if line else other
                 raise VidarError(f"id {job.id!r}: {name} is already taken by {where}; give it another id")
+
+    def _check_planner(self, planner: str) -> None:
+        plans = isinstance(self.config.order, PlanOrderConfig)
+        if planner not in PLANNERS:
+            raise VidarError(f"planner {planner!r}: there is {', '.join(PLANNERS)}; leave it out")
+        if planner == AHEAD and not plans:
+            raise VidarError(f"planner {AHEAD!r}: world {self.config.name!r} makes its frames in turn; leave it out")
+        if planner == IN_TURN and plans:
+            name = self.config.name
+            raise VidarError(f'planner {IN_TURN!r}: world {name!r} plans its segments; give "planner": "{AHEAD}"')
 
     def _frames(self, job: Job) -> int:
         if (job.frames is None) == (job.seconds is None):
@@ -170,8 +190,7 @@ class _Reader:
             raise VidarError(f"fps {job.fps:g}: this world runs at {fps:g}; leave it out")
         if job.prompt is not None:
             raise VidarError("prompt: this world reads no words, it dreams from frames and actions; leave it out")
-        if job.planner not in PLANNERS:
-            raise VidarError(f"planner {job.planner!r}: there is {', '.join(PLANNERS)}; leave it out")
+        self._check_planner(job.planner)
         if size is not None and not all(0 < side <= LARGEST and side % 2 == 0 for side in size):
             raise VidarError(f"size {list(size)}: width and height must be even, from 2 to {LARGEST}")
 

@@ -19,8 +19,9 @@ from typing import Any
 import torch
 
 import vidar
-from vidar.synth.placement import Event, Lost, Placement, Ready
-from vidar.synth.segments import Made, Maker, Task
+from vidar.synth.placement import POLL, Event, Lost, Placement, Ready, Work
+from vidar.synth.planning import Planned, maker_of
+from vidar.synth.segments import Made
 from vidar.synth.workers import MOST_STARTS, reason
 from vidar.types import UsageError, VidarError
 from vidar.world.fingerprint import fingerprint
@@ -43,15 +44,15 @@ class Actor:
         """The world from a folder of this node, or a shipped one by name."""
         torch.set_num_threads(1)
         world = load(model, device)
-        self.maker = Maker(world, rows)
-        self.segments: Iterator[Made] = iter(())
+        self.maker = maker_of(world, rows)
+        self.segments: Iterator[Made | Planned] = iter(())
         return Ready(fingerprint(world), str(next(world.net.parameters()).dtype).removeprefix("torch."))
 
-    def begin(self, tasks: Sequence[Task]) -> None:
+    def begin(self, tasks: Sequence[Work]) -> None:
         """A batch."""
         self.segments = self.maker.make(copy.deepcopy(tasks))  # what Ray hands over cannot be written to
 
-    def make(self) -> Made:
+    def make(self) -> Made | Planned:
         """The segment of the batch that is ready next."""
         return next(self.segments)
 
@@ -62,8 +63,9 @@ class Worker:
 
     actor: Any
     results: list[Any]
-    tasks: list[Task] = field(default_factory=list[Task])
+    tasks: list[Work] = field(default_factory=list[Work])
     ready: bool = False
+    reason: str = ""
 
 
 class RayWorkers:
@@ -89,28 +91,33 @@ class RayWorkers:
         self._workers = [self._start() for _ in range(count)]
 
     @property
-    def free(self) -> int:
+    def free(self) -> list[int]:
         """See `Placement.free`."""
-        return sum(worker.ready and not worker.results for worker in self._workers)
+        return [number for number, worker in enumerate(self._workers) if worker.ready and not worker.results]
 
     @property
     def actors(self) -> list[Any]:
         """Ray's handles of the workers."""
         return [worker.actor for worker in self._workers]
 
-    def submit(self, tasks: Sequence[Task]) -> None:
+    def submit(self, worker: int, tasks: Sequence[Work]) -> None:
         """See `Placement.submit`."""
-        worker = next(worker for worker in self._workers if worker.ready and not worker.results)
-        worker.tasks = list(tasks)
-        worker.actor.begin.remote(worker.tasks)
-        worker.results = [worker.actor.make.remote() for _ in worker.tasks]
+        one = self._workers[worker]
+        one.tasks = list(tasks)
+        one.actor.begin.remote(one.tasks)
+        one.results = [one.actor.make.remote() for _ in one.tasks]
 
     def wait(self) -> list[Event]:
         """See `Placement.wait`."""
         by_result = {worker.results[0]: worker for worker in self._workers if worker.results}
-        self._ray.wait(list(by_result))
+        self._ray.wait(list(by_result), timeout=POLL)
         come, _ = self._ray.wait(list(by_result), num_returns=len(by_result), timeout=0)
         return [self._receive(by_result[result]) for result in come]
+
+    def stop(self, worker: int, reason: str) -> None:
+        """See `Placement.stop`. Ray ends a stopped process too, after some seconds."""
+        self._workers[worker].reason = reason
+        self._end(self._workers[worker])
 
     def close(self) -> None:
         """See `Placement.close`."""
@@ -129,20 +136,21 @@ class RayWorkers:
 
     def _receive(self, worker: Worker) -> Event:
         try:
-            event: Ready | Made = copy.deepcopy(self._ray.get(worker.results[0]))  # Ray's own memory is free at once
+            got = self._ray.get(worker.results[0])
+            event: Ready | Made | Planned = copy.deepcopy(got)  # Ray's own memory is free at once
         except self._ray.exceptions.RayError as error:
             return self._replace(worker, error)
         del worker.results[0]
         if isinstance(event, Ready):
             worker.ready, self._starts = True, 0
         else:
-            worker.tasks = [task for task in worker.tasks if (task.job, task.number) != (event.job, event.number)]
+            worker.tasks = [task for task in worker.tasks if task.item != event.item]
         return event
 
     def _replace(self, worker: Worker, error: Exception) -> Lost:
         """The actor has raised, or it, its node or its result is gone: a new one in its place."""
         raised = isinstance(error, self._ray.exceptions.RayTaskError)
-        why = reason(getattr(error, "cause", error) if raised else error)
+        why = worker.reason or reason(getattr(error, "cause", error) if raised else error)
         if not worker.ready:
             self._starts += 1
             if raised or self._starts >= MOST_STARTS:

@@ -19,9 +19,12 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from vidar.conditioning.action import ActionEmbedConfig
+from vidar.conditioning.in_flight import InFlightConfig
 from vidar.data.atomic import replacing
 from vidar.orders.frame import FrameOrderConfig
+from vidar.orders.plan import PlanOrderConfig
 from vidar.rng import Rng
+from vidar.synth.graph import Item, Kind
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoderConfig
 from vidar.types import UsageError, VidarError
 from vidar.world.streams import Streams
@@ -57,22 +60,39 @@ class Task:
     start: Boundary | np.ndarray
     actions: np.ndarray
 
+    @property
+    def item(self) -> Item:
+        """Its name: without plans, a segment is populated as it is."""
+        return Item(Kind.POP, self.job, self.number)
+
+    @property
+    def size(self) -> int:
+        """Frames to make."""
+        return len(self.actions)
+
 
 @dataclass(frozen=True)
 class Made:
-    """A segment: frames uint8 [t, H, W, 3], and the boundary of the next one."""
+    """A segment: frames uint8 [t, H, W, 3], and the boundary of the next one, None where a plan holds it."""
 
     job: int
     number: int
     frames: np.ndarray
-    after: Boundary
+    after: Boundary | None
+
+    @property
+    def item(self) -> Item:
+        """See `Task.item`."""
+        return Item(Kind.POP, self.job, self.number)
 
 
 def boundary_frames(config: WorldConfig) -> int:
     """K: as many frames as anything looks back, through all layers, so that going on is exact up to rounding.
 
-    Raises UsageError for a world that never forgets its first frames.
+    Raises UsageError for a world that never forgets its first frames, or does not make frame after frame.
     """
+    if not config.frame_by_frame or isinstance(config.order, PlanOrderConfig):
+        raise UsageError(f"world {config.name!r} makes several frames at once and no plans; use vidar generate")
     order, conditioner, tokenizer = config.order, config.net.conditioner, config.tokenizer
     tokenizer = tokenizer.autoencoder if isinstance(tokenizer, PyramidAutoencoderConfig) else tokenizer
     if isinstance(order, FrameOrderConfig) and (order.sinks or order.window is None):
@@ -80,7 +100,7 @@ def boundary_frames(config: WorldConfig) -> int:
             f"world {config.name!r} never forgets its first frames; synth goes on from the last ones alone"
         )
     window = order.window or 0
-    history = conditioner.history if isinstance(conditioner, ActionEmbedConfig) else 0
+    history = conditioner.history if isinstance(conditioner, ActionEmbedConfig | InFlightConfig) else 0
     convolutions = 2 * sum(tokenizer.num_res_blocks) + len(tokenizer.widths) + 1  # of the decoder
     painted = (tokenizer.time_kernel - 1) * convolutions
     return max(config.net.backbone.depth * window + history + 2, painted + 1)

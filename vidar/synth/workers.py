@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
-from vidar.synth.placement import Event, Lost, Ready
-from vidar.synth.segments import Made, Maker, Task
+from vidar.synth.placement import POLL, Event, Lost, Ready, Work
+from vidar.synth.planning import Planned, maker_of
+from vidar.synth.segments import Made
 from vidar.types import VidarError
 from vidar.world.fingerprint import fingerprint
 from vidar.world.load import load
@@ -42,7 +43,7 @@ class Worker:
 
     process: BaseProcess
     pipe: Connection
-    tasks: list[Task] = field(default_factory=list[Task])
+    tasks: list[Work] = field(default_factory=list[Work])
     ready: bool = False
     busy: bool = False
     reason: str = ""
@@ -58,31 +59,36 @@ class LocalWorkers:
         self._workers = [self._start() for _ in range(count)]
 
     @property
-    def free(self) -> int:
+    def free(self) -> list[int]:
         """See `Placement.free`."""
-        return sum(worker.ready and not worker.busy for worker in self._workers)
+        return [number for number, worker in enumerate(self._workers) if worker.ready and not worker.busy]
 
     @property
     def pids(self) -> list[int]:
         """Process numbers of the workers."""
         return [worker.process.pid or 0 for worker in self._workers]
 
-    def submit(self, tasks: Sequence[Task]) -> None:
+    def submit(self, worker: int, tasks: Sequence[Work]) -> None:
         """See `Placement.submit`."""
-        worker = next(worker for worker in self._workers if worker.ready and not worker.busy)
-        worker.tasks, worker.busy = list(tasks), True
+        one = self._workers[worker]
+        one.tasks, one.busy = list(tasks), True
         with suppress(OSError):  # it has died: `wait` will say so
-            worker.pipe.send(worker.tasks)
+            one.pipe.send(one.tasks)
 
     def wait(self) -> list[Event]:
         """See `Placement.wait`."""
         events: list[Event] = []
         by_pipe = {worker.pipe: worker for worker in self._workers}
-        for pipe in wait(list(by_pipe)):
+        for pipe in wait(list(by_pipe), POLL):
             event = self._receive(by_pipe[pipe])  # pyright: ignore
             if event is not None:
                 events.append(event)
         return events
+
+    def stop(self, worker: int, reason: str) -> None:
+        """See `Placement.stop`. SIGKILL ends a stopped process too."""
+        self._workers[worker].reason = reason
+        self._workers[worker].process.kill()
 
     def close(self) -> None:
         """See `Placement.close`."""
@@ -106,8 +112,8 @@ class LocalWorkers:
             return self._replace(worker)
         if isinstance(message, Ready):
             worker.ready, self._starts = True, 0
-        elif isinstance(message, Made):
-            worker.tasks = [task for task in worker.tasks if (task.job, task.number) != (message.job, message.number)]
+        elif isinstance(message, Made | Planned):
+            worker.tasks = [task for task in worker.tasks if task.item != message.item]
         elif isinstance(message, Failed):
             if not worker.ready:
                 raise VidarError(f"workers cannot load the world: {message.reason}")
@@ -138,7 +144,7 @@ def work(pipe: Connection, model: str, device: str, rows: int) -> None:
     torch.set_num_threads(1)
     try:
         world = load(model, device)
-        maker = Maker(world, rows)
+        maker = maker_of(world, rows)
         pipe.send(Ready(fingerprint(world), str(next(world.net.parameters()).dtype).removeprefix("torch.")))
         while True:
             for made in maker.make(pipe.recv()):

@@ -25,6 +25,7 @@ from vidar.train.methods.next_scale import TrainScalesConfig
 from vidar.train.methods.noised import noised
 from vidar.train.methods.outcome import OutcomeConfig
 from vidar.train.methods.pictures import TrainPicturesConfig
+from vidar.train.methods.prefix import TrainPrefixConfig
 from vidar.train.methods.world import TrainWorldConfig
 from vidar.train.outcomes import OutcomeClipsConfig
 from vidar.train.pictures import PictureClipsConfig
@@ -34,6 +35,7 @@ from vidar.world.world import World
 if TYPE_CHECKING:
     from vidar.train.fit import TrainConfig
 
+LatentMethod = TrainWorldConfig | TrainScalesConfig | TrainPrefixConfig
 TRAINED_BYTES = 20  # fp32 weight, gradient, two moments of Adam: 16; the averaged weight: 4
 FROZEN_BYTES = 8  # weight and its copy in the average
 TEACHER_BYTES = 4  # a weight that is no part of what is trained
@@ -103,7 +105,7 @@ def kept_bytes(model: nn.Module, call: Any) -> int:
 def meta_step(config: TrainConfig) -> tuple[nn.Module, Any] | None:
     """The model without storage and a call of its forward pass on one batch (None: the frame size is unknown)."""
     method, data = config.method, config.data
-    if isinstance(method, TrainWorldConfig | TrainScalesConfig) and isinstance(data, LatentClipsConfig):
+    if isinstance(method, LatentMethod) and isinstance(data, LatentClipsConfig):
         return _world(method, data.batch)
     if isinstance(method, TrainPicturesConfig) and isinstance(data, PictureClipsConfig):
         return _pictures(method, data)
@@ -166,7 +168,7 @@ def _outcome(method: OutcomeConfig, batch: int) -> tuple[nn.Module, Any]:
     return model, lambda: model(codes, actions)
 
 
-def _world(method: TrainWorldConfig | TrainScalesConfig, batch: int) -> tuple[nn.Module, Any]:
+def _world(method: LatentMethod, batch: int) -> tuple[nn.Module, Any]:
     method = method.replace(start=None)
     model, layout = _built(method), method.build().layout
     inputs = torch.empty(batch, layout.slots.site.shape[1], method.world.net.backbone.in_width, device="meta")

@@ -21,6 +21,7 @@ from vidar.data.atomic import check_output, replacing
 from vidar.data.video import read_video, write_video
 from vidar.types import UsageError, VidarError
 from vidar.world.load import CONFIG, START, load, locate
+from vidar.world.scheduled import ScheduleConfig, with_schedule
 from vidar.world.world import World, WorldConfig
 
 
@@ -29,6 +30,7 @@ class ClipRequest(Config):
 
     context: .mp4 or .png (None: start.mp4 of the model). actions: .npy [N, A] (None: nothing is pressed).
     label, prompt: what a model of pictures is told (vidar.world.models). renew: see `vidar.world.renewal`.
+    schedule: None: as the model has it.
     """
 
     model: str
@@ -41,6 +43,7 @@ class ClipRequest(Config):
     seed: int = 0
     steps: int | None = Field(default=None, ge=1)
     renew: int | None = Field(default=None, ge=1)
+    schedule: ScheduleConfig | None = None
     device: str = "cpu"
 
 
@@ -57,10 +60,13 @@ def write_clip(request: ClipRequest, progress: Callable[[int, int], None] | None
     for name in ("label", "prompt"):
         if getattr(request, name) is not None:
             raise UsageError(f"{request.model}: a world dreams from frames and actions and takes no --{name}")
+    if request.schedule is not None:
+        config = with_schedule(config.with_steps(request.steps or config.steps), request.schedule)
     actions = None if request.actions is None else read_actions(request.actions, config)
     count = _count(request, actions)
     context = read_context(request.context or _start(folder, request.model), config)
     world = load(folder, request.device)
+    world.config = config
     seconds: list[float] = []
     write_video(video, _frames(world, request, context, actions, count, seconds, progress), config.fps)
     made = {

@@ -135,12 +135,14 @@ def check_joint(world: World, frames: int) -> None:
             f"world {name!r} has guidance; joint speculation has one row: leave guidance out of world.json"
         )
     order, _, _ = config.flow_system()
+    if not isinstance(config.order, FrameOrderConfig):
+        raise UsageError(f"world {name!r} does not make whole frames one by one; none can be in flight together")
     if any(order.need(later, earlier) for later in range(frames) for earlier in range(later)):
         raise VidarError(
             f"world {name!r} builds a frame from the code of the one before (objective.hint), so frames cannot be in "
             "flight together; use a world trained without a hint, or speculate ahead (vidar play)"
         )
-    if frames > 1 and isinstance(config.order, FrameOrderConfig) and config.order.forward:
+    if frames > 1 and config.order.forward:
         raise VidarError(f"world {name!r}: frames in flight read later ones (order.forward); none can be thrown away")
     if frames > max(order.reach, 1):
         raise UsageError(f"{frames} frames in flight do not fit the window of {order.reach} of world {name!r}")

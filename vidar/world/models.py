@@ -59,7 +59,7 @@ def write_pictures(
 
     Raises UsageError or VidarError in one line.
     """
-    for name in ("actions", "steps", "renew"):
+    for name in ("actions", "steps", "renew", "schedule"):
         if getattr(request, name) is not None:
             raise UsageError(f"{request.model}: makes pictures from a class or a text and takes no --{name}")
     labels = None if request.label is None else [request.label]

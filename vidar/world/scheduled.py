@@ -6,6 +6,7 @@ For batch work, where all actions are known: a frame that is begun ahead of its 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,7 +20,10 @@ from vidar.core.decode import Decoder
 from vidar.core.order import Order
 from vidar.core.schedules import in_flight, staggered
 from vidar.core.step import Step, chunk, endless, prefill
+from vidar.orders.block import BlockOrderConfig
+from vidar.orders.cell import CellOrderConfig
 from vidar.orders.frame import FrameOrderConfig
+from vidar.orders.prefix import PrefixOrderConfig
 from vidar.rng import Rng
 from vidar.types import UsageError
 from vidar.world.streams import ActionTape
@@ -174,8 +178,19 @@ ScheduleConfig = OneByOneConfig | ChunksConfig | PyramidConfig | PipelineConfig 
 
 def check_schedule(config: WorldConfig) -> None:
     """Raises UsageError, one line, where the units of a world cannot be in flight together as its schedule says."""
-    order, grid, objective = config.flow_system()
-    schedule, calls = config.schedule.build(), len(objective.calls)
+    if isinstance(config.order, PrefixOrderConfig) and config.schedule != ChunksConfig(length=config.order.chunk):
+        raise UsageError(
+            f"world {config.name!r} makes order.chunk frames together; its schedule is "
+            f"ChunksConfig with length {config.order.chunk}"
+        )
+    if isinstance(config.schedule, OneByOneConfig):
+        return
+    if isinstance(config.order, CellOrderConfig):
+        raise UsageError(f"world {config.name!r} makes its frames cell by cell, one by one; leave schedule out")
+    if config.by_scales:
+        raise UsageError(f"world {config.name!r} predicts its frames scale by scale, one by one; leave schedule out")
+    order, grid, objective = config.system()
+    schedule, calls = config.schedule.build(), len(objective.passes) - 1
     depth, name = schedule.depth(calls), config.name
     if depth == 1:
         return
@@ -211,14 +226,14 @@ def _in_turn_known(order: Order, steps: Iterator[Step], first: int, calls: int) 
 
 
 def with_schedule(config: WorldConfig, schedule: ScheduleConfig) -> WorldConfig:
-    """A world that plays by another schedule, its order of frames letting those in flight read each other.
+    """A world that plays by another schedule, its order letting what is in flight read each other.
 
     One that was trained frame by frame has never seen a frame in flight before another. Raises UsageError where the
     schedule does not fit.
     """
     order, made = config.order, schedule.build()
-    if isinstance(order, FrameOrderConfig):
-        calls = len(config.flow_system()[2].calls)
+    if isinstance(order, FrameOrderConfig | BlockOrderConfig):
+        calls = len(config.system()[2].passes) - 1
         order = order.replace(in_flight=made.depth(calls), forward=made.both_ways)
     return config.replace(schedule=schedule, order=order)
 
@@ -253,15 +268,19 @@ def scheduled(
 ) -> Iterator[Tensor]:
     """Codes [B, n, C] of the frames after a context, by the schedule of the world, until the actions end.
 
-    context: codes [B, T, n, C], of which whole units count, the last ones; context_actions [B, T, A] or None.
+    context: codes [B, T, n, C], of which the last ones count, up to whole units or the border of a chunk;
+    context_actions [B, T, A] or None.
     Raises UsageError where the context is no whole unit.
     """
     config, net = world.config if steps is None else world.config.with_steps(steps), world.net
-    order, grid, objective = config.flow_system()
+    order, grid, objective = config.system()
     per, schedule, batch = config.order.unit_frames, config.schedule.build(), len(context)
-    begun, calls = context.shape[1] // per, len(objective.calls)
+    begun, calls, least = context.shape[1] // per, len(objective.passes) - 1, per
+    if isinstance(config.order, PrefixOrderConfig):
+        begun, least = config.order.whole(begun), config.order.first
     if not begun:
-        raise UsageError(f"world {config.name!r} makes {per} frames together; give a context of at least {per} frames")
+        name = f"world {config.name!r}"
+        raise UsageError(f"{name} makes {per} frames together; give a context of at least {least} frames")
     frames = begun * per
     state = RingState.create(order, [grid] * batch, net.ring_shapes(), next(net.parameters()).dtype, world.device)
     for unit, codes in enumerate(context[:, -frames:].unflatten(1, (begun, per)).unbind(1)):
@@ -294,8 +313,11 @@ def _in_turn(decoder: Decoder, state: RingState, steps: Iterator[Step], source: 
     batch, turn = len(state.rows), state.rows[0].clock
     made: dict[int, list[Tensor]] = {}
     for step in steps:
-        source.until((state.rows[0].clock + max(row.unit for row in step.rows) + 1) * per)
-        for _, unit, code in decoder.step(step, state):
+        clock = state.rows[0].clock
+        source.until((clock + max(row.unit for row in step.rows) + 1) * per)
+        if source.ended and turn * per >= source.total:
+            return
+        for _, unit, code in decoder.step(_left(step, clock, per, source), state):
             made.setdefault(unit, []).append(code)
         while len(made.get(turn, ())) == batch:
             frames = torch.stack(made.pop(turn)).unflatten(1, (per, -1)).unbind(1)
@@ -304,3 +326,10 @@ def _in_turn(decoder: Decoder, state: RingState, steps: Iterator[Step], source: 
                     return
                 yield frame
             turn += 1
+
+
+def _left(step: Step, clock: int, per: int, source: Ahead) -> Step:
+    """A Step without the units behind the last frame that has an action: what is in flight runs out at the end."""
+    if not source.ended:
+        return step
+    return replace(step, rows=tuple(row for row in step.rows if (clock + row.unit) * per < source.total))

@@ -15,6 +15,7 @@ from vidar.cache.ring import Mark, RingState
 from vidar.conditioning.action import Actions
 from vidar.core.decode import Decoder
 from vidar.core.step import Step, prefill
+from vidar.objectives.diffusion import Diffusion
 from vidar.objectives.flow import Flow
 from vidar.objectives.next_scale import NextScale
 from vidar.rng import Rng
@@ -22,6 +23,8 @@ from vidar.types import Model, UsageError
 
 if TYPE_CHECKING:
     from vidar.world.world import World
+
+Framed = Flow | NextScale | Diffusion
 
 
 class ActionTape:
@@ -81,7 +84,7 @@ class Streams:
         total = capacity if config.guidance is None else 2 * capacity
         self.order, self.grid, objective = config.system(pyramid=world.pyramid)
         self.most = config.steps  # calls of a frame, where it is not given another number
-        self._schedules: dict[int, tuple[Flow | NextScale, list[Step]]] = {}
+        self._schedules: dict[int, tuple[Framed, list[Step]]] = {}
         reach = -(-self.order.reach // objective.period)
         self.tape = ActionTape(total, config.actions.width, config.context + reach + 2)
         self.rngs = [Rng(0, b % capacity) for b in range(total)]
@@ -108,12 +111,14 @@ class Streams:
         unknown = self._twice(unknown, torch.ones_like(unknown))
         batch = len(codes)
         state, objective = self._fresh(batch), self._schedule(self.most)[0]
-        units = [objective.frame_unit(frame) for frame in range(length)]
+        begin, units = first * objective.period, list[int]()
         for row in state.rows:
-            row.clock = first * objective.period
+            row.clock = begin
         for frame in range(length):
-            state.give(objective.frame_unit(first + frame), codes[:, frame])
-        *whole, last = [unit for unit in units if not self._lacks(first * objective.period + unit, first)] or [-1]
+            for unit, code in objective.frame_units(first + frame, codes[:, frame]).items():
+                state.give(unit, code)
+                units.append(unit - begin)
+        *whole, last = [unit for unit in units if not self._lacks(begin + unit, first)] or [-1]
         if last < 0:
             raise UsageError(f"a context of {length} frames from frame {first} on is too short; give those before it")
         if whole:
@@ -128,6 +133,22 @@ class Streams:
         self.state.put(rows, state)
         for row, rng in zip(rows, rngs):
             self.rngs[row] = rng
+
+    def recache(self, rows: Sequence[int], codes: Tensor, actions: Tensor) -> None:
+        """Keys of the last frames made anew under other actions: a switch counts at once (LongLive, causal-diffusion
+        11.3, at a new prompt). No moment may be held.
+
+        codes [b, T, n, C]: the last frames of these rows, of which as many count as the next one can see; actions
+        [b, T, A], as in `open`, which this is at the row's own frame number and noise. Choice: sinks that have left the
+        window are not among them and are forgotten (LongLive's `global_sink` false).
+        """
+        period = self._schedule(self.most)[0].period
+        for row, known, told in zip(rows, codes, actions, strict=True):
+            frame = self.state.rows[row].clock // period
+            keep = min(len(known), frame, -(-self.order.reach // period))
+            if frame > keep < len(known) and self._lacks((frame - keep) * period, frame - keep):
+                keep += 1  # the first one is only what the next is made from
+            self.open([row], known[None, -keep:], told[None, -keep:], [self.rngs[row]], frame - keep)
 
     def begin(self, row: int, frames: Any, actions: Any, seed: int) -> Tensor:
         """`open` one row after frames, uint8 [T, H, W, 3] or None (the world's own start), and actions [T, A] or None.
@@ -190,7 +211,7 @@ class Streams:
             self.order, [self.grid] * batch, net.ring_shapes(), next(net.parameters()).dtype, device
         )
 
-    def _schedule(self, steps: int) -> tuple[Flow | NextScale, list[Step]]:
+    def _schedule(self, steps: int) -> tuple[Framed, list[Step]]:
         """The objective with so many calls of a frame, and these calls."""
         if steps not in self._schedules:
             objective = self.world.config.with_steps(steps).system(pyramid=self.world.pyramid)[2]
@@ -209,6 +230,6 @@ class Streams:
         self.back(moment)
         self.release(moment)
 
-    def _decoder(self, tape: ActionTape, rngs: Sequence[Rng], objective: Flow | NextScale, model: Model) -> Decoder:
+    def _decoder(self, tape: ActionTape, rngs: Sequence[Rng], objective: Framed, model: Model) -> Decoder:
         grids = [self.grid] * len(rngs)
         return Decoder(model, self.order, grids, objective, rngs, objective.given, tape)

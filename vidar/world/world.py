@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, cast
@@ -21,25 +20,32 @@ from vidar.conditioning.net import WorldNet, WorldNetConfig
 from vidar.config import Config
 from vidar.core.grid import Grid
 from vidar.core.order import Order
-from vidar.data.video import read_video
 from vidar.nn.outcome import OutcomeNet, OutcomeNetConfig
 from vidar.nn.static import Build
+from vidar.objectives.diffusion import Diffusion, DiffusionConfig
 from vidar.objectives.flow import Flow, FlowConfig
 from vidar.objectives.next_scale import NextScale, NextScaleConfig, Pyramid
 from vidar.orders.block import BlockOrderConfig
+from vidar.orders.cell import CellOrderConfig
 from vidar.orders.frame import FrameOrderConfig
 from vidar.orders.frame_scale import FrameScaleOrderConfig
+from vidar.orders.plan import PlanOrderConfig
+from vidar.orders.prefix import PrefixOrderConfig
 from vidar.rng import Rng
 from vidar.sampling.guidance import GuidanceConfig
 from vidar.tokenizers.autoencoder import Autoencoder, AutoencoderConfig
 from vidar.tokenizers.patch import from_sites, to_sites
 from vidar.tokenizers.pixels import to_float, to_uint8
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder, PyramidAutoencoderConfig
-from vidar.types import Codes, Model, UsageError, VidarError
+from vidar.types import Codes, Model, UsageError
 from vidar.world.compiled import compiled
+from vidar.world.context import check_size, context_frames
+from vidar.world.planned import planned
 from vidar.world.renewal import Renewal
 from vidar.world.scheduled import OneByOneConfig, ScheduleConfig, check_schedule, scheduled
 from vidar.world.streams import Streams
+
+InTurn = FrameOrderConfig | FrameScaleOrderConfig | BlockOrderConfig | CellOrderConfig  # unit after unit
 
 
 class WorldConfig(Config):
@@ -57,8 +63,8 @@ class WorldConfig(Config):
     patch: int = Field(default=2, ge=1)
     context: int = Field(default=16, ge=1)
     tokenizer: AutoencoderConfig | PyramidAutoencoderConfig
-    order: FrameOrderConfig | FrameScaleOrderConfig | BlockOrderConfig
-    objective: FlowConfig | NextScaleConfig
+    order: InTurn | PrefixOrderConfig | PlanOrderConfig
+    objective: FlowConfig | NextScaleConfig | DiffusionConfig
     net: WorldNetConfig
     guidance: GuidanceConfig | None = None
     schedule: ScheduleConfig = OneByOneConfig()
@@ -78,8 +84,7 @@ class WorldConfig(Config):
             sides = tuple((h, w) for _, h, w in self.tokenizer.pyramid.sizes)
             if sides != self.order.sides:
                 raise ValueError(f"order.sides {self.order.sides} are not the scales of the tokenizer, {sides}")
-        if not isinstance(self.schedule, OneByOneConfig):
-            check_schedule(self)
+        check_schedule(self)
         return self
 
     @property
@@ -111,36 +116,42 @@ class WorldConfig(Config):
 
     def system(
         self, num_frames: int | None = None, dtype: torch.dtype = torch.float32, pyramid: Pyramid | None = None
-    ) -> tuple[Order, Grid, Flow | NextScale]:
+    ) -> tuple[Order, Grid, Flow | NextScale | Diffusion]:
         """Order, grid and objective; endless without `num_frames`. Raises UsageError where widths do not fit.
 
         pyramid: of the trained tokenizer, where frames are predicted scale by scale; None: one with fresh weights.
         """
-        if not isinstance(self.objective, NextScaleConfig):
+        if isinstance(self.objective, FlowConfig):
             return self.flow_system(num_frames, dtype)
-        assert isinstance(self.tokenizer, PyramidAutoencoderConfig)
         order, grid = self.order.build(*self.sites, num_frames)
-        objective = self.objective.build(pyramid or self.tokenizer.pyramid.build(), grid, dtype)
+        if isinstance(self.objective, DiffusionConfig):
+            objective = self.objective.build(self.channels, grid, dtype)
+        else:
+            assert isinstance(self.tokenizer, PyramidAutoencoderConfig)
+            objective = self.objective.build(pyramid or self.tokenizer.pyramid.build(), grid, dtype)
         self._check_widths(objective)
-        return replace(order, needs=objective.needs), grid, objective
+        return order.needing(objective.needs), grid, objective
 
     @property
     def flow(self) -> FlowConfig:
-        """The objective of a world that denoises. Raises UsageError where it predicts scales instead."""
+        """The objective of a world of rectified flow. Raises UsageError where it has another one."""
         if isinstance(self.objective, FlowConfig):
             return self.objective
-        raise UsageError(f"world {self.name!r} predicts its frames scale by scale; this needs one that denoises")
+        if self.by_scales:
+            raise UsageError(f"world {self.name!r} predicts its frames scale by scale; this needs one that denoises")
+        raise UsageError(f"world {self.name!r} denoises by a chain of betas; this needs one of rectified flow")
 
     def flow_system(
         self, num_frames: int | None = None, dtype: torch.dtype = torch.float32
     ) -> tuple[Order, Grid, Flow]:
-        """`system` of a world that denoises. Raises UsageError where it predicts scales instead."""
+        """`system` of a world of rectified flow. Raises UsageError where it has another objective."""
         order, grid = self.order.build(*self.sites, num_frames)
-        objective = self.flow.build(self.channels, grid, dtype)
+        period = self.order.period if isinstance(self.order, CellOrderConfig) else 1
+        objective = self.flow.build(self.channels, grid, dtype, period)
         self._check_widths(objective)
-        return replace(order, needs=objective.needs), grid, objective
+        return order.needing(objective.needs), grid, objective
 
-    def _check_widths(self, objective: Flow | NextScale) -> None:
+    def _check_widths(self, objective: Flow | NextScale | Diffusion) -> None:
         for field, width in (("in_width", objective.input_width), ("out_width", objective.output_width)):
             if getattr(self.net.backbone, field) != width:
                 raise UsageError(
@@ -160,7 +171,10 @@ class WorldConfig(Config):
     @property
     def steps(self) -> int:
         """Calls of the network for a frame: solver steps, or scales."""
-        return len(self.order.sides) if isinstance(self.order, FrameScaleOrderConfig) else self.flow.steps
+        if isinstance(self.objective, NextScaleConfig):
+            assert isinstance(self.order, FrameScaleOrderConfig)
+            return len(self.order.sides)
+        return self.objective.steps
 
     def with_steps(self, steps: int) -> WorldConfig:
         """The same world with another number of solver steps in play.
@@ -169,9 +183,9 @@ class WorldConfig(Config):
         """
         if steps == self.steps:
             return self
-        if self.by_scales:
+        if isinstance(self.objective, NextScaleConfig):
             raise UsageError(f"world {self.name!r} makes one call a scale, {self.steps} a frame; leave --steps out")
-        return self.replace(objective=self.flow.replace(steps=steps))
+        return self.replace(objective=self.objective.replace(steps=steps))
 
     def build(self) -> World:
         """A world with fresh weights."""
@@ -244,7 +258,7 @@ class World:
     @torch.inference_mode()
     def encode(self, video: Tensor) -> Tensor:
         """uint8 [B, T, H, W, 3] -> codes float32 [B, T, n, C], by frame."""
-        self._check_size(video.shape[2], video.shape[3], "the context")
+        check_size(self.config, video.shape[2], video.shape[3], "the context")
         codes, _ = self.tokenizer.encode(to_float(video).to(self.device))
         return to_sites(codes.data.float(), self.config.patch).unflatten(1, (video.shape[1], -1)).cpu()
 
@@ -289,7 +303,8 @@ class World:
         if not self.config.frame_by_frame:
             if renew is not None:
                 raise UsageError(f"world {self.config.name!r} does not make frame after frame; leave --renew out")
-            yield from scheduled(self, context, actions, context_actions, rngs, steps)
+            run = planned if isinstance(self.config.order, PlanOrderConfig) else scheduled
+            yield from run(self, context, actions, context_actions, rngs, steps)
             return
         streams = Streams(self, batch, steps)
         streams.open(range(batch), context, context_actions, rngs)
@@ -367,28 +382,11 @@ class World:
 
     def context_frames(self, context: Any) -> Tensor:
         """Frames, one frame, a path or None -> uint8 [T, H, W, 3] of the world's size. Raises VidarError otherwise."""
-        name = "the context"
-        if context is None and self.start is None:
-            raise UsageError(f"world {self.config.name!r} ships no start; give context frames or a video")
-        context = self.start if context is None else context
-        if isinstance(context, str | os.PathLike):
-            name = str(Path(context))
-            context = read_video(context)[0]
-        frames = torch.from_numpy(np.array(context))
-        frames = frames[None] if frames.ndim == 3 else frames
-        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != torch.uint8 or not len(frames):
-            raise VidarError(f"{name}: expected uint8 frames T x H x W x 3, got {frames.dtype} {list(frames.shape)}")
-        self._check_size(frames.shape[1], frames.shape[2], name)
-        return frames
+        return context_frames(self.config, self.start, context)
 
     def _checked(self, actions: Iterable[Any]) -> Iterator[np.ndarray]:
         for n, action in enumerate(actions):
             yield self.config.actions.validate_actions(np.asarray(action)[None], f"action {n}")[0]
-
-    def _check_size(self, height: int, width: int, name: str) -> None:
-        want = (self.config.height, self.config.width)
-        if (height, width) != want:
-            raise VidarError(f"{name} is {width}x{height}, this world is {want[1]}x{want[0]}; resize it first")
 
 
 def rows(seed: int, batch: int) -> list[Rng]:

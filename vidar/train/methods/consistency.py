@@ -19,7 +19,7 @@ from vidar.objectives.flow import shift
 from vidar.rng import Rng
 from vidar.train.latents import LatentBatch
 from vidar.train.methods.adversary import Student, product
-from vidar.train.methods.distillation import Distillation, DistillationConfig
+from vidar.train.methods.distillation import Distillation, DistillationConfig, squared
 from vidar.types import Loss
 from vidar.world.world import World
 
@@ -64,14 +64,7 @@ class Consistency:
         clips = self.pair.noised(net, batch, rngs, now)
         student, level = clips.data(net), clips.slots(now)
         wanted = consistency_target(student, clips.data(self.teacher.net), clips.x, level, clips.slots(later))
-        made = student(clips.x, level)
-        total = (squared(made - wanted) * clips.weight).sum() / clips.weight.sum()
-        parts = {"consistency": total}
-        if isinstance(model, Student):
-            parts |= self.pair.adversarial(model, clips, made, rngs)
-            total = sum(parts.values(), total.new_zeros(()))
-            model.steps += int(model.training)
-        return Loss(total, {name: value.detach() for name, value in parts.items()})
+        return self.pair.regression(model, clips, student(clips.x, level), wanted, rngs)
 
     def gap(self, model: WorldNet | Student, batch: LatentBatch, rngs: Sequence[Rng]) -> float:
         """See `Distillation.gap`: over the intervals of the config."""
@@ -103,8 +96,3 @@ def consistency_target(student: Net, teacher: Net, x: Tensor, level: Tensor, lat
     """The student's x0 one Euler step of the teacher nearer to the data; at level 0 the point itself is the answer."""
     moved = x + (later - level) * (x - teacher(x, level)) / level
     return torch.where(later > 0, student(moved, later), moved)
-
-
-def squared(error: Tensor) -> Tensor:
-    """Mean square over channels in float32 or wider, [.., C] -> [..]."""
-    return error.to(torch.promote_types(error.dtype, torch.float32)).square().mean(-1)

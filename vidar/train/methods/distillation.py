@@ -17,7 +17,7 @@ from vidar.train.latents import LatentBatch
 from vidar.train.methods.adversary import AdversaryConfig, Student, hinge_terms
 from vidar.train.methods.noised import Noised, noised
 from vidar.train.methods.world import OwnContextConfig, SingleConfig, TrainWorldConfig, TwinConfig
-from vidar.types import UsageError
+from vidar.types import Loss, UsageError
 from vidar.world.load import START, load, locate, save
 from vidar.world.world import World, WorldConfig
 
@@ -77,6 +77,18 @@ class Distillation:
         self.teacher.net.to(device)
         return noised(self.clips, batch, rngs, levels, device, net)
 
+    def regression(
+        self, model: WorldNet | Student, clips: Noised, made: Tensor, wanted: Tensor, rngs: Sequence[Rng]
+    ) -> Loss:
+        """Squared error of answers x0 [B, S, C] from what is wanted, and the adversarial term where there is one."""
+        total = (squared(made - wanted) * clips.weight).sum() / clips.weight.sum()
+        parts = {"consistency": total}
+        if isinstance(model, Student):
+            parts |= self.adversarial(model, clips, made, rngs)
+            total = sum(parts.values(), total.new_zeros(()))
+            model.steps += int(model.training)
+        return Loss(total, {name: value.detach() for name, value in parts.items()})
+
     def adversarial(self, model: Student, clips: Noised, made: Tensor, rngs: Sequence[Rng]) -> dict[str, Tensor]:
         """`gan` (weighted, of the student) and `adversary` (of its judge) on answers x0 [B, S, C]; none without one."""
         config, judge, layout = self.config.adversary, model.judge, self.clips.layout
@@ -116,3 +128,8 @@ class Distillation:
         start = locate(self.config.teacher) / START
         if start.is_file():
             (directory / START).write_bytes(start.read_bytes())
+
+
+def squared(error: Tensor) -> Tensor:
+    """Mean square over channels in float32 or wider, [.., C] -> [..]."""
+    return error.to(torch.promote_types(error.dtype, torch.float32)).square().mean(-1)

@@ -17,8 +17,10 @@ from vidar.core.layout import Layout, compile_layout
 from vidar.core.step import Row, single, twin
 from vidar.data.video import write_video
 from vidar.nn.pretrained import load_component
+from vidar.objectives.weights import BellWeightConfig, EvenWeightConfig
 from vidar.rng import Rng
 from vidar.train.latents import LatentBatch
+from vidar.train.methods.plan_rows import PlanTwinConfig
 from vidar.types import Loss, UsageError
 from vidar.world.load import load, save
 from vidar.world.world import World, WorldConfig
@@ -64,17 +66,19 @@ class TrainWorldConfig(Config):
     p_unknown: share of clips whose actions are hidden from the model. guidance: w of classifier-free guidance by the
     actions that the answers learn, so that play needs no second answer for it (model-guidance, Tang et al., "Diffusion
     Models without Classifier-free Guidance", 2025); 1: none. To the target is added (1 - 1 / w) (cond - none) of the
-    model's own answers: where that is learned, cond = target + (w - 1) (target - none).
+    model's own answers: where that is learned, cond = target + (w - 1) (target - none). weight: of an
+    answer in the loss, by its level.
     """
 
     world: WorldConfig
     tokenizer: str
     start: str | None = None
-    stream: TwinConfig | SingleConfig = TwinConfig()
+    stream: TwinConfig | SingleConfig | PlanTwinConfig = TwinConfig()
     clip_frames: int = Field(ge=2)
     p_unknown: float = Field(default=0.05, ge=0, le=1)
     own_context: OwnContextConfig | None = None
     guidance: float = Field(default=1.0, ge=1)
+    weight: EvenWeightConfig | BellWeightConfig = EvenWeightConfig()
 
     def build(self) -> TrainWorld:
         """The method."""
@@ -87,7 +91,8 @@ class TrainWorld:
     def __init__(self, config: TrainWorldConfig):
         self.config = config
         self.order, self.grid, self.objective = config.world.flow_system(config.clip_frames)
-        rows = config.stream.rows(config.clip_frames // config.world.order.unit_frames)
+        rows = config.stream.rows(self.order.num_units or 0)
+        self.weight = config.weight.build()
         self.layout: Layout = compile_layout(rows, self.order, [self.grid])
 
     def build_model(self) -> WorldNet:
@@ -106,7 +111,8 @@ class TrainWorld:
             hidden = replace(actions, unknown=torch.ones_like(actions.unknown))
             with torch.no_grad():
                 value = value + (1 - 1 / self.config.guidance) * (out.to(value) - model(seen, layout, hidden).to(value))
-        return self.objective.loss(out, type(target)(value, target.weight.to(device)))
+        weight = target.weight.to(device) * self.weight(seen[..., -1])
+        return self.objective.loss(out, type(target)(value, weight))
 
     @torch.no_grad()
     def own_context(self, model: WorldNet, codes: Tensor, actions: Actions, rngs: Sequence[Rng]) -> Tensor | None:
@@ -128,9 +134,10 @@ class TrainWorld:
         seen, _, keep = self.objective.prepare(codes, self.layout, rngs, levels=noise, context=context)
         out = model(seen.to(actions.values.device), self.layout.with_keep(keep), actions).cpu()
         asked = (self.layout.row_step >= 0)[self.layout.row]
-        made, first = codes.clone().to(seen), self.grid.sites(0).shape[0]
+        made = codes.clone().to(seen)
         made[:, self.layout.slots.site[0, asked]] = self.objective.estimate(seen, out)[:, asked]
-        made[:, :first] = codes[:, :first].to(made)
+        first = torch.cat([self.grid.sites(unit) for unit in range(self.objective.period)])
+        made[:, first] = codes[:, first].to(made)
         return made
 
     def world(self, model: WorldNet) -> World:

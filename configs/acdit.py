@@ -1,0 +1,161 @@
+"""ACDiT (arXiv 2412.07720): blocks of frames, each denoised after the clean ones before it. Published sizes, and small.
+
+Every block stands twice in training, clean and noisy (its skip-causal attention mask is TWIN); noisy copies have a
+level of their own, are asked, and are told the condition, clean ones are not (`InFlightConfig`). The clean block rides
+on the first call of the next one. Positions are RoPE-ND with a base by the length of each axis; queries and keys are
+normalised.
+
+Choice: rectified flow with a logit-normal level per block, where the paper predicts noise on a DDPM path of 1,000
+steps; SwiGLU of equally many weights, where it has GELU; a cosine, where it holds the rate and then halves it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from vidar.actions import Action, ActionSpec
+from vidar.conditioning.action import ActionEmbedConfig
+from vidar.conditioning.in_flight import InFlightConfig
+from vidar.conditioning.net import WorldNetConfig
+from vidar.configs.doom import GAME, SIZES
+from vidar.configs.frame_world import PATCH, Size, frame_world
+from vidar.nn.backbone import BackboneConfig
+from vidar.nn.embed import LevelConfig
+from vidar.nn.rope import LengthRopeConfig
+from vidar.objectives.context import CleanConfig
+from vidar.objectives.flow import FlowConfig
+from vidar.objectives.hint import LastFrameHintConfig
+from vidar.objectives.steppers import DPMSolverConfig
+from vidar.orders.block import BlockOrderConfig
+from vidar.tokenizers.autoencoder import AutoencoderConfig
+from vidar.train.fit import TrainConfig
+from vidar.train.latents import LatentClipsConfig
+from vidar.train.methods.world import TrainWorldConfig, TwinConfig
+from vidar.train.optim import OptimConfig
+from vidar.world.world import WorldConfig
+
+Preset = Literal["demo", "tiny"]
+Published = Literal["b", "l", "xl", "h", "tiny"]
+
+CLASSES = ActionSpec(actions=(Action(name="class", kind="choice", size=101),))
+
+
+class Dit(NamedTuple):
+    """dim, depth, heads: of the network. side: pixels of a frame. frames: of a clip. widths: of the tokenizer.
+
+    steps: of the solver in play.
+    """
+
+    dim: int
+    depth: int
+    heads: int
+    side: int = 256
+    frames: int = 16
+    steps: int = 25
+    widths: tuple[int, ...] = (128, 256, 512)
+
+
+SIZES_PUBLISHED = {
+    "b": Dit(768, 12, 12),
+    "l": Dit(1024, 24, 16),
+    "xl": Dit(1152, 28, 18),
+    "h": Dit(1280, 32, 20),
+    "tiny": Dit(32, 2, 2, side=32, frames=8, steps=3, widths=(8, 8, 8)),
+}
+BLOCK, LATENTS = 4, 4  # frames of a block; channels of the tokenizer
+
+
+def acdit(
+    preset: Published = "b",
+    data: str = "runs/data/ucf101",
+    tokenizer: str = "runs/tokenizer_acdit/model",
+    start: str | None = None,
+    batch: int = 96,
+) -> TrainConfig:
+    """ACDiT for video at its published sizes: UCF-101, 16 frames of 256 sites in blocks of 4 frames.
+
+    The class is an action, the same in every frame. Not known here: the frame rate, and figures (it was not trained;
+    its tokenizer is Stable Diffusion's, 8 x 8 pixels to 4 channels). Guidance of weight 2.5 is not built for blocks.
+    """
+    size = SIZES_PUBLISHED[preset]
+    sites = size.side // 16
+    backbone = BackboneConfig(
+        width=size.dim,
+        depth=size.depth,
+        heads=size.heads,
+        head_width=size.dim // size.heads,
+        in_width=LATENTS * PATCH**2 + 1,
+        out_width=LATENTS * PATCH**2,
+        level=LevelConfig(),
+        rope=LengthRopeConfig(lengths=(size.frames, sites, sites)),
+    )
+    conditioner = InFlightConfig(actions=ActionEmbedConfig(spec=CLASSES, width=size.dim))
+    world = WorldConfig(
+        name="acdit",
+        fps=25.0,
+        height=size.side,
+        width=size.side,
+        actions=CLASSES,
+        patch=PATCH,
+        tokenizer=AutoencoderConfig(widths=size.widths, latent_channels=LATENTS),
+        order=BlockOrderConfig(frames=BLOCK, window=size.frames // BLOCK - 1),
+        objective=FlowConfig(steps=size.steps, stepper=DPMSolverConfig(), context=CleanConfig()),
+        net=WorldNetConfig(backbone=backbone, conditioner=conditioner),
+    )
+    optim = OptimConfig(lr=1e-4, steps=400_000, warmup_steps=1000, weight_decay=0.05)
+    method = TrainWorldConfig(
+        world=world, tokenizer=tokenizer, start=start, stream=TwinConfig(), clip_frames=size.frames, p_unknown=0.1
+    )
+    clips = LatentClipsConfig(path=data, tokenizer=tokenizer, clip_frames=size.frames, batch=batch, patch=PATCH)
+    return TrainConfig(name="acdit", method=method, data=clips, optim=optim, ema_decay=0.9999, sample_every=5000)
+
+
+def acdit_doom(
+    preset: Preset = "demo",
+    data: str = "runs/data/doom",
+    tokenizer: str = "runs/tokenizer_doom/model",
+    start: str | None = None,
+    frames: int = 2,
+    batch: int = 6,
+    minutes: float = 15.0,
+) -> TrainConfig:
+    """ACDiT on ViZDoom: blocks of `frames` frames of 20 sites, on the tokenizer of `doom`.
+
+    Choice: as in frame_world.py, the last frame of the block before comes along as channels, what is predicted is the
+    change since then, and convolutions lie around the blocks.
+    """
+    size = SIZES[preset]
+    world = _doom(size, frames)
+    clip = size.clip_frames // frames * frames
+    method = TrainWorldConfig(
+        world=world,
+        tokenizer=tokenizer,
+        start=start,
+        stream=TwinConfig(),
+        clip_frames=clip,
+    )
+    return TrainConfig(
+        name="acdit_doom",
+        method=method,
+        data=LatentClipsConfig(path=data, tokenizer=tokenizer, clip_frames=clip, batch=batch, patch=PATCH),
+        optim=OptimConfig(lr=1e-3, steps=100_000, warmup_steps=200),
+        compile=True,
+        minutes=minutes,
+        sample_every=1000,
+    )
+
+
+def _doom(size: Size, frames: int) -> WorldConfig:
+    plain = frame_world(GAME, size)
+    window = size.clip_frames // frames - 1
+    backbone = plain.net.backbone.replace(rope=LengthRopeConfig(lengths=(size.clip_frames, *plain.sites)))
+    actions = ActionEmbedConfig(spec=GAME.actions, width=size.width, history=size.window)
+    objective = plain.flow.replace(
+        hint=LastFrameHintConfig(frames=frames), context=CleanConfig(), stepper=DPMSolverConfig(), steps=4
+    )
+    return plain.replace(
+        name="acdit_doom",
+        order=BlockOrderConfig(frames=frames, window=window),
+        objective=objective,
+        net=WorldNetConfig(backbone=backbone, conditioner=InFlightConfig(actions=actions)),
+    )

@@ -1,0 +1,194 @@
+"""Ca2-VDM: chunks of frames in flight over a clean prefix whose keys are made once for all steps.
+
+After "Ca2-VDM: Efficient Autoregressive Video Diffusion Model with Causal Generation and Cache Sharing" (Gao et al.,
+ICML 2025): attention inside a frame, to the last frames before the chunk, and along time, each a mixer of its own;
+temporal positions that go round; a flag that says which frames are clean. `ca2vdm` has the size, chain and losses of
+its prediction model (SkyTimelapse: l = 8, P_max = 25, 100 steps of DDPM with learned variances). The paper starts from
+weights of Open-Sora 1.0; there new layers begin at zero, so that they add nothing, here every gate of adaLN does. Not
+the paper's: SwiGLU, QK-norm and rotary positions inside a frame, as in all recipes.
+
+`ca2vdm_doom` is a small relative on ViZDoom: rectified flow, actions through the modulation, convolutions and the last
+frame before the chunk as further channels. Commands, minutes and figures: README.md beside this file.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from vidar.actions import ActionSpec
+from vidar.conditioning.action import ActionEmbedConfig
+from vidar.conditioning.net import WorldNetConfig
+from vidar.conditioning.prefix import PrefixEmbedConfig
+from vidar.configs.doom import GAME
+from vidar.configs.doom import SIZES as DOOM
+from vidar.configs.frame_world import CHANNELS, PATCH, SITE, Size, frame_tokenizer
+from vidar.nn.backbone import BackboneConfig
+from vidar.nn.block import SharedModulationConfig
+from vidar.nn.convolution import ConvEmbedConfig, ConvHeadConfig
+from vidar.nn.embed import LevelConfig
+from vidar.nn.mixers import SelfAttentionConfig
+from vidar.nn.rope import AxialRopeConfig
+from vidar.objectives.context import ContextNoiseConfig
+from vidar.objectives.diffusion import DiffusionConfig
+from vidar.objectives.flow import FlowConfig
+from vidar.objectives.prediction import DataConfig
+from vidar.objectives.prefix_hint import PrefixHintConfig
+from vidar.orders.prefix import PrefixOrderConfig
+from vidar.tokenizers.autoencoder import AutoencoderConfig
+from vidar.train.fit import TrainConfig
+from vidar.train.latents import LatentClipsConfig
+from vidar.train.methods.prefix import TrainPrefixConfig
+from vidar.train.optim import OptimConfig
+from vidar.world.scheduled import ChunksConfig
+from vidar.world.world import WorldConfig
+
+MIXERS = tuple(SelfAttentionConfig(relation=name) for name in ("space", "prefix", "time"))
+ROPE = AxialRopeConfig(axes=("y", "x"))  # time is told by PrefixEmbed alone
+
+
+class Published(NamedTuple):
+    """pixels: height and width. widths: of the tokenizer. dim .. heads: of the network. order: of its frames. steps: of
+    the sampler, of as many as `betas` in training.
+    """
+
+    pixels: int
+    widths: tuple[int, ...]
+    dim: int
+    depth: int
+    heads: int
+    head_width: int
+    order: PrefixOrderConfig
+    steps: int = 100
+    betas: int = 1000
+    lr: float = 2e-5
+
+
+PUBLISHED = {
+    "xl2": Published(256, (128, 256, 512), 1152, 28, 16, 72, PrefixOrderConfig(chunk=8, window=25)),
+    "tiny": Published(
+        32, (8, 8, 8), 32, 2, 2, 16, PrefixOrderConfig(chunk=2, window=3, prefix=2), steps=3, betas=50, lr=1e-3
+    ),
+}
+
+
+def ca2vdm(
+    preset: Literal["xl2", "tiny"] = "xl2",
+    data: str = "runs/data/timelapse",
+    tokenizer: str = "runs/tokenizer_timelapse/model",
+    start: str | None = None,
+    batch: int = 8,
+) -> TrainConfig:
+    """Prediction of 256 x 256 video, latents of 4 channels at an eighth of its side, 256 sites a frame.
+
+    Choice: 8 frames/s, and any tokenizer of this shape; the paper's is that of Stable Diffusion.
+    """
+    size = PUBLISHED[preset]
+    channels = 4 * 2**2
+    backbone = BackboneConfig(
+        width=size.dim,
+        depth=size.depth,
+        heads=size.heads,
+        head_width=size.head_width,
+        in_width=channels + 1,
+        out_width=2 * channels,
+        mixers=MIXERS,
+        rope=ROPE,
+        level=LevelConfig(),
+        modulation=SharedModulationConfig(),
+    )
+    world = WorldConfig(
+        name="ca2vdm",
+        fps=8.0,
+        height=size.pixels,
+        width=size.pixels,
+        actions=ActionSpec(),
+        patch=2,
+        context=size.order.window,
+        tokenizer=AutoencoderConfig(widths=size.widths, latent_channels=4, space_stride=8, time_stride=1),
+        order=size.order,
+        schedule=ChunksConfig(length=size.order.chunk),
+        objective=DiffusionConfig(steps=size.steps, count=size.betas),
+        net=WorldNetConfig(backbone=backbone, conditioner=PrefixEmbedConfig(width=size.dim)),
+    )
+    method = TrainPrefixConfig(world=world, tokenizer=tokenizer, start=start)
+    return TrainConfig(
+        name="ca2vdm",
+        method=method,
+        data=LatentClipsConfig(path=data, tokenizer=tokenizer, clip_frames=method.clip_frames, batch=batch),
+        optim=OptimConfig(lr=size.lr, steps=11_000, warmup_steps=1000),
+    )
+
+
+class Small(NamedTuple):
+    """Of `ca2vdm_doom`: sizes, and the order of its frames."""
+
+    size: Size
+    order: PrefixOrderConfig
+
+
+SMALL = {
+    "demo": Small(
+        DOOM["demo"]._replace(width=192, depth=4, heads=3, head_width=64, channels=64),
+        PrefixOrderConfig(chunk=4, window=9),
+    ),
+    "tiny": Small(DOOM["tiny"], PrefixOrderConfig(chunk=2, window=3, prefix=2)),
+}
+
+
+def ca2vdm_doom(
+    preset: Literal["demo", "tiny"] = "demo",
+    data: str = "runs/data/doom",
+    tokenizer: str = "runs/tokenizer_doom/model",
+    start: str | None = None,
+    batch: int = 8,
+    minutes: float = 15.0,
+) -> TrainConfig:
+    """Four frames of a game in flight together; their actions are known before they are begun."""
+    size, order = SMALL[preset]
+    rows, columns = GAME.height // SITE, GAME.width // SITE
+    channels = CHANNELS * PATCH**2
+    picture = {"rows": rows, "columns": columns, "channels": size.channels}
+    backbone = BackboneConfig(
+        width=size.width,
+        depth=size.depth,
+        heads=size.heads,
+        head_width=size.head_width,
+        in_width=2 * channels + 1,
+        out_width=channels,
+        mixers=MIXERS,
+        rope=ROPE,
+        level=LevelConfig(),
+        embed=ConvEmbedConfig(**picture),
+        head=ConvHeadConfig(**picture),
+    )
+    actions = ActionEmbedConfig(spec=GAME.actions, width=size.width, history=order.chunk + order.prefix)
+    objective = FlowConfig(
+        steps=size.steps,
+        shift=3.0,
+        mean=0.5,
+        std=1.5,
+        hint=PrefixHintConfig(chunk=order.chunk, first=order.first),
+        prediction=DataConfig(),
+        context=ContextNoiseConfig(most=0.2, level=0.03),
+    )
+    world = WorldConfig(
+        **GAME._asdict(),
+        patch=PATCH,
+        tokenizer=frame_tokenizer(size),
+        order=order,
+        schedule=ChunksConfig(length=order.chunk),
+        objective=objective,
+        net=WorldNetConfig(backbone=backbone, conditioner=PrefixEmbedConfig(width=size.width, inner=actions)),
+    )
+    method = TrainPrefixConfig(world=world, tokenizer=tokenizer, start=start)
+    return TrainConfig(
+        name="ca2vdm_doom",
+        method=method,
+        data=LatentClipsConfig(
+            path=data, tokenizer=tokenizer, clip_frames=method.clip_frames, batch=batch, patch=PATCH
+        ),
+        optim=OptimConfig(lr=1e-3, steps=100_000, warmup_steps=100),
+        compile=True,
+        minutes=minutes,
+        sample_every=1000,
+    )

@@ -1,0 +1,99 @@
+"""MMPL (Macro-from-Micro Planning, arXiv 2508.03334), small and told actions: anchors of a segment, then the rest.
+
+Reproduces the order, the mask and the chain of the paper (planning-memory-control 1.1 to 1.7), not its model: that one
+fine-tunes the attention of Wan 2.1 14B. Choice: a frame is told all actions of its segment up to its own, it is given
+the nearest frame before it that is known as further channels, and what it predicts is the change since.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from vidar.conditioning.plan import PlanActionEmbedConfig
+from vidar.configs.doom import GAME, SIZES
+from vidar.configs.frame_world import frame_world
+from vidar.configs.shapes import world_shapes
+from vidar.objectives.anchor_hint import AnchorHintConfig
+from vidar.objectives.context import ContextNoiseConfig
+from vidar.objectives.flow import FlowConfig
+from vidar.objectives.prediction import DataConfig
+from vidar.orders.plan import PlanOrderConfig, StepMap, paired
+from vidar.train.fit import TrainConfig
+from vidar.train.latents import LatentClipsConfig
+from vidar.train.methods.plan_rows import PlanTwinConfig
+from vidar.train.methods.world import TrainWorldConfig
+from vidar.train.optim import OptimConfig
+from vidar.world.world import WorldConfig
+
+Preset = Literal["demo", "tiny"]
+MAPS = {"demo": paired(12), "tiny": paired(10)}
+STEPS = {"demo": 8, "tiny": 2}  # of the solver
+
+
+def _planned(world: WorldConfig, map: StepMap, steps: int) -> WorldConfig:
+    """A world of frames as one of plans: the same network, other order, objective and history of actions."""
+    told = PlanActionEmbedConfig(spec=world.actions, width=world.net.backbone.width, map=map)
+    objective = FlowConfig(
+        steps=steps,
+        shift=3.0,
+        mean=0.5,
+        std=1.5,
+        hint=AnchorHintConfig(map=map),
+        prediction=DataConfig(),
+        given=map.plan,
+        context=ContextNoiseConfig(most=0.2, level=0.03),
+    )
+    return world.replace(
+        context=map.first,
+        order=PlanOrderConfig(map=map),
+        objective=objective,
+        net=world.net.replace(conditioner=told),
+    )
+
+
+def _train(
+    name: str, world: WorldConfig, map: StepMap, data: str, tokenizer: str, batch: int, minutes: float
+) -> TrainConfig:
+    """One segment is one clip; the frames it starts from are given, each later step is asked at one level.
+
+    Choice: logit-normal levels and even weights; the bell of the paper is `method.weight`, a BellWeightConfig.
+    """
+    method = TrainWorldConfig(
+        world=world, tokenizer=tokenizer, stream=PlanTwinConfig(first=map.plan), clip_frames=map.length
+    )
+    clips = LatentClipsConfig(path=data, tokenizer=tokenizer, clip_frames=map.length, batch=batch, patch=world.patch)
+    return TrainConfig(
+        name=name,
+        method=method,
+        data=clips,
+        optim=OptimConfig(lr=2e-3, steps=50_000, warmup_steps=200),
+        minutes=minutes,
+        sample_every=1000,
+    )
+
+
+def mmpl_shapes(
+    preset: Preset = "demo",
+    data: str = "runs/data/shapes",
+    tokenizer: str = "runs/tokenizer_shapes/model",
+    batch: int = 8,
+    minutes: float = 15.0,
+) -> TrainConfig:
+    """The network of world_shapes on plans: segments of 12 frames from two known ones."""
+    known = world_shapes(preset).method
+    assert isinstance(known, TrainWorldConfig)
+    map = MAPS[preset]
+    return _train("mmpl_shapes", _planned(known.world, map, STEPS[preset]), map, data, tokenizer, batch, minutes)
+
+
+def mmpl_doom(
+    preset: Preset = "demo",
+    data: str = "runs/data/doom",
+    tokenizer: str = "runs/tokenizer_doom/model",
+    batch: int = 6,
+    minutes: float = 15.0,
+) -> TrainConfig:
+    """The network of world_doom on plans: segments of 12 frames from two known ones; 20 sites a frame."""
+    map = MAPS[preset]
+    world = _planned(frame_world(GAME, SIZES[preset]), map, min(4, STEPS[preset]))
+    return _train("mmpl_doom", world, map, data, tokenizer, batch, minutes)

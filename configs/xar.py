@@ -1,0 +1,187 @@
+"""xAR (arXiv 2502.20388): the next X, each unit at a noise level of its own among noisy ones; published and small.
+
+X is a cell of a frame, or a frame. Every unit stands once in training (SINGLE), at a logit-normal level; what comes
+after it sees it as noisy as it is. In play a unit is committed at level 0, on the first call of the next one. Sampled
+by Euler-Maruyama.
+
+Choice: one stack of blocks, where the paper has an encoder and a decoder of half the depth each.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from vidar.actions import Action, ActionSpec
+from vidar.conditioning.action import ActionEmbedConfig
+from vidar.conditioning.net import WorldNetConfig
+from vidar.configs.doom import GAME, SIZES
+from vidar.configs.frame_world import PATCH, Size, frame_world
+from vidar.nn.backbone import BackboneConfig
+from vidar.nn.embed import LevelConfig
+from vidar.objectives.context import CleanConfig
+from vidar.objectives.flow import FlowConfig
+from vidar.objectives.hint import PreviousHintConfig
+from vidar.objectives.steppers import EulerMaruyamaConfig
+from vidar.orders.block import BlockOrderConfig
+from vidar.orders.cell import CellOrderConfig
+from vidar.sampling.guidance import GuidanceConfig
+from vidar.tokenizers.autoencoder import AutoencoderConfig
+from vidar.train.fit import TrainConfig
+from vidar.train.latents import LatentClipsConfig
+from vidar.train.methods.world import SingleConfig, TrainWorldConfig
+from vidar.train.optim import OptimConfig
+from vidar.world.world import WorldConfig
+
+Preset = Literal["demo", "tiny"]
+Published = Literal["b", "l", "h", "tiny"]
+
+CLASSES = ActionSpec(actions=(Action(name="class", kind="choice", size=1000),))
+
+
+class Xar(NamedTuple):
+    """dim, depth, heads: of the network. steps: of the solver. guidance: w of the last cell. side: pixels."""
+
+    dim: int
+    depth: int
+    heads: int
+    steps: int
+    guidance: float
+    side: int = 256
+    widths: tuple[int, ...] = (128, 256, 256, 512)
+
+
+SIZES_PUBLISHED = {
+    "b": Xar(768, 16, 12, steps=40, guidance=2.7),
+    "l": Xar(1024, 32, 16, steps=50, guidance=2.3),
+    "h": Xar(1280, 40, 16, steps=50, guidance=2.2),
+    "tiny": Xar(32, 2, 2, steps=2, guidance=2.7, side=64, widths=(8, 8, 8, 8)),
+}
+CHANNELS, SIDE = 16, 16  # of the tokenizer; pixels of a site
+CELLS = 2  # along each side of an image
+
+
+def xar(
+    preset: Published = "b",
+    data: str = "runs/data/imagenet",
+    tokenizer: str = "runs/tokenizer_xar/model",
+    start: str | None = None,
+    batch: int = 2048,
+) -> TrainConfig:
+    """xAR at its published sizes: images of 256 sites in 4 cells of 64, of one of 1000 classes.
+
+    An image is a frame that sees no other one; its class is the action of that frame. Not known here: figures (it was
+    not trained; its tokenizer is MAR's, 16 x 16 pixels to 16 channels). Choice: guidance rises from call to call, where
+    the paper's rises from cell to cell; a clip is of two images, as the first frame of a clip is told no action.
+    """
+    size = SIZES_PUBLISHED[preset]
+    backbone = BackboneConfig(
+        width=size.dim,
+        depth=size.depth,
+        heads=size.heads,
+        head_width=size.dim // size.heads,
+        in_width=CHANNELS + 1,
+        out_width=CHANNELS,
+        level=LevelConfig(),
+    )
+    conditioner = ActionEmbedConfig(spec=CLASSES, width=size.dim, period=CELLS**2)
+    world = WorldConfig(
+        name="xar",
+        fps=1.0,
+        height=size.side,
+        width=size.side,
+        actions=CLASSES,
+        patch=1,
+        context=1,
+        tokenizer=AutoencoderConfig(
+            widths=size.widths, num_res_blocks=(1, 2, 2, 2), latent_channels=CHANNELS, space_stride=SIDE
+        ),
+        order=CellOrderConfig(rows=CELLS, columns=CELLS, window=0),
+        objective=FlowConfig(steps=size.steps, stepper=EulerMaruyamaConfig(), context=CleanConfig()),
+        net=WorldNetConfig(backbone=backbone, conditioner=conditioner),
+        guidance=GuidanceConfig(first=1.0, last=size.guidance),
+    )
+    return TrainConfig(
+        name="xar",
+        method=TrainWorldConfig(
+            world=world, tokenizer=tokenizer, start=start, stream=SingleConfig(), clip_frames=2, p_unknown=0.1
+        ),
+        data=LatentClipsConfig(path=data, tokenizer=tokenizer, clip_frames=2, batch=batch // 2, patch=1),
+        optim=OptimConfig(lr=4e-4, steps=500_000, warmup_steps=62_500, weight_decay=0.05),
+        sample_every=5000,
+    )
+
+
+def xar_doom(
+    preset: Preset = "demo",
+    data: str = "runs/data/doom",
+    tokenizer: str = "runs/tokenizer_doom/model",
+    start: str | None = None,
+    batch: int = 6,
+    minutes: float = 15.0,
+) -> TrainConfig:
+    """xAR on ViZDoom, X a frame: units of 20 sites, on the tokenizer of `doom`.
+
+    Choice: as in frame_world.py, the frame before comes along as channels, as it is committed (so it alone is clean in
+    training), what is predicted is the change, and convolutions lie around the blocks. Euler, as Euler-Maruyama leaves
+    its noise where the steps are few.
+    """
+    size = SIZES[preset]
+    order = BlockOrderConfig(frames=1, window=size.window)
+    return _train("xar_doom", _doom(size, order, 1), size, data, tokenizer, start, batch, minutes)
+
+
+def xar_cells_doom(
+    preset: Preset = "demo",
+    data: str = "runs/data/doom",
+    tokenizer: str = "runs/tokenizer_doom/model",
+    start: str | None = None,
+    batch: int = 6,
+    minutes: float = 15.0,
+) -> TrainConfig:
+    """xAR on ViZDoom, X a cell: the upper half of a frame, then the lower one, 10 sites each; see `xar_doom`.
+
+    Choice: convolutions inside a cell, whose border they take for that of the picture.
+    """
+    size = SIZES[preset]
+    order = CellOrderConfig(rows=2, columns=1, window=size.window)
+    return _train("xar_cells_doom", _doom(size, order, 2), size, data, tokenizer, start, batch, minutes)
+
+
+def _doom(size: Size, order: BlockOrderConfig | CellOrderConfig, cells: int) -> WorldConfig:
+    """cells: of a frame, one below the other."""
+    plain = frame_world(GAME, size)
+    rows, columns = plain.sites[0] // cells, plain.sites[1]
+    parts = {
+        "embed": plain.net.backbone.embed.replace(rows=rows, columns=columns),
+        "head": plain.net.backbone.head.replace(rows=rows, columns=columns),
+    }
+    actions = ActionEmbedConfig(spec=GAME.actions, width=size.width, history=size.window, period=cells)
+    objective = plain.flow.replace(hint=PreviousHintConfig(back=cells), given=cells, context=CleanConfig())
+    return plain.replace(
+        name="xar_doom" if cells == 1 else "xar_cells_doom",
+        order=order,
+        objective=objective,
+        net=WorldNetConfig(backbone=plain.net.backbone.replace(**parts), conditioner=actions),
+    )
+
+
+def _train(
+    name: str,
+    world: WorldConfig,
+    size: Size,
+    data: str,
+    tokenizer: str,
+    start: str | None,
+    batch: int,
+    minutes: float,
+) -> TrainConfig:
+    clip = size.clip_frames
+    return TrainConfig(
+        name=name,
+        method=TrainWorldConfig(world=world, tokenizer=tokenizer, start=start, stream=SingleConfig(), clip_frames=clip),
+        data=LatentClipsConfig(path=data, tokenizer=tokenizer, clip_frames=clip, batch=batch, patch=PATCH),
+        optim=OptimConfig(lr=1e-3, steps=100_000, warmup_steps=50),
+        compile=True,
+        minutes=minutes,
+        sample_every=1000,
+    )

@@ -1,0 +1,112 @@
+"""Drift at equal length: worlds of shapes against the real one, whose state is known in every frame.
+
+    python scripts/compare_drift.py runs/mmpl_shapes/model runs/world_shapes/model [--episodes 16] [--frames 120]
+
+Every world dreams the same new episodes under the same actions from the same two frames, with three sampling seeds. In
+spans of frames: PSNR; where the player is, against where it must be (pixels: mean distance of the centre of white to
+the known state; the middle of the frame where no white is left); contrast and sharpness over those of the real frames.
+Means over episodes and seeds, and the largest distance of a seed's mean from them. Baselines: the last known frame
+again, and the real frames through the tokenizer of the first world, which is as good as its dreams can be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import islice
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from torch import Tensor
+
+import vidar
+from vidar.data.synthetic import ShapesConfig, X, Y
+from vidar.eval.frame_metrics import contrast, psnr, sharpness
+from vidar.rng import Rng
+from vidar.types import UsageError
+from vidar.world.load import load
+from vidar.world.world import World
+
+CONTEXT = 2  # frames that every world is given
+SEEDS = (0, 1, 2)
+FIRST_EPISODE = 5_000_000  # far from those that a recording begins with
+SPANS = ((1, 8), (9, 16), (17, 32), (33, 64), (65, 128))
+WHITE = 130  # the darkest channel of a pixel of the player is above it, of every other shape far below
+
+
+def player(frames: np.ndarray) -> np.ndarray:
+    """uint8 [.., H, W, 3] -> centre of white, x and y in pixels, float [.., 2]; the middle where there is none."""
+    height, width = frames.shape[-3:-1]
+    white = np.clip(frames.min(-1).astype(np.float64) - WHITE, 0, None)
+    total = white.sum((-2, -1))
+    y, x = np.mgrid[0:height, 0:width] + 0.5
+    place = np.stack([(white * x).sum((-2, -1)), (white * y).sum((-2, -1))], -1) / np.maximum(total, 1)[..., None]
+    return np.where(total[..., None] >= 1, place, np.array([width / 2, height / 2]))
+
+
+def dreamed(world: World, clips: np.ndarray, actions: np.ndarray, seed: int, batch: int = 8) -> np.ndarray:
+    """Clips uint8 [E, c + T, H, W, 3], actions [E, c + T, A] -> what the world makes of the first c: [E, T, ..]."""
+    made: list[Tensor] = []
+    for start in range(0, len(clips), batch):
+        rows = slice(start, min(start + batch, len(clips)))
+        table = torch.from_numpy(actions[rows])
+        rngs = [Rng(seed, e) for e in range(rows.start, rows.stop)]
+        context = torch.from_numpy(clips[rows, :CONTEXT].copy())
+        stream = world.rollout(context, iter(table[:, CONTEXT:].unbind(1)), table[:, :CONTEXT], rngs)
+        made.append(torch.stack(list(islice(stream, clips.shape[1] - CONTEXT)), 1))
+    return torch.cat(made).numpy()
+
+
+def measures(states: np.ndarray, real: np.ndarray) -> Mapping[str, Callable[[np.ndarray], np.ndarray]]:
+    """Name -> function of frames [E, T, H, W, 3], giving [E, T]; states [E, T, shapes, 6] of the real frames."""
+    where = states[:, :, 0, [X, Y]]
+    looks = {"contrast": contrast, "sharpness": sharpness}
+    ratios = {name: (f, np.maximum(f(real).numpy().mean(0), 1e-9)) for name, f in looks.items()}
+    return {
+        "PSNR": lambda frames: psnr(frames, real, 255.0).numpy(),
+        "player, pixels": lambda frames: np.linalg.norm(player(frames) - where, axis=-1),
+        **{name: lambda frames, f=f, size=size: f(frames).numpy() / size for name, (f, size) in ratios.items()},
+    }
+
+
+def main(
+    models: Annotated[
+        list[str], typer.Argument(help="Worlds of shapes, 32 x 32; the first one's tokenizer is judged.")
+    ],
+    episodes: int = 16,
+    frames: int = 120,
+) -> None:
+    """Print the tables."""
+    torch.set_num_threads(1)
+    worlds = {name: load(name) for name in models}
+    for name, world in worlds.items():
+        if (world.config.height, world.config.width) != (32, 32):
+            raise UsageError(f"{name}: is {world.config.width} x {world.config.height}; give worlds of shapes, 32 x 32")
+    source = ShapesConfig(frames=CONTEXT + frames).build()
+    played = [source.episode(FIRST_EPISODE + e) for e in range(episodes)]
+    clips, actions = np.stack([p.frames for p in played]), np.stack([p.actions for p in played])
+    states, real = np.stack([p.extras["state"] for p in played])[:, CONTEXT:], clips[:, CONTEXT:]
+    answers = {name: [dreamed(world, clips, actions, seed) for seed in SEEDS] for name, world in worlds.items()}
+    first = worlds[models[0]]
+    answers["tokenizer alone"] = [first.decode(first.encode(torch.from_numpy(real.copy())))[0].numpy()]
+    answers["copy last"] = [np.repeat(clips[:, CONTEXT - 1 : CONTEXT], frames, 1)]
+    print(f"vidar {vidar.__version__}; {episodes} episodes, {frames} frames after {CONTEXT}, seeds {SEEDS}\n")
+    for measure, judge in measures(states, real).items():
+        judged = {name: np.stack([judge(made) for made in parts]) for name, parts in answers.items()}
+        spans = [(a, min(b, frames)) for a, b in SPANS if a <= frames]
+        print(f"| {measure} | " + " | ".join(f"{a}-{b}" for a, b in spans) + " |\n" + "|---" * (len(spans) + 1) + "|")
+        for name, values in judged.items():
+            print(f"| {name} | " + " | ".join(cell(values[:, :, a - 1 : b]) for a, b in spans) + " |")
+        print()
+
+
+def cell(values: np.ndarray) -> str:
+    """[seeds, E, T] -> the mean, and how far the mean of a seed lies from it."""
+    by_seed = values.mean((1, 2))
+    spread = f" +- {np.abs(by_seed - by_seed.mean()).max():.2f}" if len(by_seed) > 1 else ""
+    return f"{by_seed.mean():.2f}{spread}"
+
+
+if __name__ == "__main__":
+    typer.run(main)

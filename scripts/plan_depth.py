@@ -1,0 +1,42 @@
+"""How long the chain of a video is: planned in segments, against frame after frame.
+
+    python scripts/plan_depth.py mmpl_shapes [--segments 1 --segments 8]
+
+Chain: units that wait for one another, at most (`vidar.orders.depth`), frames that are given not counted. Errors add up
+along it, and no number of workers makes it shorter.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vidar.configs.catalog import find_world, resolve_recipe
+from vidar.orders.depth import chain_depth
+from vidar.orders.frame import frame_order
+from vidar.types import UsageError
+from vidar.world.planned import chain_of
+
+
+def row(recipe: str, segments: int) -> tuple[int, int, int]:
+    """New frames of so many segments, the chain of the plan, the chain of as many frames made one by one."""
+    world = find_world(resolve_recipe(recipe))
+    if world is None:
+        raise UsageError(f"{recipe} has no order: only worlds have one")
+    chain = chain_of(world)
+    order, _, _ = world.system(segments * chain.map.length)
+    given = [s * chain.map.units + step for s in range(segments) for step in range(chain.map.plan)]
+    frames = chain.made + (segments - 1) * chain.stride - chain.first
+    return frames, chain_depth(order, given), chain_depth(frame_order(1, 1, frames, past=1)[0])
+
+
+def main(recipe: str, segments: Annotated[list[int], typer.Option()] = [1, 2, 4, 8, 16, 32]) -> None:  # noqa: B006
+    """Print the table."""
+    print("| segments | frames | chain, planned | chain, frame by frame |\n|---|---|---|---|")
+    for number in segments:
+        print(f"| {number} | " + " | ".join(map(str, row(recipe, number))) + " |")
+
+
+if __name__ == "__main__":
+    typer.run(main)

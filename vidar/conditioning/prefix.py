@@ -1,0 +1,66 @@
+"""What every slot of a chunk over a clean prefix is told: whether it is clean, and when it is (Ca2-VDM, 2.1)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from vidar.config import Config
+from vidar.core.layout import Layout
+from vidar.types import MEMORY, Cond
+
+
+class PrefixEmbedConfig(Config):
+    """inner: the conditioner of the modulation (actions), or None. axis: the grid's temporal coordinate.
+
+    longest: the slowest of the sinusoids of the position.
+    """
+
+    width: int = Field(ge=2, multiple_of=2)
+    inner: Config | None = None
+    axis: str = "t"
+    longest: float = Field(default=10000.0, gt=1)
+
+    @property
+    def spec(self) -> Any:
+        """The actions of `inner`; raises AttributeError where there are none."""
+        return cast(Any, self.inner).spec
+
+    def build(self) -> PrefixEmbed:
+        """An embedder with fresh weights."""
+        return PrefixEmbed(self)
+
+
+class PrefixEmbed(nn.Module):
+    """A sinusoid of the temporal position, and one learned vector on every clean (MEMORY) slot.
+
+    A scalar channel of 1 or 0 that a linear layer merges, the identity on the other channels, is that vector times the
+    flag. Choice: both are added to the slots before the first block, not to the input of its temporal attention alone.
+    The vector starts at zero.
+    """
+
+    def __init__(self, config: PrefixEmbedConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.inner = None if config.inner is None else cast(Any, config.inner).build()
+        self.clean = nn.Parameter(torch.zeros(config.width))
+
+    def forward(self, conditions: Any, layout: Layout) -> Cond:
+        """Cond with `add` [B or 1, S, D] beside what `inner` gives."""
+        cond = Cond() if self.inner is None else self.inner(conditions, layout)
+        position = layout.slots.coord[..., layout.axes.index(self.config.axis)]
+        waves = sinusoids(position, self.config.width, self.config.longest).to(self.clean)
+        flag = (layout.slots.role == MEMORY).to(self.clean)
+        return replace(cond, add=waves + flag[..., None] * self.clean)
+
+
+def sinusoids(position: Tensor, width: int, longest: float) -> Tensor:
+    """[..] -> [.., D]: sines, then cosines (Vaswani et al., 2017, section 3.5), made in float64."""
+    half = torch.arange(width // 2, dtype=torch.float64)
+    angles = position.to(torch.float64)[..., None] * torch.exp(-math.log(longest) * half / (width // 2))
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)

@@ -1,0 +1,55 @@
+"""Plans: what a frame is given, beside attention, of the nearest frame before it that is known."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vidar.config import Config
+from vidar.objectives.hint import Committed
+from vidar.orders.plan import StepMap
+
+
+class AnchorHintConfig(Config):
+    """The nearest frame before a frame that an earlier step has made, as further channels, site by site.
+
+    map: of the order. Of a plan these are the first frames, of a fill the anchors on its left. Choice: a silent model
+    then repeats the last known frame, and what is learned is the change since.
+    """
+
+    map: StepMap
+
+    def build(self, channels: int) -> AnchorHint:
+        """The hint."""
+        return AnchorHint(channels, self.map)
+
+
+class AnchorHint:
+    """C columns; zero where nothing of the segment is known before a frame."""
+
+    def __init__(self, channels: int, map: StepMap):
+        self.width, self.map = channels, map
+        self.table = torch.zeros(map.units, map.units, dtype=torch.bool)
+        for frame, step in enumerate(map.steps):
+            if (source := map.before(frame)) is not None:
+                self.table[step, map.steps[source]] = True
+
+    def needs(self, u: Tensor, v: Tensor) -> Tensor:
+        """The steps that hold these frames, of the same segment."""
+        units = self.map.units
+        same = u.div(units, rounding_mode="floor") == v.div(units, rounding_mode="floor")
+        return same & self.table[u % units, v % units]
+
+    def __call__(self, unit: int, committed: Committed, like: Tensor) -> Tensor:
+        """[n, C], n sites of a unit, frame by frame."""
+        segment, step = divmod(unit, self.map.units)
+        frames, made = self.map.frames(step), torch.zeros_like(like)
+        sites = len(like) // len(frames)
+        for place, frame in enumerate(frames):
+            source = self.map.before(frame)
+            if source is not None:
+                other = self.map.steps[source]
+                known = committed(segment * self.map.units + other)
+                there = self.map.frames(other).index(source)
+                made[place * sites : (place + 1) * sites] = known[there * sites : (there + 1) * sites]
+        return made

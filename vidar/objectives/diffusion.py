@@ -1,0 +1,282 @@
+"""Denoising diffusion with learned variances (Ho et al. 2020, DDPM; Nichol and Dhariwal 2021, Improved DDPM).
+
+Time convention: k = 0 .. T - 1, 0 is nearly clean. x_k = sqrt(a_k) x0 + sqrt(1 - a_k) e, a_k the product of 1 - beta up
+to k. The model is told k / T, answers e and, per channel, v: how far the log variance of the step back lies between
+that of q(x_{k-1} | x_k, x0) at v = -1 and log beta_k at v = 1 (Improved DDPM, eq. 15).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from vidar.config import Config
+from vidar.core.decode import Content
+from vidar.core.grid import Grid
+from vidar.core.layout import Layout
+from vidar.core.relation import never
+from vidar.core.step import Step, endless
+from vidar.objectives.context import CleanConfig, with_level
+from vidar.rng import Rng
+from vidar.types import MEMORY, QUERY, Loss, Pass, Past, Target
+
+
+@dataclass(frozen=True)
+class Betas:
+    """A chain of noise, all float64 [T]: beta, alpha_bar (a), before (a one step earlier), least (log variance).
+
+    least: of q(x_{k-1} | x_k, x0), at k = 0 that of k = 1, as its own is log 0. time: k in the chain of the training.
+    """
+
+    beta: Tensor
+    alpha_bar: Tensor
+    before: Tensor
+    least: Tensor
+    time: Tensor
+
+    @classmethod
+    def linear(cls, count: int, first: float, last: float) -> Betas:
+        """Betas that rise linearly (DDPM, section 4)."""
+        beta = torch.linspace(first, last, count, dtype=torch.float64)
+        return cls.of(torch.cumprod(1 - beta, 0), torch.arange(count))
+
+    @classmethod
+    def of(cls, alpha_bar: Tensor, time: Tensor) -> Betas:
+        """From its products."""
+        before = torch.cat([alpha_bar.new_ones(1), alpha_bar[:-1]])
+        beta = 1 - alpha_bar / before
+        least = torch.log(beta * (1 - before) / (1 - alpha_bar))
+        least[0] = least[1] if len(least) > 1 else beta[0].log()
+        return cls(beta, alpha_bar, before, least, time)
+
+    def respaced(self, steps: int) -> Betas:
+        """A chain over `steps` of these, evenly spread, both ends among them (Improved DDPM, section 4).
+
+        Choice: one step is the noisy end.
+        """
+        count = len(self.beta)
+        stride = (count - 1) / max(steps - 1, 1)
+        kept = torch.tensor([round(n * stride) for n in range(steps)] if steps > 1 else [count - 1])
+        return Betas.of(self.alpha_bar[kept], self.time[kept])
+
+    def log_variance(self, n: Tensor | int, v: Tensor) -> Tensor:
+        """Place n, an int or long [..], and v [.., C] -> log variance of the step back (Improved DDPM, eq. 15)."""
+        share = (v + 1) / 2
+        return share * self.beta[n].log()[..., None].to(v) + (1 - share) * self.least[n][..., None].to(v)
+
+    def mean_weights(self, n: Tensor | int) -> tuple[Tensor, Tensor]:
+        """Weights of x0 and x_k in the mean of q(x_{k-1} | x_k, x0) (DDPM, eq. 7)."""
+        noise = 1 - self.alpha_bar[n]
+        data = self.before[n].sqrt() * self.beta[n] / noise
+        return data, (1 - self.beta[n]).sqrt() * (1 - self.before[n]) / noise
+
+
+def noised(x0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """x_k = sqrt(a) x0 + sqrt(1 - a) e (DDPM, eq. 4)."""
+    return alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise
+
+
+def data_of(x: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """x0 where x_k and e are known."""
+    return (x - (1 - alpha_bar).sqrt() * noise) / alpha_bar.sqrt()
+
+
+def to_flow(x: Tensor, noise: Tensor, alpha_bar: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """x_k and e -> x_s, v = e - x0 and s of the rectified flow: x_s = x_k / (sqrt(a) + sqrt(1 - a)) (1.1)."""
+    total = alpha_bar.sqrt() + (1 - alpha_bar).sqrt()
+    return x / total, noise - data_of(x, noise, alpha_bar), (1 - alpha_bar).sqrt() / total
+
+
+Draw = Callable[[], Tensor]
+
+
+class AncestralConfig(Config):
+    """DDPM: the step back is drawn."""
+
+    def build(self) -> Ancestral:
+        """The sampler."""
+        return Ancestral()
+
+
+class Ancestral:
+    """x_{k-1} ~ N(mean of q at the estimated x0, learned variance); nothing is drawn in the last step."""
+
+    def step(self, x: Tensor, noise: Tensor, v: Tensor, n: int, chain: Betas, draw: Draw) -> Tensor:
+        """From place n of the chain to n - 1; noise, v: the answers of the model, [n, C]."""
+        of_data, of_x = chain.mean_weights(n)
+        mean = of_data * data_of(x, noise, chain.alpha_bar[n]) + of_x * x
+        return mean if n == 0 else mean + torch.exp(0.5 * chain.log_variance(n, v)) * draw()
+
+
+class DDIMConfig(Config):
+    """DDIM (Song et al. 2021, eq. 12 and 16). eta: 0 draws nothing, 1 has the variance of q(x_{k-1} | x_k, x0)."""
+
+    eta: float = Field(default=0.0, ge=0, le=1)
+
+    def build(self) -> DDIM:
+        """The sampler."""
+        return DDIM(self.eta)
+
+
+class DDIM:
+    """x_{k-1} = sqrt(a') x0 + sqrt(1 - a' - sigma^2) e + sigma z."""
+
+    def __init__(self, eta: float) -> None:
+        self.eta = eta
+
+    def step(self, x: Tensor, noise: Tensor, v: Tensor, n: int, chain: Betas, draw: Draw) -> Tensor:
+        """As `Ancestral.step`; the learned variance is not asked."""
+        after = chain.before[n]
+        variance = self.eta**2 * (1 - after) / (1 - chain.alpha_bar[n]) * chain.beta[n]
+        moved = after.sqrt() * data_of(x, noise, chain.alpha_bar[n]) + (1 - after - variance).sqrt() * noise
+        return moved if not self.eta or n == 0 else moved + variance.sqrt() * draw()
+
+
+class DiffusionConfig(Config):
+    """steps: of the sampler, a subset of the `count` of training. first, last: of the linear betas.
+
+    vlb: weight of the variational bound, in bits a number, beside the squared error of e (1 with count 1000 is
+    Improved DDPM's 0.001 of the sum over k).
+    """
+
+    steps: int = Field(default=100, ge=1)
+    count: int = Field(default=1000, ge=2)
+    first: float = Field(default=1e-4, gt=0, lt=1)
+    last: float = Field(default=0.02, gt=0, lt=1)
+    sampler: AncestralConfig | DDIMConfig = AncestralConfig()
+    context: Config = CleanConfig()
+    vlb: float = Field(default=1.0, ge=0)
+
+    def build(self, channels: int, grid: Grid, dtype: torch.dtype = torch.float32) -> Diffusion:
+        """The objective over units of a grid with `channels` numbers per site."""
+        return Diffusion(self, channels, grid, dtype)
+
+
+class Diffusion:
+    """Objective: passes are the steps back as QUERY, then the commit. Raw inputs: C channels and k / T."""
+
+    def __init__(self, config: DiffusionConfig, channels: int, grid: Grid, dtype: torch.dtype = torch.float32):
+        if config.steps > config.count:
+            raise ValueError(f"steps {config.steps} are more than the {config.count} of training")
+        self.config, self.channels, self.grid, self.dtype = config, channels, grid, dtype
+        self.whole = Betas.linear(config.count, config.first, config.last)
+        self.chain = self.whole.respaced(config.steps)
+        self.sampler = config.sampler.build()
+        self.context = config.context.build()
+        self.levels = [*(self.chain.time.flip(0) / config.count).tolist(), 0.0]
+        self.calls = self.levels[:-1]
+        self.needs = never
+        self.period = 1  # units of a frame
+        self.given: Mapping[int, Content] = {}
+        self.passes: tuple[Pass, ...] = (*((QUERY, i) for i in range(config.steps)), (MEMORY, None))
+        self.input_width, self.output_width = channels + 1, 2 * channels
+
+    def noise(self, unit: int, rng: Rng) -> Tensor:
+        """The noise end of a unit, [n, C]."""
+        return rng.normal("start", unit, 0, (self.grid.sites(unit).shape[0], self.channels)).to(self.dtype)
+
+    def start(self, unit: int, past: Past, rng: Rng) -> Tensor:
+        """Noise."""
+        return self.noise(unit, rng)
+
+    def inputs(self, unit: int, x: Tensor, step: int) -> Tensor:
+        """x and k / T of this call, [n, I]."""
+        return with_level(x, self.calls[step])
+
+    def update(self, unit: int, x: Tensor, out: Tensor, step: int, rng: Rng) -> Tensor:
+        """One step back."""
+        noise, v = out.to(x).chunk(2, dim=-1)
+        place = self.config.steps - 1 - step
+        return self.sampler.step(
+            x, noise, v, place, self.chain, lambda: rng.normal("renoise", unit, step, x.shape).to(x)
+        )
+
+    def finish(self, x: Tensor) -> Tensor:
+        """The code is what the last step gives."""
+        return x
+
+    def memory(self, unit: int, code: Tensor, past: Past, rng: Rng) -> Tensor:
+        """What later units see, [n, I]: the code through the context transform, told its level."""
+        return with_level(*self.context(unit, code.to(self.dtype), rng, play=True))
+
+    def frame_code(self, codes: Mapping[int, Tensor]) -> Tensor:
+        """The code of the last of these frames, [n, C]: a frame is a unit."""
+        return codes[max(codes)]
+
+    def frame_units(self, frame: int, codes: Tensor) -> dict[int, Tensor]:
+        """The unit that holds a whole frame, with its code."""
+        return {frame: codes}
+
+    def frame_steps(self) -> list[Step]:
+        """The calls of one frame; the commit of the frame before rides on the first."""
+        return list(islice(endless(len(self.calls), fused=True), len(self.calls)))
+
+    def training_level(self, unit: int, rng: Rng) -> float:
+        """k / T, k uniform in 0 .. T - 1."""
+        return int(float(rng.uniform("level", unit)) * self.config.count) / self.config.count
+
+    def prepare(
+        self,
+        codes: Tensor,
+        layout: Layout,
+        rngs: Sequence[Rng],
+        play: bool = False,
+        levels: Tensor | None = None,
+    ) -> tuple[Tensor, Target, None]:
+        """Training inputs of all rows; rows that only commit are context, every other row is asked.
+
+        codes [B, N, C] in site order -> seen [B, S, I], target [B, S, C + 1]: e and k. `play` fixes the context
+        transform to its play setting; `levels` [B, rows], k / T, replaces the drawn ones.
+        """
+        codes = codes.to(self.dtype)
+        size = (codes.shape[0], layout.num_slots)
+        seen, value = codes.new_zeros(*size, self.input_width), codes.new_zeros(*size, self.channels + 1)
+        starts = [*layout.row_start.tolist(), layout.num_slots]
+        rows = list(zip(layout.row_unit[0].tolist(), layout.row_step.tolist(), strict=True))
+        for b, rng in enumerate(rngs):
+            for m, (unit, step) in enumerate(rows):
+                where, sites = slice(starts[m], starts[m + 1]), self.grid.sites(unit)
+                inside, clean = torch.searchsorted(sites, layout.slots.site[0, where]), codes[b, sites]
+                if step < 0:
+                    seen[b, where] = with_level(*self.context(unit, clean, rng, play))[inside]
+                    continue
+                level = self.training_level(unit, rng) if levels is None else float(levels[b, m])
+                k, noise = round(level * self.config.count), self.noise(unit, rng)
+                x = noised(clean, noise, self.whole.alpha_bar[k].to(clean))
+                seen[b, where] = with_level(x, k / self.config.count)[inside]
+                value[b, where] = with_level(noise, k)[inside]
+        weight = (layout.row_step >= 0)[layout.row].to(codes.dtype).expand(codes.shape[0], -1)
+        return seen, Target(value, weight), None
+
+    def loss(self, out: Tensor, target: Target) -> Loss:
+        """Squared error of e, which learns no variance, plus the bound, which learns no mean (eq. 16)."""
+        out = out.to(torch.promote_types(out.dtype, torch.float32))
+        (noise, v), k = out.chunk(2, dim=-1), target.value[..., -1].round().long()
+        true = target.value[..., :-1].to(noise)
+        simple = (noise - true).square().mean(dim=-1)
+        bound = self.bound(noise.detach(), v, true, k)
+        total = target.weight.sum()
+        parts = [(part * target.weight).sum() / total for part in (simple, bound)]
+        names = {"simple": parts[0].detach(), "vlb": parts[1].detach()}
+        return Loss(parts[0] + self.config.vlb * parts[1], names)
+
+    def bound(self, noise: Tensor, v: Tensor, true: Tensor, k: Tensor) -> Tensor:
+        """Bits a number of one step's term of the bound, [..]: KL(q || p), at k = 0 -log p(x0 | x_0).
+
+        noise, v: answers [.., C]; true: e; k long [..]. Both means differ by the error of x0 alone, which follows from
+        that of e. Choice: at k = 0 a density, as latents have no 256 values to fall between.
+        """
+        whole, places = self.whole, k.cpu()
+        variance, least = whole.log_variance(places, v), whole.least[places][..., None].to(v)
+        of_data = whole.mean_weights(places)[0] * ((1 - whole.alpha_bar) / whole.alpha_bar).sqrt()[places]
+        off = of_data[..., None].to(v) * (noise - true)
+        spread = off.square() * torch.exp(-variance)
+        divergence = 0.5 * (variance - least + torch.exp(least - variance) + spread - 1)
+        density = 0.5 * (math.log(2 * math.pi) + variance + spread)
+        return torch.where((k == 0)[..., None], density, divergence).mean(dim=-1) / math.log(2)

@@ -1,0 +1,105 @@
+"""The segments of each video one after the other; those of several videos are rows of one forward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from vidar.synth.film import Film
+from vidar.synth.jobs import Plan
+from vidar.synth.segments import Made, Task
+from vidar.synth.writer import Writer
+from vidar.types import VidarError
+
+
+class InTurn:
+    """A `Line` of videos without plans."""
+
+    def __init__(self, plans: Sequence[Plan], writer: Writer) -> None:
+        self.plans, self.writer = plans, writer
+        self.rows, self.segment = writer.manifest.header["rows"], writer.manifest.header["segment"]
+        self.unstarted = list(range(len(plans)))
+        self.films: dict[int, Film] = {}  # of jobs with segments still to be made
+        self.actions: dict[int, Any] = {}  # of the same jobs, float32 [T, A]
+        self.ready: list[Task] = []
+        self.again: set[tuple[int, int]] = set()  # job and number of those that have cost a worker
+
+    @property
+    def empty(self) -> bool:
+        """See `Line.empty`."""
+        return not (self.unstarted or self.films)
+
+    def next(self, free: Sequence[int]) -> tuple[int, list[Task]] | None:
+        """See `Line.next`."""
+        batch = self._batch(len(free)) if free else []
+        return (free[0], batch) if batch else None
+
+    def take(self, made: Made) -> None:
+        """See `Line.take`."""
+        film = self.films.get(made.job)
+        if film is None:  # it has failed meanwhile
+            return
+        self.writer.put(film, made)
+        if made.number + 1 < film.total:
+            row = self.writer.manifest.entry(film.plan)["row"]
+            self.ready.append(self._task(made.job, row, made.number + 1, made.after))
+        else:
+            del self.films[made.job], self.actions[made.job]
+
+    def lose(self, task: Task) -> None:
+        """See `Line.lose`."""
+        self.again.add((task.job, task.number))
+        self.ready.append(task)
+
+    def fail(self, task: Task, error: str) -> None:
+        """See `Line.fail`."""
+        film = self.films.pop(task.job)
+        del self.actions[task.job]
+        self.writer.fail(film.plan, error)
+
+    def _batch(self, free: int) -> list[Task]:
+        """Tasks for one worker: of the jobs that began first, in different rows, a fair share of what there is.
+
+        One that has cost a worker is alone, so that it costs its neighbours no second one.
+        """
+        share = -(-(len(self.ready) + len(self.unstarted)) // free)
+        batch: list[Task] = []
+        self.ready.sort(key=lambda task: task.job)
+        if self.ready and self._alone(self.ready[0]):
+            return [self.ready.pop(0)]
+        for task in list(self.ready):
+            other_row = task.row not in {other.row for other in batch}
+            if len(batch) < min(self.rows, share) and not self._alone(task) and other_row:
+                self.ready.remove(task)
+                batch.append(task)
+        for job in list(self.unstarted):
+            row = self.writer.manifest.entry(self.plans[job])["row"]
+            if len(batch) >= min(self.rows, share):
+                break
+            if row not in {other.row for other in batch}:
+                self.unstarted.remove(job)
+                batch += self._begin(job, row)
+        return batch
+
+    def _alone(self, task: Task) -> bool:
+        return (task.job, task.number) in self.again
+
+    def _begin(self, job: int, row: int) -> list[Task]:
+        """The next task of a job, where it has one."""
+        plan = self.plans[job]
+        film = self.writer.film(plan)
+        try:
+            start = film.recover()
+            if not self.writer.begin(film):
+                return []
+            actions, start = plan.actions(), plan.context() if start is None else start
+        except VidarError as error:  # a file of the job has gone since it was checked
+            self.writer.fail(plan, str(error))
+            return []
+        self.films[job], self.actions[job] = film, actions
+        return [self._task(job, row, len(film.counts), start)]
+
+    def _task(self, job: int, row: int, number: int, start: Any) -> Task:
+        first = number * self.segment
+        actions = self.actions[job][first : first + self.segment]
+        return Task(job, number, row, self.plans[job].job.seed, start, actions)

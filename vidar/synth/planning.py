@@ -1,0 +1,174 @@
+"""The tasks of worlds that plan: anchors of a segment, and the frames between them. Only codes travel, keys never."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, cast
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from torch import Tensor
+
+from vidar.conditioning.action import Actions
+from vidar.data.atomic import replacing
+from vidar.orders.plan import PlanOrderConfig
+from vidar.rng import Rng
+from vidar.synth.graph import Item, Kind
+from vidar.synth.segments import CHUNK, Made, Maker, Task
+from vidar.types import VidarError
+from vidar.world.planned import Plan, chain_of, plan, populate
+from vidar.world.world import World
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """A `vidar.world.planned.Plan` of one video: first [k, n, C], anchors [p, n, C], after [k, n, C], float32."""
+
+    first: np.ndarray
+    anchors: np.ndarray
+    after: np.ndarray
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a segment is told: values float32 [N, A], unknown bool [N]; see `vidar.world.planned.segment_actions`."""
+
+    values: np.ndarray
+    unknown: np.ndarray
+
+
+@dataclass(frozen=True)
+class PlanTask:
+    """Plan segment `number` of job `job`. start: the plan of the segment before; of the first the context, uint8."""
+
+    job: int
+    number: int
+    seed: int
+    start: Anchors | np.ndarray
+    told: Told
+
+    @property
+    def item(self) -> Item:
+        """Its name."""
+        return Item(Kind.PLAN, self.job, self.number)
+
+    size = 1
+
+
+@dataclass(frozen=True)
+class PopTask:
+    """Populate a segment. new: of the frames that it gives, the first that the segments before have not, and the end.
+
+    What lies after the end of the video is made and thrown away.
+    """
+
+    job: int
+    number: int
+    seed: int
+    plan: Anchors
+    told: Told
+    new: tuple[int, int]
+
+    @property
+    def item(self) -> Item:
+        """Its name."""
+        return Item(Kind.POP, self.job, self.number)
+
+    size = 1
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The plan of a segment."""
+
+    job: int
+    number: int
+    plan: Anchors
+
+    @property
+    def item(self) -> Item:
+        """The name of its task."""
+        return Item(Kind.PLAN, self.job, self.number)
+
+
+class PlanMaker:
+    """Does tasks one by one: their bits depend on nothing beside them."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.chain = world, chain_of(world.config)
+
+    def make(self, tasks: Sequence[PlanTask | PopTask]) -> Iterator[Planned | Made]:
+        """The result of each task."""
+        for task in tasks:
+            yield self._plan(task) if isinstance(task, PlanTask) else self._populate(task)
+
+    def _plan(self, task: PlanTask) -> Planned:
+        if isinstance(task.start, Anchors):
+            first = torch.from_numpy(task.start.after)[None]
+        else:
+            first = self.world.encode(torch.from_numpy(task.start)[None])[:, -self.chain.first :]
+        made = plan(self.world, first, _actions(task.told), [Rng(task.seed)], task.number)
+        first, anchors, after = (codes[0].contiguous().numpy() for codes in (made.first, made.anchors, made.after))
+        return Planned(task.job, task.number, Anchors(first, anchors, after))
+
+    def _populate(self, task: PopTask) -> Made:
+        given = task.plan
+        first, anchors, after = (torch.from_numpy(x)[None] for x in (given.first, given.anchors, given.after))
+        made = Plan(task.number, first, anchors, after)
+        codes = populate(self.world, made, _actions(task.told), [Rng(task.seed)], task.number)
+        return Made(task.job, task.number, self._pictures(codes, *task.new), None)
+
+    def _pictures(self, codes: Tensor, start: int, end: int) -> np.ndarray:
+        """Codes [1, m, n, C] of a segment -> uint8 [end - start, H, W, 3].
+
+        Choice: a tokenizer that looks back meets the segment's own first frames and none of other segments, so that
+        they may be decoded in any order; as in the released code.
+        """
+        looks_back = self.world.config.tokenizer.time_kernel > 1
+        state = self.world.decode(codes[:, :start])[1] if looks_back else None
+        frames: list[np.ndarray] = []
+        for piece in codes[:, start:end].split(CHUNK, 1):
+            video, after = self.world.decode(piece, state)
+            state = after if looks_back else None
+            frames.append(video[0].numpy())
+        return np.concatenate(frames)
+
+
+class AnyMaker(Protocol):
+    """What a worker does."""
+
+    def make(self, tasks: Sequence[Task | PlanTask | PopTask]) -> Iterator[Made | Planned]:
+        """The results of a batch, each as soon as it is there."""
+        ...
+
+
+def maker_of(world: World, rows: int) -> AnyMaker:
+    """The one for a world. rows: tasks at a time, where frames are made in turn."""
+    planned = isinstance(world.config.order, PlanOrderConfig)
+    return cast(AnyMaker, PlanMaker(world) if planned else Maker(world, rows))
+
+
+def save_anchors(plan: Anchors, file: Path) -> None:
+    """The file appears whole. Raises VidarError."""
+    with replacing(file) as temporary:
+        arrays = {"first": plan.first, "anchors": plan.anchors, "after": plan.after}
+        told = {"vidar": json.dumps({"holds": "plan"})}
+        save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, temporary, metadata=told)
+
+
+def read_anchors(file: Path) -> Anchors:
+    """A file of `save_anchors`. Raises VidarError."""
+    try:
+        with safe_open(file, "np") as stored:  # pyright: ignore
+            return Anchors(*(stored.get_tensor(name) for name in ("first", "anchors", "after")))
+    except (OSError, SafetensorError, ValueError) as error:
+        raise VidarError(f"{file}: not readable as a plan ({str(error).splitlines()[0]})") from None
+
+
+def _actions(told: Told) -> Actions:
+    return Actions(torch.from_numpy(told.values)[None], torch.from_numpy(told.unknown)[None])

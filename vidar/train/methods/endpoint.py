@@ -1,0 +1,96 @@
+"""Distillation of where a solver ends: the student answers in one call what its teacher plays in several.
+
+Luhman and Luhman, "Knowledge Distillation in Iterative Generative Models for Improved Sampling Speed", 2021: the
+teacher's sampler is deterministic, so its end is a function of the noise, and a squared error learns that function
+and not a mean. Choice: from every level of the path, not from noise alone, so that the student may be played in
+several calls with fresh noise between them; and with the teacher's own solver, second-order term and all, which gives
+its dreams the detail and motion that the exact path (consistency.py) has less of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from vidar.conditioning.net import WorldNet
+from vidar.config import Config
+from vidar.objectives.flow import shift
+from vidar.objectives.steppers import AdamsBashforthConfig
+from vidar.rng import Rng
+from vidar.train.latents import LatentBatch
+from vidar.train.methods.adversary import Student, product
+from vidar.train.methods.consistency import Net
+from vidar.train.methods.distillation import Distillation, DistillationConfig
+from vidar.types import Loss
+from vidar.world.world import World
+
+
+class EndpointConfig(DistillationConfig):
+    """solver: of the teacher, one without noise; calls: of it from noise to data, over levels shifted by `shift`.
+
+    p_noise: share of frames asked from pure noise, as the first call of play asks; the others from anywhere.
+    """
+
+    solver: Config = AdamsBashforthConfig()
+    calls: int = Field(default=2, ge=1)
+    shift: float = Field(default=3.0, gt=0)
+    p_noise: float = Field(default=0.5, ge=0, le=1)
+
+    def build(self) -> Endpoint:
+        """The method. Raises UsageError where the student does not play as one."""
+        return Endpoint(self)
+
+
+class Endpoint:
+    """`step` is one loss on latent clips; `export` writes the student with the tokenizer of its teacher."""
+
+    def __init__(self, config: EndpointConfig) -> None:
+        self.config = config
+        self.pair = Distillation(config)
+        self.solver: Any = config.solver.build()
+
+    @property
+    def teacher(self) -> World:
+        """See `Distillation.teacher`."""
+        return self.pair.teacher
+
+    def build_model(self) -> WorldNet | Student:
+        """The student, which begins as its teacher, with an adversary if there is one."""
+        return self.pair.student() if self.config.adversary is None else self.pair.judged()
+
+    def step(self, model: WorldNet | Student, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
+        """Loss on a batch of latent clips, one Rng per clip."""
+        net, rows = product(model), self.pair.clips.layout.num_rows
+        path = self.levels(torch.stack([rng.uniform("level", 0, 7, (2, rows)) for rng in rngs]))
+        clips = self.pair.noised(net, batch, rngs, path[0])
+        levels = [clips.slots(part) for part in path]
+        wanted = solver_end(self.solver, clips.data(self.teacher.net), clips.x, levels)
+        return self.pair.regression(model, clips, clips.data(net)(clips.x, levels[0]), wanted, rngs)
+
+    def levels(self, drawn: Tensor) -> list[Tensor]:
+        """Two uniform numbers [B, 2, M] -> the levels of the teacher's calls from a point to 0, calls + 1 of [B, M]."""
+        u = torch.where(drawn[:, 0] < self.config.p_noise, 1.0, drawn[:, 1].clamp_min(1e-3))
+        return [shift(u * (1 - n / self.config.calls), self.config.shift) for n in range(self.config.calls + 1)]
+
+    def export(self, model: WorldNet | Student, directory: Path) -> None:
+        """Write the student as a world directory (bfloat16)."""
+        self.pair.export(product(model), directory)
+
+
+@torch.no_grad()
+def solver_end(solver: Any, teacher: Net, x: Tensor, levels: Sequence[Tensor]) -> Tensor:
+    """Where a stepper leads from x [.., C] at levels[0] [.., 1], call by call over levels down to 0: [.., C]."""
+
+    def noise() -> Tensor:
+        raise ValueError("the end of a solver that draws noise is no function of where it began")
+
+    history = None
+    for call in range(len(levels) - 1):
+        v = (x - teacher(x, levels[call])) / levels[call]
+        x, history = solver.update(x, v, call, levels, history, noise, 0)
+    return x

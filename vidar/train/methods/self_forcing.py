@@ -1,0 +1,163 @@
+"""Self-forcing: a student learns on what it dreams itself, in the decode loop and with the cache of play.
+
+Huang et al., "Self Forcing: Bridging the Train-Test Gap in Autoregressive Video Diffusion", 2025, algorithm 1
+(causal-diffusion 11.2). A unit leaves with the x0 of the exit step e, drawn anew for each batch and equal for all
+units; that call alone records gradients. Commits are calls of their own without gradients, so that none flows from a
+frame to the ones before it: the graph has one call a unit, however many steps are played.
+
+    unit 0   e = 1:   step 0, step 1 *, commit        * gradients
+    unit 1                                      step 0, step 1 *, commit
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from vidar.cache.list import ListState
+from vidar.conditioning.action import Actions
+from vidar.conditioning.net import WorldNet
+from vidar.core.decode import Decoder
+from vidar.core.step import Step, by_waves
+from vidar.objectives.flow import Flow, InFlight
+from vidar.rng import Rng
+from vidar.train.latents import LatentBatch
+from vidar.train.methods.adversary import Student
+from vidar.train.methods.distillation import Distillation, DistillationConfig
+from vidar.train.methods.world import told
+from vidar.types import MEMORY, QUERY, Loss, Pass
+from vidar.world.world import World
+
+
+class SelfForcingConfig(DistillationConfig):
+    """context: frames at the start of a clip that are given; the others are dreamed under the recorded actions.
+
+    Choice: the loss is the squared error from the recorded frames, and the adversary's where there is one, in place of
+    the paper's distribution matching (DMD, SiD, GAN), which asks for a large teacher and a critic. The error alone
+    pulls towards the mean of what may come next.
+    """
+
+    context: int = Field(default=4, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> SelfForcingConfig:
+        if self.context >= self.clip_frames or self.context % self.world.order.unit_frames:
+            raise ValueError(f"context {self.context} must be whole units and shorter than {self.clip_frames} frames")
+        if self.own_context is not None:
+            raise ValueError("own_context: all context is the student's own already; leave it out")
+        return self
+
+    def build(self) -> SelfForcing:
+        """The method. Raises UsageError where the student does not play as one."""
+        return SelfForcing(self)
+
+
+class Exit:
+    """A flow whose units leave with the model's x0 at call `last`, and do not walk on to level 0."""
+
+    def __init__(self, flow: Flow, last: int) -> None:
+        self.flow, self.last, self.input_width = flow, last, flow.input_width
+        self.passes: tuple[Pass, ...] = (*((QUERY, i) for i in range(last + 1)), (MEMORY, None))
+        self.start, self.inputs, self.finish, self.memory = flow.start, flow.inputs, flow.finish, flow.memory
+        self.prepare, self.loss = flow.prepare, flow.loss
+
+    def update(self, unit: int, x: InFlight, out: Tensor, step: int, rng: Rng) -> InFlight:
+        """A step of the flow; at the last call the estimate of x0."""
+        if step < self.last:
+            return self.flow.update(unit, x, out, step, rng)
+        return x._replace(x=self.flow.estimate(self.flow.inputs(unit, x, step)[None], out[None])[0])
+
+
+def rollout(decoder: Decoder, steps: Iterable[Step], state: ListState, last: int) -> dict[tuple[int, int], Tensor]:
+    """Codes [n, C] by (batch row, unit), with gradients of the calls that hold refinement step `last` and of no other.
+
+    What later units see of a code is detached.
+    """
+    made: dict[tuple[int, int], Tensor] = {}
+    for step in steps:
+        records = any(row.step == last and row.role == QUERY for row in step.rows)
+        with torch.set_grad_enabled(records and torch.is_grad_enabled()):
+            emitted = decoder.step(step, state)
+        made.update({(b, unit): code for b, unit, code in emitted})
+        for row in state.rows:
+            row.codes = {unit: code.detach() for unit, code in row.codes.items()}
+            row.outs = {unit: out.detach() for unit, out in row.outs.items()}
+    return made
+
+
+class SelfForcing:
+    """`step` is one loss on latent clips; `export` writes the student with the tokenizer of its teacher."""
+
+    def __init__(self, config: SelfForcingConfig) -> None:
+        self.config = config
+        self.pair = Distillation(config)
+        clips = self.pair.clips
+        self.order, self.grid, self.flow = clips.order, clips.grid, clips.objective
+        units, known = range(self.order.num_units or 0), config.context * math.prod(config.world.sites)
+        self.given = [unit for unit in units if int(self.grid.sites(unit).max()) < known]
+        self.new = [unit for unit in units if unit not in self.given]
+        self.sites = torch.cat([self.grid.sites(unit) for unit in self.new])
+
+    @property
+    def teacher(self) -> World:
+        """See `Distillation.teacher`."""
+        return self.pair.teacher
+
+    def build_model(self) -> Student:
+        """The student, which begins as its teacher, with an adversary if there is one."""
+        return self.pair.judged()
+
+    def step(self, model: Student, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
+        """Loss on a batch of latent clips, one Rng per clip."""
+        device = next(model.net.parameters()).device
+        actions = told(batch, rngs, self.pair.clips.config.p_unknown, device)
+        codes = batch.codes.flatten(1, 2).float().cpu()
+        made = self.dream(model.net, codes, actions, rngs, self.exit(model.steps, rngs))
+        error = (made - codes[:, self.sites]).square().mean().to(device)
+        parts = {"frames": error, **self._judged(model, batch, codes, made, rngs)}
+        model.steps += int(model.training)
+        return Loss(sum(parts.values(), error.new_zeros(())), {name: value.detach() for name, value in parts.items()})
+
+    def exit(self, steps: Tensor, rngs: Sequence[Rng]) -> int:
+        """The call with which units leave in this step: equal for all units, clips and machines."""
+        return int(len(self.flow.calls) * float(Rng(rngs[0].seed).uniform("exit", int(steps))))
+
+    def dream(self, net: WorldNet, codes: Tensor, actions: Actions, rngs: Sequence[Rng], last: int) -> Tensor:
+        """The new frames after the given ones, by leaving at call `last`: codes [B, N, C] -> [B, N', C], `sites`."""
+        objective, device = Exit(self.flow, last), actions.values.device
+        state = ListState.create(list(self.order.relations), len(codes), detach=True)
+        for unit in self.given:
+            state.give(unit, codes[:, self.grid.sites(unit)].detach())
+
+        def model(inputs: Tensor, layout: Any, cond: Any = None, state: Any = None) -> Tensor:
+            return net(inputs.to(device), layout, cond, state).float().cpu()
+
+        grids = [self.grid] * len(codes)
+        decoder = Decoder(model, self.order, grids, objective, rngs, self.flow.given, lambda layout: actions)
+        steps = list(by_waves(self.order, objective.passes, self.given))
+        made = rollout(decoder, steps[:-1], state, last)  # nobody reads the last commit
+        return torch.cat([torch.stack([made[b, unit] for b in range(len(codes))]) for unit in self.new], 1)
+
+    def _judged(
+        self, model: Student, batch: LatentBatch, codes: Tensor, made: Tensor, rngs: Sequence[Rng]
+    ) -> dict[str, Tensor]:
+        """The adversary's terms on the new frames. Choice: each is judged after the true frames before it."""
+        if model.judge is None:
+            return {}
+        levels = torch.ones(len(codes), self.pair.clips.layout.num_rows)
+        clips = self.pair.noised(model.net, batch, rngs, levels)
+        slots = self.pair.clips.layout.slots
+        asked = torch.isin(slots.unit, torch.tensor(self.new)).to(clips.weight)
+        whole = codes.index_copy(1, self.sites, made)[:, slots.site[0]].to(clips.clean)
+        return self.pair.adversarial(model, replace(clips, weight=clips.weight * asked), whole, rngs)
+
+    def export(self, model: Student, directory: Path) -> None:
+        """Write the student as a world directory (bfloat16)."""
+        self.pair.export(model.net, directory)
