@@ -38,6 +38,13 @@ class Status(NamedTuple):
 
 
 STATUS: dict[str, Status] = {
+    "acdit": Status("trainable", "not trained; networks of 130.7, 460.4, 676.2 and 954.0 M (`preset=b, l, xl, h`)"),
+    "acdit_doom": Status(
+        "measured",
+        "64 held-out games: +1.03 dB over copy-last on frames 1-8, +1.16 [0.79, 1.53] on 1-16, +0.43 dB [0.25, 0.62] "
+        "over shuffled actions on frames 4-16, sharpness 69 % of real (`vidar eval runs/acdit_doom/model --suite "
+        "world`); `minutes=15` on a third of a core, 303 steps",
+    ),
     "tokenizer_doom": Status(
         "shipped",
         "PSNR 32.5 dB [31.7, 33.3] over 64 held-out episodes, own decoder (`python scripts/evaluate_tokenizer.py "
@@ -52,6 +59,20 @@ STATUS: dict[str, Status] = {
         "shipped",
         "balanced accuracy on held-out steps: turning 0.962, forward 0.968, sideways 0.919 (`python "
         "scripts/evaluate_idm.py vidar/pretrained/doom_idm runs/data/doom`); 45 minutes on one thread",
+    ),
+    "ca2vdm": Status("trainable", "not trained; network of 763.9 M (`preset=xl2`)"),
+    "ca2vdm_doom": Status(
+        "measured",
+        "32 held-out games: +0.45 dB over copy-last on frames 1-8, +0.78 [0.43, 1.14] on 1-16, +0.36 dB [-0.25, 0.97] "
+        "over shuffled actions on frames 4-16, sharpness 70 % of real (`vidar eval runs/ca2vdm_doom/model --suite "
+        "world --episodes 32 --frames 16`); `minutes=15` and once more with `start=`, 911 steps, on a third of a core",
+    ),
+    "mmpl_doom": Status("trainable", "not trained"),
+    "mmpl_shapes": Status(
+        "measured",
+        "16 held-out episodes, three seeds: +0.47 dB over copy-last on frames 1-8, +1.58 on 65-120, where plain "
+        "autoregression has +0.53 and +1.09 (`python scripts/compare_drift.py runs/mmpl_shapes/model "
+        "runs/world_shapes/model --frames 120 --episodes 16`); `minutes=15` on half a core",
     ),
     "infinity": Status("trainable", "not trained; networks of 2.2 and 8.4 B (`preset=2b, 8b`)"),
     "infinity_shapes": Status(
@@ -98,6 +119,14 @@ STATUS: dict[str, Status] = {
         "PSNR 22.3 dB [22.0, 22.6], SSIM 0.86 over 64 held-out episodes (`python scripts/evaluate_tokenizer.py "
         "runs/tokenizer_videoar_shapes/model runs/data/shapes`); `minutes=4`, one thread",
     ),
+    "xar": Status("trainable", "not trained; networks of 173.9, 612.8 and 1,190 M (`preset=b, l, h`)"),
+    "xar_cells_doom": Status("trainable", "not trained"),
+    "xar_doom": Status(
+        "measured",
+        "64 held-out games: +1.41 dB over copy-last on frames 1-8, +1.33 [0.95, 1.72] on 1-16, +0.66 dB [0.26, 1.07] "
+        "over shuffled actions on frames 4-16, sharpness 76 % of real (`vidar eval runs/xar_doom/model --suite "
+        "world`); `minutes=15` on a third of a core, 384 steps",
+    ),
     "var": Status("trainable", "not trained; networks of 313, 604, 1,037 and 2,016 M (`preset=d16, d20, d24, d30`)"),
     "var_shapes": Status(
         "measured",
@@ -123,12 +152,25 @@ STATUS: dict[str, Status] = {
         "(`vidar demo`); 2,000 frames: looks outside the real range 7.0, 0.7 and 1.4 % (`vidar eval doom --suite "
         "endless`); 274 minutes on one thread, 78 on two",
     ),
+    "world_doom_one_call": Status(
+        "measured",
+        "64 held-out games, one call a frame: +2.59 dB over copy-last on frames 1-16, +2.17 over shuffled actions on "
+        "4-16, sharpness 72 % of real, keys read back 0.938 of the game's (`vidar eval runs/world_doom_one_call/model "
+        "--suite world`); in two calls +2.65, +2.01, 69 %, 0.905, and 2,000 frames leave the real range in brightness "
+        "too early: survival 284 frames, its teacher's 1,117; `minutes=26` from `doom`, one thread",
+    ),
+    "world_doom_self_forcing": Status("trainable", "not trained"),
     "world_doom_scm": Status("trainable", "not trained"),
     "world_doom_shortcut": Status("trainable", "not trained"),
     "world_doom_student": Status(),
     "world_nfd": Status("trainable", "not trained; networks of 130.7, 308.7 and 776.9 M (`preset=130m, 310m, 774m`)"),
     "world_own": Status(),
-    "world_shapes": Status(),
+    "world_shapes": Status(
+        "measured",
+        "16 held-out episodes, three seeds: +0.53 dB over copy-last on frames 1-8, +1.09 on 65-120 (`python "
+        "scripts/compare_drift.py runs/mmpl_shapes/model runs/world_shapes/model --frames 120 --episodes 16`); "
+        "`minutes=10` on half a core",
+    ),
 }
 
 

@@ -12,9 +12,11 @@ from vidar.train.loop import update
 from vidar.train.methods.autoencode import AutoencodeConfig
 from vidar.train.methods.decode import DecodeConfig
 from vidar.train.methods.distillation import DistillationConfig
+from vidar.train.methods.endpoint import EndpointConfig
 from vidar.train.methods.next_scale import TrainScalesConfig
 from vidar.train.methods.pictures import TrainPicturesConfig
 from vidar.train.methods.prefix import TrainPrefixConfig
+from vidar.train.methods.self_forcing import SelfForcingConfig
 
 RECIPES = {name: recipe for name, recipe in recipes().items() if isinstance(recipe(preset="tiny"), TrainConfig)}
 
@@ -25,16 +27,20 @@ def goal(method):
     back. A student is watched by what it has to learn: its one answer against its teacher's whole path."""
     if isinstance(method, AutoencodeConfig | DecodeConfig):
         return "l2", 0.25, 150 if hasattr(getattr(method, "tokenizer", None), "pyramid") else 60
+    if isinstance(method, SelfForcingConfig):
+        return "frames", 0.5, 100
+    if isinstance(method, EndpointConfig):
+        return "total", 0.5, 200
     if isinstance(method, DistillationConfig):
         return "gap", 0.5, 200
     if isinstance(
         method, TrainScalesConfig | TrainPicturesConfig
     ):  # flips leave later scales to guess what they will have to repair
         return "total", 0.5, 200
-    if isinstance(method, TrainPrefixConfig):  # a batch asks one chunk of each clip, not every frame
-        return "total", 0.5, 200
+    if isinstance(method, TrainPrefixConfig):  # one chunk of each clip is asked, and no frame without one before it
+        return "total", 0.65, 100
     objective = getattr(getattr(method, "world", None), "objective", None)
-    return "total", 0.5, 200 if isinstance(getattr(objective, "prediction", None), VelocityConfig) else 60
+    return "total", 0.5, 240 if isinstance(getattr(objective, "prediction", None), VelocityConfig) else 60
 
 
 def error(job, part):
