@@ -73,6 +73,7 @@ def score(net, held):
     return r_squared(rewards.numpy(), net(codes, actions)[0].numpy())
 
 
+@pytest.mark.slow
 def test_the_reward_of_the_shapes_is_learned_and_a_shuffled_one_is_not(games, one_thread):
     """An answer that knows nothing has R2 at most z^2 / M with z standard normal: 0.2 at z = 4, if each of the M = 80
     held-out games counted as one sample. Measured: 0.37, the twin -0.05.
