@@ -42,7 +42,10 @@ MOST_SITES = 2048  # a mask has (2 N) ^ 2 pairs
 
 
 def find_order(name: str, frames: int = 4) -> Ordered:
-    """An example by name, the first `frames` frames of a recipe's world, or its picture. Raises UsageError."""
+    """An example by name, the first frames of a recipe's world, or its picture. Raises UsageError.
+
+    frames: of the world, filled up to whole units where a unit is several.
+    """
     if name in EXAMPLES:
         return EXAMPLES[name]()
     known = recipes()
@@ -58,8 +61,8 @@ def find_order(name: str, frames: int = 4) -> Ordered:
         raise UsageError(f"{name} has no order: only worlds have one")
     if frames < 1:
         raise UsageError(f"{frames} units cannot be drawn; give 1 or more")
-    order, grid, _ = world.system(frames)
-    return order, grid
+    whole = -(-frames // world.order.unit_frames) * world.order.unit_frames
+    return world.system(whole)[:2]
 
 
 def draw(order: Order, grid: Grid, out: str | os.PathLike[str], title: str = "") -> None:

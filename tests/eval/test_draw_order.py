@@ -48,6 +48,11 @@ def test_planes_hold_every_site_once(name):
     assert counts.tolist() == sizes
 
 
+def test_frames_are_filled_up_to_whole_units():
+    assert [find_order(name, 3)[0].num_units for name in ("world_shapes", "acdit_doom")] == [3, 2]
+    assert find_order("mmpl_shapes")[0].tasks()
+
+
 @pytest.mark.parametrize("name", ["prefix", "clip_scale"])
 def test_draws_without_a_display(tmp_path, name):
     draw(*find_order(name), tmp_path / "x.png", title=name)
