@@ -15,7 +15,7 @@ from vidar.actions import Action, ActionSpec
 from vidar.conditioning.action import ActionEmbedConfig
 from vidar.conditioning.net import WorldNetConfig
 from vidar.configs.doom import GAME, SIZES
-from vidar.configs.frame_world import PATCH, Size, frame_world
+from vidar.configs.frame_world import Size, frame_world, train_frame_world
 from vidar.nn.backbone import BackboneConfig
 from vidar.nn.embed import LevelConfig
 from vidar.objectives.context import CleanConfig
@@ -175,13 +175,8 @@ def _train(
     batch: int,
     minutes: float,
 ) -> TrainConfig:
-    clip = size.clip_frames
-    return TrainConfig(
-        name=name,
-        method=TrainWorldConfig(world=world, tokenizer=tokenizer, start=start, stream=SingleConfig(), clip_frames=clip),
-        data=LatentClipsConfig(path=data, tokenizer=tokenizer, clip_frames=clip, batch=batch, patch=PATCH),
-        optim=OptimConfig(lr=1e-3, steps=100_000, warmup_steps=50),
-        compile=True,
-        minutes=minutes,
-        sample_every=1000,
+    plain = train_frame_world(name, world, size, data, tokenizer, start, batch, minutes)
+    method = TrainWorldConfig(
+        world=world, tokenizer=tokenizer, start=start, stream=SingleConfig(), clip_frames=size.clip_frames
     )
+    return plain.replace(method=method, optim=plain.optim.replace(warmup_steps=50))

@@ -6,11 +6,9 @@ import pytest
 import torch
 
 from vidar.configs.doom import world_doom
-from vidar.data.video import write_video
-from vidar.world.load import START, save
 
 sys.path.insert(0, str(Path(__file__).parent))  # tiny.py is shared by the suite
-from tiny import Here, pictures
+from tiny import Here, lively, stored
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -25,21 +23,13 @@ def one_thread():
 @pytest.fixture(scope="session")
 def world():
     """A tiny untrained world whose network does something: it looks 11 frames back, and takes one step a frame."""
-    torch.manual_seed(0)
-    made = world_doom(preset="tiny").method.world.with_steps(1).build()
-    with torch.no_grad():
-        for parameter in made.net.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.05)
-    return made
+    return lively(world_doom(preset="tiny").method.world)
 
 
 @pytest.fixture(scope="session")
 def model(world, tmp_path_factory):
     """Its folder, with a start of 5 frames."""
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    save(world, folder, dtype=torch.float32)
-    write_video(folder / START, pictures(5, 0), 17.5)
-    return folder
+    return stored(world, tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture

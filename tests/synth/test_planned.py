@@ -12,7 +12,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
-from tiny import Here, pictures
+from tiny import Here, lively, pictures, stored
 
 import vidar.synth.film as films
 from vidar.configs.mmpl import mmpl_doom
@@ -35,7 +35,6 @@ from vidar.synth.ray_workers import RayWorkers
 from vidar.synth.watch import Watch
 from vidar.synth.workers import LocalWorkers
 from vidar.types import UsageError, VidarError
-from vidar.world.load import START, save
 from vidar.world.planned import chain_of, segment_actions
 
 PLAN, POP = Kind.PLAN, Kind.POP
@@ -47,20 +46,12 @@ SEGMENTS = 4
 @pytest.fixture(scope="module")
 def planner():
     """A tiny untrained world of plans whose network does something."""
-    torch.manual_seed(0)
-    made = mmpl_doom(preset="tiny").method.world.with_steps(1).build()
-    with torch.no_grad():
-        for parameter in made.net.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.05)
-    return made
+    return lively(mmpl_doom(preset="tiny").method.world)
 
 
 @pytest.fixture(scope="module")
 def model(planner, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("planners") / "tiny"
-    save(planner, folder, dtype=torch.float32)
-    write_video(folder / START, pictures(5, 0), 17.5)
-    return folder
+    return stored(planner, tmp_path_factory.mktemp("planners") / "tiny")
 
 
 @pytest.fixture

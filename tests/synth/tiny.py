@@ -3,11 +3,13 @@
 from collections import deque
 
 import numpy as np
+import torch
 
+from vidar.data.video import write_video
 from vidar.synth.placement import Lost, Ready
 from vidar.synth.planning import maker_of
 from vidar.world.fingerprint import fingerprint
-from vidar.world.load import load
+from vidar.world.load import START, load, save
 
 SEGMENT = 12  # the tiny world looks 11 frames back
 
@@ -16,6 +18,23 @@ def pictures(count, seed):
     """uint8 [count, 64, 80, 3]: coloured blocks that move."""
     blocks = np.random.default_rng(seed).integers(0, 255, (8, 10, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
     return np.stack([np.roll(blocks, 3 * n, 1) for n in range(count)])
+
+
+def lively(config):
+    """An untrained world whose network does something, one solver step a frame."""
+    torch.manual_seed(0)
+    made = config.with_steps(1).build()
+    with torch.no_grad():
+        for parameter in made.net.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    return made
+
+
+def stored(world, folder):
+    """Its folder, with a start of 5 frames."""
+    save(world, folder, dtype=torch.float32)
+    write_video(folder / START, pictures(5, 0), 17.5)
+    return folder
 
 
 class Here:

@@ -8,7 +8,7 @@ from gaussian import MEAN, STD, Line, flow, posterior_mean, spread
 from made_up import made_up
 
 from vidar.configs.doom import world_doom
-from vidar.configs.students import world_doom_student
+from vidar.configs.students import world_doom_one_call, world_doom_student
 from vidar.objectives.steppers import EulerConfig, RenoiseConfig
 from vidar.rng import Rng
 from vidar.train.fit import build
@@ -53,8 +53,9 @@ def test_renoising_with_the_exact_student_keeps_the_distribution():
     assert abs(x.mean() - MEAN) < 5 * STD / math.sqrt(n) and abs(x.std() - STD) < 5 * STD / math.sqrt(2 * n)
 
 
-def test_a_student_begins_as_its_teacher_and_learns_beside_it(tmp_path, one_thread):
-    config = made_up(world_doom_student, tmp_path / "tokenizer")
+@pytest.mark.parametrize(("recipe", "steps"), [(world_doom_student, 2), (world_doom_one_call, 1)])
+def test_a_student_begins_as_its_teacher_and_learns_beside_it(recipe, steps, tmp_path, one_thread):
+    config = made_up(recipe, tmp_path / "tokenizer")
     job = build(config, tmp_path / "run", torch.device("cpu"))
     teacher = job.method.teacher.net
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
@@ -65,7 +66,7 @@ def test_a_student_begins_as_its_teacher_and_learns_beside_it(tmp_path, one_thre
     assert any(not torch.equal(value, before[name]) for name, value in job.model.state_dict().items())
     job.method.export(job.model, tmp_path / "student")
     world = load(tmp_path / "student")
-    assert world.config.objective.steps == 2 and isinstance(world.config.objective.stepper, RenoiseConfig)
+    assert world.config.objective.steps == steps and isinstance(world.config.objective.stepper, RenoiseConfig)
     codes = torch.zeros(1, 3, 20, 32)
     made = [next(iter(world.codes(codes, iter(torch.zeros(1, 1, 5)), rngs=[Rng(seed)]))) for seed in (0, 0, 1)]
     assert torch.equal(made[0], made[1]) and not torch.equal(made[0], made[2])

@@ -5,14 +5,10 @@ import math
 import pytest
 import torch
 from gaussian import Line, flow, posterior_mean
-from made_up import made_up
 
 from vidar.configs.students import world_doom_one_call
 from vidar.objectives.steppers import AdamsBashforthConfig, EulerConfig
-from vidar.train.fit import build
-from vidar.train.loop import update
 from vidar.train.methods.endpoint import solver_end
-from vidar.world.load import load
 
 
 def path(x, levels):
@@ -75,16 +71,3 @@ def test_levels_begin_at_noise_for_the_share_and_end_at_data():
     first, middle, end = method.levels(torch.tensor([[[0.2, 0.3], [0.5, 0.5]]]))
     assert first[0, 0] == 1 and middle[0, 0] == 0.75 and (end == 0).all()
     assert first[0, 1] == pytest.approx(0.75) and middle[0, 1] == pytest.approx(0.5)  # 3 u / (1 + 2 u)
-
-
-def test_a_student_begins_as_its_teacher_and_learns_beside_it(tmp_path, one_thread):
-    job = build(made_up(world_doom_one_call, tmp_path / "tokenizer"), tmp_path / "run", torch.device("cpu"))
-    teacher = job.method.teacher.net
-    before = {name: value.clone() for name, value in teacher.state_dict().items()}
-    assert all(torch.equal(value, before[name]) for name, value in job.model.state_dict().items())
-    values = [update(job, job.data.batch(index), 1e-3)["consistency"] for index in range(4)]
-    assert all(math.isfinite(float(value)) and value > 0 for value in values)
-    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
-    assert any(not torch.equal(value, before[name]) for name, value in job.model.state_dict().items())
-    job.method.export(job.model, tmp_path / "student")
-    assert load(tmp_path / "student").config.objective.steps == 1

@@ -8,7 +8,6 @@ itself as target network). Every frame has its own level. The student plays with
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 from pydantic import Field
@@ -19,9 +18,8 @@ from vidar.objectives.flow import shift
 from vidar.rng import Rng
 from vidar.train.latents import LatentBatch
 from vidar.train.methods.adversary import Student, product
-from vidar.train.methods.distillation import Distillation, DistillationConfig, squared
+from vidar.train.methods.distillation import DistillationConfig, Distilled, squared
 from vidar.types import Loss
-from vidar.world.world import World
 
 Net = Callable[[Tensor, Tensor], Tensor]  # x, level [.., 1] -> x0
 
@@ -41,21 +39,12 @@ class ConsistencyConfig(DistillationConfig):
         return Consistency(self)
 
 
-class Consistency:
+class Consistency(Distilled):
     """`step` is one loss on latent clips; `export` writes the student with the tokenizer of its teacher."""
 
     def __init__(self, config: ConsistencyConfig) -> None:
         self.config = config
-        self.pair = Distillation(config)
-
-    @property
-    def teacher(self) -> World:
-        """See `Distillation.teacher`."""
-        return self.pair.teacher
-
-    def build_model(self) -> WorldNet | Student:
-        """The student, which begins as its teacher, with an adversary if there is one."""
-        return self.pair.student() if self.config.adversary is None else self.pair.judged()
+        super().__init__(config)
 
     def step(self, model: WorldNet | Student, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
         """Loss on a batch of latent clips, one Rng per clip."""
@@ -76,10 +65,6 @@ class Consistency:
         both = u, (u - 1 / self.config.intervals).clamp_min(0)
         k = self.config.shift
         return shift(both[0], k), shift(both[1], k)
-
-    def export(self, model: WorldNet | Student, directory: Path) -> None:
-        """Write the student as a world directory (bfloat16)."""
-        self.pair.export(product(model), directory)
 
 
 def consistency_loss(student: Net, teacher: Net, x: Tensor, level: Tensor, later: Tensor) -> Tensor:

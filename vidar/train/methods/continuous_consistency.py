@@ -8,7 +8,6 @@ is moved against df/dt. NFD+ gives every frame a time and a norm of its own (cau
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -24,9 +23,8 @@ from vidar.objectives.trigflow import Net, data_of, level_of, trigflow
 from vidar.rng import Rng
 from vidar.train.latents import LatentBatch
 from vidar.train.methods.adversary import Student
-from vidar.train.methods.distillation import Distillation, DistillationConfig
+from vidar.train.methods.distillation import DistillationConfig, Distilled
 from vidar.types import Loss
-from vidar.world.world import World
 
 FLOOR = 0.1  # added to the norm of a tangent
 PATH = 48  # steps of the teacher's path that `gap` measures against
@@ -124,7 +122,7 @@ class ContinuousConsistencyConfig(DistillationConfig):
         return ContinuousConsistency(self)
 
 
-class ContinuousConsistency:
+class ContinuousConsistency(Distilled):
     """`step` is one loss on latent clips; `export` writes the student with the tokenizer of its teacher.
 
     Choices: the teacher and the derivative in float32 whatever the precision of the run, as a tangent is a small
@@ -133,13 +131,8 @@ class ContinuousConsistency:
 
     def __init__(self, config: ContinuousConsistencyConfig) -> None:
         self.config = config
-        self.pair = Distillation(config)
+        super().__init__(config)
         self.derivative = config.derivative.build()
-
-    @property
-    def teacher(self) -> World:
-        """See `Distillation.teacher`."""
-        return self.pair.teacher
 
     def build_model(self) -> Student:
         """The student, which begins as its teacher, with an adversary if there is one."""
@@ -179,10 +172,6 @@ class ContinuousConsistency:
         """See `Distillation.gap`: over 48 steps, shifted as in play."""
         k = self.config.world.flow.shift
         return self.pair.gap(model.net, batch, rngs, [shift(1 - n / PATH, k) for n in range(PATH + 1)])
-
-    def export(self, model: Student, directory: Path) -> None:
-        """Write the student as a world directory (bfloat16)."""
-        self.pair.export(model.net, directory)
 
 
 def tangent(change: Change, slope: Tensor, x: Tensor, ratio: Tensor | float) -> Tensor:

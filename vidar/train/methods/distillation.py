@@ -14,7 +14,7 @@ from vidar.config import Config
 from vidar.objectives.steppers import RenoiseConfig
 from vidar.rng import Rng
 from vidar.train.latents import LatentBatch
-from vidar.train.methods.adversary import AdversaryConfig, Student, hinge_terms
+from vidar.train.methods.adversary import AdversaryConfig, Student, hinge_terms, product
 from vidar.train.methods.noised import Noised, noised
 from vidar.train.methods.world import OwnContextConfig, SingleConfig, TrainWorldConfig, TwinConfig
 from vidar.types import Loss, UsageError
@@ -128,6 +128,26 @@ class Distillation:
         start = locate(self.config.teacher) / START
         if start.is_file():
             (directory / START).write_bytes(start.read_bytes())
+
+
+class Distilled:
+    """What every method of a student shares: `export` writes it with the tokenizer of its teacher."""
+
+    def __init__(self, config: DistillationConfig) -> None:
+        self.pair = Distillation(config)
+
+    @property
+    def teacher(self) -> World:
+        """See `Distillation.teacher`."""
+        return self.pair.teacher
+
+    def build_model(self) -> WorldNet | Student:
+        """The student, which begins as its teacher, with an adversary if there is one."""
+        return self.pair.student() if self.pair.config.adversary is None else self.pair.judged()
+
+    def export(self, model: WorldNet | Student, directory: Path) -> None:
+        """Write the student as a world directory (bfloat16)."""
+        self.pair.export(product(model), directory)
 
 
 def squared(error: Tensor) -> Tensor:

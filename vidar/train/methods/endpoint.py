@@ -10,7 +10,6 @@ its dreams the detail and motion that the exact path (consistency.py) has less o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,9 +24,8 @@ from vidar.rng import Rng
 from vidar.train.latents import LatentBatch
 from vidar.train.methods.adversary import Student, product
 from vidar.train.methods.consistency import Net
-from vidar.train.methods.distillation import Distillation, DistillationConfig
+from vidar.train.methods.distillation import DistillationConfig, Distilled
 from vidar.types import Loss
-from vidar.world.world import World
 
 
 class EndpointConfig(DistillationConfig):
@@ -46,22 +44,13 @@ class EndpointConfig(DistillationConfig):
         return Endpoint(self)
 
 
-class Endpoint:
+class Endpoint(Distilled):
     """`step` is one loss on latent clips; `export` writes the student with the tokenizer of its teacher."""
 
     def __init__(self, config: EndpointConfig) -> None:
         self.config = config
-        self.pair = Distillation(config)
+        super().__init__(config)
         self.solver: Any = config.solver.build()
-
-    @property
-    def teacher(self) -> World:
-        """See `Distillation.teacher`."""
-        return self.pair.teacher
-
-    def build_model(self) -> WorldNet | Student:
-        """The student, which begins as its teacher, with an adversary if there is one."""
-        return self.pair.student() if self.config.adversary is None else self.pair.judged()
 
     def step(self, model: WorldNet | Student, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
         """Loss on a batch of latent clips, one Rng per clip."""
@@ -76,10 +65,6 @@ class Endpoint:
         """Two uniform numbers [B, 2, M] -> the levels of the teacher's calls from a point to 0, calls + 1 of [B, M]."""
         u = torch.where(drawn[:, 0] < self.config.p_noise, 1.0, drawn[:, 1].clamp_min(1e-3))
         return [shift(u * (1 - n / self.config.calls), self.config.shift) for n in range(self.config.calls + 1)]
-
-    def export(self, model: WorldNet | Student, directory: Path) -> None:
-        """Write the student as a world directory (bfloat16)."""
-        self.pair.export(product(model), directory)
 
 
 @torch.no_grad()

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,10 +29,9 @@ from vidar.objectives.flow import Flow, InFlight
 from vidar.rng import Rng
 from vidar.train.latents import LatentBatch
 from vidar.train.methods.adversary import Student
-from vidar.train.methods.distillation import Distillation, DistillationConfig
+from vidar.train.methods.distillation import DistillationConfig, Distilled
 from vidar.train.methods.world import told
 from vidar.types import MEMORY, QUERY, Loss, Pass
-from vidar.world.world import World
 
 
 class SelfForcingConfig(DistillationConfig):
@@ -92,23 +90,18 @@ def rollout(decoder: Decoder, steps: Iterable[Step], state: ListState, last: int
     return made
 
 
-class SelfForcing:
+class SelfForcing(Distilled):
     """`step` is one loss on latent clips; `export` writes the student with the tokenizer of its teacher."""
 
     def __init__(self, config: SelfForcingConfig) -> None:
         self.config = config
-        self.pair = Distillation(config)
+        super().__init__(config)
         clips = self.pair.clips
         self.order, self.grid, self.flow = clips.order, clips.grid, clips.objective
         units, known = range(self.order.num_units or 0), config.context * math.prod(config.world.sites)
         self.given = [unit for unit in units if int(self.grid.sites(unit).max()) < known]
         self.new = [unit for unit in units if unit not in self.given]
         self.sites = torch.cat([self.grid.sites(unit) for unit in self.new])
-
-    @property
-    def teacher(self) -> World:
-        """See `Distillation.teacher`."""
-        return self.pair.teacher
 
     def build_model(self) -> Student:
         """The student, which begins as its teacher, with an adversary if there is one."""
@@ -157,7 +150,3 @@ class SelfForcing:
         asked = torch.isin(slots.unit, torch.tensor(self.new)).to(clips.weight)
         whole = codes.index_copy(1, self.sites, made)[:, slots.site[0]].to(clips.clean)
         return self.pair.adversarial(model, replace(clips, weight=clips.weight * asked), whole, rngs)
-
-    def export(self, model: Student, directory: Path) -> None:
-        """Write the student as a world directory (bfloat16)."""
-        self.pair.export(model.net, directory)
