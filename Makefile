@@ -17,7 +17,7 @@ demo: $(STAMP)
 	$(BIN)/vidar demo --out runs/demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not gpu" --numprocesses 2 --dist worksteal
 
 test-all: $(STAMP)
 	$(BIN)/python -m pytest

@@ -18,7 +18,7 @@ from vidar.conditioning.action import ActionEmbedConfig
 from vidar.conditioning.in_flight import InFlightConfig
 from vidar.conditioning.net import WorldNetConfig
 from vidar.configs.doom import GAME, SIZES
-from vidar.configs.frame_world import PATCH, Size, frame_world
+from vidar.configs.frame_world import PATCH, Size, frame_world, train_frame_world
 from vidar.nn.backbone import BackboneConfig
 from vidar.nn.embed import LevelConfig
 from vidar.nn.rope import LengthRopeConfig
@@ -134,15 +134,8 @@ def acdit_doom(
         stream=TwinConfig(),
         clip_frames=clip,
     )
-    return TrainConfig(
-        name="acdit_doom",
-        method=method,
-        data=LatentClipsConfig(path=data, tokenizer=tokenizer, clip_frames=clip, batch=batch, patch=PATCH),
-        optim=OptimConfig(lr=1e-3, steps=100_000, warmup_steps=200),
-        compile=True,
-        minutes=minutes,
-        sample_every=1000,
-    )
+    plain = train_frame_world("acdit_doom", world, size, data, tokenizer, start, batch, minutes)
+    return plain.replace(method=method, data=plain.data.replace(clip_frames=clip))
 
 
 def _doom(size: Size, frames: int) -> WorldConfig:

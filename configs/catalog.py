@@ -122,6 +122,8 @@ STATUS: dict[str, Status] = {
     ),
     "xar": Status("trainable", "not trained; networks of 173.9, 612.8 and 1,190 M (`preset=b, l, h`)"),
     "xar_cells_doom": Status("trainable", "not trained"),
+    "xar_scales_doom": Status("trainable", "not trained"),
+    "xar_subsamples_doom": Status("trainable", "not trained"),
     "xar_doom": Status(
         "measured",
         "64 held-out games: +1.41 dB over copy-last on frames 1-8, +1.33 [0.95, 1.72] on 1-16, +0.66 dB [0.26, 1.07] "

@@ -1,8 +1,8 @@
 """xAR (arXiv 2502.20388): the next X, each unit at a noise level of its own among noisy ones; published and small.
 
-X is a cell of a frame, or a frame. Every unit stands once in training (SINGLE), at a logit-normal level; what comes
-after it sees it as noisy as it is. In play a unit is committed at level 0, on the first call of the next one. Sampled
-by Euler-Maruyama.
+X is a cell, a sub-sample or a scale of a frame, or a frame. Every unit stands once in training (SINGLE), at a
+logit-normal level; what comes after it sees it as noisy as it is. In play a unit is committed at level 0, on the first
+call of the next one. Sampled by Euler-Maruyama.
 
 Choice: one stack of blocks, where the paper has an encoder and a decoder of half the depth each.
 """
@@ -17,13 +17,18 @@ from vidar.conditioning.net import WorldNetConfig
 from vidar.configs.doom import GAME, SIZES
 from vidar.configs.frame_world import Size, frame_world, train_frame_world
 from vidar.nn.backbone import BackboneConfig
-from vidar.nn.embed import LevelConfig
+from vidar.nn.embed import LevelConfig, LinearEmbedConfig
+from vidar.nn.heads import LinearHeadConfig
+from vidar.nn.rope import AxialRopeConfig
 from vidar.objectives.context import CleanConfig
 from vidar.objectives.flow import FlowConfig
 from vidar.objectives.hint import PreviousHintConfig
 from vidar.objectives.steppers import EulerMaruyamaConfig
 from vidar.orders.block import BlockOrderConfig
 from vidar.orders.cell import CellOrderConfig
+from vidar.orders.in_parts import InParts
+from vidar.orders.pyramid import PyramidOrderConfig
+from vidar.orders.subsample import SubsampleOrderConfig
 from vidar.sampling.guidance import GuidanceConfig
 from vidar.tokenizers.autoencoder import AutoencoderConfig
 from vidar.train.fit import TrainConfig
@@ -58,6 +63,7 @@ SIZES_PUBLISHED = {
 }
 CHANNELS, SIDE = 16, 16  # of the tokenizer; pixels of a site
 CELLS = 2  # along each side of an image
+SCALES = ((2, 3), (4, 5))  # of a frame of a game, in sites
 
 
 def xar(
@@ -126,8 +132,8 @@ def xar_doom(
     its noise where the steps are few.
     """
     size = SIZES[preset]
-    order = BlockOrderConfig(frames=1, window=size.window)
-    return _train("xar_doom", _doom(size, order, 1), size, data, tokenizer, start, batch, minutes)
+    world = _doom("xar_doom", size, BlockOrderConfig(frames=1, window=size.window), cells=1)
+    return _train(world, size, data, tokenizer, start, batch, minutes)
 
 
 def xar_cells_doom(
@@ -143,12 +149,52 @@ def xar_cells_doom(
     Choice: convolutions inside a cell, whose border they take for that of the picture.
     """
     size = SIZES[preset]
-    order = CellOrderConfig(rows=2, columns=1, window=size.window)
-    return _train("xar_cells_doom", _doom(size, order, 2), size, data, tokenizer, start, batch, minutes)
+    world = _doom("xar_cells_doom", size, CellOrderConfig(rows=2, columns=1, window=size.window), cells=2)
+    return _train(world, size, data, tokenizer, start, batch, minutes)
 
 
-def _doom(size: Size, order: BlockOrderConfig | CellOrderConfig, cells: int) -> WorldConfig:
-    """cells: of a frame, one below the other."""
+def xar_subsamples_doom(
+    preset: Preset = "demo",
+    data: str = "runs/data/doom",
+    tokenizer: str = "runs/tokenizer_doom/model",
+    start: str | None = None,
+    batch: int = 6,
+    minutes: float = 15.0,
+) -> TrainConfig:
+    """xAR on ViZDoom, X a sub-sample: every other row of a frame, then the rows between, 10 sites each; see `xar_doom`.
+
+    Choice: rows only, as 5 columns do not halve; convolutions take the rows of a sub-sample for neighbours.
+    """
+    size = SIZES[preset]
+    world = _doom("xar_subsamples_doom", size, SubsampleOrderConfig(rows=2, columns=1, window=size.window), cells=2)
+    return _train(world, size, data, tokenizer, start, batch, minutes)
+
+
+def xar_scales_doom(
+    preset: Preset = "demo",
+    data: str = "runs/data/doom",
+    tokenizer: str = "runs/tokenizer_doom/model",
+    start: str | None = None,
+    batch: int = 6,
+    minutes: float = 15.0,
+) -> TrainConfig:
+    """xAR on ViZDoom, X a scale: a frame in 2 x 3 sites, then in 4 x 5, which are the frame; see `xar_doom`.
+
+    Choice: two scales; what each is the change from is the frame before at the same scale. No convolutions, which are
+    of one size of picture. A frame of context has the means of its areas for coarse scale, a dreamed one what was made.
+    """
+    size = SIZES[preset]
+    order = PyramidOrderConfig(sides=SCALES, window=size.window)
+    plain = _doom("xar_scales_doom", size, order, cells=order.period)
+    backbone = plain.net.backbone.replace(
+        rope=AxialRopeConfig(axes=("s", "t", "y", "x")), embed=LinearEmbedConfig(), head=LinearHeadConfig()
+    )
+    world = plain.replace(net=plain.net.replace(backbone=backbone))
+    return _train(world, size, data, tokenizer, start, batch, minutes)
+
+
+def _doom(name: str, size: Size, order: BlockOrderConfig | InParts, cells: int) -> WorldConfig:
+    """cells: units of a frame; convolutions are of a part of its rows."""
     plain = frame_world(GAME, size)
     rows, columns = plain.sites[0] // cells, plain.sites[1]
     parts = {
@@ -158,7 +204,7 @@ def _doom(size: Size, order: BlockOrderConfig | CellOrderConfig, cells: int) -> 
     actions = ActionEmbedConfig(spec=GAME.actions, width=size.width, history=size.window, period=cells)
     objective = plain.flow.replace(hint=PreviousHintConfig(back=cells), given=cells, context=CleanConfig())
     return plain.replace(
-        name="xar_doom" if cells == 1 else "xar_cells_doom",
+        name=name,
         order=order,
         objective=objective,
         net=WorldNetConfig(backbone=plain.net.backbone.replace(**parts), conditioner=actions),
@@ -166,7 +212,6 @@ def _doom(size: Size, order: BlockOrderConfig | CellOrderConfig, cells: int) -> 
 
 
 def _train(
-    name: str,
     world: WorldConfig,
     size: Size,
     data: str,
@@ -175,7 +220,7 @@ def _train(
     batch: int,
     minutes: float,
 ) -> TrainConfig:
-    plain = train_frame_world(name, world, size, data, tokenizer, start, batch, minutes)
+    plain = train_frame_world(world.name, world, size, data, tokenizer, start, batch, minutes)
     method = TrainWorldConfig(
         world=world, tokenizer=tokenizer, start=start, stream=SingleConfig(), clip_frames=size.clip_frames
     )

@@ -55,6 +55,12 @@ def test_renewed_clip(run, model, clip, keys, tmp_path, monkeypatch):
     assert np.array_equal(made["plain"][:2], made["renewed"][:2])
     again = load(model).stream(str(clip), np.load(keys), 0, steps=1, renew=2)
     assert np.array_equal(made["renewed"], np.stack(list(again)))
+    assert run(*words, "--recache", "--out", tmp_path / "switched.mp4")[0] == 0
+    again = load(model).stream(str(clip), np.load(keys), 0, steps=1, recache=True)
+    assert np.array_equal(made["switched"], np.stack(list(again)))
+    assert not np.array_equal(made["switched"], made["plain"])
+    code, _, error = run(*words, "--recache", "--renew", 2, "--out", tmp_path / "both.mp4")
+    assert code == 2 and "exclude each other" in error and not (tmp_path / "both.mp4").exists()
 
 
 def test_fewer_frames_than_actions(run, model, clip, keys, tmp_path):

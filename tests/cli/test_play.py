@@ -29,7 +29,7 @@ def playable(model, clip, tmp_path):
 @pytest.mark.parametrize("sign", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_play_serves_until_a_signal_and_says_goodbye(playable, sign):
     command = [sys.executable, "-m", "vidar.cli", "play", str(playable), "--port", "0", "--fps", "50", "--players", "2"]
-    command += ["--codec", "h264"]
+    command += ["--codec", "h264", "--no-compile"]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV)
     try:
         line = running.stdout.readline()

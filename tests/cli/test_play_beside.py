@@ -25,7 +25,17 @@ from vidar.world.load import save
 def test_the_game_runs_beside_and_ends_with_the_server(tmp_path, sign):
     torch.manual_seed(0)
     save(world_doom(preset="tiny").method.world.replace(context=4).build(), tmp_path / "world", dtype=torch.float32)
-    command = [sys.executable, "-m", "vidar.cli", "play", str(tmp_path / "world"), "--port", "0", "--beside"]
+    command = [
+        sys.executable,
+        "-m",
+        "vidar.cli",
+        "play",
+        str(tmp_path / "world"),
+        "--port",
+        "0",
+        "--beside",
+        "--no-compile",
+    ]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     running = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, start_new_session=True

@@ -29,6 +29,7 @@ from vidar.orders.frame import frame_order
 from vidar.orders.frame_scale import frame_scale_order
 from vidar.orders.plan import plan_order, thin
 from vidar.orders.prefix import PrefixOrderConfig, prefix_order
+from vidar.orders.pyramid import pyramid_order
 from vidar.orders.ring import ring_order
 from vidar.orders.scale import clip_scale_order, scale_order
 from vidar.orders.token import token_order
@@ -187,14 +188,22 @@ def endless_blocks(fused, frames=2, past=2):
     return Case(name, order, [grid], objective, schedule, calls, "twin")
 
 
-def endless_cells(fused, rows=1, columns=2, past=1):
+def endless_cells(fused, past=1):
     """Sites of a unit lie apart; the cell at the same place one frame before as further channels."""
-    order, grid = cell_order(2, 2, rows, columns, past)
-    hint = PreviousHintConfig(back=rows * columns)
-    objective = FlowConfig(steps=2, hint=hint).build(CHANNELS, grid, torch.float64, rows * columns)
-    calls = 8 * (2 if fused else 3)
+    return endless_parts("1 x 2 cells of a frame", *cell_order(2, 2, 1, 2, past), 2, fused)
+
+
+def endless_pyramids(fused, past=1):
+    """Units of 1, 2 and 4 sites; the same scale one frame before as further channels."""
+    return endless_parts("3 scales of a frame", *pyramid_order([(1, 1), (1, 2), (2, 2)], past), 3, fused)
+
+
+def endless_parts(what, order, grid, period, fused):
+    hint = PreviousHintConfig(back=period)
+    objective = FlowConfig(steps=2, hint=hint).build(CHANNELS, grid, torch.float64, period)
+    calls = 4 * period * (2 if fused else 3)
     schedule = lambda: islice(endless(2, fused), calls)  # noqa: E731
-    name = f"endless, {rows} x {columns} cells of a frame, {'fused' if fused else 'eager'}"
+    name = f"endless, {what}, {'fused' if fused else 'eager'}"
     return Case(name, order.needing(objective.needs), [grid], objective, schedule, calls, "twin")
 
 
@@ -363,7 +372,7 @@ CASES = [
     frames_given(False), frames_given(True), endless_frames(False), endless_frames(True), endless_frames(True, 2, 1),
     endless_frames(True, batch=2), hinted_frames(False), hinted_frames(True),
     endless_blocks(False), endless_blocks(True, 4), endless_cells(False), endless_cells(True),
-    chunk_in_flight(False),
+    endless_pyramids(False), endless_pyramids(True), chunk_in_flight(False),
     chunk_in_flight(True), endless_chunks(True), endless_chunks(False, AncestralConfig()), chunk_joint(),
     pipeline_in_flight(False), pipeline_in_flight(True), scales(), clip_scales(), frame_scales(), plan(), random_dag(),
     guidance(),

@@ -17,13 +17,13 @@ from vidar.configs.catalog import recipes
 from vidar.core.layout import compile_layout
 from vidar.core.step import endless
 from vidar.orders.block import BlockOrderConfig
-from vidar.orders.cell import CellOrderConfig
 from vidar.orders.frame import FrameOrderConfig
+from vidar.orders.in_parts import InParts
 from vidar.rng import Rng
 from vidar.types import Past
 from vidar.world.world import WorldConfig
 
-IN_TURN = FrameOrderConfig | BlockOrderConfig | CellOrderConfig  # unit after unit, every one denoised
+IN_TURN = FrameOrderConfig | BlockOrderConfig | InParts  # unit after unit, every one denoised
 
 
 def worlds():
@@ -100,7 +100,7 @@ def test_p3_prepare_equals_decode(name):
     o, grid = case.objective, case.grids[0]
     units = range(3 * o.period)
     layout = compile_layout(method.stream.rows(len(units)), case.order, [grid])
-    codes = torch.randn(1, len(units) * grid.sites(0).shape[0], o.channels, dtype=torch.float64)
+    codes = torch.randn(1, 1 + int(grid.sites(units[-1]).max()), o.channels, dtype=torch.float64)
     seen, target, _ = o.prepare(codes, layout, [Rng(1, 2)], play=True, levels=torch.ones(1, layout.num_rows))
     by_unit = {u: codes[0, grid.sites(u)] for u in units}
     for unit, step in set(zip(layout.row_unit[0].tolist(), layout.row_step.tolist())):
@@ -163,8 +163,9 @@ def test_p6_ring_holds_the_window(name):
         assert alive == ring.k.shape[2] == order.relations[relation].capacity
         world, period = WORLDS[name].world, case.objective.period
         frames = world.order.window + (period > 1)  # of several units: the one that is being made, too; or blocks
-        assert ring.k.shape[2] == frames * period * grid.sites(0).shape[0]
+        assert ring.k.shape[2] == frames * sum(len(grid.sites(unit)) for unit in range(period))
 
 
 def test_there_are_recipes_to_test():
-    assert {"world_doom", "world_shapes", "acdit_doom", "xar", "xar_cells_doom"} <= set(WORLDS)
+    parts = {"xar", "xar_cells_doom", "xar_subsamples_doom", "xar_scales_doom"}
+    assert {"world_doom", "world_shapes", "acdit_doom"} | parts <= set(WORLDS)

@@ -68,7 +68,8 @@ def test_both_begin_at_one_place_and_go_where_the_keys_go(serve, beside, game):
                 player.frame(lambda header, seq=seq: header.echo == seq)
             player.say("pause", on=True)
             last = quiet(seat)
-            player.picture(say.GAME_FRAME, lambda header, last=last: header.frame == last)
+            if not any(header.frame == last for header, _ in player.pictures.get(say.GAME_FRAME, [])):
+                player.picture(say.GAME_FRAME, lambda header, last=last: header.frame == last)
             log = seat.log
             assert log.start.seed == seed and np.array_equal(log.start.actions, np.zeros((CONTEXT, 5)))
             want = [game.begin(seed)] + [game.act(game.spec.noop()) for _ in range(CONTEXT - 1)]

@@ -8,7 +8,7 @@ from gaussian import Line, flow, posterior_mean
 
 from vidar.configs.students import world_doom_one_call
 from vidar.objectives.steppers import AdamsBashforthConfig, EulerConfig
-from vidar.train.methods.endpoint import solver_end
+from vidar.train.methods.endpoint import row_means, solver_end
 
 
 def path(x, levels):
@@ -64,6 +64,16 @@ def test_a_student_learns_the_end_and_not_the_mean():
         want = solver_end(solver, posterior_mean, x, levels)
         assert (student(x, levels[0]) - want).abs().max() < 0.05
         assert (posterior_mean(x, levels[0]) - want).abs().max() > 0.3
+
+
+def test_a_frame_is_moved_to_the_mean_of_the_true_one_and_keeps_its_detail():
+    row = torch.tensor([0, 0, 1, 1, 1, 2])
+    wanted, clean = torch.randn(2, 2, 6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    moved = wanted + row_means(clean - wanted, row)
+    for part in ([0, 1], [2, 3, 4], [5]):
+        torch.testing.assert_close(moved[:, part].mean(1), clean[:, part].mean(1))
+        shift = moved[:, part] - wanted[:, part]
+        torch.testing.assert_close(shift, shift[:, :1].expand_as(shift))
 
 
 def test_levels_begin_at_noise_for_the_share_and_end_at_data():

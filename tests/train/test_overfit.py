@@ -22,7 +22,7 @@ RECIPES = {name: recipe for name, recipe in recipes().items() if isinstance(reci
 LONG = {  # the method of each is also that of a shorter one, or it has tests of its own against closed forms
     "acdit", "ca2vdm", "infinitystar", "infinitystar_shapes", "mmpl_doom", "tokenizer_infinitystar_shapes",
     "tokenizer_video_shapes", "tokenizer_videoar_doom", "videoar_doom", "world_doom_scm", "world_doom_self_forcing",
-    "world_doom_student", "xar", "xar_cells_doom",
+    "world_doom_student", "xar", "xar_cells_doom", "xar_scales_doom", "xar_subsamples_doom",
 }  # fmt: skip
 MARKED = [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in RECIPES]
 

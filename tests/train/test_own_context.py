@@ -5,6 +5,7 @@ import torch
 
 from vidar.conditioning.action import Actions
 from vidar.configs.doom import world_doom
+from vidar.configs.xar import xar_scales_doom
 from vidar.objectives.context import ContextNoiseConfig
 from vidar.rng import Rng
 from vidar.train.latents import LatentBatch
@@ -86,3 +87,18 @@ def test_a_student_is_asked_as_ever_beside_its_own_answers():
     moved = (own.x != plain.x).any(-1)
     shown = ~asked & (made.layout.slots.unit > 0)
     assert torch.equal(moved, shown)
+
+
+def test_clips_of_scales_are_noised_scale_by_scale():
+    """The clean content of every asked site is the frame scaled down to it."""
+    made = xar_scales_doom(preset="tiny").method.build()
+    world = made.config.world
+    codes = torch.randn(BATCH, FRAMES, 20, made.objective.channels, generator=torch.Generator().manual_seed(1))
+    nothing = torch.zeros(BATCH, FRAMES, world.actions.width), torch.zeros(BATCH, FRAMES, dtype=torch.bool)
+    batch = LatentBatch(codes, *nothing, torch.arange(BATCH), [""] * BATCH)
+    levels = torch.full((BATCH, made.layout.num_rows), 0.5)
+    clips = noised(made, batch, [Rng(0, b) for b in range(BATCH)], levels, torch.device("cpu"))
+    coarse = clips.clean[:, made.layout.slots.unit[0] == 2][:, :6]
+    torch.testing.assert_close(coarse, world.order.frames(world.patch).spread(codes)[:, 1, :6])
+    finest = clips.clean[:, made.layout.slots.unit[0] == 3]
+    assert torch.equal(finest, codes[:, 1]) and clips.clean.shape[1] == FRAMES * 26

@@ -7,11 +7,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
 from vidar.configs.doom import world_doom
 from vidar.configs.videoar import videoar_shapes
 from vidar.nn import ahead
 from vidar.nn.ahead import AheadOfTime, digest
+from vidar.nn.graphed import Graphed
 from vidar.sampling.guidance import GuidanceConfig
 from vidar.types import UsageError
 from vidar.world.streams import Streams
@@ -73,6 +75,34 @@ def test_every_call_of_a_world_meets_few_functions():
     made = []
     played(world, world.compiled(lambda module, example: made.append(example) or module), frames=12)
     assert len(made) == 2
+
+
+def again(run):
+    """What a graph is on the CPU: computed anew, into the same memory."""
+    made = run()
+
+    def replay():
+        for old, new in zip(tree_leaves(made), tree_leaves(run()), strict=True):
+            old.copy_(new)
+
+    return made, replay
+
+
+@pytest.mark.parametrize("config", [doom, guided, scales])
+def test_memory_that_is_used_again_leaves_no_trace(config):
+    """Arguments are copied in, answers are not changed by the next call."""
+    world = built(config())
+    assert torch.equal(played(world, world.compiled(Graphed(again))), played(world, world.compiled(as_it_is)))
+    function = Graphed(again)(torch.nn.Flatten(), (torch.zeros(2, 3, 4),))
+    first, second = function(torch.ones(2, 3, 4)), function(torch.zeros(2, 3, 4))
+    assert torch.equal(first, torch.ones(2, 12)) and torch.equal(second, torch.zeros(2, 12))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("config", [doom, guided, scales])
+def test_graphs_are_the_world_on_a_gpu(config):
+    world = built(config()).to(device="cuda")
+    torch.testing.assert_close(played(world, world.compiled()), played(world), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")

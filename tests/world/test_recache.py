@@ -9,6 +9,7 @@ import torch
 from vidar.configs.doom import world_doom
 from vidar.configs.nfd import world_nfd
 from vidar.rng import Rng
+from vidar.types import UsageError
 from vidar.world.streams import Streams
 
 CAPACITY = 2
@@ -97,3 +98,33 @@ def test_rows_of_other_streams_go_on_as_they_were(world):
     table = presses(world, CAPACITY, 10)
     ours, theirs = streams.frame(table), plain.frame(table)
     assert torch.equal(ours[1], theirs[1]) and not torch.equal(ours[0], theirs[0])
+
+
+def test_a_dream_is_recached_where_its_action_changes_and_nowhere_else(world):
+    """By hand: the stream of a row is told of the switch; the other row never switches."""
+    config, length, frames = world.config, 2, 6
+    shape = (2, length, math.prod(config.sites), config.channels)
+    context = torch.from_numpy(np.random.default_rng(3).normal(size=shape).astype(np.float32))
+    known, other = presses(world, 2, 9), presses(world, 1, 11)[0]
+    assert not torch.equal(known[0], other)
+    before = known[:, None].expand(-1, length, -1)
+    told = [torch.stack([other if frame >= 3 else known[0], known[1]]) for frame in range(frames)]
+    rngs = [Rng(3), Rng(8)]
+
+    def dreamt(**options):
+        return list(world.codes(context, told, before, rngs, **options))
+
+    streams = Streams(world, 2)
+    streams.open(range(2), context, before, rngs)
+    codes, want = list(context.unbind(1)), []
+    for frame, action in enumerate(told):
+        if frame == 3:
+            streams.recache([0], torch.stack(codes, 1)[:1], other.expand(1, len(codes), -1))
+        want.append(streams.frame(action))
+        codes.append(want[-1])
+    plain, made = dreamt(), dreamt(recache=True)
+    assert all(torch.equal(a, b) for a, b in zip(made, want, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(made[:3], plain))
+    assert not torch.equal(made[3][0], plain[3][0]) and torch.equal(made[5][1], plain[5][1])
+    with pytest.raises(UsageError, match="exclude each other"):
+        dreamt(recache=True, renew=2)

@@ -46,8 +46,13 @@ def play(
         bool, typer.Option("--window", help="In a window of this machine instead of the browser.")
     ] = False,
     compiled: Annotated[
-        bool, typer.Option("--compile", help="Compile the frame for this CPU; kept, the first time takes a minute.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--compile/--no-compile",
+            help="Compile the frame for this CPU before the start (kept; a minute the first time), or not at all "
+            "(default: beside the game).",
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
 ) -> None:
     """Play a learned world in the browser, or in a window, until Ctrl-C."""
@@ -55,7 +60,6 @@ def play(
 
     from vidar.check import check_device
     from vidar.play.gallery import folder_clips, own_clips
-    from vidar.play.session import Table
     from vidar.world.load import load
 
     if "OMP_NUM_THREADS" not in os.environ:
@@ -64,18 +68,40 @@ def play(
     clips = [] if world.start is None and (starts is not None or beside) else own_clips(world)
     clips += [] if starts is None else folder_clips(world, starts)
     pace = world.config.fps if fps is None else fps
+
+    with ExitStack() as stack:
+
+        def table() -> Table:
+            return _table(model, world, players, pace or None, steps, compiled, stack)
+
+        if window:
+            return _in_window(table(), clips)
+        _serve(world, clips, table, host, port, scenario if beside else None, codec)
+
+
+def _table(
+    model: str,
+    world: World,
+    players: int,
+    fps: float | None,
+    steps: int | None,
+    asked: bool | None,
+    stack: ExitStack,
+) -> Table:
+    """asked: --compile, --no-compile or neither: what is compiled already is used, else it is done beside the game."""
+    from vidar.play.compiling import Compiling, kept, may_compile
+    from vidar.play.session import Table
+
     least = max(1, world.config.steps // 2) if steps is None and not world.config.by_scales else None
-
-    def table() -> Table:
-        if compiled:
-            typer.echo(
-                "compiled frames: the first start on a machine takes a minute, the next ones load them", err=True
-            )
-        return Table(world, players, pace or None, steps, least_steps=least, compiled=compiled)
-
-    if window:
-        return _in_window(table(), clips)
-    _serve(world, clips, table, host, port, scenario if beside else None, codec)
+    if asked:
+        typer.echo("compiled frames: the first start on a machine takes a minute, the next ones load them", err=True)
+    may = asked is None and may_compile(world)
+    build = kept(world, players, steps) if may else bool(asked)
+    table = Table(world, players, fps, steps, least_steps=least, compiled=build)
+    if may and not build:
+        typer.echo("compiling the frame beside the game: it gets faster in a minute, and stays so", err=True)
+        stack.enter_context(Compiling(table, model, steps))
+    return table
 
 
 def _serve(

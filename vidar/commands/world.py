@@ -34,6 +34,9 @@ def generate(
     renew: Annotated[
         int | None, typer.Option(min=1, help="After so many frames go on from the last ones, encoded anew.")
     ] = None,
+    recache: Annotated[
+        bool, typer.Option("--recache", help="Where actions change, the frames before are seen as if made under them.")
+    ] = False,
     schedule: Annotated[
         str | None,
         typer.Option(
@@ -56,7 +59,7 @@ def generate(
         torch.set_num_threads(1)  # one stream is many small calls: a second thread gains little, and loses much if late
     request = ClipRequest(
         model=model, out=str(out), frames=frames, seed=seed, steps=steps, device=check_device(device), label=label,
-        prompt=prompt, renew=renew, schedule=None if schedule is None else read_schedule(schedule),
+        prompt=prompt, renew=renew, recache=recache, schedule=None if schedule is None else read_schedule(schedule),
         context=None if context is None else str(context), actions=None if actions is None else str(actions),
     )  # fmt: skip
     with show.progress("frames") as progress:

@@ -20,25 +20,37 @@ from vidar.types import UsageError
 SOURCES = ("nn", "core", "types.py")  # of vidar: what a compiled function was made from
 
 
+class NotMade(UsageError):
+    """A function that may not be compiled now was not compiled before."""
+
+
 class AheadOfTime:
     """Builds functions for this machine, see `StaticBackbone`; `folder` holds those made before, by what they are of.
+
+    make: False: NotMade is raised for a function that is not there.
 
     A function's name is a digest of its weights, example shapes, the source of vidar that it traces, torch, the
     processor and the number of threads. Raises UsageError where nothing here compiles C++.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self.folder = cache_folder() if folder is None else folder
+    def __init__(self, folder: Path | None = None, make: bool = True) -> None:
+        self.folder, self.make = cache_folder() if folder is None else folder, make
+        self.loaded: dict[Path, Callable[..., Any]] = {}
 
     def __call__(self, module: nn.Module, example: tuple[Any, ...]) -> Callable[..., Any]:
         """The module with its weights folded in; for arguments of the shapes of `example`."""
         file = self.folder / f"{digest(module, example)}.pt2"
+        if file in self.loaded:
+            return self.loaded[file]
         if not file.is_file():
+            if not self.make:
+                raise NotMade(f"{file}: not compiled yet")
             check_compiler()
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory() as made, replacing(file) as temporary:
                 shutil.move(package(module, example, Path(made) / "function.pt2"), temporary)
-        return torch._inductor.aoti_load_package(str(file))
+        self.loaded[file] = torch._inductor.aoti_load_package(str(file))
+        return self.loaded[file]
 
 
 def package(module: nn.Module, example: tuple[Any, ...], file: Path) -> str:
@@ -57,7 +69,7 @@ def check_compiler() -> None:
     """Raises UsageError where the compiler that torch would call is missing."""
     name = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
     if shutil.which(name) is None:
-        raise UsageError(f"compiling needs a C++ compiler, and there is no {name}; install it, or leave --compile out")
+        raise UsageError(f"compiling needs a C++ compiler, and there is no {name}; install it, or take --no-compile")
 
 
 def digest(module: nn.Module, example: tuple[Any, ...]) -> str:

@@ -27,6 +27,7 @@ from vidar.objectives.prediction import DataConfig, VelocityConfig
 from vidar.objectives.prefix_hint import PrefixHintConfig
 from vidar.objectives.step_size import ToldConfig, UntoldConfig
 from vidar.objectives.steppers import EulerConfig
+from vidar.orders.parts import WHOLE, FrameSites
 from vidar.rng import Rng
 from vidar.types import MEMORY, QUERY, Loss, Pass, Past, Target
 
@@ -66,9 +67,19 @@ class FlowConfig(Config):
             raise ValueError("a model that is told its step size plays with EulerConfig")
         return self
 
-    def build(self, channels: int, grid: Grid, dtype: torch.dtype = torch.float32, period: int = 1) -> Flow:
-        """The objective over units of a grid with `channels` numbers per site. period: units of a frame."""
-        return Flow(self, channels, grid, dtype, period)
+    def build(
+        self,
+        channels: int,
+        grid: Grid,
+        dtype: torch.dtype = torch.float32,
+        period: int = 1,
+        frames: FrameSites = WHOLE,
+    ) -> Flow:
+        """The objective over units of a grid with `channels` numbers per site.
+
+        period: units of a frame. frames: how the code of a frame lies on their sites.
+        """
+        return Flow(self, channels, grid, dtype, period, frames)
 
 
 class InFlight(NamedTuple):
@@ -87,9 +98,16 @@ class Flow:
     """
 
     def __init__(
-        self, config: FlowConfig, channels: int, grid: Grid, dtype: torch.dtype = torch.float32, period: int = 1
+        self,
+        config: FlowConfig,
+        channels: int,
+        grid: Grid,
+        dtype: torch.dtype = torch.float32,
+        period: int = 1,
+        frames: FrameSites = WHOLE,
     ):
         self.config, self.channels, self.grid, self.dtype, self.period = config, channels, grid, dtype, period
+        self.frames = frames
         self.stepper = config.stepper.build()
         self.context = config.context.build()
         self.hint = config.hint.build(channels)
@@ -145,12 +163,12 @@ class Flow:
         """The code of the last frame of these units, [n, C]."""
         units = self._frame(max(codes) // self.period)
         sites = torch.cat([self.grid.sites(unit) for unit in units])
-        return torch.cat([codes[unit] for unit in units])[sites.argsort()]
+        return self.frames.take(torch.cat([codes[unit] for unit in units])[sites.argsort()])
 
     def frame_units(self, frame: int, codes: Tensor) -> dict[int, Tensor]:
         """The units that hold a whole frame, whose codes are [.., n, C], with their codes."""
         sites = {unit: self.grid.sites(unit) for unit in self._frame(frame)}
-        first = min(int(own.min()) for own in sites.values())
+        codes, first = self.frames.spread(codes), min(int(own.min()) for own in sites.values())
         return {unit: codes[..., own - first, :] for unit, own in sites.items()}
 
     def _frame(self, frame: int) -> range:

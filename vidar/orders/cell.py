@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from vidar.config import Config
 from vidar.core.grid import Grid, frame_grid
 from vidar.core.order import Order
-from vidar.core.relation import Relation, never
+from vidar.orders.parts import WHOLE, FrameSites, parts_order
 from vidar.types import UsageError
 
 
@@ -30,6 +29,10 @@ class CellOrderConfig(Config):
         """Units of a frame."""
         return self.rows * self.columns
 
+    def frames(self, patch: int) -> FrameSites:
+        """Every site of a frame is in one of its cells."""
+        return WHOLE
+
     def build(self, height: int, width: int, num_frames: int | None = None) -> tuple[Order, Grid]:
         """Order and grid of frames of height x width sites; endless without `num_frames`.
 
@@ -46,30 +49,9 @@ def cell_order(
 ) -> tuple[Order, Grid]:
     """Unit f K + k is cell k of frame f, row by row, K = rows x columns; sites are numbered as in whole frames.
 
-    One relation `main`: a cell sees itself, the cells before it in its frame and all of the `window` frames before. Its
-    ring keeps these frames and, where frames are several cells, the one that is being made. Axes t y x.
+    Who sees whom: see `parts_order`. Axes t y x.
     """
-    inner, period, size = frame_grid(height, width, num_frames), rows * columns, height * width
-    high, wide = height // rows, width // columns
-
-    def cell(site: Tensor) -> Tensor:
-        y, x = site % size // width, site % width
-        return site // size * period + y // high * columns + x // wide
-
-    places = [torch.nonzero(cell(torch.arange(size)) == k)[:, 0] for k in range(period)]
-
-    def sees(q: Tensor, k: Tensor) -> Tensor:
-        frame = k.div(period, rounding_mode="floor")
-        return (k <= q) & (frame >= q.div(period, rounding_mode="floor") - window)
-
-    grid = Grid(
-        inner.axes,
-        sites=lambda unit: unit // period * size + places[unit % period],
-        cell=cell,
-        coord=inner.coord,
-        num_sites=inner.num_sites,
-    )
-    count = None if num_frames is None else num_frames * period
-    relation = Relation(sees, capacity=(window + (period > 1)) * size)
-    reach = max(window, 1) * period + period - 1  # a hint may need the frame before, seen or not
-    return Order({"main": relation}, count, count, needs=never, reach=reach, warmup=reach), grid
+    site = torch.arange(height * width)
+    part = site // width // (height // rows) * columns + site % width // (width // columns)
+    inner = frame_grid(height, width)
+    return parts_order(part, inner.coord(site), inner.axes, window, num_frames)

@@ -2,7 +2,7 @@
 
 The file (safetensors) holds what the frames are a function of: context and its actions, action and solver steps of
 every frame, and in its metadata seed, row and capacity; beside them which world it was. Frames come back bit for bit on
-the same device with the same number of threads, compiled where they were.
+the same device with the same number of threads, compiled from the frame on from which they were.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ def keep(seat: Seat, file: str | os.PathLike[str]) -> Recording:
     table = seat.table
     with table.wake:
         start, rows, steps = seat.log.start, list(seat.log.rows), np.array(seat.log.steps, np.int16)
+        eager = seat.log.eager
     actions = np.stack(rows) if rows else np.zeros((0, table.world.config.actions.width), np.float32)
     told = {
         "schema": SCHEMA,
@@ -56,7 +57,7 @@ def keep(seat: Seat, file: str | os.PathLike[str]) -> Recording:
         "row": seat.row,
         "capacity": table.capacity,
         "threads": torch.get_num_threads(),
-        "compiled": table.compiled,
+        "eager": eager,
     }
     arrays = start.frames, actions, steps
     tensors = {name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in zip(TENSORS, arrays, strict=True)}
@@ -87,6 +88,9 @@ def read(file: str | os.PathLike[str]) -> Recording:
         raise VidarError(f"{path}: row or capacity is out of range; it is no played dream")
     if steps.shape != actions.shape[:1] or steps.dtype.kind != "i" or not ((steps >= 1) & (steps <= MOST_STEPS)).all():
         raise VidarError(f"{path}: {len(actions)} frames need as many numbers of steps, 1 to {MOST_STEPS}")
+    told.setdefault("eager", 0 if told.get("compiled") else len(actions))
+    if not isinstance(told["eager"], int) or told["eager"] < 0:
+        raise VidarError(f"{path}: eager is out of range; it is no played dream")
     start = Start(tensors["context"], tensors.get("context_actions"), int(told["seed"]))
     return Recording(start, actions, steps, told)
 
@@ -100,10 +104,12 @@ def replay(world: World, recording: Recording) -> Iterator[np.ndarray]:
             "load the world it was played in"
         )
     actions = config.actions.validate_actions(recording.actions, "the recording")
-    streams = Streams(world, told["capacity"], compiled=bool(told.get("compiled")))
+    streams = Streams(world, told["capacity"], compiled=not told["eager"])
     start = recording.start
     streams.begin(told["row"], start.frames, start.actions, start.seed)
     table = torch.from_numpy(np.tile(config.actions.noop(), (streams.capacity, 1)))
-    for action, steps in zip(actions, recording.steps.tolist(), strict=True):
+    for number, (action, steps) in enumerate(zip(actions, recording.steps.tolist(), strict=True)):
+        if number == told["eager"] > 0:
+            streams.model = Streams(world, streams.capacity, compiled=True).model
         table[told["row"]] = torch.from_numpy(action)
         yield world.decode(streams.frame(table, steps)[:, None])[0][told["row"], 0].numpy()

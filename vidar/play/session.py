@@ -2,8 +2,8 @@
 
 One thread moves all dreams on, a second one decodes each frame while the next is made. Frames leave by `Seat.newest`,
 keys come in by `Seat.press`; both are safe from any thread. A seat's frames are a function of its start, seed, keys,
-the capacity and, where a governor lowers them, the solver steps of each frame: who else plays, when they came,
-speculation and pauses leave no trace in them.
+the capacity and, where a governor lowers them, the solver steps of each frame, and (their last bits) of whether its
+calls were compiled: who else plays, when they came, speculation and pauses leave no trace in them.
 """
 
 from __future__ import annotations
@@ -12,84 +12,21 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vidar.nn.static import Build
 from vidar.play.clock import Clock, Meter
+from vidar.play.dream import Guess, Log, Pictures, Round, Shown, Start
 from vidar.play.governor import Governor
 from vidar.play.keys import Hands, Keys
-from vidar.types import UsageError
-from vidar.world.streams import Moment, Streams
+from vidar.types import Model, UsageError
+from vidar.world.streams import Streams
 from vidar.world.world import World
 
 UNREAD = 1.0  # seconds without a reader after which a dream waits
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A frame of a seat. number: counted from the start, which is 0. echo: the newest input it answers.
-
-    read, ready: seconds (monotonic) when its keys were read, and when the picture was done.
-    """
-
-    number: int
-    frame: np.ndarray
-    echo: int
-    read: float
-    ready: float
-
-
-@dataclass(frozen=True)
-class Start:
-    """Where a dream begins: context uint8 [T, H, W, 3], its actions [T, A] or None, and the seed of its noise."""
-
-    frames: np.ndarray
-    actions: np.ndarray | None
-    seed: int
-
-
-@dataclass
-class Log:
-    """What makes a played dream again: its start, and action and solver steps of every frame since."""
-
-    start: Start
-    rows: list[np.ndarray] = field(default_factory=list[np.ndarray])
-    steps: list[int] = field(default_factory=list[int])
-
-
-Pictures = Future[np.ndarray]  # uint8 [capacity, H, W, 3], being decoded
-
-
-@dataclass(frozen=True)
-class Round:
-    """What a frame was made from. seats: whose; taken: by row, action and echo; logs: by row, the dream it belongs to.
-
-    read: when the keys were read; due: when the frame was, 0 where none ever is.
-    """
-
-    seats: list[Seat]
-    taken: dict[int, tuple[np.ndarray, int]]
-    logs: dict[int, Log]
-    read: float
-    due: float
-
-
-@dataclass(frozen=True)
-class Guess:
-    """Frames [capacity] dreamed before their time: from where, under which actions, for which rows; their pictures."""
-
-    moment: Moment
-    actions: np.ndarray
-    rows: frozenset[int]
-    steps: int
-    frames: Pictures
-
-    def fits(self, actions: np.ndarray, rows: frozenset[int]) -> bool:
-        """Whether it is the frame of these rows under these actions."""
-        return self.rows == rows and np.array_equal(self.actions, actions)
 
 
 class Seat:
@@ -180,12 +117,12 @@ class Table:
         steps: int | None = None,
         speculate: bool = True,
         least_steps: int | None = None,
-        compiled: bool = False,
+        compiled: bool | Build = False,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         if capacity < 1:
             raise UsageError("a table needs a capacity of at least 1")
-        self.world, self.capacity, self.compiled, self.now = world, capacity, compiled, now
+        self.world, self.capacity, self.compiled, self.now = world, capacity, bool(compiled), now
         self.keys = Keys(world.config.actions)
         self.streams = Streams(world, capacity, steps, compiled)
         self.clock, self.meter = Clock(fps, now), Meter()
@@ -197,6 +134,7 @@ class Table:
         self.seats: dict[int, Seat] = {}
         self.wake = threading.Condition()
         self.failed: BaseException | None = None
+        self._faster: Model | None = None
         self._thread: threading.Thread | None = None
         self._painter = ThreadPoolExecutor(1, "vidar-decode")
         self._showing: Future[None] | None = None  # of the frame before
@@ -234,6 +172,11 @@ class Table:
             seat = self.seats[free[0]] = Seat(self, free[0], start)
             self.wake.notify_all()
         return seat
+
+    def use(self, model: Model) -> None:
+        """From the next frame on: the calls of a frame compiled for this table's streams (`compiling.py`)."""
+        with self.wake:
+            self._faster = model
 
     def check(self, start: Start) -> None:
         """Raises UsageError or VidarError where a start does not fit the world."""
@@ -291,10 +234,12 @@ class Table:
 
     def _move(self) -> None:
         """One frame for every dream that moves, shown when it is decoded; at most one other frame is on its way."""
+        self._change_over()
         with self.wake:
             moving = self._moving()
             taken = {seat.row: (seat.hands.row(), seat.hands.echo) for seat in moving}
-            now = Round(moving, taken, {seat.row: seat.log for seat in moving}, self.now(), self.clock.due)
+            logs = {seat.row: seat.log for seat in moving}
+            now = Round(moving, taken, logs, self.now(), self.clock.due, self.compiled)
             fresh = {seat.row: seat.fresh for seat in moving if seat.fresh is not None}
             for seat in moving:
                 seat.hands.used()
@@ -308,6 +253,14 @@ class Table:
         showing = self._painter.submit(self._show, now, pictures, steps)
         self._settle()
         self._showing = showing
+
+    def _change_over(self) -> None:
+        """To the model of `use`, if there is a new one; what was guessed by the other one is dropped."""
+        with self.wake:
+            model, self._faster = self._faster, None
+        if model is not None:
+            self._drop_guess()
+            self.streams.model, self.compiled = model, True
 
     def _settle(self) -> None:
         """Wait until the frame before is shown. Raises what went wrong there."""
@@ -325,6 +278,7 @@ class Table:
                     action, echo = made.taken[seat.row]
                     seat.log.rows.append(action)
                     seat.log.steps.append(steps)
+                    seat.log.eager += not made.compiled
                     seat.shown = Shown(len(seat.log.rows), frames[seat.row], echo, made.read, ready)
             self.wake.notify_all()
 

@@ -29,7 +29,7 @@ class ClipRequest(Config):
     """What to make. out: x.mp4; x.json is written beside it. frames None: as many as actions.
 
     context: .mp4 or .png (None: start.mp4 of the model). actions: .npy [N, A] (None: nothing is pressed).
-    label, prompt: what a model of pictures is told (vidar.world.models). renew: see `vidar.world.renewal`.
+    label, prompt: what a model of pictures is told (vidar.world.models). renew, recache: see `vidar.world.renewal`.
     schedule: None: as the model has it.
     """
 
@@ -43,6 +43,7 @@ class ClipRequest(Config):
     seed: int = 0
     steps: int | None = Field(default=None, ge=1)
     renew: int | None = Field(default=None, ge=1)
+    recache: bool = False
     schedule: ScheduleConfig | None = None
     device: str = "cpu"
 
@@ -159,7 +160,8 @@ def _frames(
 ) -> Iterator[np.ndarray]:
     """The new frames; notes what each took."""
     last = time.perf_counter()
-    for frame in islice(world.stream(context, actions, request.seed, None, request.steps, request.renew), count):
+    told = request.seed, None, request.steps, request.renew, request.recache
+    for frame in islice(world.stream(context, actions, *told), count):
         seconds.append(time.perf_counter() - last)
         yield frame
         if progress is not None:

@@ -59,8 +59,8 @@ def write_pictures(
 
     Raises UsageError or VidarError in one line.
     """
-    for name in ("actions", "steps", "renew", "schedule"):
-        if getattr(request, name) is not None:
+    for name in ("actions", "steps", "renew", "recache", "schedule"):
+        if getattr(request, name) not in (None, False):
             raise UsageError(f"{request.model}: makes pictures from a class or a text and takes no --{name}")
     labels = None if request.label is None else [request.label]
     prompts = None if request.prompt is None else [request.prompt]

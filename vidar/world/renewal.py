@@ -1,4 +1,8 @@
-"""Re-encoding: a long dream goes on from its own pictures (VideoAR's way beyond the training length; scale-wise 6)."""
+"""What may happen to streams between two frames: a dream goes on from its own pictures; a switch counts at once.
+
+Re-encoding is VideoAR's way beyond the training length (scale-wise 6); keys made anew at a switch are LongLive's
+(causal-diffusion 11.3).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,17 @@ from vidar.world.streams import Streams
 APART = 2**32  # between the video numbers of noise before and after a renewal, as frames count from 0 again
 
 
-class Renewal:
+class Follower:
+    """Told of every frame of all streams: before it is made, and after."""
+
+    def before(self, action: Tensor) -> None:
+        """The frame will be made under action [B, A]."""
+
+    def after(self, code: Tensor, action: Tensor) -> None:
+        """A frame was made: code [B, n, C], its action [B, A]."""
+
+
+class Renewal(Follower):
     """After every `every` frames all streams begin anew after the last ones of them, decoded and encoded.
 
     As many as a context may have, at most `every`; the frame counter starts at 0 again, so positions stay those of
@@ -32,7 +46,7 @@ class Renewal:
         self.actions: deque[Tensor] = deque(maxlen=keep)
 
     def after(self, code: Tensor, action: Tensor) -> None:
-        """Tell of a frame that was made: code [B, n, C], its action [B, A]."""
+        """See `Follower`."""
         self.codes.append(code)
         self.actions.append(action)
         self.count += 1
@@ -42,3 +56,44 @@ class Renewal:
         context = world.encode(world.decode(torch.stack(list(self.codes), 1))[0])
         rngs = [Rng(rng.seed, rng.video + number * APART) for rng in self.rngs]
         self.streams.open(range(len(context)), context, torch.stack(list(self.actions), 1), rngs)
+
+
+class Switch(Follower):
+    """Streams whose action changes see their last frames as if they had been made under the new one (`recache`)."""
+
+    def __init__(self, streams: Streams, context: Tensor, actions: Tensor | None) -> None:
+        """context [B, T, n, C]; actions [B, T, A] or None: unknown, so that the first one is no switch."""
+        self.streams = streams
+        self.codes = deque(context.unbind(1), maxlen=streams.tape.values.shape[1])
+        self.last = None if actions is None else actions[:, -1]
+
+    def before(self, action: Tensor) -> None:
+        """See `Follower`."""
+        if self.last is None:
+            return
+        rows = torch.nonzero((action != self.last.to(action)).any(1))[:, 0]
+        if len(rows):
+            codes = torch.stack(list(self.codes), 1)[rows]
+            told = action[rows, None].expand(-1, codes.shape[1], -1)
+            self.streams.recache(rows.tolist(), codes, told)
+
+    def after(self, code: Tensor, action: Tensor) -> None:
+        """See `Follower`."""
+        self.codes.append(code)
+        self.last = action
+
+
+def followed(
+    streams: Streams,
+    context: Tensor,
+    actions: Tensor | None,
+    rngs: Sequence[Rng],
+    renew: int | None,
+    recache: bool,
+) -> Follower:
+    """What `World.codes` asks for. Raises UsageError where it asks for both."""
+    if renew is not None and recache:
+        raise UsageError("renew and recache exclude each other: frames before a renewal are no longer seen")
+    if recache:
+        return Switch(streams, context, actions)
+    return Follower() if renew is None else Renewal(streams, renew, rngs)

@@ -21,8 +21,8 @@ from vidar.core.order import Order
 from vidar.core.schedules import in_flight, staggered
 from vidar.core.step import Step, chunk, endless, prefill
 from vidar.orders.block import BlockOrderConfig
-from vidar.orders.cell import CellOrderConfig
 from vidar.orders.frame import FrameOrderConfig
+from vidar.orders.in_parts import InParts
 from vidar.orders.prefix import PrefixOrderConfig
 from vidar.rng import Rng
 from vidar.types import UsageError
@@ -185,8 +185,8 @@ def check_schedule(config: WorldConfig) -> None:
         )
     if isinstance(config.schedule, OneByOneConfig):
         return
-    if isinstance(config.order, CellOrderConfig):
-        raise UsageError(f"world {config.name!r} makes its frames cell by cell, one by one; leave schedule out")
+    if isinstance(config.order, InParts):
+        raise UsageError(f"world {config.name!r} makes its frames part by part, one by one; leave schedule out")
     if config.by_scales:
         raise UsageError(f"world {config.name!r} predicts its frames scale by scale, one by one; leave schedule out")
     order, grid, objective = config.system()

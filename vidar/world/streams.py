@@ -15,6 +15,7 @@ from vidar.cache.ring import Mark, RingState
 from vidar.conditioning.action import Actions
 from vidar.core.decode import Decoder
 from vidar.core.step import Step, prefill
+from vidar.nn.static import Build
 from vidar.objectives.diffusion import Diffusion
 from vidar.objectives.flow import Flow
 from vidar.objectives.next_scale import NextScale
@@ -72,15 +73,17 @@ class Streams:
 
     A row that was never opened dreams from nothing, so that every call has the same shapes. What a row shows depends
     on its own context, actions and noise alone; its bits also on the capacity, and on whether the calls of a frame are
-    compiled (`World.compiled`; at once, which takes a minute the first time). Codes are float32 [B, n, C].
+    compiled (`World.compiled`; at once, which takes a minute the first time; by a Build of its own, if one is
+    given). Codes are float32 [B, n, C].
     """
 
-    def __init__(self, world: World, capacity: int, steps: int | None = None, compiled: bool = False) -> None:
+    def __init__(self, world: World, capacity: int, steps: int | None = None, compiled: bool | Build = False) -> None:
         config = world.config if steps is None else world.config.with_steps(steps)
         if not config.frame_by_frame:
             raise UsageError(f"world {config.name!r} does not make frame after frame, so it cannot be played; generate")
         self.world, self.capacity, self.guidance = world, capacity, config.guidance
-        self.model = world.compiled() if compiled else world.model
+        build = None if isinstance(compiled, bool) else compiled
+        self.model = world.compiled(build) if compiled else world.model
         total = capacity if config.guidance is None else 2 * capacity
         self.order, self.grid, objective = config.system(pyramid=world.pyramid)
         self.most = config.steps  # calls of a frame, where it is not given another number

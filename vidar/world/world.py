@@ -26,9 +26,9 @@ from vidar.objectives.diffusion import Diffusion, DiffusionConfig
 from vidar.objectives.flow import Flow, FlowConfig
 from vidar.objectives.next_scale import NextScale, NextScaleConfig, Pyramid
 from vidar.orders.block import BlockOrderConfig
-from vidar.orders.cell import CellOrderConfig
 from vidar.orders.frame import FrameOrderConfig
 from vidar.orders.frame_scale import FrameScaleOrderConfig
+from vidar.orders.in_parts import InParts, frame_parts
 from vidar.orders.plan import PlanOrderConfig
 from vidar.orders.prefix import PrefixOrderConfig
 from vidar.rng import Rng
@@ -41,11 +41,11 @@ from vidar.types import Codes, Model, UsageError
 from vidar.world.compiled import compiled
 from vidar.world.context import check_size, context_frames
 from vidar.world.planned import planned
-from vidar.world.renewal import Renewal
+from vidar.world.renewal import followed
 from vidar.world.scheduled import OneByOneConfig, ScheduleConfig, check_schedule, scheduled
 from vidar.world.streams import Streams
 
-InTurn = FrameOrderConfig | FrameScaleOrderConfig | BlockOrderConfig | CellOrderConfig  # unit after unit
+InTurn = FrameOrderConfig | FrameScaleOrderConfig | BlockOrderConfig | InParts  # unit after unit
 
 
 class WorldConfig(Config):
@@ -146,8 +146,7 @@ class WorldConfig(Config):
     ) -> tuple[Order, Grid, Flow]:
         """`system` of a world of rectified flow. Raises UsageError where it has another objective."""
         order, grid = self.order.build(*self.sites, num_frames)
-        period = self.order.period if isinstance(self.order, CellOrderConfig) else 1
-        objective = self.flow.build(self.channels, grid, dtype, period)
+        objective = self.flow.build(self.channels, grid, dtype, *frame_parts(self.order, self.patch))
         self._check_widths(objective)
         return order.needing(objective.needs), grid, objective
 
@@ -248,10 +247,10 @@ class World:
         return self.net(inputs.to(self.device), layout, moved, state).float().cpu()
 
     def compiled(self, build: Build | None = None) -> Model:
-        """`model` for the calls of a frame, as functions compiled for their shapes: ahead of time, kept on disk.
+        """`model` for the calls of a frame, as functions of static shapes.
 
-        build: makes them, None: `AheadOfTime()`. Numbers differ from `model`'s by rounding. Raises UsageError on
-        another device than the CPU, where no C++ compiler is, or where a relation of the order folds.
+        build: makes them, None: `AheadOfTime()` on the CPU (numbers differ from `model`'s by rounding), `Graphed()` on
+        CUDA. Raises UsageError on another device, where no C++ compiler is, or where a relation of the order folds.
         """
         return compiled(self, build)
 
@@ -291,29 +290,31 @@ class World:
         rngs: Sequence[Rng] | None = None,
         steps: int | None = None,
         renew: int | None = None,
+        recache: bool = False,
     ) -> Iterator[Tensor]:
         """Endless codes [B, n, C], one frame at a time.
 
         context: codes [B, T, n, C]. context_actions [B, T, A]: row t acts between frames t-1 and t; None: unknown.
         actions: yields [B, A] for each new frame, asked for when the frame is begun. The frame is committed with the
-        first refinement of the next one. renew: see `Renewal`; None: never.
+        first refinement of the next one. renew, recache: see `Renewal` (None: never) and `Switch`.
         """
         batch = len(context)
         rngs = rngs or rows(0, batch)
         if not self.config.frame_by_frame:
-            if renew is not None:
-                raise UsageError(f"world {self.config.name!r} does not make frame after frame; leave --renew out")
+            if renew is not None or recache:
+                name = "--recache" if recache else "--renew"
+                raise UsageError(f"world {self.config.name!r} does not make frame after frame; leave {name} out")
             run = planned if isinstance(self.config.order, PlanOrderConfig) else scheduled
             yield from run(self, context, actions, context_actions, rngs, steps)
             return
         streams = Streams(self, batch, steps)
         streams.open(range(batch), context, context_actions, rngs)
-        renewal = None if renew is None else Renewal(streams, renew, rngs)
+        follower = followed(streams, context, context_actions, rngs, renew, recache)
         for action in actions:
+            follower.before(action)
             code = streams.frame(action)
             yield code
-            if renewal is not None:
-                renewal.after(code, action)
+            follower.after(code, action)
 
     def rollout(
         self,
@@ -323,6 +324,7 @@ class World:
         rngs: Sequence[Rng] | None = None,
         steps: int | None = None,
         renew: int | None = None,
+        recache: bool = False,
     ) -> Iterator[Tensor]:
         """As `codes`, for frames: context uint8 [B, T, H, W, 3] -> endless uint8 [B, H, W, 3]."""
         keep = min(context.shape[1], self.config.context)
@@ -330,7 +332,7 @@ class World:
         context_actions = None if context_actions is None else context_actions[:, -keep:]
         codes = self.encode(context)
         state = self.decode(codes)[1] if self.config.tokenizer.time_kernel > 1 else None
-        for code in self.codes(codes, actions, context_actions, rngs, steps, renew):
+        for code in self.codes(codes, actions, context_actions, rngs, steps, renew, recache):
             video, state = self.decode(code[:, None], state)
             yield video[:, 0]
 
@@ -342,6 +344,7 @@ class World:
         context_actions: Any = None,
         steps: int | None = None,
         renew: int | None = None,
+        recache: bool = False,
     ) -> Iterator[np.ndarray]:
         """Endless frames uint8 [H, W, 3] of one world.
 
@@ -353,7 +356,7 @@ class World:
         source = repeat(rest) if actions is None else self._checked(actions)
         steps_of = (torch.as_tensor(np.asarray(a, np.float32))[None] for a in source)
         before = None if context_actions is None else torch.as_tensor(context_actions, dtype=torch.float32)[None]
-        for frame in self.rollout(frames[None], steps_of, before, [Rng(seed)], steps, renew):
+        for frame in self.rollout(frames[None], steps_of, before, [Rng(seed)], steps, renew, recache):
             yield frame[0].numpy()
 
     def generate(

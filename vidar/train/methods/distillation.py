@@ -16,16 +16,20 @@ from vidar.rng import Rng
 from vidar.train.latents import LatentBatch
 from vidar.train.methods.adversary import AdversaryConfig, Student, hinge_terms, product
 from vidar.train.methods.noised import Noised, noised
-from vidar.train.methods.world import OwnContextConfig, SingleConfig, TrainWorldConfig, TwinConfig
+from vidar.train.methods.world import OwnContextConfig, SingleConfig, TrainWorldConfig, TwinConfig, network
 from vidar.types import Loss, UsageError
 from vidar.world.load import START, load, locate, save
 from vidar.world.world import World, WorldConfig
 
 
 class DistillationConfig(Config):
-    """teacher: a world of the same network. world: of the student, its `steps` those of play, with RenoiseConfig."""
+    """teacher: a world of the same network. world: of the student, its `steps` those of play, with RenoiseConfig.
+
+    start: directory of a student that is gone on from; None: it begins as its teacher.
+    """
 
     teacher: str
+    start: str | None = None
     world: WorldConfig
     stream: TwinConfig | SingleConfig = TwinConfig()
     clip_frames: int = Field(ge=2)
@@ -62,7 +66,9 @@ class Distillation:
         return self._teacher
 
     def student(self) -> WorldNet:
-        """A network that begins as the teacher."""
+        """A network that begins as the teacher, or as the student that is gone on from."""
+        if self.config.start is not None:
+            return network(self.config.world, self.config.start)
         net = self.config.world.net.build()
         net.load_state_dict(self.teacher.net.state_dict())
         return net

@@ -32,12 +32,15 @@ class EndpointConfig(DistillationConfig):
     """solver: of the teacher, one without noise; calls: of it from noise to data, over levels shifted by `shift`.
 
     p_noise: share of frames asked from pure noise, as the first call of play asks; the others from anywhere.
+    recentre: what a frame should be has the mean code of the true frame, so that a student whose context has grown too
+    bright or too dark learns to come back, which its teacher under the same context tells only in part.
     """
 
     solver: Config = AdamsBashforthConfig()
     calls: int = Field(default=2, ge=1)
     shift: float = Field(default=3.0, gt=0)
     p_noise: float = Field(default=0.5, ge=0, le=1)
+    recentre: bool = True
 
     def build(self) -> Endpoint:
         """The method. Raises UsageError where the student does not play as one."""
@@ -59,12 +62,21 @@ class Endpoint(Distilled):
         clips = self.pair.noised(net, batch, rngs, path[0])
         levels = [clips.slots(part) for part in path]
         wanted = solver_end(self.solver, clips.data(self.teacher.net), clips.x, levels)
+        if self.config.recentre:
+            wanted = wanted + row_means(clips.clean - wanted, clips.clips.layout.row)
         return self.pair.regression(model, clips, clips.data(net)(clips.x, levels[0]), wanted, rngs)
 
     def levels(self, drawn: Tensor) -> list[Tensor]:
         """Two uniform numbers [B, 2, M] -> the levels of the teacher's calls from a point to 0, calls + 1 of [B, M]."""
         u = torch.where(drawn[:, 0] < self.config.p_noise, 1.0, drawn[:, 1].clamp_min(1e-3))
         return [shift(u * (1 - n / self.config.calls), self.config.shift) for n in range(self.config.calls + 1)]
+
+
+def row_means(x: Tensor, row: Tensor) -> Tensor:
+    """The mean over the slots of each row, at each of them: x [B, S, C], row long [S] -> [B, S, C]."""
+    row = row.to(x.device)
+    count = torch.bincount(row).to(x)
+    return (x.new_zeros(len(x), len(count), x.shape[2]).index_add(1, row, x) / count[:, None])[:, row]
 
 
 @torch.no_grad()

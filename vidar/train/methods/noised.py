@@ -86,7 +86,7 @@ def noised(
     for m, unit in enumerate(layout.row_unit[0].tolist()):
         if unit < objective.config.given:
             levels[:, m] = torch.tensor([objective.training_level(unit, rng) for rng in rngs])
-    codes = batch.codes.flatten(1, 2).cpu()
+    codes = objective.frames.spread(batch.codes).flatten(1, 2).cpu()
     context = None if net is None else clips.own_context(net, codes, actions, rngs)
     seen, target, _ = objective.prepare(codes, layout, rngs, levels=levels, context=context)
     weight = (target.weight * (layout.slots.unit >= objective.config.given)).to(device)

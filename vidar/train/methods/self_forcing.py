@@ -11,7 +11,6 @@ frame to the ones before it: the graph has one call a unit, however many steps a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -98,7 +97,8 @@ class SelfForcing(Distilled):
         super().__init__(config)
         clips = self.pair.clips
         self.order, self.grid, self.flow = clips.order, clips.grid, clips.objective
-        units, known = range(self.order.num_units or 0), config.context * math.prod(config.world.sites)
+        units = range(self.order.num_units or 0)
+        known = config.context * (self.grid.num_sites or 0) // config.clip_frames
         self.given = [unit for unit in units if int(self.grid.sites(unit).max()) < known]
         self.new = [unit for unit in units if unit not in self.given]
         self.sites = torch.cat([self.grid.sites(unit) for unit in self.new])
@@ -111,7 +111,7 @@ class SelfForcing(Distilled):
         """Loss on a batch of latent clips, one Rng per clip."""
         device = next(model.net.parameters()).device
         actions = told(batch, rngs, self.pair.clips.config.p_unknown, device)
-        codes = batch.codes.flatten(1, 2).float().cpu()
+        codes = self.flow.frames.spread(batch.codes).flatten(1, 2).float().cpu()
         made = self.dream(model.net, codes, actions, rngs, self.exit(model.steps, rngs))
         error = (made - codes[:, self.sites]).square().mean().to(device)
         parts = {"frames": error, **self._judged(model, batch, codes, made, rngs)}

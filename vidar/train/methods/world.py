@@ -101,7 +101,7 @@ class TrainWorld:
 
     def step(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
         """Loss on a batch of latent clips, one Rng per clip."""
-        codes, device = batch.codes.flatten(1, 2), next(model.parameters()).device
+        codes, device = self.objective.frames.spread(batch.codes).flatten(1, 2), next(model.parameters()).device
         actions = told(batch, rngs, self.config.p_unknown, device)
         context = self.own_context(model, codes, actions, rngs)
         seen, target, keep = self.objective.prepare(codes, self.layout, rngs, context=context)

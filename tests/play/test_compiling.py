@@ -1,0 +1,127 @@
+"""A table goes over to compiled calls while it plays: the frame where is noted, and the replay goes over there too."""
+
+import hashlib
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import vidar.world.compiled
+from vidar.play.compiling import Compiling, kept, may_compile
+from vidar.play.recording import keep, read
+from vidar.play.replay import write_replay
+from vidar.play.session import Start, Table
+from vidar.types import UsageError, VidarError
+from vidar.world.load import load, save
+from vidar.world.streams import Streams
+
+SLOW = 300  # seconds a compiler may take on a busy machine
+
+
+@pytest.fixture(scope="module")
+def folder(world, tmp_path_factory):
+    made = tmp_path_factory.mktemp("models") / "small"
+    save(world, made, dtype=torch.float32)
+    return made
+
+
+def rounds(table, seat, count):
+    """Frames [count, H, W, 3] as they were shown."""
+    shown = []
+    for _ in range(count):
+        seat.asked = time.monotonic()
+        table.round()
+        shown.append(seat.shown.frame.copy())
+    return np.stack(shown)
+
+
+def test_frames_after_the_change_are_of_the_new_model_and_the_replay_follows(
+    folder, first_frames, tmp_path, monkeypatch
+):
+    built = []
+    monkeypatch.setattr(vidar.world.compiled, "AheadOfTime", lambda: lambda module, example: built.append(1) or module)
+    table = Table(load(folder), 1)
+    seat = table.sit(Start(first_frames, None, 11))
+    shown = rounds(table, seat, 3)
+    assert not built and not table.compiled
+    table.use(Streams(table.world, 1, compiled=True).model)
+    functions = len(built)
+    shown = np.concatenate([shown, rounds(table, seat, 4)])
+    assert len(built) == functions > 0 and table.compiled
+    keep(seat, tmp_path / "x.dream")
+    assert read(tmp_path / "x.dream").told["eager"] == seat.log.eager == 3
+    made = write_replay(tmp_path / "x.dream", tmp_path / "x.mp4", str(folder))
+    assert made["frames_sha256"] == hashlib.sha256(shown.tobytes()).hexdigest()
+    assert made["eager"] == 3 and len(built) == 2 * functions
+
+
+def test_a_guess_of_the_old_model_is_dropped(folder, first_frames):
+    table = Table(load(folder), 1)
+    seat = table.sit(Start(first_frames, None, 11))
+    want = rounds(table, seat, 4)
+    table = Table(load(folder), 1, fps=1000.0)
+    seat = table.sit(Start(first_frames, None, 11))
+    shown = rounds(table, seat, 2)
+    actions = table._actions({0: seat.hands.row()})
+    table._guess(actions, frozenset({0}))
+
+    def model(*args):
+        calls.append(1)
+        return table.world.model(*args)
+
+    calls = []
+    table.use(model)
+    shown = np.concatenate([shown, rounds(table, seat, 2)])
+    assert calls and table.guess is None and (table.hits, table.misses) == (0, 0)
+    assert np.array_equal(shown, want)
+
+
+def test_a_recording_with_a_negative_number_of_eager_frames_is_refused(folder, first_frames, tmp_path):
+    table = Table(load(folder), 1)
+    seat = table.sit(Start(first_frames, None, 11))
+    rounds(table, seat, 1)
+    seat.log.eager = -1
+    keep(seat, tmp_path / "x.dream")
+    with pytest.raises(VidarError, match="eager is out of range"):
+        read(tmp_path / "x.dream")
+
+
+def test_nothing_is_kept_of_a_world_that_was_never_compiled(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    assert kept(load(folder), 1, None) is False
+
+
+def test_a_machine_without_a_compiler_plays_on_as_it_is(folder, monkeypatch):
+    world = load(folder)
+    assert may_compile(world)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert not may_compile(world)
+    with pytest.raises(UsageError, match="--no-compile"):
+        Streams(world, 1, compiled=True)
+
+
+def test_a_process_that_fails_leaves_the_table_as_it_is(folder, first_frames, tmp_path):
+    table = Table(load(folder), 1)
+    with Compiling(table, str(tmp_path / "nowhere")) as beside:
+        beside.thread.join(SLOW)
+        assert not beside.thread.is_alive() and beside.process.returncode != 0
+    seat = table.sit(Start(first_frames, None, 11))
+    rounds(table, seat, 1)
+    assert not table.compiled
+
+
+@pytest.mark.slow
+def test_a_world_is_compiled_beside_the_game_and_the_next_start_has_it(folder, first_frames, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    table = Table(load(folder), 1)
+    seat = table.sit(Start(first_frames, None, 11))
+    with Compiling(table, str(folder)) as beside:
+        shown = rounds(table, seat, 2)
+        beside.thread.join(SLOW)
+    shown = np.concatenate([shown, rounds(table, seat, 3)])
+    assert table.compiled and seat.log.eager == 2
+    keep(seat, tmp_path / "x.dream")
+    made = write_replay(tmp_path / "x.dream", tmp_path / "x.mp4", str(folder))
+    assert made["frames_sha256"] == hashlib.sha256(shown.tobytes()).hexdigest()
+    assert kept(load(folder), 1, None) and not kept(load(folder), 2, None)

@@ -1,0 +1,69 @@
+"""Frames made part by part: what cells, sub-samples and scales of a frame have in common."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from vidar.core.grid import Grid
+from vidar.core.order import Order
+from vidar.core.relation import Relation, never
+
+
+class FrameSites(Protocol):
+    """How the code of a frame lies on the sites of its units."""
+
+    def spread(self, codes: Tensor) -> Tensor:
+        """Codes [.., n, C] of frames -> those of the sites of their units, in site order, [.., N, C]."""
+        ...
+
+    def take(self, codes: Tensor) -> Tensor:
+        """Back: [.., N, C] -> [.., n, C]."""
+        ...
+
+
+class Whole:
+    """Each site of a frame is a site of one of its units."""
+
+    def spread(self, codes: Tensor) -> Tensor:
+        """The same."""
+        return codes
+
+    def take(self, codes: Tensor) -> Tensor:
+        """The same."""
+        return codes
+
+
+WHOLE = Whole()
+
+
+def parts_order(
+    part: Tensor, place: Tensor, axes: tuple[str, ...], window: int, num_frames: int | None = None
+) -> tuple[Order, Grid]:
+    """Unit f K + k is part k of frame f: of its n sites those where `part`, long [n], is k. Endless without num_frames.
+
+    place: float64 [n, A], coordinates of the sites of frame 0 on `axes`, of which `t` moves on. One relation `main`: a
+    part sees itself, the parts before it in its frame and all of the `window` frames before. Its ring keeps these
+    frames and, where frames are several parts, the one that is being made.
+    """
+    size, period = len(part), int(part.max()) + 1
+    sites = [torch.nonzero(part == k)[:, 0] for k in range(period)]
+    time = torch.tensor([float(axis == "t") for axis in axes], dtype=torch.float64)
+
+    def sees(q: Tensor, k: Tensor) -> Tensor:
+        frame = k.div(period, rounding_mode="floor")
+        return (k <= q) & (frame >= q.div(period, rounding_mode="floor") - window)
+
+    grid = Grid(
+        axes,
+        sites=lambda unit: unit // period * size + sites[unit % period],
+        cell=lambda site: site // size * period + part[site % size],
+        coord=lambda site: place[site % size] + (site // size)[..., None] * time,
+        num_sites=None if num_frames is None else num_frames * size,
+    )
+    count = None if num_frames is None else num_frames * period
+    relation = Relation(sees, capacity=(window + (period > 1)) * size)
+    reach = max(window, 1) * period + period - 1  # a hint may need the frame before, seen or not
+    return Order({"main": relation}, count, count, needs=never, reach=reach, warmup=reach), grid

@@ -1,0 +1,60 @@
+"""Sub-samples of frames: a unit is a lattice of sites that lie apart (xAR's next sub-sample)."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+
+from vidar.config import Config
+from vidar.core.grid import Grid, frame_grid
+from vidar.core.order import Order
+from vidar.orders.parts import WHOLE, FrameSites, parts_order
+from vidar.types import UsageError
+
+
+class SubsampleOrderConfig(Config):
+    """rows, columns: sites from one of a unit to the next; a frame is rows x columns units. window: frames that a unit
+    sees before its own, 0: every frame by itself.
+    """
+
+    rows: int = Field(ge=1)
+    columns: int = Field(ge=1)
+    window: int = Field(default=4, ge=0)
+
+    @property
+    def unit_frames(self) -> int:
+        """A frame is several units, and made as one."""
+        return 1
+
+    @property
+    def period(self) -> int:
+        """Units of a frame."""
+        return self.rows * self.columns
+
+    def frames(self, patch: int) -> FrameSites:
+        """Every site of a frame is in one of its sub-samples."""
+        return WHOLE
+
+    def build(self, height: int, width: int, num_frames: int | None = None) -> tuple[Order, Grid]:
+        """Order and grid of frames of height x width sites; endless without `num_frames`.
+
+        Raises UsageError where the units would not be equally large.
+        """
+        for name, size, parts in (("rows", height, self.rows), ("columns", width, self.columns)):
+            if size % parts:
+                raise UsageError(f"order.{name}: {size} {name} of sites do not divide into {parts} sub-samples")
+        return subsample_order(height, width, self.rows, self.columns, self.window, num_frames)
+
+
+def subsample_order(
+    height: int, width: int, rows: int, columns: int, window: int, num_frames: int | None = None
+) -> tuple[Order, Grid]:
+    """Unit f K + k: the sites of frame f with (y mod rows, x mod columns) = (k // columns, k % columns); K = rows x
+    columns; sites are numbered as in whole frames (xAR, arXiv 2502.20388: "non-local grouping of distant patches").
+
+    Choice: units in raster order of their first sites. Who sees whom: see `parts_order`. Axes t y x.
+    """
+    site = torch.arange(height * width)
+    part = site // width % rows * columns + site % width % columns
+    inner = frame_grid(height, width)
+    return parts_order(part, inner.coord(site), inner.axes, window, num_frames)

@@ -1,0 +1,84 @@
+"""A world that gets faster while it is played: its frame is compiled by a process beside it and taken over when ready.
+
+    python -m vidar.play.compiling MODEL CAPACITY STEPS THREADS
+
+compiles as `vidar play MODEL` would (STEPS 0: the model's own) and keeps the functions on disk; it is what runs beside.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+import torch
+
+from vidar.nn.ahead import AheadOfTime, NotMade, check_compiler
+from vidar.nn.static import Build
+from vidar.play.session import Table
+from vidar.types import UsageError
+from vidar.world.load import load
+from vidar.world.streams import Streams
+from vidar.world.world import World
+
+
+def kept(world: World, capacity: int, steps: int | None) -> bool | Build:
+    """What a Table takes as `compiled` where this world's functions are on disk already; False: they are not."""
+    build = AheadOfTime(make=False)
+    try:
+        Streams(world, capacity, steps, build)
+    except NotMade:
+        return False
+    return build  # which holds them now
+
+
+def may_compile(world: World) -> bool:
+    """Whether this machine and this world let their frames be compiled."""
+    try:
+        check_compiler()
+    except UsageError:
+        return False
+    relations = world.config.system(pyramid=world.pyramid)[0].relations.values()
+    return world.device.type == "cpu" and not any(relation.fold for relation in relations)
+
+
+class Compiling:
+    """Compile beside a table that plays, at the lowest priority; then the table goes over to it (`Table.use`).
+
+    model: the shipped name or folder of the table's world. Use as a context: at its end the process ends too, and the
+    table stays as it is. It stays eager where compiling fails.
+    """
+
+    def __init__(self, table: Table, model: str, steps: int | None = None) -> None:
+        self.table, self.steps = table, steps
+        told = model, str(table.capacity), str(steps or 0), str(torch.get_num_threads())
+        self.command = [sys.executable, "-m", "vidar.play.compiling", *told]
+        self.thread = threading.Thread(target=self._run, name="vidar-compile", daemon=True)
+
+    def __enter__(self) -> Compiling:
+        quiet = subprocess.DEVNULL
+        self.process = subprocess.Popen(self.command, stdin=quiet, stdout=quiet, stderr=quiet)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.thread.join()
+
+    def _run(self) -> None:
+        if self.process.wait() == 0:
+            streams = Streams(self.table.world, self.table.capacity, self.steps, compiled=AheadOfTime(make=False))
+            self.table.use(streams.model)
+
+
+def main(model: str, capacity: int, steps: int, threads: int) -> None:
+    """See the top of the file."""
+    if hasattr(os, "nice"):
+        os.nice(19)
+    torch.set_num_threads(threads)
+    Streams(load(model), capacity, steps or None, compiled=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(int, sys.argv[2:5]))
