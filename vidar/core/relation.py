@@ -55,7 +55,7 @@ def table_rule(table: Tensor) -> Rule:
 
 def never(q: Tensor, k: Tensor) -> Tensor:
     """A rule that never holds."""
-    return torch.zeros(torch.broadcast_shapes(q.shape, k.shape), dtype=torch.bool)
+    return (q != q) | (k != k)  # torch.broadcast_shapes would import sympy, a second of a first frame
 
 
 def causal(q: Tensor, k: Tensor) -> Tensor:

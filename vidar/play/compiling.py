@@ -67,9 +67,9 @@ class Compiling:
         self.thread.join()
 
     def _run(self) -> None:
-        if self.process.wait() == 0:
-            streams = Streams(self.table.world, self.table.capacity, self.steps, compiled=AheadOfTime(make=False))
-            self.table.use(streams.model)
+        told = self.table.world, self.table.capacity, self.steps
+        if self.process.wait() == 0 and (build := kept(*told)):
+            self.table.use(Streams(*told, compiled=build).model)
 
 
 def main(model: str, capacity: int, steps: int, threads: int) -> None:
