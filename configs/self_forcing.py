@@ -1,7 +1,7 @@
 """A student of doom.py that learns on its own rollouts, through the decode loop (Self-Forcing).
 
-Reproduces no paper's figures: four-step text-to-video of 1.3 B with a critic of 14 B there, a few steps of a game of
-9 M here, and the recorded frames in place of the critic.
+Reproduces no paper's figures: four-step text-to-video of 1.3 B with a teacher of 14 B there, a few steps of a game
+here, where student, teacher and critic are of one size, 9 M.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from vidar.configs.frame_world import PATCH, frame_world
 from vidar.objectives.steppers import RenoiseConfig
 from vidar.train.fit import TrainConfig
 from vidar.train.latents import LatentClipsConfig
-from vidar.train.methods.adversary import AdversaryConfig
+from vidar.train.methods.distribution_matching import MatchingConfig
 from vidar.train.methods.self_forcing import SelfForcingConfig
 from vidar.train.optim import OptimConfig
 
@@ -27,8 +27,9 @@ def world_doom_self_forcing(
 ) -> TrainConfig:
     """From the shipped world, 8 frames dreamed after 4 given ones; played in `steps` calls, with fresh noise between.
 
-    Choice: the adversary of world_doom_scm, as the squared error of a rollout alone teaches blur. Not compiled: the
-    calls of a rollout differ in shape.
+    The loss is distribution matching, betas, weight decay and clipping are those of Self-Forcing; the recorded frames
+    are context and give the actions. Choice: levels shifted as those of this world; one rate for student and critic.
+    Not compiled: the calls of a rollout differ in shape.
     """
     size = SIZES[preset]
     world = frame_world(GAME, size)
@@ -37,12 +38,12 @@ def world_doom_self_forcing(
         world=world.replace(objective=world.objective.replace(steps=steps, stepper=RenoiseConfig())),
         clip_frames=size.clip_frames,
         context={"demo": 4, "tiny": 2}[preset],
-        adversary=AdversaryConfig(blocks=(size.depth // 2 - 1, size.depth - 1), width=size.width),
+        matching=MatchingConfig(shift=world.flow.shift),
     )
     return TrainConfig(
         name="world_doom_self_forcing",
         method=method,
         data=LatentClipsConfig(path=data, tokenizer=tokenizer, clip_frames=size.clip_frames, batch=batch, patch=PATCH),
-        optim=OptimConfig(lr=1e-4, steps=100_000, warmup_steps=100),
+        optim=OptimConfig(lr=1e-4, steps=100_000, warmup_steps=100, betas=(0.0, 0.999), clip=10.0),
         minutes=minutes,
     )

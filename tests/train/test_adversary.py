@@ -120,11 +120,12 @@ def test_student_and_judge_are_saved_and_go_on_bit_for_bit(tmp_path, one_thread)
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
-def test_compiling_a_student_compiles_the_parts_of_its_network():
-    net = world_doom_student(preset="tiny").method.world.net.build()
-    Student(net, None).compile()
-    assert all(block.mlp._compiled_call_impl is not None for block in net.backbone.blocks)
-    assert net._compiled_call_impl is None
+def test_compiling_a_student_compiles_the_parts_of_its_networks():
+    net, critic = (world_doom_student(preset="tiny").method.world.net.build() for _ in range(2))
+    Student(net, None, critic).compile()
+    for one in (net, critic):
+        assert all(block.mlp._compiled_call_impl is not None for block in one.backbone.blocks)
+        assert one._compiled_call_impl is None
 
 
 @pytest.mark.parametrize(

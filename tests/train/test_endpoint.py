@@ -5,9 +5,12 @@ import math
 import pytest
 import torch
 from gaussian import Line, flow, posterior_mean
+from made_up import made_up
 
 from vidar.configs.students import world_doom_one_call
 from vidar.objectives.steppers import AdamsBashforthConfig, EulerConfig
+from vidar.rng import Rng
+from vidar.train.fit import build
 from vidar.train.methods.endpoint import row_means, solver_end
 
 
@@ -81,3 +84,28 @@ def test_levels_begin_at_noise_for_the_share_and_end_at_data():
     first, middle, end = method.levels(torch.tensor([[[0.2, 0.3], [0.5, 0.5]]]))
     assert first[0, 0] == 1 and middle[0, 0] == 0.75 and (end == 0).all()
     assert first[0, 1] == pytest.approx(0.75) and middle[0, 1] == pytest.approx(0.5)  # 3 u / (1 + 2 u)
+
+
+def test_the_mean_of_a_frame_counts_as_often_as_it_is_asked_to(tmp_path):
+    """By hand from the answers: one network, one batch, with and without the weight."""
+    config = made_up(world_doom_one_call, tmp_path / "tokenizer")
+    job = build(config, tmp_path / "run", torch.device("cpu"))
+    batch = job.data.batch(0)
+    rngs = [Rng(0, int(number)) for number in batch.number]
+    plain = job.method.step(job.model, batch, rngs)
+    job.method.config = job.method.config.replace(mean_weight=3.0)
+    told = {}
+
+    def regression(model, clips, made, wanted, rngs):
+        told.update(error=made - wanted, weight=clips.weight)
+        return plain
+
+    job.method.pair.regression = regression
+    loss = job.method.step(job.model, batch, rngs)
+    row, frames = job.method.pair.clips.layout.row, []
+    for m in range(int(row.max()) + 1):
+        mean = told["error"][:, row == m].mean(1).square().mean(-1)
+        frames.append(mean[:, None] * told["weight"][:, row == m])
+    want = torch.cat(frames, 1).sum() / told["weight"].sum()
+    torch.testing.assert_close(loss.parts["means"], want.detach())
+    torch.testing.assert_close(loss.total, plain.total + 3.0 * want)

@@ -16,6 +16,7 @@ from vidar.rng import Rng
 from vidar.train.fit import build
 from vidar.train.loop import update
 from vidar.train.memory import kept_bytes
+from vidar.train.methods.adversary import AdversaryConfig
 from vidar.types import MEMORY, QUERY, Past, UsageError
 from vidar.world.load import load
 from vidar.world.world import World
@@ -25,7 +26,7 @@ BATCH, STEPS, GIVEN = 2, 3, 2
 
 def method_of(steps=STEPS, **changes):
     config = world_doom_self_forcing(preset="tiny", steps=steps).method
-    return config.replace(adversary=None, **changes).build()
+    return config.replace(**changes).build()
 
 
 @pytest.fixture(scope="module")
@@ -185,11 +186,12 @@ def test_every_call_is_an_exit_now_and_then_and_the_same_for_all_clips():
     assert all(abs(exits.count(e) - 100) < 5 * deviation for e in range(STEPS))
 
 
-def test_it_learns_what_it_dreams(tmp_path, one_thread):
+def test_it_learns_what_it_dreams_by_the_squared_error(tmp_path, one_thread):
     config = made_up(world_doom_self_forcing, tmp_path / "tokenizer", repeat=True)
-    adversary = config.method.adversary.replace(start=0, warmup=1)
+    adversary = AdversaryConfig(blocks=(0, 1), width=32, start=0, warmup=1)
     data = config.data.replace(like=config.data.like.replace(batch=2))
-    config = config.replace(method=config.method.replace(adversary=adversary), data=data)
+    method = config.method.replace(matching=None, adversary=adversary)
+    config = config.replace(method=method, data=data, optim=config.optim.replace(betas=(0.9, 0.95), clip=1.0))
     job = build(config, tmp_path / "run", torch.device("cpu"))
     teacher = job.method.teacher.net
     before = {name: value.clone() for name, value in teacher.state_dict().items()}

@@ -178,13 +178,16 @@ def _world(method: LatentMethod, batch: int) -> tuple[nn.Module, Any]:
 
 
 def _student(method: DistillationConfig, batch: int) -> tuple[nn.Module, Any]:
-    """Of a step, what keeps a graph: the student's one answer and, through its teacher, the adversarial term."""
-    pair, world = Distillation(method), method.world
+    """Of a step, what keeps a graph: the one answers of student and critic and, through the teacher, the adversary."""
+    plain: Any = method.replace(start=None)
+    built, world = plain.build(), method.world
+    pair: Distillation = built.pair
     with torch.device("meta"):
-        net, tokenizer, known = world.net.build(), world.tokenizer.build(), world.net.build().requires_grad_(False)
-        judge = None if method.adversary is None else method.adversary.build()
-        model = Student(net, judge)
+        tokenizer, known = world.tokenizer.build(), world.net.build().requires_grad_(False)
     pair._teacher = World(world, tokenizer, known)  # in the place of one that is read from a folder
+    with torch.device("meta"):
+        model: Any = built.build_model()
+    model = model if isinstance(model, Student) else Student(model, None)
     layout, (height, width) = pair.clips.layout, world.sites
     codes = torch.zeros(batch, method.clip_frames, height * width, world.channels)
     actions, unknown = torch.zeros(batch, method.clip_frames, world.actions.width), torch.zeros(codes.shape[:2]).bool()
@@ -197,8 +200,9 @@ def _student(method: DistillationConfig, batch: int) -> tuple[nn.Module, Any]:
     seen = replace(real, actions=told, **{name: getattr(real, name).to("meta") for name in ("seen", "asked", "clean")})
 
     def step() -> Any:
-        made = seen.data(net)(seen.x, seen.slots(levels))
-        return made, pair.adversarial(model, seen, made, rngs)
+        made = seen.data(model.net)(seen.x, seen.slots(levels))
+        followed = None if model.critic is None else seen.data(model.critic)(seen.x, seen.slots(levels))
+        return made, followed, pair.adversarial(model, seen, made, rngs)
 
     return Taught(model, nn.ModuleList([known, tokenizer])), step
 

@@ -72,19 +72,22 @@ class Judge(nn.Module):
 class Student(nn.Module):
     """What is trained and saved of a distillation: the network, its steps so far, its adversary if there is one.
 
-    One optimiser trains both: neither loss reaches the other's weights.
+    critic: of distribution matching, a network that follows what the student makes. One optimiser trains all: no loss
+    reaches the others' weights.
     """
 
     steps: Tensor
 
-    def __init__(self, net: WorldNet, judge: Judge | None) -> None:
+    def __init__(self, net: WorldNet, judge: Judge | None, critic: WorldNet | None = None) -> None:
         super().__init__()
-        self.net, self.judge = net, judge
+        self.net, self.judge, self.critic = net, judge, critic
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile the parts of the network in place."""
+        """Compile the parts of the networks in place."""
         self.net.compile(*args, **kwargs)
+        if self.critic is not None:
+            self.critic.compile(*args, **kwargs)
 
 
 def product(model: WorldNet | Student) -> WorldNet:

@@ -69,13 +69,18 @@ class Distillation:
         """A network that begins as the teacher, or as the student that is gone on from."""
         if self.config.start is not None:
             return network(self.config.world, self.config.start)
+        return self.copy()
+
+    def copy(self) -> WorldNet:
+        """A network to be trained that begins as the teacher."""
         net = self.config.world.net.build()
         net.load_state_dict(self.teacher.net.state_dict())
         return net
 
-    def judged(self) -> Student:
-        """A student with a fresh adversary, if there is one."""
-        return Student(self.student(), None if self.config.adversary is None else self.config.adversary.build())
+    def judged(self, critic: WorldNet | None = None) -> Student:
+        """A student with a fresh adversary, if there is one, and with a critic, if it is given one."""
+        adversary = self.config.adversary
+        return Student(self.student(), None if adversary is None else adversary.build(), critic)
 
     def noised(self, net: WorldNet, batch: LatentBatch, rngs: Sequence[Rng], levels: Tensor) -> Noised:
         """The batch at levels [B, M], where the student is; the teacher is moved there too."""

@@ -24,7 +24,7 @@ from vidar.rng import Rng
 from vidar.train.latents import LatentBatch
 from vidar.train.methods.adversary import Student, product
 from vidar.train.methods.consistency import Net
-from vidar.train.methods.distillation import DistillationConfig, Distilled
+from vidar.train.methods.distillation import DistillationConfig, Distilled, squared
 from vidar.types import Loss
 
 
@@ -33,7 +33,8 @@ class EndpointConfig(DistillationConfig):
 
     p_noise: share of frames asked from pure noise, as the first call of play asks; the others from anywhere.
     recentre: what a frame should be has the mean code of the true frame, so that a student whose context has grown too
-    bright or too dark learns to come back, which its teacher under the same context tells only in part.
+    bright or too dark learns to come back, which its teacher under the same context tells only in part. mean_weight: of
+    the squared error of a frame's mean code beside that of its sites, in which it has a share of one in as many sites.
     """
 
     solver: Config = AdamsBashforthConfig()
@@ -41,6 +42,7 @@ class EndpointConfig(DistillationConfig):
     shift: float = Field(default=3.0, gt=0)
     p_noise: float = Field(default=0.5, ge=0, le=1)
     recentre: bool = True
+    mean_weight: float = Field(default=0.0, ge=0)
 
     def build(self) -> Endpoint:
         """The method. Raises UsageError where the student does not play as one."""
@@ -62,9 +64,15 @@ class Endpoint(Distilled):
         clips = self.pair.noised(net, batch, rngs, path[0])
         levels = [clips.slots(part) for part in path]
         wanted = solver_end(self.solver, clips.data(self.teacher.net), clips.x, levels)
+        row = clips.clips.layout.row
         if self.config.recentre:
-            wanted = wanted + row_means(clips.clean - wanted, clips.clips.layout.row)
-        return self.pair.regression(model, clips, clips.data(net)(clips.x, levels[0]), wanted, rngs)
+            wanted = wanted + row_means(clips.clean - wanted, row)
+        made = clips.data(net)(clips.x, levels[0])
+        loss = self.pair.regression(model, clips, made, wanted, rngs)
+        if not self.config.mean_weight:
+            return loss
+        means = (squared(row_means(made - wanted, row)) * clips.weight).sum() / clips.weight.sum()
+        return Loss(loss.total + self.config.mean_weight * means, {**loss.parts, "means": means.detach()})
 
     def levels(self, drawn: Tensor) -> list[Tensor]:
         """Two uniform numbers [B, 2, M] -> the levels of the teacher's calls from a point to 0, calls + 1 of [B, M]."""

@@ -29,6 +29,8 @@ from vidar.rng import Rng
 from vidar.train.latents import LatentBatch
 from vidar.train.methods.adversary import Student
 from vidar.train.methods.distillation import DistillationConfig, Distilled
+from vidar.train.methods.distribution_matching import MatchingConfig
+from vidar.train.methods.noised import Noised
 from vidar.train.methods.world import told
 from vidar.types import MEMORY, QUERY, Loss, Pass
 
@@ -36,12 +38,17 @@ from vidar.types import MEMORY, QUERY, Loss, Pass
 class SelfForcingConfig(DistillationConfig):
     """context: frames at the start of a clip that are given; the others are dreamed under the recorded actions.
 
-    Choice: the loss is the squared error from the recorded frames, and the adversary's where there is one, in place of
-    the paper's distribution matching (DMD, SiD, GAN), which asks for a large teacher and a critic. The error alone
-    pulls towards the mean of what may come next.
+    matching: the loss of the paper, DMD. None: the squared error from the recorded frames, which pulls towards the mean
+    of what may come next. The adversary is added to either where there is one; SiD and the GAN of the paper are not
+    here.
+
+    Choice: the scores are those of the teacher's own network, each frame after the student's frames before it, in place
+    of a larger network that sees the whole noisy clip in both directions. Where every frame after every context has the
+    right distribution, the clip has.
     """
 
     context: int = Field(default=4, ge=1)
+    matching: MatchingConfig | None = None
 
     @model_validator(mode="after")
     def _check(self) -> SelfForcingConfig:
@@ -102,21 +109,26 @@ class SelfForcing(Distilled):
         self.given = [unit for unit in units if int(self.grid.sites(unit).max()) < known]
         self.new = [unit for unit in units if unit not in self.given]
         self.sites = torch.cat([self.grid.sites(unit) for unit in self.new])
+        self.matching = None if config.matching is None else config.matching.build()
 
     def build_model(self) -> Student:
-        """The student, which begins as its teacher, with an adversary if there is one."""
-        return self.pair.judged()
+        """The student, which begins as its teacher, with an adversary and a critic if there are any."""
+        return self.pair.judged(None if self.matching is None else self.pair.copy())
 
     def step(self, model: Student, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
         """Loss on a batch of latent clips, one Rng per clip."""
         device = next(model.net.parameters()).device
         actions = told(batch, rngs, self.pair.clips.config.p_unknown, device)
         codes = self.flow.frames.spread(batch.codes).flatten(1, 2).float().cpu()
-        made = self.dream(model.net, codes, actions, rngs, self.exit(model.steps, rngs))
-        error = (made - codes[:, self.sites]).square().mean().to(device)
-        parts = {"frames": error, **self._judged(model, batch, codes, made, rngs)}
+        due = self.matching is None or self.matching.due(model.steps)
+        with torch.set_grad_enabled(due and torch.is_grad_enabled()):
+            made = self.dream(model.net, codes, actions, rngs, self.exit(model.steps, rngs))
+            error = (made - codes[:, self.sites]).square().mean().to(device)
+        terms = self._matched(model, codes, made, actions, rngs, due) or {"frames": error}
+        terms |= self._judged(model, batch, codes, made, rngs)
         model.steps += int(model.training)
-        return Loss(sum(parts.values(), error.new_zeros(())), {name: value.detach() for name, value in parts.items()})
+        known = {"frames": error, **terms}
+        return Loss(sum(terms.values(), error.new_zeros(())), {name: value.detach() for name, value in known.items()})
 
     def exit(self, steps: Tensor, rngs: Sequence[Rng]) -> int:
         """The call with which units leave in this step: equal for all units, clips and machines."""
@@ -137,6 +149,31 @@ class SelfForcing(Distilled):
         steps = list(by_waves(self.order, objective.passes, self.given))
         made = rollout(decoder, steps[:-1], state, last)  # nobody reads the last commit
         return torch.cat([torch.stack([made[b, unit] for b in range(len(codes))]) for unit in self.new], 1)
+
+    def seen(self, codes: Tensor, actions: Actions, rngs: Sequence[Rng]) -> Noised:
+        """Clips [B, N, C] as score networks see them: every new frame after the context that the student had.
+
+        That is its own frames with the noise and the level of context in play; the given frames stand there too.
+        """
+        layout, device, codes = self.pair.clips.layout, actions.values.device, codes.detach()
+        new = torch.isin(layout.row_unit[0], torch.tensor(self.new))
+        _, level = self.flow.context(0, codes.new_zeros(1, codes.shape[2]), rngs[0], True)
+        levels = torch.where(new, 1.0, level).expand(len(codes), -1)
+        seen, target, _ = self.flow.prepare(codes, layout, rngs, play=True, levels=levels)
+        weight = (target.weight * new[layout.row]).to(device)
+        clean = codes[:, layout.slots.site[0]].to(device)
+        return Noised(self.pair.clips, seen.to(device), weight[..., None] > 0, clean, weight, actions)
+
+    def _matched(
+        self, model: Student, codes: Tensor, made: Tensor, actions: Actions, rngs: Sequence[Rng], due: bool
+    ) -> dict[str, Tensor]:
+        """The terms of distribution matching on the new frames; none without it."""
+        if self.matching is None or model.critic is None:
+            return {}
+        whole = codes.index_copy(1, self.sites, made)
+        clips = self.seen(whole, actions, rngs)
+        made = whole[:, self.pair.clips.layout.slots.site[0]].to(clips.clean)
+        return self.matching.terms(clips, made, self.teacher.net.to(actions.values.device), model.critic, rngs, due)
 
     def _judged(
         self, model: Student, batch: LatentBatch, codes: Tensor, made: Tensor, rngs: Sequence[Rng]
