@@ -86,8 +86,8 @@ STATUS: dict[str, Status] = {
     "infinitystar_shapes": Status(
         "measured",
         "colours asked for are there in 0.37 [0.32, 0.41], by chance in 0.31 [0.27, 0.35], in real ones through its "
-        "tokenizer in 0.71; sharpness 14 % of real (`python scripts/evaluate_pictures.py runs/infinitystar_shapes/model "
-        "runs/data/shapes --pictures 128`); `minutes=14`, one thread",
+        "tokenizer in 0.71; sharpness 14 % of real (`python scripts/evaluate_pictures.py "
+        "runs/infinitystar_shapes/model runs/data/shapes --pictures 128`); `minutes=14`, one thread",
     ),
     "outcome": Status(),
     "tokenizer_infinity_shapes": Status(
@@ -116,7 +116,8 @@ STATUS: dict[str, Status] = {
     "tokenizer_video_shapes": Status(
         "measured",
         "PSNR 24.8 dB [24.5, 25.1], SSIM 0.90 over 64 held-out episodes (`python scripts/evaluate_tokenizer.py "
-        "runs/tokenizer_video_shapes/model runs/data/shapes`); `start=runs/tokenizer_shapes/model minutes=8`, one thread",
+        "runs/tokenizer_video_shapes/model runs/data/shapes`); `start=runs/tokenizer_shapes/model minutes=8`, one "
+        "thread",
     ),
     "tokenizer_videoar_doom": Status(
         "measured",
