@@ -246,7 +246,8 @@ def play_joint(most: int, world: World, start: np.ndarray, keys: Presses, frames
     stream.begin(start, None, 0)
     dream = Joint(most, lambda kind, held: world.decode(stream.frame(keys.rows[kind][None])[:, None]))
     told = play(dream, keys, Wall(), None, frames)
-    assert (stream.discarded, stream.proposals * most, stream.hits) == (dream.thrown, dream.made, told.hit * frames)
+    own = stream.discarded, stream.proposals * most, stream.hits
+    assert own == (dream.thrown, dream.made, round(told.hit * frames))
     return told
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vidar.conditioning.net import WorldNet
 from vidar.config import Config
-from vidar.objectives.steppers import RenoiseConfig
+from vidar.objectives.steppers import EulerConfig, RenoiseConfig
 from vidar.rng import Rng
 from vidar.train.latents import LatentBatch
 from vidar.train.methods.adversary import AdversaryConfig, Student, hinge_terms, product
@@ -23,7 +23,8 @@ from vidar.world.world import World, WorldConfig
 
 
 class DistillationConfig(Config):
-    """teacher: a world of the same network. world: of the student, its `steps` those of play, with RenoiseConfig.
+    """teacher: a world of the same network. world: of the student, its `steps` those of play; between them fresh noise
+    (RenoiseConfig, as consistency models are played) or the noise it began with (EulerConfig).
 
     start: directory of a student that is gone on from; None: it begins as its teacher.
     """
@@ -41,8 +42,8 @@ class Distillation:
     """The frozen teacher, the student that begins as it, noisy clips for both, and the adversarial term."""
 
     def __init__(self, config: DistillationConfig) -> None:
-        if not isinstance(config.world.flow.stepper, RenoiseConfig):
-            raise UsageError("method.world.objective.stepper: a consistency student plays with RenoiseConfig")
+        if not isinstance(config.world.flow.stepper, RenoiseConfig | EulerConfig):
+            raise UsageError("method.world.objective.stepper: a student plays with RenoiseConfig or EulerConfig")
         backbone, adversary = config.world.net.backbone, config.adversary
         if adversary is not None and not all(0 <= block < backbone.depth for block in adversary.blocks):
             raise UsageError(f"method.adversary.blocks: {adversary.blocks} must lie in 0 .. {backbone.depth - 1}")
