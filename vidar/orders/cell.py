@@ -3,44 +3,21 @@
 from __future__ import annotations
 
 import torch
-from pydantic import Field
 
-from vidar.config import Config
 from vidar.core.grid import Grid, frame_grid
 from vidar.core.order import Order
-from vidar.orders.parts import WHOLE, FrameSites, parts_order
-from vidar.types import UsageError
+from vidar.orders.parts import LatticeConfig, parts_order
 
 
-class CellOrderConfig(Config):
+class CellOrderConfig(LatticeConfig):
     """rows, columns: cells of a frame. window: frames that a cell sees before its own, 0: every frame by itself."""
-
-    rows: int = Field(ge=1)
-    columns: int = Field(ge=1)
-    window: int = Field(default=4, ge=0)
-
-    @property
-    def unit_frames(self) -> int:
-        """A frame is several units, and made as one."""
-        return 1
-
-    @property
-    def period(self) -> int:
-        """Units of a frame."""
-        return self.rows * self.columns
-
-    def frames(self, patch: int) -> FrameSites:
-        """Every site of a frame is in one of its cells."""
-        return WHOLE
 
     def build(self, height: int, width: int, num_frames: int | None = None) -> tuple[Order, Grid]:
         """Order and grid of frames of height x width sites; endless without `num_frames`.
 
         Raises UsageError where the sites do not divide into cells.
         """
-        for name, size, parts in (("rows", height, self.rows), ("columns", width, self.columns)):
-            if size % parts:
-                raise UsageError(f"order.{name}: {size} {name} of sites do not divide into {parts} cells")
+        self.check_sides(height, width, "cells")
         return cell_order(height, width, self.rows, self.columns, self.window, num_frames)
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from vidar.config import Config
 from vidar.core.grid import Grid
 from vidar.core.order import Order
 from vidar.core.relation import Relation, never
+from vidar.types import UsageError
 
 
 class FrameSites(Protocol):
@@ -37,6 +40,39 @@ class Whole:
 
 
 WHOLE = Whole()
+
+
+class PartsConfig(Config):
+    """window: frames that a part sees before its own, 0: every frame by itself."""
+
+    window: int = Field(default=4, ge=0)
+
+    @property
+    def unit_frames(self) -> int:
+        """A frame is several units, and made as one."""
+        return 1
+
+    def frames(self, patch: int) -> FrameSites:
+        """How the code of a frame lies on the sites of its parts, each patch x patch latents."""
+        return WHOLE
+
+
+class LatticeConfig(PartsConfig):
+    """A frame of rows x columns units, which are equally large."""
+
+    rows: int = Field(ge=1)
+    columns: int = Field(ge=1)
+
+    @property
+    def period(self) -> int:
+        """Units of a frame."""
+        return self.rows * self.columns
+
+    def check_sides(self, height: int, width: int, parts: str) -> None:
+        """Raises UsageError where the sites do not divide into these parts."""
+        for name, size, count in (("rows", height, self.rows), ("columns", width, self.columns)):
+            if size % count:
+                raise UsageError(f"order.{name}: {size} {name} of sites do not divide into {count} {parts}")
 
 
 def parts_order(

@@ -10,26 +10,19 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from vidar.config import Config
 from vidar.core.grid import Grid
 from vidar.core.order import Order
-from vidar.orders.parts import parts_order
+from vidar.orders.parts import PartsConfig, parts_order
 from vidar.orders.scale import Side, scale_sites
 from vidar.types import UsageError
 
 
-class PyramidOrderConfig(Config):
+class PyramidOrderConfig(PartsConfig):
     """sides: (h, w) of every scale of a frame, in sites, coarse to fine; the last is the frame. window: frames that a
     scale sees before its own, 0: every frame by itself.
     """
 
     sides: tuple[Side, ...] = Field(min_length=1)
-    window: int = Field(default=4, ge=0)
-
-    @property
-    def unit_frames(self) -> int:
-        """A frame is several units, and made as one."""
-        return 1
 
     @property
     def period(self) -> int:

@@ -3,46 +3,23 @@
 from __future__ import annotations
 
 import torch
-from pydantic import Field
 
-from vidar.config import Config
 from vidar.core.grid import Grid, frame_grid
 from vidar.core.order import Order
-from vidar.orders.parts import WHOLE, FrameSites, parts_order
-from vidar.types import UsageError
+from vidar.orders.parts import LatticeConfig, parts_order
 
 
-class SubsampleOrderConfig(Config):
+class SubsampleOrderConfig(LatticeConfig):
     """rows, columns: sites from one of a unit to the next; a frame is rows x columns units. window: frames that a unit
     sees before its own, 0: every frame by itself.
     """
-
-    rows: int = Field(ge=1)
-    columns: int = Field(ge=1)
-    window: int = Field(default=4, ge=0)
-
-    @property
-    def unit_frames(self) -> int:
-        """A frame is several units, and made as one."""
-        return 1
-
-    @property
-    def period(self) -> int:
-        """Units of a frame."""
-        return self.rows * self.columns
-
-    def frames(self, patch: int) -> FrameSites:
-        """Every site of a frame is in one of its sub-samples."""
-        return WHOLE
 
     def build(self, height: int, width: int, num_frames: int | None = None) -> tuple[Order, Grid]:
         """Order and grid of frames of height x width sites; endless without `num_frames`.
 
         Raises UsageError where the units would not be equally large.
         """
-        for name, size, parts in (("rows", height, self.rows), ("columns", width, self.columns)):
-            if size % parts:
-                raise UsageError(f"order.{name}: {size} {name} of sites do not divide into {parts} sub-samples")
+        self.check_sides(height, width, "sub-samples")
         return subsample_order(height, width, self.rows, self.columns, self.window, num_frames)
 
 

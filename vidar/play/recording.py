@@ -110,6 +110,6 @@ def replay(world: World, recording: Recording) -> Iterator[np.ndarray]:
     table = torch.from_numpy(np.tile(config.actions.noop(), (streams.capacity, 1)))
     for number, (action, steps) in enumerate(zip(actions, recording.steps.tolist(), strict=True)):
         if number == told["eager"] > 0:
-            streams.model = Streams(world, streams.capacity, compiled=True).model
+            streams.model = world.compiled()
         table[told["row"]] = torch.from_numpy(action)
         yield world.decode(streams.frame(table, steps)[:, None])[0][told["row"], 0].numpy()
