@@ -9,7 +9,7 @@ from made_up import made_up
 
 from vidar.configs.doom import world_doom
 from vidar.configs.students import world_doom_one_call, world_doom_student
-from vidar.objectives.steppers import AdamsBashforthConfig, EulerConfig, RenoiseConfig
+from vidar.objectives.steppers import AdamsBashforthConfig, HeunConfig, RenoiseConfig
 from vidar.rng import Rng
 from vidar.train.fit import build
 from vidar.train.loop import update
@@ -54,7 +54,8 @@ def test_renoising_with_the_exact_student_keeps_the_distribution():
 
 
 @pytest.mark.parametrize(
-    ("recipe", "steps", "stepper"), [(world_doom_student, 2, RenoiseConfig), (world_doom_one_call, 1, EulerConfig)]
+    ("recipe", "steps", "stepper"),
+    [(world_doom_student, 2, RenoiseConfig), (world_doom_one_call, 1, AdamsBashforthConfig)],
 )
 def test_a_student_begins_as_its_teacher_and_learns_beside_it(recipe, steps, stepper, tmp_path, one_thread):
     config = made_up(recipe, tmp_path / "tokenizer")
@@ -83,8 +84,8 @@ def test_levels_reach_from_noise_to_data(tmp_path):
 
 def test_what_is_no_student_is_refused(tmp_path):
     config = world_doom_student(preset="tiny").method
-    plain = config.world.replace(objective=config.world.objective.replace(stepper=AdamsBashforthConfig()))
-    with pytest.raises(UsageError, match="plays with RenoiseConfig or EulerConfig"):
+    plain = config.world.replace(objective=config.world.objective.replace(stepper=HeunConfig()))
+    with pytest.raises(UsageError, match="stepper: a student plays with one call a step"):
         config.replace(world=plain).build()
     world_doom(preset="tiny").method.world.build()
     with pytest.raises(UsageError, match="no such world"):

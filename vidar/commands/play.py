@@ -93,7 +93,7 @@ def _table(
     from vidar.play.session import Table
 
     least = max(1, world.config.steps // 2) if steps is None and not world.config.by_scales else None
-    if asked:
+    if asked and world.device.type == "cpu":
         typer.echo("compiled frames: the first start on a machine takes a minute, the next ones load them", err=True)
     may = asked is None and may_compile(world)
     build = kept(world, players, steps) if may else bool(asked)

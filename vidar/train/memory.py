@@ -184,7 +184,7 @@ def _student(method: DistillationConfig, batch: int) -> tuple[nn.Module, Any]:
     pair: Distillation = built.pair
     with torch.device("meta"):
         tokenizer, known = world.tokenizer.build(), world.net.build().requires_grad_(False)
-    pair._teacher = World(world, tokenizer, known)  # in the place of one that is read from a folder
+    pair.teacher = World(world, tokenizer, known)  # in the place of one that is read from a folder
     with torch.device("meta"):
         model: Any = built.build_model()
     model = model if isinstance(model, Student) else Student(model, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from vidar.conditioning.net import WorldNet
 from vidar.config import Config
-from vidar.objectives.steppers import EulerConfig, RenoiseConfig
+from vidar.objectives.steppers import AdamsBashforthConfig, EulerConfig, RenoiseConfig
 from vidar.rng import Rng
 from vidar.train.latents import LatentBatch
 from vidar.train.methods.adversary import AdversaryConfig, Student, hinge_terms, product
@@ -24,7 +25,7 @@ from vidar.world.world import World, WorldConfig
 
 class DistillationConfig(Config):
     """teacher: a world of the same network. world: of the student, its `steps` those of play; between them fresh noise
-    (RenoiseConfig, as consistency models are played) or the noise it began with (EulerConfig).
+    (RenoiseConfig, as consistency models are played) or the noise it began with (EulerConfig, AdamsBashforthConfig).
 
     start: directory of a student that is gone on from; None: it begins as its teacher.
     """
@@ -42,8 +43,11 @@ class Distillation:
     """The frozen teacher, the student that begins as it, noisy clips for both, and the adversarial term."""
 
     def __init__(self, config: DistillationConfig) -> None:
-        if not isinstance(config.world.flow.stepper, RenoiseConfig | EulerConfig):
-            raise UsageError("method.world.objective.stepper: a student plays with RenoiseConfig or EulerConfig")
+        if not isinstance(config.world.flow.stepper, RenoiseConfig | EulerConfig | AdamsBashforthConfig):
+            raise UsageError(
+                "method.world.objective.stepper: a student plays with one call a step, "
+                "by RenoiseConfig, EulerConfig or AdamsBashforthConfig"
+            )
         backbone, adversary = config.world.net.backbone, config.adversary
         if adversary is not None and not all(0 <= block < backbone.depth for block in adversary.blocks):
             raise UsageError(f"method.adversary.blocks: {adversary.blocks} must lie in 0 .. {backbone.depth - 1}")
@@ -53,18 +57,15 @@ class Distillation:
         plain = TrainWorldConfig(tokenizer="", p_unknown=0.05, **shared)
         self.config = config
         self.clips = plain.build()
-        self._teacher: World | None = None
 
-    @property
+    @cached_property
     def teacher(self) -> World:
         """The teacher in float32, frozen, read once. Raises UsageError where it is another network."""
-        if self._teacher is None:
-            known = load(self.config.teacher, dtype=torch.float32)
-            if known.config.net != self.config.world.net:
-                raise UsageError(f"{self.config.teacher}: its network differs from method.world.net; a student has it")
-            known.net.requires_grad_(False)
-            self._teacher = known
-        return self._teacher
+        known = load(self.config.teacher, dtype=torch.float32)
+        if known.config.net != self.config.world.net:
+            raise UsageError(f"{self.config.teacher}: its network differs from method.world.net; a student has it")
+        known.net.requires_grad_(False)
+        return known
 
     def student(self) -> WorldNet:
         """A network that begins as the teacher, or as the student that is gone on from."""
