@@ -169,9 +169,8 @@ STATUS: dict[str, Status] = {
         "measured",
         "64 held-out games, one call a frame: +3.18 dB [2.54, 3.82] over copy-last on frames 1-16, +2.20 dB [1.55, "
         "2.84] over shuffled actions on 4-16, sharpness 68 % of real, keys read back 0.889 of the game's (`vidar eval "
-        "runs/world_doom_one_call/model --suite world`); in two calls +2.76, +2.13, 68 %, 0.908 and every line of "
-        "endless play, but survival 705 frames, its teacher's 1,117; `minutes=26` from `doom`, then 45 and 32 from "
-        "itself, one thread",
+        "runs/world_doom_one_call/model --suite world`); in two calls +2.36, +1.81, 70 %, 0.899, every line of endless "
+        "play and survival 1,603 frames, its teacher's 1,117; `minutes=26` from `doom`, then 45 and 32 from itself",
     ),
     "world_doom_self_forcing": Status("trainable", "not trained"),
     "world_doom_scm": Status("trainable", "not trained"),
