@@ -9,7 +9,7 @@ from made_up import made_up
 
 from vidar.configs.doom import world_doom
 from vidar.configs.students import world_doom_one_call, world_doom_student
-from vidar.objectives.steppers import AdamsBashforthConfig, HeunConfig, RenoiseConfig
+from vidar.objectives.steppers import AdamsBashforthConfig, EulerConfig, HeunConfig, RenoiseConfig
 from vidar.rng import Rng
 from vidar.train.fit import build
 from vidar.train.loop import update
@@ -84,6 +84,8 @@ def test_levels_reach_from_noise_to_data(tmp_path):
 
 def test_what_is_no_student_is_refused(tmp_path):
     config = world_doom_student(preset="tiny").method
+    for stepper in (RenoiseConfig(), EulerConfig(), AdamsBashforthConfig()):
+        config.replace(world=config.world.replace(objective=config.world.objective.replace(stepper=stepper))).build()
     plain = config.world.replace(objective=config.world.objective.replace(stepper=HeunConfig()))
     with pytest.raises(UsageError, match="stepper: a student plays with one call a step"):
         config.replace(world=plain).build()
