@@ -26,16 +26,21 @@ PURPOSES = frozenset(
 
 @dataclass(frozen=True)
 class Rng:
-    """seed: of the job. video: the row's index in the job; in training the running sample number."""
+    """seed: of the job. video: the row's index in the job; in training the running sample number.
+
+    attempt: how often this part was drawn before and taken back; each attempt draws anew.
+    """
 
     seed: int
     video: int = 0
+    attempt: int = 0
 
     def raw(self, purpose: str, unit: int, step: int, count: int) -> np.ndarray:
         """`count` raw 64-bit words, uint64 [count]. Raises UsageError for an unknown purpose."""
         if purpose not in PURPOSES:
             raise UsageError(f"unknown random purpose {purpose!r}; valid: {', '.join(sorted(PURPOSES))}")
-        name = f"{self.seed}/{self.video}/{purpose}/{unit}/{step}".encode()
+        again = f"/{self.attempt}" if self.attempt else ""
+        name = f"{self.seed}/{self.video}/{purpose}/{unit}/{step}{again}".encode()
         key = int.from_bytes(hashlib.blake2b(name, digest_size=16).digest(), "little")
         return np.random.Philox(key=key).random_raw(count)
 

@@ -307,16 +307,16 @@ def frame_scales(past=2):
 def plan():
     order, grid = plan_order(2, thin(6), 1, 2)
     objective = flow(grid)
-    given = {0: lambda codes: torch.full((2, CHANNELS), 0.3, dtype=torch.float64), 4: re_encoded}
+    given = {0: lambda row: torch.full((2, CHANNELS), 0.3, dtype=torch.float64), 4: re_encoded}
     schedule = lambda: by_waves(order, objective.passes, given)  # noqa: E731
     waves = order.waves()
     free = sum(any(u not in given for u in wave) for wave in waves)
     return Case("plan", order, [grid], objective, schedule, free * 3 + 1 + 1, "twin", given=given)
 
 
-def re_encoded(codes):
+def re_encoded(row):
     """The terminal anchor of segment 0, through a function that stands for decode and re-encode."""
-    return torch.tanh(codes[1][4:6])
+    return torch.tanh(row.codes[1][4:6])
 
 
 def random_dag():

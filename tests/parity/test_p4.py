@@ -153,12 +153,12 @@ def test_fork_and_stack_are_copies():
 
 def test_extras_are_rewound_as_a_whole_tree():
     state = endless_frames(False).ring_state()
-    state.extras[0]["tokenizer"] = torch.ones(2)
+    state.rows[0].extras["tokenizer"] = torch.ones(2)
     mark = state.mark()
-    state.extras[0]["tokenizer"] = torch.zeros(2)
-    state.extras[0]["memory"] = 1
+    state.rows[0].extras["tokenizer"] = torch.zeros(2)
+    state.rows[0].extras["memory"] = 1
     state.rewind(mark)
-    assert torch.equal(state.extras[0]["tokenizer"], torch.ones(2)) and "memory" not in state.extras[0]
+    assert torch.equal(state.rows[0].extras["tokenizer"], torch.ones(2)) and "memory" not in state.rows[0].extras
 
 
 def test_rewind_of_a_prefill_that_wrapped_the_ring():

@@ -50,7 +50,7 @@ def case_of(name, fused=True, segments=2, spoilt=None):
 
     def content(plan):
         wanted = [anchors.index(t) for t in map.terminal[-map.first :]]
-        return lambda codes: torch.tanh(codes[plan].unflatten(0, (-1, sites))[wanted].flatten(0, 1))
+        return lambda row: torch.tanh(row.codes[plan].unflatten(0, (-1, sites))[wanted].flatten(0, 1))
 
     given = {s * map.units: content((s - 1) * map.units + map.plan) for s in range(1, segments)}
     first = {0: torch.randn(1, map.first * sites, objective.channels, dtype=torch.float64)}

@@ -270,7 +270,7 @@ class NextScale:
 
     def content(self, unit):
         """The function that gives a memory unit: its frame's full content [n, C]."""
-        return lambda codes: self.resampled(codes, unit)
+        return lambda row: self.resampled(row.codes, unit)
 
     def start(self, unit, past, rng):
         return self.resampled(past.codes, unit)

@@ -81,7 +81,7 @@ def test_what_is_shown_is_what_later_frames_see(world):
     row = streams.state.rows[0]
     objective = streams._schedule(streams.most)[0]
     unit = row.clock - 1
-    assert torch.equal(objective.given[unit](row.codes), code[0])
+    assert torch.equal(objective.given[unit](row), code[0])
 
 
 def test_it_is_saved_and_loaded(world, tmp_path):

@@ -53,7 +53,6 @@ class Mark:
     number: int
     lengths: tuple[int, ...]
     rows: tuple[RowState, ...]
-    extras: tuple[dict[str, Any], ...]
     trace: int
 
 
@@ -66,16 +65,14 @@ def _fields(slots: Slots) -> tuple[Tensor, ...]:
 
 @dataclass
 class RingState:
-    """One tree: rings, codes and what is in flight (`rows`), further per-row trees (`extras`), journal and trace.
+    """One tree: rings, codes, what is in flight and further trees of each row (`rows`), journal and trace.
 
-    extras: one dict per batch row for tokenizer state, retrieval memory and the like; values are replaced, not changed.
     trace: every Step run and every eviction, in order; replaying it gives the same codes.
     journal: per row what was overwritten, back to the oldest open mark; `dropped` entries came before.
     """
 
     rings: dict[str, Ring]
     rows: list[RowState]
-    extras: list[dict[str, Any]]
     trace: list[Any] = field(default_factory=list[Any])
     journal: list[list[Saved]] = field(default_factory=list[list[Saved]])
     dropped: list[int] = field(default_factory=list[int])
@@ -108,8 +105,7 @@ class RingState:
             k, v = torch.zeros(sizes, dtype=dtype, device=device), torch.zeros(sizes, dtype=dtype, device=device)
             rings[name] = Ring(relation, k, v, empty_slots(batch, size, len(grids[0].axes)))
         rows = [RowState() for _ in range(batch)]
-        extras = [dict[str, Any]() for _ in range(batch)]
-        return cls(rings, rows, extras, traced=traced, journal=[[] for _ in range(batch)], dropped=[0] * batch)
+        return cls(rings, rows, traced=traced, journal=[[] for _ in range(batch)], dropped=[0] * batch)
 
     # what decode and the model ask
 
@@ -173,8 +169,7 @@ class RingState:
         """A point to come back to. While a mark is open every write is journalled; `release` it."""
         self._count += 1
         lengths = tuple(before + len(entries) for before, entries in zip(self.dropped, self.journal, strict=True))
-        extras = tuple(dict(extra) for extra in self.extras)
-        mark = Mark(self._count, lengths, tuple(row.copy() for row in self.rows), extras, len(self.trace))
+        mark = Mark(self._count, lengths, tuple(row.copy() for row in self.rows), len(self.trace))
         self.marks.append(mark)
         return mark
 
@@ -186,7 +181,6 @@ class RingState:
             while self.dropped[b] + len(self.journal[b]) > mark.lengths[b]:
                 self._restore(b, self.journal[b].pop())
             self.rows[b] = mark.rows[b].copy()
-            self.extras[b] = dict(mark.extras[b])
         if rows is None:
             del self.trace[mark.trace :]
             del self.marks[self.marks.index(mark) + 1 :]
@@ -211,9 +205,8 @@ class RingState:
             )
             for name, ring in self.rings.items()
         }
-        parts = [self.rows[b].copy() for b in rows], [dict(self.extras[b]) for b in rows]
-        empty = [list[Saved]() for _ in rows]
-        return RingState(rings, *parts, list(self.trace), empty, [0] * len(empty), traced=self.traced)
+        empty, picked = [list[Saved]() for _ in rows], [self.rows[b].copy() for b in rows]
+        return RingState(rings, picked, list(self.trace), empty, [0] * len(empty), traced=self.traced)
 
     def put(self, rows: Sequence[int], source: RingState) -> None:
         """Write the rows of `source` over some of these, in place: the way back of `fork`. No mark may be open."""
@@ -225,8 +218,8 @@ class RingState:
             ring.k[:, pick], ring.v[:, pick] = new.k, new.v
             for held, part in zip(_fields(ring.slots), _fields(new.slots)):
                 held[pick] = part
-        for b, row, extra in zip(rows, source.rows, source.extras, strict=True):
-            self.rows[b], self.extras[b] = row.copy(), dict(extra)
+        for b, row in zip(rows, source.rows, strict=True):
+            self.rows[b] = row.copy()
 
     @staticmethod
     def stack(states: Sequence[RingState]) -> RingState:
@@ -243,9 +236,8 @@ class RingState:
             for name, ring in states[0].rings.items()
         }
         rows = [row.copy() for state in states for row in state.rows]
-        extras = [dict(extra) for state in states for extra in state.extras]
         empty, none = [list[Saved]() for _ in rows], [0] * len(rows)
-        return RingState(rings, rows, extras, journal=empty, dropped=none, traced=states[0].traced)
+        return RingState(rings, rows, journal=empty, dropped=none, traced=states[0].traced)
 
     # inside
 

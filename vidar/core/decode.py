@@ -16,16 +16,7 @@ from vidar.core.step import Row, Step
 from vidar.rng import Rng
 from vidar.types import MEMORY, Model, Objective, Past, Slots
 
-Content = Callable[[Mapping[int, Tensor]], Tensor]  # the row's codes -> the code of a given unit
 Emitted = tuple[int, int, Tensor]  # (batch row, unit, code [n, C])
-
-
-class Given(Protocol):
-    """By unit, the function that gives its code: a dictionary, or a formula for an endless stream."""
-
-    def __contains__(self, unit: object, /) -> bool: ...
-
-    def __getitem__(self, unit: int, /) -> Content: ...
 
 
 @dataclass
@@ -36,6 +27,7 @@ class RowState:
     outs       outputs of committing passes that a later `start` reads
     x          what is in flight
     committed  units whose keys have been written;  done: units whose code has existed
+    extras     further trees of the row: tokenizer state, retrieval memory
     """
 
     clock: int = 0
@@ -44,12 +36,23 @@ class RowState:
     x: dict[int, Any] = field(default_factory=dict[int, Any])
     committed: set[int] = field(default_factory=set[int])
     done: set[int] = field(default_factory=set[int])
+    extras: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def copy(self) -> RowState:
         """A copy that shares tensors."""
-        return RowState(
-            self.clock, dict(self.codes), dict(self.outs), dict(self.x), set(self.committed), set(self.done)
-        )
+        maps = dict(self.codes), dict(self.outs), dict(self.x)
+        return RowState(self.clock, *maps, set(self.committed), set(self.done), dict(self.extras))
+
+
+Content = Callable[[RowState], Tensor]  # the row -> the code of a given unit
+
+
+class Given(Protocol):
+    """By unit, the function that gives its code: a dictionary, or a formula for an endless stream."""
+
+    def __contains__(self, unit: object, /) -> bool: ...
+
+    def __getitem__(self, unit: int, /) -> Content: ...
 
 
 class DecodeState(Protocol):
@@ -143,7 +146,7 @@ class Decoder:
         if row.step is None:
             if unit not in state.codes:
                 if unit in self.given:
-                    code = self.given[unit](state.codes)
+                    code = self.given[unit](state)
                 else:
                     code = self.objective.finish(self.objective.start(unit, past, rng))
                 self._finished(b, unit, code, state, emitted)

@@ -281,7 +281,7 @@ class NextScale:
 
 
 class Contents:
-    """By memory unit, the function from the labels of its frame to its code: what decoding calls `given`."""
+    """By memory unit, the function from the row, which has the labels of its frame, to its code: decoding's `given`."""
 
     def __init__(self, objective: NextScale) -> None:
         self.objective = objective
@@ -293,4 +293,4 @@ class Contents:
         if unit not in self:
             raise KeyError(unit)
         first = unit - self.objective.scales
-        return lambda codes: self.objective.frame_code({u: codes[u] for u in range(first, unit)})
+        return lambda row: self.objective.frame_code({u: row.codes[u] for u in range(first, unit)})

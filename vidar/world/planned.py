@@ -20,7 +20,7 @@ the terminal anchors by the number of a step (`StepMap.sees`); its noise at the 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
@@ -31,7 +31,7 @@ from torch import Tensor
 
 from vidar.cache.ring import RingState
 from vidar.conditioning.action import Actions
-from vidar.core.decode import Content, Decoder
+from vidar.core.decode import Content, Decoder, RowState
 from vidar.core.step import by_waves
 from vidar.orders.plan import PlanOrderConfig, StepMap
 from vidar.rng import Rng
@@ -178,8 +178,8 @@ def boundaries(world: World, num_segments: int) -> dict[int, Content]:
         segment, step = divmod(unit, map.units)
         source, frames = (segment - 1) * map.units + map.plan, list(map.frames(step))
 
-        def code(codes: Mapping[int, Tensor]) -> Tensor:
-            anchors = codes[source].unflatten(0, (len(map.frames(map.plan)), -1))[None]
+        def code(row: RowState) -> Tensor:
+            anchors = row.codes[source].unflatten(0, (len(map.frames(map.plan)), -1))[None]
             return again(world, _next_first(chain, anchors))[0, frames].flatten(0, 1)
 
         return code
