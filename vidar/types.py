@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from vidar.core.placement import Placement
     from vidar.rng import Rng
 
 NOBODY = -1  # the cell of padding, of an empty ring slot, and of the frame before the first
@@ -172,7 +173,7 @@ class Model(Protocol):
 
 
 class State(Protocol):
-    """What a model sees of a state: the rings."""
+    """What a model sees of a state: the rings, and what mixers with a state of fixed size carry."""
 
     def read(self, relation: str, layer: int) -> tuple[Tensor, Tensor] | None:
         """Keys and values [B, R, K, E] of a relation's ring at a layer; None where nothing is kept."""
@@ -182,13 +183,31 @@ class State(Protocol):
         """Hand over the fresh keys and values [B, S, K, E]; only slots with role MEMORY are kept."""
         ...
 
+    def carry(self, name: str, layer: int) -> Tensor | None:
+        """What a mixer left at its last call, [B, ..]; None before the first, zeros for a row that is new."""
+        ...
+
+    def carried(self) -> Mapping[tuple[str, int], Tensor]:
+        """All that is carried, by name and layer."""
+        ...
+
+    def put(self, name: str, layer: int, value: Tensor) -> None:
+        """Leave a value [B, ..] for the next call: what is committed counts, not what is in flight."""
+        ...
+
 
 class RingShape(NamedTuple):
-    """What a model keeps for one relation: layers that use it, key heads K, head width E."""
+    """What a model keeps for one relation: layers that use it, key heads K, head width E.
+
+    A model may keep several rings of a relation, as for classes of heads with policies of their own: then the ring has
+    a name of its own and says which relation it is of. placement: where it keeps its sites, None: as the relation says.
+    """
 
     layers: int
     heads: int
     width: int
+    relation: str | None = None
+    placement: Placement | None = None
 
 
 Pass = tuple[int, int | None]  # (role, refinement step or None)

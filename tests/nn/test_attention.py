@@ -64,7 +64,7 @@ VIEWS = {
     "clocks": lambda: view_of(Relation(window(3)), (Row(0, MEMORY, None), Row(1, QUERY, 0)), clocks=(0, -1)),
     "keep": lambda: replace(
         view_of(Relation(window(3))),
-        keep=torch.rand(2, FRAMES, FRAMES, generator=torch.Generator().manual_seed(5)) < 0.6,
+        keep=(torch.rand(2, 1, FRAMES, FRAMES, generator=torch.Generator().manual_seed(5)) < 0.6).expand(-1, 2, -1, -1),
     ),
 }
 

@@ -106,7 +106,7 @@ def test_two_relations_number_their_layers_apart() -> None:
     }
     order = Order(relations, num_units=FRAMES)
     model = build(mixers=(SelfAttentionConfig(relation="space"), SelfAttentionConfig(relation="time")))
-    assert model.ring_shapes() == {"space": (2, 2, 12), "time": (2, 2, 12)}
+    assert model.ring_shapes() == {"space": RingShape(2, 2, 12), "time": RingShape(2, 2, 12)}
     layout = compile_layout(twin(range(FRAMES)), order, [grid])
     x = inputs_of(layout)
     keys = [(u, MEMORY) for u in range(FRAMES)] + [(u, QUERY) for u in range(FRAMES)]
@@ -118,7 +118,7 @@ def test_two_relations_number_their_layers_apart() -> None:
 def test_one_relation_used_twice_in_a_block() -> None:
     grid, order = frame_grid(H, W, FRAMES), frames()
     model = build(mixers=(SelfAttentionConfig(), SelfAttentionConfig()))
-    assert model.ring_shapes() == {"main": (4, 2, 12)}
+    assert model.ring_shapes() == {"main": RingShape(4, 2, 12)}
     layout = compile_layout(twin(range(FRAMES)), order, [grid])
     x = inputs_of(layout)
     keys = [(u, MEMORY) for u in range(FRAMES)] + [(u, QUERY) for u in range(FRAMES)]

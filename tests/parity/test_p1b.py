@@ -8,6 +8,7 @@ from cases import BY_NAME, CASES, endless_frames, flow, guidance, latents, text_
 
 from vidar.cache.list import ListState
 from vidar.cache.ring import RingState
+from vidar.cache.store import Ring
 from vidar.core.relation import Relation, never, table_rule, window
 from vidar.core.step import by_waves, endless, prefill
 from vidar.objectives.context import CleanConfig
@@ -189,14 +190,14 @@ def test_twin_prefill_without_its_causal_mask_fails():
 
 def test_twin_one_ring_index_for_all_rows_fails(monkeypatch):
     """Rows of different clocks write to places of their own."""
-    places = RingState._places
+    places = Ring.places
 
-    def shared(self, relation, slots):
-        write = places(self, relation, slots)
+    def shared(self, slots, batch):
+        write = places(self, slots, batch)
         first = write.place[write.row == 0]
-        return write._replace(place=first.repeat(len(self.rows))) if len(self.rows) > 1 else write
+        return replace(write, place=first.repeat(batch), spans=None) if batch > 1 else write
 
-    monkeypatch.setattr(RingState, "_places", shared)
+    monkeypatch.setattr(Ring, "places", shared)
     alone, together = rows_with_different_clocks()
     worst = max(float((together[b, u] - code).abs().max()) for b in (0, 1) for (_, u), code in alone[b].items())
     assert worst > 1e-2

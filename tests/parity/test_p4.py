@@ -70,7 +70,8 @@ def test_rewind_restores_every_bit(name):
 
 
 def test_rewind_of_one_row_leaves_the_others_alone():
-    case, before, junk, after = situation("several rows")
+    case, before, junk, _ = situation("several rows")
+    before, junk = before[:16], list(islice(endless(2, True), 8))  # whole frames: the rows go on with the same Steps
     state, straight, never = case.ring_state(), case.ring_state(), case.ring_state()
     for one in (state, straight, never):
         run(decoder(case), one, before)

@@ -62,6 +62,16 @@ class ToyModel(nn.Module):
 
 
 @dataclass
+class Hidden:
+    """Committed slots of a batch row that nobody reads from some call on; of one view, or of all."""
+
+    call: int
+    row: int
+    slots: Tensor
+    view: str | None = None
+
+
+@dataclass
 class OracleState:
     """Keeps slot inputs, never keys: every call recomputes all committed rows beside its own."""
 
@@ -70,7 +80,8 @@ class OracleState:
     slots: Slots | None = None
     steps: Tensor | None = None
     born: Tensor | None = None  # call in which a committed slot was written
-    evicted: list[tuple[int, str, int, list[int]]] = field(default_factory=list)
+    seen: Tensor | None = None  # bool [B, N, C]: cells that a committed slot might read by its Step's `keep`
+    hidden: list[Hidden] = field(default_factory=list)
     calls: int = 0
     trace: list[Any] = field(default_factory=list)
     _new: Any = None
@@ -80,6 +91,8 @@ class OracleState:
             row.codes[unit] = code
             row.done.add(unit)
 
+    ring_relations = {}  # every ring is named as its relation
+
     def held(self):
         return None
 
@@ -87,23 +100,57 @@ class OracleState:
         batch = len(self.rows)
         slots = expand(layout.slots, batch)
         kept = ((slots.role == MEMORY) & (slots.cell != NOBODY)).any(0)
-        self._new = (inputs[:, kept], pick(slots, kept), layout.row_step[layout.row][kept])
+        again = pick(slots, kept)
+        for b in range(batch if self.slots is not None else 0):  # a site that is committed again
+            self._hide(b, torch.isin(self.slots.site[b], again.site[b][again.cell[b] != NOBODY]))
+        self._new = (inputs[:, kept], again, layout.row_step[layout.row][kept], allowed(layout, batch)[:, kept])
 
     def end(self, step):
-        inputs, slots, steps = self._new
+        inputs, slots, steps, seen = self._new
         born = torch.full((inputs.shape[1],), self.calls)
         if self.slots is None:
-            self.inputs, self.slots, self.steps, self.born = inputs, slots, steps, born
+            self.inputs, self.slots, self.steps, self.born, self.seen = inputs, slots, steps, born, seen
         elif inputs.shape[1]:
             self.inputs = torch.cat([self.inputs.to(inputs), inputs], 1)
             self.slots = join(self.slots, slots)
             self.steps = torch.cat([self.steps, steps])
             self.born = torch.cat([self.born, born])
+            self.seen = torch.cat([cells_of(self.seen, seen), cells_of(seen, self.seen)], 1)
         self.calls += 1
         self.trace.append(step)
 
-    def evict(self, relation, row, sites):
-        self.evicted.append((self.calls, relation, row, sites.tolist()))
+    def evict(self, ring, row, sites):
+        self._hide(row, torch.isin(self.slots.site[row], sites), ring)
+
+    def discard(self, row, units):
+        gone = tuple(units)
+        self.rows[row].discard(gone)
+        if self.slots is not None:
+            self._hide(row, torch.isin(self.slots.unit[row], torch.tensor(gone, dtype=torch.long)))
+
+    def advance(self, row, count):
+        self.rows[row].clock += count
+
+    def attempt(self, row, number):
+        self.rows[row].attempt = number
+
+    def _hide(self, row, slots, view=None):
+        if bool(slots.any()):
+            self.hidden.append(Hidden(self.calls, row, slots, view))
+
+
+def allowed(layout, batch):
+    """bool [B, S, C]: cells that the slots of a call may read by its `keep`; C is 1 where there is none."""
+    keep = next(iter(layout.views.values())).keep
+    if keep is None:
+        return torch.ones(batch, layout.num_slots, 1, dtype=torch.bool)
+    slots, rows = expand(layout.slots, batch), torch.arange(batch)[:, None]
+    return keep.expand(batch, -1, -1, -1)[rows, slots.role, slots.cell.clamp(min=0)]
+
+
+def cells_of(seen, other):
+    """As many cells as the other has."""
+    return seen if seen.shape[2] >= other.shape[2] else seen.expand(-1, -1, other.shape[2])
 
 
 def expand(slots, batch):
@@ -133,21 +180,30 @@ class OracleModel:
     def __call__(self, inputs, layout, cond, state):
         batch, size = inputs.shape[:2]
         fresh, steps = expand(layout.slots, batch), layout.row_step[layout.row]
-        now = torch.full((size,), state.calls)
+        now, seen = torch.full((size,), state.calls), allowed(layout, batch)
         if state.slots is None:
             slots, all_inputs, born = fresh, inputs, now
         else:
             slots = join(state.slots, fresh)
             all_inputs = torch.cat([state.inputs.to(inputs), inputs], 1)
             steps, born = torch.cat([state.steps, steps]), torch.cat([state.born, now])
-        whole = assemble(slots, torch.arange(slots.site.shape[1]), steps, self.order, layout.axes)
+            seen = torch.cat([cells_of(state.seen, seen), cells_of(seen, state.seen)], 1)
+        rings = {name: shape.relation for name, shape in self.model.ring_shapes().items() if shape.relation}
+        number = torch.arange(slots.site.shape[1])
+        whole = assemble(slots, number, steps, self.order, layout.axes, rings=rings)
+        open_ = (
+            seen.gather(2, slots.cell.clamp(min=0)[:, None].expand(-1, slots.site.shape[1], -1))
+            if (seen.shape[2] > 1)
+            else torch.ones(1, dtype=torch.bool)
+        )
         # a committed slot is recomputed with what had been committed when it was, itself included
         for name, view in whole.views.items():
-            mask = view.dense.expand(batch, -1, -1) & (born[None, None, :] <= born[None, :, None])
-            for call, relation, row, sites in state.evicted:
-                if relation == name:
-                    gone = torch.isin(slots.site[row], torch.tensor(sites)) & (born < call)
-                    mask[row] &= ~(gone[None, :] & (born >= call)[:, None])
+            mask = view.dense.expand(batch, -1, -1) & (born[None, None, :] <= born[None, :, None]) & open_
+            for one in state.hidden:
+                if one.view in (None, name):
+                    gone = torch.zeros_like(born, dtype=torch.bool)
+                    gone[: len(one.slots)] = one.slots
+                    mask[one.row] &= ~(gone[None, :] & (born >= one.call)[:, None])
             view.__dict__["dense"] = mask
             view.__dict__.pop("mask", None)
             view.__dict__.pop("blind", None)

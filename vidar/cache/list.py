@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from vidar.cache.carries import Carries
+from vidar.cache.store import fields_of
 from vidar.core.decode import RowState
 from vidar.core.layout import Layout, join
 from vidar.core.step import Step
+from vidar.core.trace import Discarded
 from vidar.types import MEMORY, NOBODY, Slots
 
 
@@ -22,6 +25,7 @@ class ListMark:
     keys: dict[tuple[str, int], tuple[Tensor, Tensor]]
     slots: dict[str, Slots]
     rows: tuple[RowState, ...]
+    carries: Carries
 
 
 @dataclass
@@ -39,6 +43,7 @@ class ListState:
         default_factory=dict[tuple[str, int], tuple[Tensor, Tensor]]
     )
     slots: dict[str, Slots] = field(default_factory=dict[str, Slots])
+    carries: Carries = field(default_factory=Carries)
     trace: list[Any] = field(default_factory=list[Any])
     _kept: Tensor | None = None
     _fresh: Slots | None = None
@@ -53,6 +58,11 @@ class ListState:
         for row, code in zip(self.rows, codes, strict=True):
             row.codes[unit] = code
             row.done.add(unit)
+
+    @property
+    def ring_relations(self) -> Mapping[str, str]:
+        """Every ring is named as its relation."""
+        return {}
 
     def held(self) -> Mapping[str, Slots]:
         """By relation, all slots committed so far."""
@@ -77,6 +87,29 @@ class ListState:
         old = self.keys.get((relation, layer))
         self.keys[relation, layer] = (k, v) if old is None else (torch.cat([old[0], k], 1), torch.cat([old[1], v], 1))
 
+    def carry(self, name: str, layer: int) -> Tensor | None:
+        """See `vidar.types.State`."""
+        return self.carries.get(name, layer)
+
+    def carried(self) -> Mapping[tuple[str, int], Tensor]:
+        """See `vidar.types.State`."""
+        return self.carries.values
+
+    def put(self, name: str, layer: int, value: Tensor) -> None:
+        """See `vidar.types.State`."""
+        self.carries = self.carries.put(name, layer, value.detach() if self.detach else value)
+
+    def discard(self, row: int, units: Iterable[int]) -> None:
+        """Take units of a row back: its keys of them are hidden. See `vidar.cache.ring.RingState.discard`."""
+        gone = tuple(units)
+        self.rows[row].discard(gone)
+        for name, slots in self.slots.items():
+            whole = Slots(*(part.expand(len(self.rows), *part.shape[1:]) for part in fields_of(slots)))
+            cell = whole.cell.clone()
+            cell[row, torch.isin(whole.unit[row], torch.tensor(gone, dtype=torch.long))] = NOBODY
+            self.slots[name] = replace(whole, cell=cell)
+        self.trace.append(Discarded(row, gone))
+
     def end(self, step: Step) -> None:
         """Append the record of the kept slots."""
         assert self._fresh is not None and self._kept is not None
@@ -92,9 +125,9 @@ class ListState:
 
     def mark(self) -> ListMark:
         """A point to come back to; costs nothing, needs no release."""
-        return ListMark(dict(self.keys), dict(self.slots), tuple(row.copy() for row in self.rows))
+        return ListMark(dict(self.keys), dict(self.slots), tuple(row.copy() for row in self.rows), self.carries)
 
     def rewind(self, mark: ListMark) -> None:
         """Go back to a mark, all rows."""
         self.keys, self.slots = dict(mark.keys), dict(mark.slots)
-        self.rows = [row.copy() for row in mark.rows]
+        self.rows, self.carries = [row.copy() for row in mark.rows], mark.carries

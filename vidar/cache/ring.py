@@ -4,46 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from vidar.cache.carries import Carries
+from vidar.cache.store import Ring, Saved, Write
 from vidar.core.decode import RowState
 from vidar.core.grid import Grid
-from vidar.core.layout import Layout, empty_slots
+from vidar.core.layout import Layout
 from vidar.core.order import Order
-from vidar.core.relation import Relation
 from vidar.core.step import Step
-from vidar.types import MEMORY, NOBODY, RingShape, Slots
-
-
-@dataclass
-class Ring:
-    """k, v: [L, B, R, K, E]; slots: what they hold, [B, R] on the CPU."""
-
-    relation: Relation
-    k: Tensor
-    v: Tensor
-    slots: Slots
-
-
-class Saved(NamedTuple):
-    """What one batch row lost to one write: places long [n] of a ring, and what stood there."""
-
-    relation: str
-    places: Tensor
-    k: Tensor
-    v: Tensor
-    slots: tuple[Tensor, ...]
-
-
-class Write(NamedTuple):
-    """Where the MEMORY slots of a call go: three long [n] tensors."""
-
-    row: Tensor
-    slot: Tensor
-    place: Tensor
+from vidar.core.trace import Advanced, Attempt, Discarded, Evicted, Replaced, Stacked
+from vidar.types import NOBODY, RingShape, Slots
 
 
 @dataclass(frozen=True)
@@ -53,34 +27,33 @@ class Mark:
     number: int
     lengths: tuple[int, ...]
     rows: tuple[RowState, ...]
+    carries: Carries
     trace: int
-
-
-FIELDS = ("site", "cell", "unit", "role", "coord")
-
-
-def _fields(slots: Slots) -> tuple[Tensor, ...]:
-    return tuple(getattr(slots, name) for name in FIELDS)
 
 
 @dataclass
 class RingState:
     """One tree: rings, codes, what is in flight and further trees of each row (`rows`), journal and trace.
 
-    trace: every Step run and every eviction, in order; replaying it gives the same codes.
-    journal: per row what was overwritten, back to the oldest open mark; `dropped` entries came before.
+    carries: what mixers with a state of fixed size hold. trace: every Step run and everything that was decided between
+    them, in order; replaying it gives the same codes (`vidar.core.trace`). journal: per row what was overwritten, back
+    to the oldest open mark; `dropped` entries came before. behind: by number of an open mark the rows that have gone
+    back to an older one since.
     """
 
     rings: dict[str, Ring]
     rows: list[RowState]
+    carries: Carries = field(default_factory=Carries)
     trace: list[Any] = field(default_factory=list[Any])
     journal: list[list[Saved]] = field(default_factory=list[list[Saved]])
     dropped: list[int] = field(default_factory=list[int])
     marks: list[Mark] = field(default_factory=list[Mark])
+    behind: dict[int, set[int]] = field(default_factory=dict[int, set[int]])
     traced: bool = False
     _writes: dict[str, Write] = field(default_factory=dict[str, Write])
     _fresh: Slots | None = None
     _count: int = 0
+    _attempts: dict[int, int] = field(default_factory=dict[int, int])
 
     @classmethod
     def create(
@@ -93,17 +66,15 @@ class RingState:
         traced: bool = False,
     ) -> RingState:
         """Allocate rings for one batch row per grid. Raises ValueError for an endless order without capacity."""
-        batch, rings = len(grids), dict[str, Ring]()
+        batch, axes, rings = len(grids), len(grids[0].axes), dict[str, Ring]()
         for name, shape in shapes.items():
-            relation = order.relations[name]
-            size = grids[0].num_sites if relation.capacity is None else relation.capacity
+            relation = shape.relation or name
+            placement = shape.placement or order.relations[relation].places
+            size = grids[0].num_sites if placement is None else placement.size
             if size is None:
-                raise ValueError(f"relation {name!r} of an endless order needs a capacity")
-            if size == 0:
-                continue
-            sizes = (shape.layers, batch, size, shape.heads, shape.width)
-            k, v = torch.zeros(sizes, dtype=dtype, device=device), torch.zeros(sizes, dtype=dtype, device=device)
-            rings[name] = Ring(relation, k, v, empty_slots(batch, size, len(grids[0].axes)))
+                raise ValueError(f"relation {relation!r} of an endless order needs a capacity")
+            if size:
+                rings[name] = Ring.create(relation, placement, size, batch, axes, shape, dtype, device)
         rows = [RowState() for _ in range(batch)]
         return cls(rings, rows, traced=traced, journal=[[] for _ in range(batch)], dropped=[0] * batch)
 
@@ -115,53 +86,104 @@ class RingState:
             row.codes[unit] = code
             row.done.add(unit)
 
+    @property
+    def ring_relations(self) -> Mapping[str, str]:
+        """The relation of each ring that is not named as its relation."""
+        return {name: ring.relation for name, ring in self.rings.items() if name != ring.relation}
+
     def held(self) -> Mapping[str, Slots]:
-        """By relation, the slots its ring keeps now."""
+        """By ring, the slots that it keeps now."""
         return {name: ring.slots for name, ring in self.rings.items()}
 
     def read(self, relation: str, layer: int) -> tuple[Tensor, Tensor] | None:
-        """Keys and values [B, R, K, E] of a layer."""
+        """Keys and values [B, R, K, E] of a layer of a ring."""
         ring = self.rings.get(relation)
         return None if ring is None else (ring.k[layer], ring.v[layer])
 
     def begin(self, layout: Layout, inputs: Tensor) -> None:
         """Find the places of the MEMORY slots; save what they overwrite while a mark is open."""
         self._fresh = layout.slots
-        self._writes = {name: self._places(ring.relation, layout.slots) for name, ring in self.rings.items()}
+        self._writes = {name: self._write(name, ring, layout) for name, ring in self.rings.items()}
         if self.marks:
             for name, write in self._writes.items():
-                for b in range(len(self.rows)):
-                    self._save(name, b, write.place[write.row == b])
+                for b, places in write.by_row.items():
+                    self.journal[b].append(self.rings[name].saved(name, b, places))
+
+    def _write(self, name: str, ring: Ring, layout: Layout) -> Write:
+        """Once for a layout and those moved on from it, where places are a formula."""
+        if ring.placement is not None and ring.placement.cycle is None:
+            return ring.places(layout.slots, len(self.rows))
+        key = f"places {name} {len(self.rows)}"
+        if key not in layout.fixed:
+            layout.fixed[key] = ring.places(layout.slots, len(self.rows))
+        return layout.fixed[key]
 
     def write(self, relation: str, layer: int, k: Tensor, v: Tensor) -> None:
         """Fresh keys and values [B, S, K, E] of a layer; the MEMORY slots among them are kept."""
         write = self._writes.get(relation)
-        if write is None or write.row.numel() == 0:
-            return
-        ring = self.rings[relation]
-        ring.k[layer, write.row, write.place] = k[write.row, write.slot].to(ring.k.dtype)
-        ring.v[layer, write.row, write.place] = v[write.row, write.slot].to(ring.v.dtype)
+        if write is not None and not write.empty:
+            self.rings[relation].write(layer, k, v, write)
+
+    def carry(self, name: str, layer: int) -> Tensor | None:
+        """See `vidar.types.State`."""
+        return self.carries.get(name, layer)
+
+    def carried(self) -> Mapping[tuple[str, int], Tensor]:
+        """See `vidar.types.State`."""
+        return self.carries.values
+
+    def put(self, name: str, layer: int, value: Tensor) -> None:
+        """See `vidar.types.State`."""
+        self.carries = self.carries.put(name, layer, value)
 
     def end(self, step: Step) -> None:
         """The rings' records now name the new slots."""
         assert self._fresh is not None
         for name, write in self._writes.items():
-            for held, new in zip(_fields(self.rings[name].slots), _fields(self._fresh)):
-                held[write.row, write.place] = new.expand(len(self.rows), *new.shape[1:])[write.row, write.slot]
+            if not write.empty:
+                self.rings[name].note(self._fresh, write)
         self._writes, self._fresh = {}, None
-        if self.traced:
-            self.trace.append(step)
+        self._note(step)
 
-    def evict(self, relation: str, row: int, sites: Tensor) -> None:
-        """Forget sites of a ring (a policy's choice); leaves a trace."""
-        ring = self.rings[relation]
-        hit = torch.isin(ring.slots.site[row], sites) & (ring.slots.cell[row] != NOBODY)
-        places = torch.nonzero(hit)[:, 0]
+    # what is decided at run time
+
+    def evict(self, ring: str, row: int, sites: Tensor) -> None:
+        """Forget sites of a ring (a policy's choice)."""
+        self._hide(ring, row, self.rings[ring].find(row, sites))
+        self._note(Evicted(ring, row, tuple(sites.tolist())))
+
+    def discard(self, row: int, units: Iterable[int]) -> None:
+        """Take units of a row back: codes, outputs, what is in flight, keys. Its clock and its carries stay."""
+        gone = tuple(units)
+        self.rows[row].discard(gone)
+        for name, ring in self.rings.items():
+            held = torch.isin(ring.slots.unit[row], torch.tensor(gone, dtype=torch.long))
+            self._hide(name, row, torch.nonzero(held & (ring.slots.cell[row] != NOBODY))[:, 0])
+        self._note(Discarded(row, gone))
+
+    def advance(self, row: int, count: int) -> None:
+        """Move the clock of one row by so many units."""
+        self.rows[row].clock += count
+        self._note(Advanced(row, count))
+
+    def attempt(self, row: int, number: int | None = None) -> None:
+        """What a row draws from here on is drawn anew; a rewind does not bring an attempt back. None: the next one."""
+        made = self._attempts.get(row, 0) + 1 if number is None else number
+        self._attempts[row] = max(made, self._attempts.get(row, 0))
+        self.rows[row].attempt = made
+        self._note(Attempt(row, made))
+
+    def _hide(self, name: str, row: int, places: Tensor) -> None:
+        if places.numel() == 0:
+            return
+        ring = self.rings[name]
         if self.marks:
-            self._save(relation, row, places)
+            self.journal[row].append(ring.saved(name, row, places))
         ring.slots.cell[row, places] = NOBODY
+
+    def _note(self, entry: Any) -> None:
         if self.traced:
-            self.trace.append((relation, row, sites.tolist()))
+            self.trace.append(entry)
 
     # mark and rewind
 
@@ -169,18 +191,28 @@ class RingState:
         """A point to come back to. While a mark is open every write is journalled; `release` it."""
         self._count += 1
         lengths = tuple(before + len(entries) for before, entries in zip(self.dropped, self.journal, strict=True))
-        mark = Mark(self._count, lengths, tuple(row.copy() for row in self.rows), len(self.trace))
+        mark = Mark(self._count, lengths, tuple(row.copy() for row in self.rows), self.carries, len(self.trace))
         self.marks.append(mark)
         return mark
 
     def rewind(self, mark: Mark, rows: Iterable[int] | None = None) -> None:
-        """Go back to a mark: all rows, or some. The mark stays open; marks made after it are void where all go back."""
-        if mark not in self.marks:
+        """Go back to a mark: all rows, or some. The mark stays open; those made after it are void for these rows.
+
+        Raises ValueError where the mark was released, or one of the rows has gone behind it.
+        """
+        back = list(range(len(self.rows)) if rows is None else rows)
+        if not any(mark is other for other in self.marks):
             raise ValueError("this mark was released, or a rewind went behind it")
-        for b in range(len(self.rows)) if rows is None else rows:
+        if void := self.behind.get(mark.number, set[int]()) & set(back):
+            raise ValueError(f"a rewind of row {min(void)} went behind this mark")
+        for b in back:
             while self.dropped[b] + len(self.journal[b]) > mark.lengths[b]:
-                self._restore(b, self.journal[b].pop())
+                saved = self.journal[b].pop()
+                self.rings[saved.ring].restore(b, saved)
             self.rows[b] = mark.rows[b].copy()
+        self.carries = mark.carries if rows is None else self.carries.back(mark.carries, back)
+        for other in [m for m in self.marks if m.number > mark.number]:
+            self.behind.setdefault(other.number, set()).update(back)
         if rows is None:
             del self.trace[mark.trace :]
             del self.marks[self.marks.index(mark) + 1 :]
@@ -188,82 +220,45 @@ class RingState:
     def release(self, mark: Mark) -> None:
         """Give a mark up. What no open mark needs leaves the journal."""
         self.marks.remove(mark)
+        self.behind.pop(mark.number, None)
         for b, entries in enumerate(self.journal):
-            needed = min((other.lengths[b] - self.dropped[b] for other in self.marks), default=len(entries))
+            open_ = [other for other in self.marks if b not in self.behind.get(other.number, ())]
+            needed = min((other.lengths[b] - self.dropped[b] for other in open_), default=len(entries))
             self.dropped[b] += len(entries[:needed])
             del entries[:needed]
 
+    # rows of several states
+
     def fork(self, rows: Sequence[int]) -> RingState:
         """A state of its own holding copies of some rows; no mark is open in it."""
-        pick = torch.tensor(list(rows))
-        rings = {
-            name: Ring(
-                ring.relation,
-                ring.k[:, pick].clone(),
-                ring.v[:, pick].clone(),
-                Slots(*(part[pick].clone() for part in _fields(ring.slots))),
-            )
-            for name, ring in self.rings.items()
-        }
-        empty, picked = [list[Saved]() for _ in rows], [self.rows[b].copy() for b in rows]
-        return RingState(rings, picked, list(self.trace), empty, [0] * len(empty), traced=self.traced)
+        rings = {name: ring.picked(rows) for name, ring in self.rings.items()}
+        made = self._of([self.rows[b].copy() for b in rows], rings, self.carries.picked(rows))
+        made.trace = list(self.trace)
+        return made
 
-    def put(self, rows: Sequence[int], source: RingState) -> None:
+    def replace(self, rows: Sequence[int], source: RingState) -> None:
         """Write the rows of `source` over some of these, in place: the way back of `fork`. No mark may be open."""
         if self.marks or source.marks:
-            raise ValueError("release all marks before putting rows")
-        pick = torch.tensor(list(rows))
+            raise ValueError("release all marks before rows are replaced")
         for name, ring in self.rings.items():
-            new = source.rings[name]
-            ring.k[:, pick], ring.v[:, pick] = new.k, new.v
-            for held, part in zip(_fields(ring.slots), _fields(new.slots)):
-                held[pick] = part
+            ring.replace(rows, source.rings[name])
         for b, row in zip(rows, source.rows, strict=True):
             self.rows[b] = row.copy()
+        self.carries = self.carries.replaced(rows, source.carries, len(self.rows))
+        self._note(Replaced(tuple(rows), tuple(source.trace)))
 
     @staticmethod
     def stack(states: Sequence[RingState]) -> RingState:
         """One state with the rows of several, side by side. None of them may have an open mark."""
         if any(state.marks for state in states):
             raise ValueError("release all marks before stacking states")
-        rings = {
-            name: Ring(
-                ring.relation,
-                torch.cat([s.rings[name].k for s in states], dim=1),
-                torch.cat([s.rings[name].v for s in states], dim=1),
-                Slots(*(torch.cat(p) for p in zip(*(_fields(s.rings[name].slots) for s in states), strict=True))),
-            )
-            for name, ring in states[0].rings.items()
-        }
+        rings = {name: Ring.stacked([state.rings[name] for state in states]) for name in states[0].rings}
         rows = [row.copy() for state in states for row in state.rows]
-        empty, none = [list[Saved]() for _ in rows], [0] * len(rows)
-        return RingState(rings, rows, journal=empty, dropped=none, traced=states[0].traced)
+        carries = Carries.stacked([(state.carries, len(state.rows)) for state in states])
+        made = states[0]._of(rows, rings, carries)
+        made._note(Stacked(tuple(tuple(state.trace) for state in states)))
+        return made
 
-    # inside
-
-    def _places(self, relation: Relation, slots: Slots) -> Write:
-        """The MEMORY slots of a call and their places; where two want one place, the last site wins."""
-        batch = len(self.rows)
-        site = slots.site.expand(batch, -1)
-        kept = ((slots.role == MEMORY) & (slots.cell != NOBODY)).expand(batch, -1)
-        place = relation.place(site)
-        row, slot = torch.nonzero(kept, as_tuple=True)
-        key = row * (int(place.max()) + 1) + place[row, slot]
-        order = torch.argsort(site[row, slot], stable=True)
-        last = torch.ones_like(order, dtype=torch.bool)
-        grouped = order[torch.argsort(key[order], stable=True)]
-        last[:-1] = key[grouped][1:] != key[grouped][:-1]
-        chosen = grouped[last].sort().values
-        return Write(row[chosen], slot[chosen], place[row[chosen], slot[chosen]])
-
-    def _save(self, relation: str, b: int, places: Tensor) -> None:
-        ring = self.rings[relation]
-        held = tuple(part[b, places].clone() for part in _fields(ring.slots))
-        self.journal[b].append(Saved(relation, places, ring.k[:, b, places], ring.v[:, b, places], held))
-
-    def _restore(self, b: int, saved: Saved) -> None:
-        ring = self.rings[saved.relation]
-        ring.k[:, b, saved.places] = saved.k
-        ring.v[:, b, saved.places] = saved.v
-        for part, old in zip(_fields(ring.slots), saved.slots):
-            part[b, saved.places] = old
+    def _of(self, rows: list[RowState], rings: dict[str, Ring], carries: Carries) -> RingState:
+        """Such rows and rings, without marks, traced as this one."""
+        return RingState(rings, rows, carries, journal=[[] for _ in rows], dropped=[0] * len(rows), traced=self.traced)

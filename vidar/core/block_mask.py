@@ -50,7 +50,9 @@ def _compare(view: View, q: Runs, k: Runs, b: int) -> Tensor:
     for axis in range(q.fold.shape[1]):
         see &= q.fold[:, None, axis] == k.fold[None, :, axis]
     if view.keep is not None:
-        see &= view.keep[b][q.cell.clamp(min=0)[:, None], k.cell.clamp(min=0)[None]]
+        see &= view.keep[min(b, len(view.keep) - 1)][
+            q.role[:, None], q.cell.clamp(min=0)[:, None], k.cell.clamp(min=0)[None]
+        ]
     return see
 
 
@@ -98,7 +100,7 @@ def mask_mod(view: View, device: torch.device | str = "cpu") -> Callable[[Tensor
         for axis in folds:
             see = see & (q.coord[bq, i, axis] == k.coord[bk, j, axis])
         if keep is not None:
-            see = see & keep[b, cell_q.clamp(min=0), cell_k.clamp(min=0)]
+            see = see & keep[b if keep.shape[0] > 1 else b * 0, q.role[bq, i], cell_q.clamp(min=0), cell_k.clamp(min=0)]
         return see
 
     return rule

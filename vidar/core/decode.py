@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from vidar.core.grid import Grid
-from vidar.core.layout import Layout, compile_layout, row_sizes
+from vidar.core.layout import Layout
+from vidar.core.layouts import Layouts
 from vidar.core.order import Order
 from vidar.core.step import Row, Step
 from vidar.rng import Rng
@@ -28,6 +30,7 @@ class RowState:
     x          what is in flight
     committed  units whose keys have been written;  done: units whose code has existed
     extras     further trees of the row: tokenizer state, retrieval memory
+    attempt    see `vidar.rng.Rng.attempt`
     """
 
     clock: int = 0
@@ -37,11 +40,32 @@ class RowState:
     committed: set[int] = field(default_factory=set[int])
     done: set[int] = field(default_factory=set[int])
     extras: dict[str, Any] = field(default_factory=dict[str, Any])
+    attempt: int = 0
 
     def copy(self) -> RowState:
         """A copy that shares tensors."""
         maps = dict(self.codes), dict(self.outs), dict(self.x)
-        return RowState(self.clock, *maps, set(self.committed), set(self.done), dict(self.extras))
+        return RowState(self.clock, *maps, set(self.committed), set(self.done), dict(self.extras), self.attempt)
+
+    def draft(self, unit: int, code: Tensor) -> None:
+        """A code [n, C] on trial: it may be committed, but until it is accepted nothing before it is forgotten."""
+        self.codes[unit] = code
+
+    def accept(self, unit: int) -> None:
+        """A draft counts from here on."""
+        self.done.add(unit)
+
+    def discard(self, units: Iterable[int]) -> None:
+        """Take units back, as if they had never been; the clock stays. Keys are the State's business."""
+        for unit in units:
+            for known in (self.codes, self.outs, self.x):
+                known.pop(unit, None)
+            self.committed.discard(unit)
+            self.done.discard(unit)
+
+    def settled(self, units: Iterable[int]) -> bool:
+        """Whether all of these have keys and are no drafts."""
+        return all(unit in self.committed and unit in self.done for unit in units)
 
 
 Content = Callable[[RowState], Tensor]  # the row -> the code of a given unit
@@ -60,8 +84,13 @@ class DecodeState(Protocol):
 
     rows: list[RowState]
 
+    @property
+    def ring_relations(self) -> Mapping[str, str]:
+        """The relation of each ring that is not named as its relation."""
+        ...
+
     def held(self) -> Mapping[str, Slots] | None:
-        """By relation, the slots its ring keeps now."""
+        """By ring, the slots that it keeps now."""
         ...
 
     def begin(self, layout: Layout, inputs: Tensor) -> None:
@@ -77,18 +106,26 @@ class DecodeState(Protocol):
 class Decoder:
     """What stays the same from step to step.
 
-    grids, rngs: one per batch row. given: unit -> function of the row's codes. cond: layout -> conditions of the model.
-    combine: joins guidance branches (rows of the batch) after the model, [B, S, O] -> [B, S, O].
+    grids, rngs: one per batch row. objective: of all rows, or one per batch row (guidance by what another row knows of
+    the past). given: unit -> function of the row. cond: layout -> conditions of the model. combine: joins guidance
+    branches (rows of the batch) after the model, [B, S, O] -> [B, S, O]. layouts: kept from one decoder of this order
+    to the next.
     """
 
     model: Model
     order: Order
     grids: Sequence[Grid]
-    objective: Objective
+    objective: Objective | Sequence[Objective]
     rngs: Sequence[Rng]
     given: Given = field(default_factory=dict[int, Content])
     cond: Callable[[Layout], Any] | None = None
     combine: Callable[[Tensor], Tensor] | None = None
+    layouts: Layouts = field(default_factory=Layouts)
+
+    @cached_property
+    def objectives(self) -> Sequence[Objective]:
+        """By batch row."""
+        return self.objective if isinstance(self.objective, Sequence) else [self.objective] * len(self.rngs)
 
     def __call__(self, schedule: Iterable[Step], state: DecodeState) -> Iterator[Emitted]:
         """Run a schedule; yields (batch row, unit, code) as soon as a code exists."""
@@ -99,86 +136,78 @@ class Decoder:
         """Run one Step: exactly one model call."""
         clocks = [row.clock for row in state.rows]
         emitted: list[Emitted] = []
-        slices = self._slices(step, clocks)
-        inputs = torch.stack([self._row_inputs(b, slices, state.rows[b], emitted) for b in range(len(clocks))])
-        layout = self._layout(step, clocks, state)
+        layout = self.layouts(step, self.order, self.grids, clocks, state.held(), state.ring_relations)
+        inputs = torch.stack([self._row_inputs(b, step, layout, state.rows[b], emitted) for b in range(len(clocks))])
         state.begin(layout, inputs)
         out = self.model(inputs, layout, None if self.cond is None else self.cond(layout), state)
         state.end(step)
         out = out if self.combine is None else self.combine(out)
         for b, row_state in enumerate(state.rows):
-            self._take(b, slices, row_state, out[b], emitted)
+            self._take(b, step, layout, row_state, out[b], emitted)
             row_state.clock += step.advance
             self._forget(row_state)
         return emitted
 
-    def _layout(self, step: Step, clocks: Sequence[int], state: DecodeState) -> Layout:
-        held = state.held()
-        alike = len(set(clocks)) == 1 and all(grid is self.grids[0] for grid in self.grids)
-        if alike and (held is None or all(_uniform(slots) for slots in held.values())):
-            held = None if held is None else {name: _first(slots) for name, slots in held.items()}
-            return compile_layout(step.rows, self.order, self.grids[:1], clocks[:1], held)
-        return compile_layout(step.rows, self.order, self.grids, clocks, held)
-
-    def _slices(self, step: Step, clocks: Sequence[int]) -> list[tuple[Row, slice]]:
-        """Where each row of the Step lies among the slots."""
-        sizes = row_sizes(step.rows, self.order, self.grids, clocks)
-        ends = torch.tensor(sizes).cumsum(0).tolist()
-        return [(row, slice(end - size, end)) for row, size, end in zip(step.rows, sizes, ends)]
-
-    def _row_inputs(self, b: int, slices: list[tuple[Row, slice]], state: RowState, emitted: list[Emitted]) -> Tensor:
+    def _row_inputs(self, b: int, step: Step, layout: Layout, state: RowState, emitted: list[Emitted]) -> Tensor:
         """Raw slot inputs [S, I] of one batch row; zero for slots of nobody."""
-        pieces: list[tuple[slice, Tensor]] = []
-        for row, where in slices:
+        pieces: list[tuple[int, Tensor]] = []
+        for row, (first, _) in zip(step.rows, layout.spans, strict=True):
             unit = state.clock + row.unit
             if self.order.exists(unit):
-                pieces.append((where, self._unit_inputs(b, unit, row, state, emitted)))
-        total = slices[-1][1].stop
+                pieces.append((first, self._unit_inputs(b, unit, row, state, emitted)))
         if not pieces:
-            return torch.zeros(total, self.objective.input_width)
-        full = pieces[0][1].new_zeros(total, pieces[0][1].shape[-1])
-        for where, piece in pieces:
-            full[where.start : where.start + piece.shape[0]] = piece
+            return torch.zeros(layout.num_slots, self.objectives[b].input_width)
+        if sum(len(piece) for _, piece in pieces) == layout.num_slots:
+            return torch.cat([piece for _, piece in pieces])
+        full = pieces[0][1].new_zeros(layout.num_slots, pieces[0][1].shape[-1])
+        for first, piece in pieces:
+            full[first : first + len(piece)] = piece
         return full
 
     def _unit_inputs(self, b: int, unit: int, row: Row, state: RowState, emitted: list[Emitted]) -> Tensor:
-        past, rng = self._past(unit, state), self.rngs[b]
+        past, rng, objective = self._past(unit, state), self._rng(b, state), self.objectives[b]
         if row.step is None:
             if unit not in state.codes:
-                if unit in self.given:
-                    code = self.given[unit](state)
-                else:
-                    code = self.objective.finish(self.objective.start(unit, past, rng))
-                self._finished(b, unit, code, state, emitted)
-            return self.objective.memory(unit, state.codes[unit], past, rng)
+                if unit in state.committed:
+                    raise ValueError(f"unit {unit} is committed again, but its code is gone: no later unit needs it")
+                self._finished(b, unit, self._code(b, unit, past, state), state, emitted)
+            return objective.memory(unit, state.codes[unit], past, rng)
         if unit not in state.x:
-            state.x[unit] = self.objective.start(unit, past, rng)
-        return self.objective.inputs(unit, state.x[unit], row.step)
+            state.x[unit] = objective.start(unit, past, rng)
+        return objective.inputs(unit, state.x[unit], row.step)
+
+    def _code(self, b: int, unit: int, past: Past, state: RowState) -> Tensor:
+        """Of a unit that is committed without a last step: a given one, or one in flight, finished where it stands."""
+        objective = self.objectives[b]
+        if unit in state.x:
+            return objective.finish(state.x.pop(unit))
+        if unit in self.given:
+            return self.given[unit](state)
+        return objective.finish(objective.start(unit, past, self._rng(b, state)))
+
+    def _rng(self, b: int, state: RowState) -> Rng:
+        return replace(self.rngs[b], attempt=state.attempt) if state.attempt else self.rngs[b]
 
     def _past(self, unit: int, state: RowState) -> Past:
-        need = self.order.need
-        return Past(
-            {v: code for v, code in state.codes.items() if need(unit, v)},
-            {v: out for v, out in state.outs.items() if need(unit, v)},
-        )
+        needed = self.order.needed(unit)
+        codes = {v: state.codes[v] for v in needed if v in state.codes}
+        return Past(codes, {v: state.outs[v] for v in needed if v in state.outs} if state.outs else {})
 
-    def _take(
-        self, b: int, slices: list[tuple[Row, slice]], state: RowState, out: Tensor, emitted: list[Emitted]
-    ) -> None:
-        last = max((i for _, i in self.objective.passes if i is not None), default=None)
-        for row, where in slices:
+    def _take(self, b: int, step: Step, layout: Layout, state: RowState, out: Tensor, emitted: list[Emitted]) -> None:
+        objective, counts = self.objectives[b], layout.counts[b if len(layout.counts) > 1 else 0]
+        last = max((i for _, i in objective.passes if i is not None), default=None)
+        for row, (first, _), count in zip(step.rows, layout.spans, counts, strict=True):
             unit = state.clock + row.unit
-            if not self.order.exists(unit):
+            if not count:
                 continue
-            size = self.grids[b].sites(unit).shape[0]
-            answer = out[where.start : where.start + size]
+            answer = out[first : first + count]
             if row.role == MEMORY:
                 state.outs[unit] = answer
                 state.committed.add(unit)
             if row.step is not None:
-                state.x[unit] = self.objective.update(unit, state.x[unit], answer, row.step, self.rngs[b])
+                state.x[unit] = objective.update(unit, state.x[unit], answer, row.step, self._rng(b, state))
                 if row.step == last:
-                    self._finished(b, unit, self.objective.finish(state.x.pop(unit)), state, emitted)
+                    self._finished(b, unit, objective.finish(state.x.pop(unit)), state, emitted)
 
     @staticmethod
     def _finished(b: int, unit: int, code: Tensor, state: RowState, emitted: list[Emitted]) -> None:
@@ -187,32 +216,32 @@ class Decoder:
         emitted.append((b, unit, code))
 
     def _forget(self, state: RowState) -> None:
-        """Drop codes and outs that no later unit needs, nor its commit; a pending code stays until it is committed."""
-        for unit in [u for u in state.codes if u in state.committed]:
-            if all(v in state.committed for v in self.order.needers(unit)):
+        """Drop codes and outs that no later unit needs, nor its commit; a pending code stays until it is committed.
+
+        The last one that needs a unit is asked for first: as a rule it is the last to be settled.
+        """
+        needers, horizon = self.order.needers, state.clock - self.order.reach - 2 if self.order.endless else 0
+        for unit in [u for u in state.codes if u in state.committed and u in state.done]:
+            if state.settled(reversed(needers(unit))):
                 state.codes.pop(unit)
         for unit in list(state.outs):
-            if all(v in state.done for v in self.order.needers(unit)):
+            if all(v in state.done for v in reversed(needers(unit))):
                 state.outs.pop(unit)
-        if self.order.endless:
-            horizon = state.clock - self.order.reach - 2
-            state.committed = {u for u in state.committed if u >= horizon}
-            state.done = {u for u in state.done if u >= horizon}
-
-
-def _uniform(slots: Slots) -> bool:
-    return bool((slots.cell == slots.cell[:1]).all()) and bool((slots.site == slots.site[:1]).all())
-
-
-def _first(slots: Slots) -> Slots:
-    return Slots(slots.site[:1], slots.cell[:1], slots.unit[:1], slots.role[:1], slots.coord[:1])
+        if not self.order.endless:
+            return
+        for known in (state.codes, state.outs):
+            for unit in [u for u in known if u < horizon]:
+                known.pop(unit)
+        for known in (state.committed, state.done):
+            for unit in [u for u in known if u < horizon]:
+                known.discard(unit)
 
 
 def decode(
     model: Model,
     order: Order,
     grids: Sequence[Grid],
-    objective: Objective,
+    objective: Objective | Sequence[Objective],
     schedule: Iterable[Step],
     state: DecodeState,
     rngs: Sequence[Rng],

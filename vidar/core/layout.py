@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -15,7 +16,9 @@ from vidar.core.mask import visible
 from vidar.core.order import Order
 from vidar.core.relation import Relation
 from vidar.core.step import Row
-from vidar.types import NOBODY, Slots
+from vidar.types import MEMORY, NOBODY, Slots
+
+Held = Slots | Callable[[], Slots] | None  # what a ring keeps, or a function that says it
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,16 @@ class View:
 
     relation: Relation
     q: Slots
-    k: Slots
+    ring: Held
     axes: tuple[str, ...]
     keep: Tensor | None = None
     memo: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @cached_property
+    def k(self) -> Slots:
+        """Slots [B or 1, R + S]. A site that the call shows anew hides its older key."""
+        ring = self.ring() if callable(self.ring) else self.ring
+        return self.q if ring is None else join(_hidden(self.relation, ring, self.q), self.q)
 
     @cached_property
     def dense(self) -> Tensor:
@@ -48,18 +57,38 @@ class View:
         nothing = ~self.dense.any(dim=-1)
         return nothing if bool(nothing.any()) else None
 
+    def moved(self, q: Slots, ring: Held) -> View:
+        """The view of other slots that see one another as these do: masks and memo are shared."""
+        made = View(self.relation, q, ring, self.axes, self.keep, self.memo)
+        made.__dict__.update(
+            {name: self.__dict__[name] for name in ("dense", "mask", "blind") if name in self.__dict__}
+        )
+        return made
+
+
+def _hidden(relation: Relation, ring: Slots, fresh: Slots) -> Slots:
+    """A ring without the sites that the call commits again, or, where units in flight are seen, shows again."""
+    shown = fresh.cell != NOBODY
+    if not relation.joint:
+        shown = shown & (fresh.role == MEMORY)
+    again = (ring.site[:, :, None] == torch.where(shown, fresh.site, NOBODY)[:, None, :]).any(dim=-1)
+    return replace(ring, cell=torch.where(again, NOBODY, ring.cell)) if bool(again.any()) else ring
+
 
 @dataclass(frozen=True)
 class Layout:
     """Slots of one call and what each relation shows them.
 
     slots         Slots [B or 1, S], on the CPU
-    views         by relation name
+    views         by relation name, and by ring where a relation has several (see `vidar.types.RingShape`)
     row           long [S]: the modulation row of each slot; rows are the runs of equal (unit, cell, role)
     row_start     long [M]: the first slot of each modulation row
     row_unit      long [B or 1, M];  row_cell the same;  row_role: long [M]
     row_step      long [M]: the row's refinement step, -1 where it only commits (and nothing is asked of it)
     row_length    slots per modulation row where all are equal, else None
+    spans         [first, last) slot of each row of the Step
+    counts        [B or 1] by row of the Step: slots that are somebody's
+    memo          keeps what depends on the positions; fixed: what does not, and so serves the layout moved on
     """
 
     slots: Slots
@@ -72,7 +101,10 @@ class Layout:
     row_role: Tensor
     row_step: Tensor
     row_length: int | None
+    spans: tuple[tuple[int, int], ...] = ()
+    counts: tuple[tuple[int, ...], ...] = ()
     memo: dict[str, Any] = field(default_factory=dict[str, Any])
+    fixed: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def num_slots(self) -> int:
@@ -85,11 +117,16 @@ class Layout:
         return self.row_start.shape[0]
 
     def with_keep(self, keep: Tensor | None) -> Layout:
-        """The same layout with `keep` bool [B, cells, cells] and-ed to every relation."""
+        """The same layout with `keep` and-ed to every relation: bool [B, C, C] over cells, or by role, [B, 2, C, C]."""
         if keep is None:
             return self
-        views = {name: replace(view, keep=keep, memo={}) for name, view in self.views.items()}
-        return replace(self, views=views, memo={})
+        both = keep if keep.ndim == 4 else keep[:, None].expand(-1, 2, -1, -1)
+        views = {name: replace(view, keep=both, memo={}) for name, view in self.views.items()}
+        return replace(self, views=views)
+
+    def view(self, ring: str, relation: str) -> View:
+        """The view of a ring, or of its relation where no state keeps a ring of that name."""
+        return self.views[ring] if ring in self.views else self.views[relation]
 
 
 def _row_slots(row: Row, order: Order, grid: Grid, clock: int, size: int) -> tuple[Tensor, Tensor]:
@@ -104,25 +141,10 @@ def _row_slots(row: Row, order: Order, grid: Grid, clock: int, size: int) -> tup
     return site, cell
 
 
-def row_sizes(rows: Sequence[Row], order: Order, grids: Sequence[Grid], clocks: Sequence[int]) -> list[int]:
-    """Slots of each row of a Step: those of its largest unit in the batch; of unit 0 where all are nobody."""
-    sizes: list[int] = []
-    for row in rows:
-        real = [g.sites(c + row.unit).shape[0] for g, c in zip(grids, clocks) if order.exists(c + row.unit)]
-        sizes.append(max(real) if real else grids[0].sites(0).shape[0])
-    return sizes
-
-
-def _collect(rows: Sequence[Row], order: Order, grids: Sequence[Grid], clocks: Sequence[int]) -> tuple[Slots, Tensor]:
-    sizes = row_sizes(rows, order, grids, clocks)
-    made = [[_row_slots(row, order, g, c, n) for row, n in zip(rows, sizes)] for g, c in zip(grids, clocks)]
-    site = torch.stack([torch.cat([s for s, _ in one]) for one in made])
-    cell = torch.stack([torch.cat([c for _, c in one]) for one in made])
-    role = torch.cat([torch.full((n,), row.role) for row, n in zip(rows, sizes)])
-    number = torch.cat([torch.full((n,), i) for i, n in enumerate(sizes)])
-    coord = torch.stack([g.coord(s) for g, s in zip(grids, site)])
-    unit = torch.where(cell >= 0, order.unit(cell.clamp(min=0)), NOBODY)
-    return Slots(site, cell, unit, role.expand_as(site).contiguous(), coord), number
+def _sites_of(row: Row, order: Order, grid: Grid, clock: int) -> int:
+    """Sites of a row for one batch row, 0 where it is nobody."""
+    unit = clock + row.unit
+    return grid.sites(unit).shape[0] if order.exists(unit) else 0
 
 
 def compile_layout(
@@ -131,14 +153,29 @@ def compile_layout(
     grids: Sequence[Grid],
     clocks: Sequence[int] = (0,),
     held: Mapping[str, Slots] | None = None,
+    rings: Mapping[str, str] | None = None,
 ) -> Layout:
     """Rows of a Step -> Layout. One grid and one clock per batch row, or one of each for all.
 
-    held: by relation, the slots that its ring keeps now; without it there is no state (training).
+    held: by ring, the slots that it keeps now; without it there is no state (training). rings: the relation of each
+    ring that is not named as its relation. A row has the slots of its largest unit in the batch; of unit 0 where all
+    are nobody.
     """
-    slots, number = _collect(rows, order, grids, clocks)
+    counts = tuple(tuple(_sites_of(row, order, g, c) for row in rows) for g, c in zip(grids, clocks))
+    sizes = [max(of_row) or grids[0].sites(0).shape[0] for of_row in zip(*counts)]
+    made = [[_row_slots(row, order, g, c, n) for row, n in zip(rows, sizes)] for g, c in zip(grids, clocks)]
+    site = torch.stack([torch.cat([s for s, _ in one]) for one in made])
+    cell = torch.stack([torch.cat([c for _, c in one]) for one in made])
+    length = torch.tensor(sizes)
+    role = torch.tensor([row.role for row in rows]).repeat_interleave(length)
+    number = torch.arange(len(rows)).repeat_interleave(length)
     steps = torch.tensor([-1 if row.step is None else row.step for row in rows])
-    return assemble(slots, number, steps[number], order, grids[0].axes, held)
+    coord = torch.stack([g.coord(s) for g, s in zip(grids, site)])
+    unit = torch.where(cell >= 0, order.unit(cell.clamp(min=0)), NOBODY)
+    slots = Slots(site, cell, unit, role.expand_as(site).contiguous(), coord)
+    layout = assemble(slots, number, steps[number], order, grids[0].axes, held, rings)
+    ends = list(accumulate(sizes))
+    return replace(layout, spans=tuple((end - size, end) for size, end in zip(sizes, ends)), counts=counts)
 
 
 def assemble(
@@ -148,12 +185,14 @@ def assemble(
     order: Order,
     axes: tuple[str, ...],
     held: Mapping[str, Slots] | None = None,
+    rings: Mapping[str, str] | None = None,
 ) -> Layout:
     """Layout from slots. number, steps: long [S], the Step row a slot belongs to and its refinement step."""
-    views: dict[str, View] = {}
-    for name, relation in order.relations.items():
-        ring = None if held is None else held.get(name)
-        views[name] = View(relation, slots, slots if ring is None else join(ring, slots), axes)
+    kept, names = held or {}, {**{name: name for name in order.relations}, **(rings or {})}
+    views = {
+        name: View(order.relations[relation], slots, copied(kept[name]) if name in kept else None, axes)
+        for name, relation in names.items()
+    }
     change = torch.ones_like(number, dtype=torch.bool)
     change[1:] = (number[1:] != number[:-1]) | (slots.cell[:, 1:] != slots.cell[:, :-1]).any(dim=0)
     start = torch.nonzero(change)[:, 0]
@@ -187,6 +226,11 @@ def join(first: Slots, second: Slots) -> Slots:
         side(first.role, second.role),
         side(first.coord, second.coord),
     )
+
+
+def copied(slots: Slots) -> Slots:
+    """A copy that writes to a ring do not reach."""
+    return Slots(slots.site.clone(), slots.cell.clone(), slots.unit.clone(), slots.role.clone(), slots.coord.clone())
 
 
 def empty_slots(batch: int, size: int, num_axes: int) -> Slots:

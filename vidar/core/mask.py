@@ -47,7 +47,7 @@ def visible(
 ) -> Tensor:
     """Dense mask bool [B, Q, K], True = may read; B is 1 where all rows of the batch agree.
 
-    keep: bool [B, cells, cells], and-ed to the rule (random frame mask; training only).
+    keep: bool [B or 1, 2, C, C] by role and cell of the reader and cell of the key, and-ed to the rule.
     """
     cell_q, cell_k = q.cell[:, :, None], k.cell[:, None, :]
     mask = pair_rule(
@@ -57,5 +57,5 @@ def visible(
         mask = mask & (q.coord[:, :, None, axis] == k.coord[:, None, :, axis])
     if keep is not None:
         rows = torch.arange(keep.shape[0])[:, None, None]
-        mask = mask & keep[rows, cell_q.clamp(min=0), cell_k.clamp(min=0)]
+        mask = mask & keep[rows, q.role[:, :, None], cell_q.clamp(min=0), cell_k.clamp(min=0)]
     return mask

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -14,6 +15,7 @@ from vidar.core.relation import Relation, Rule
 from vidar.types import NOBODY
 
 FOREVER = sys.maxsize  # the last reader of a unit that is never forgotten
+MOST_KNOWN = 4096  # answers kept of an endless order
 
 
 def _identity(cell: Tensor) -> Tensor:
@@ -31,6 +33,7 @@ class Order:
     needs       rule over units (u, v): the input of u cannot be built before the code of v is known; None: as `sees`
     unit_cells  endless: cells of a unit, in a row
     reach       endless: the largest u - v for which `needs` or `sees` may hold
+    period      endless: units after which sites, cells and rules come again, moved on; None: not known
     """
 
     relations: Mapping[str, Relation]
@@ -40,6 +43,7 @@ class Order:
     needs: Rule | None = None
     unit_cells: int = 1
     reach: int = 0
+    period: int | None = None
     warmup: int = 0
     approximate: bool = False
 
@@ -122,25 +126,65 @@ class Order:
         readers[unit] = False
         return int(self.wave_of[readers].max()) if bool(readers.any()) else NOBODY
 
-    def needers(self, unit: int) -> Iterable[int]:
-        """Later units whose input may need the code of this one."""
+    @cached_property
+    def _known(self) -> dict[tuple[str, int], tuple[int, ...]]:
+        """Answers of `needed` and `needers`: both are asked several times a unit."""
+        return {}
+
+    def _once(self, name: str, unit: int, find: Callable[[int], tuple[int, ...]]) -> tuple[int, ...]:
+        if (name, unit) not in self._known:
+            if self.num_units is None and len(self._known) > MOST_KNOWN:
+                self._known.clear()
+            self._known[name, unit] = find(unit)
+        return self._known[name, unit]
+
+    def needers(self, unit: int) -> tuple[int, ...]:
+        """Later units whose input may need the code of this one, in ascending order."""
+        return self._once("needers", unit, self._needers)
+
+    def needed(self, unit: int) -> tuple[int, ...]:
+        """Units whose code `start`, `inputs` or `memory` of this one may look at, in ascending order."""
+        return self._once("needed", unit, self._needed)
+
+    def need(self, unit: int, other: int) -> bool:
+        """Whether `start`, `inputs` or `memory` of a unit may look at the code of another."""
+        return other in self.needed(unit)
+
+    def _needers(self, unit: int) -> tuple[int, ...]:
         if self.num_units is None:
             later = torch.arange(unit + 1, unit + 1 + self.reach)
             if self.needs is not None:
                 later = later[self.needs(later, torch.full_like(later, unit))]
-            return later.tolist()
+            return tuple(later.tolist())
         column = self.needs_table[:, unit].clone()
         column[unit] = False
-        return torch.nonzero(column)[:, 0].tolist()
+        return tuple(torch.nonzero(column)[:, 0].tolist())
 
-    def need(self, unit: int, other: int) -> bool:
-        """Whether `start`, `inputs` or `memory` of a unit may look at the code of another."""
+    def _needed(self, unit: int) -> tuple[int, ...]:
         if self.num_units is not None:
-            return bool(self.needs_table[unit, other])
+            return tuple(torch.nonzero(self.needs_table[unit])[:, 0].tolist())
+        earlier = torch.arange(max(0, unit - self.reach), unit)
         if self.needs is not None:
-            return other != unit and bool(self.needs(torch.tensor(unit), torch.tensor(other)))
-        sees, cells = next(iter(self.relations.values())).sees, self.unit_cells
-        return other != unit and bool(sees(torch.tensor(unit * cells), torch.tensor(other * cells)))
+            hit = self.needs(torch.full_like(earlier, unit), earlier)
+        else:
+            cells, sees = self.unit_cells, next(iter(self.relations.values())).sees
+            hit = sees(torch.full_like(earlier, unit * cells), earlier * cells)
+        return tuple(earlier[hit].tolist())
+
+    def cycle(self, period_sites: int) -> int | None:
+        """Endless: units after which a Step has the same masks and ring places, moved on; None: not known.
+
+        period_sites: sites of `period` units.
+        """
+        if self.period is None:
+            return None
+        turns = 1
+        for relation in self.relations.values():
+            sites = 1 if not relation.capacity or relation.places is None else relation.places.cycle
+            if sites is None:
+                return None
+            turns = math.lcm(turns, sites // math.gcd(sites, period_sites))
+        return self.period * turns
 
     def tasks(self) -> list[list[int]]:
         """Connected components of `sees`: work that shares keys. Between them only codes travel."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
-import torch
 from torch import Tensor
+
+from vidar.core.placement import CyclicPlacement, Placement
 
 Rule = Callable[[Tensor, Tensor], Tensor]  # (cell of the reader, cell of the key) -> bool, broadcast
 
@@ -21,6 +23,7 @@ class Relation:
     fold      axes on which reader and key must agree
     capacity  sites its ring keeps (None all, 0 nothing)
     sinks     of these, the first ones, never overwritten
+    placement where its ring keeps them; None: cyclic behind the sinks
     """
 
     sees: Rule
@@ -29,17 +32,20 @@ class Relation:
     fold: tuple[str, ...] = ()
     capacity: int | None = None
     sinks: int = 0
+    placement: Placement | None = None
 
     def __post_init__(self) -> None:
         if self.capacity is not None and not 0 <= self.sinks <= self.capacity:
             raise ValueError(f"{self.sinks} sinks do not fit a capacity of {self.capacity} sites")
+        if self.placement is not None and self.placement.size != self.capacity:
+            raise ValueError(f"a placement of {self.placement.size} sites in a ring of {self.capacity}")
 
-    def place(self, site: Tensor) -> Tensor:
-        """The physical ring slot of a site: itself for a sink, else behind the sinks, modulo the rest of the ring."""
-        if self.capacity is None:
-            return site
-        rest = max(self.capacity - self.sinks, 1)
-        return torch.where(site < self.sinks, site, self.sinks + (site - self.sinks) % rest)
+    @cached_property
+    def places(self) -> Placement | None:
+        """Where its ring keeps a site; None: all are kept, each at its own number."""
+        if self.placement is not None or self.capacity is None:
+            return self.placement
+        return CyclicPlacement(self.capacity, self.sinks)
 
 
 def table_rule(table: Tensor) -> Rule:

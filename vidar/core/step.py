@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import NamedTuple
+
+from torch import Tensor
 
 from vidar.core.order import Order
 from vidar.types import MEMORY, QUERY, Pass
@@ -21,10 +23,15 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Step:
-    """One forward. Units count from the clock of each batch row; afterwards the clock moves by `advance`."""
+    """One forward. Units count from the clock of each batch row; afterwards the clock moves by `advance`.
+
+    keep: bool [B or 1, 2, C, C] by role and cell of the reader and cell of the key, and-ed to every relation of this
+    call: who was filled before whom, where that is decided at run time. The trace holds it with the Step.
+    """
 
     rows: tuple[Row, ...]
     advance: int = 0
+    keep: Tensor | None = field(default=None, compare=False)
 
 
 def twin(units: Iterable[int]) -> tuple[Row, ...]:

@@ -18,7 +18,7 @@ from vidar.nn.convolution import ConvEmbedConfig, ConvHeadConfig
 from vidar.nn.embed import IndexEmbedConfig, LevelConfig, LinearEmbedConfig
 from vidar.nn.heads import LinearHeadConfig
 from vidar.nn.mixers import MixerConfig, SelfAttentionConfig
-from vidar.nn.rope import AxialRopeConfig, RopeConfig, Tables
+from vidar.nn.rope import AxialRopeConfig, Rope, RopeConfig, Tables
 from vidar.types import NOBODY, Cond, RingShape, State
 
 EMPTY = Cond()
@@ -92,6 +92,7 @@ class Backbone(nn.Module):
         self.modulation = config.modulation.build(self.blocks, config.width, config.gate_std)
         self.head = config.head.build(config.width, config.out_width, config.gate_std)
         self._rope_key = f"rope {config.rope!r} {config.head_width}"
+        self._ropes: dict[tuple[str, ...], Rope] = {}
 
     def _block(self, number: int) -> Block:
         c = self.config
@@ -135,9 +136,11 @@ class Backbone(nn.Module):
 
     def somebody(self, inputs: Tensor, layout: Layout) -> Tensor:
         """Zero the slots of nobody: even a NaN there must not reach a sum."""
-        nobody = _memo(layout, "nobody", inputs.device, lambda: layout.slots.cell == NOBODY)
-        if not layout.memo.setdefault("any nobody", bool((layout.slots.cell == NOBODY).any())):
+        if "any nobody" not in layout.fixed:
+            layout.fixed["any nobody"] = bool((layout.slots.cell == NOBODY).any())
+        if not layout.fixed["any nobody"]:
             return inputs
+        nobody = _memo(layout, "nobody", inputs.device, lambda: layout.slots.cell == NOBODY)
         return inputs.masked_fill(nobody[..., None], 0.0)
 
     def _enter(self, inputs: Tensor, cond: Cond, call: Call) -> tuple[Tensor, Tensor]:
@@ -173,10 +176,14 @@ class Backbone(nn.Module):
         key = f"{self._rope_key} {device} {dtype}"
         if key not in layout.memo:
             with torch.inference_mode(False):
-                rope = self.config.rope.build(layout.axes, self.config.head_width)
-                made = rope(layout.slots.coord, dtype)
+                made = self._rope(layout.axes)(layout.slots.coord, dtype)
                 layout.memo[key] = None if made is None else (made[0].to(device), made[1].to(device))
         return layout.memo[key]
+
+    def _rope(self, axes: tuple[str, ...]) -> Rope:
+        if axes not in self._ropes:
+            self._ropes[axes] = self.config.rope.build(axes, self.config.head_width)
+        return self._ropes[axes]
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile the parts of every block around attention, in place, the embedding and the head."""
@@ -189,9 +196,9 @@ def _relation(mixer: MixerConfig) -> str | None:
 
 
 def _memo(layout: Layout, name: str, device: torch.device, make: Any) -> Tensor:
-    """A tensor of the layout on a device, copied once; a copy even on the CPU, fit for autograd in any case."""
+    """A tensor of the layout and of those moved on from it, on a device; a copy even on the CPU, fit for autograd."""
     key = f"{name} {device}"
-    if key not in layout.memo:
+    if key not in layout.fixed:
         with torch.inference_mode(False):
-            layout.memo[key] = make().to(device, copy=True)
-    return layout.memo[key]
+            layout.fixed[key] = make().to(device, copy=True)
+    return layout.fixed[key]

@@ -22,14 +22,18 @@ from vidar.types import Cond, State, UsageError
 
 Pair = tuple[Tensor, Tensor]
 Layers = dict[str, list[Pair]]
+Carried = dict[str, Tensor]  # by "name layer": a trace takes strings
 Build = Callable[[nn.Module, tuple[Any, ...]], Callable[..., Any]]  # (module, example arguments) -> what runs it
 
 
 class Tape:
-    """The State that a trace sees. held: keys, values [B, R, K, E] by relation and layer; fresh: what was written."""
+    """The State that a trace sees. held: keys, values [B, R, K, E] by relation and layer; fresh: what was written.
 
-    def __init__(self, held: Layers) -> None:
-        self.held = held
+    carries: what mixers with a state of fixed size hold, by name and layer, and then what they leave.
+    """
+
+    def __init__(self, held: Layers, carries: Carried) -> None:
+        self.held, self.carries = held, dict(carries)
         self.fresh: Layers = {}
 
     def read(self, relation: str, layer: int) -> Pair | None:
@@ -39,6 +43,20 @@ class Tape:
     def write(self, relation: str, layer: int, k: Tensor, v: Tensor) -> None:
         """See `vidar.types.State`; layers come in order."""
         self.fresh.setdefault(relation, []).append((k, v))
+
+    def carry(self, name: str, layer: int) -> Tensor | None:
+        """See `vidar.types.State`."""
+        return self.carries.get(f"{name} {layer}")
+
+    def carried(self) -> dict[tuple[str, int], Tensor]:
+        """See `vidar.types.State`."""
+        return {
+            (name, int(layer)): value for key, value in self.carries.items() for name, _, layer in [key.rpartition(" ")]
+        }
+
+    def put(self, name: str, layer: int, value: Tensor) -> None:
+        """See `vidar.types.State`."""
+        self.carries[f"{name} {layer}"] = value
 
 
 class Function(nn.Module):
@@ -59,16 +77,17 @@ class Function(nn.Module):
         tables: Tables | None,
         masks: dict[str, Pair],
         held: Layers,
-    ) -> tuple[Tensor, Layers]:
+        carries: Carried,
+    ) -> tuple[Tensor, Layers, Carried]:
         """inputs [B, S, I]; cond: the ports there are, by name; masks: open and blind (`Masked`) by relation.
 
-        Returns [B, S, O] and the fresh keys and values [B, S, K, E] of each relation, by layer.
+        Returns [B, S, O], the fresh keys and values [B, S, K, E] of each relation, by layer, and what is carried on.
         """
-        tape = Tape(held)
+        tape = Tape(held, carries)
         attention = {name: _masked(*pair) for name, pair in masks.items()}
         memory = cond.get("memory"), cond.get("memory_mask")
         call = Call(self.start, self.length, self.row, tables, attention, tape, *memory)
-        return self.backbone.run(inputs, Cond(**cond), call), tape.fresh
+        return self.backbone.run(inputs, Cond(**cond), call), tape.fresh, tape.carries
 
 
 class StaticBackbone:
@@ -92,11 +111,15 @@ class StaticBackbone:
             None if tables is None else tuple(_rows(part, batch) for part in tables),
             {name: _mask(layout.views[name], batch, inputs.device) for name in shapes},
             {name: held for name, shape in shapes.items() if (held := _held(state, name, shape.layers))},
+            {f"{name} {layer}": value for (name, layer), value in state.carried().items()},
         )
-        out, fresh = self._function(layout, args)(*args)
+        out, fresh, carries = self._function(layout, args)(*args)
         for name, layers in fresh.items():
             for layer, (k, v) in enumerate(layers):
                 state.write(name, layer, k, v)
+        for key, value in carries.items():
+            name, _, layer = key.rpartition(" ")
+            state.put(name, int(layer), value)
         return out
 
     def _function(self, layout: Layout, args: tuple[Any, ...]) -> Callable[..., Any]:
@@ -127,7 +150,15 @@ def _masked(allowed: Tensor, blind: Tensor) -> Attention:
 
 
 def _mask(view: View, batch: int, device: torch.device) -> Pair:
-    """open bool [B, 1, S, T] and blind bool [B, S, 1, 1], whether or not anything is hidden."""
+    """open bool [B, 1, S, T] and blind bool [B, S, 1, 1], whether or not anything is hidden; made once for a view."""
+    key = f"static {batch} {device}"
+    if key not in view.memo:
+        with torch.inference_mode(False):
+            view.memo[key] = _made(view, batch, device)
+    return view.memo[key]
+
+
+def _made(view: View, batch: int, device: torch.device) -> Pair:
     if view.relation.fold:
         raise UsageError(f"relation {view.relation!r} folds its slots; a world with it cannot be compiled for play")
     found, slots, keys = Masked.of(view, device), view.q.cell.shape[1], view.k.cell.shape[1]

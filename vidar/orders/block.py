@@ -70,5 +70,5 @@ def block_order(
     units = None if num_frames is None else num_frames // frames
     joint, ahead = in_flight > 1, in_flight - 1 if forward else 0
     relation = Relation(until(ahead), until(0) if ahead else None, joint, capacity=window * size)
-    order = Order({"main": relation}, units, num_frames, unit, never, frames, reach=window, warmup=window)
+    order = Order({"main": relation}, units, num_frames, unit, never, frames, reach=window, period=1, warmup=window)
     return order, Grid(inner.axes, sites, inner.cell, inner.coord, inner.num_sites)

@@ -70,5 +70,5 @@ def frame_order(
         capacity=None if past is None else (past + sinks) * sites,
         sinks=sinks * sites,
     )
-    order = Order({"main": relation}, num_frames, num_frames, needs=never, reach=reach, warmup=reach + sinks)
+    order = Order({"main": relation}, num_frames, num_frames, needs=never, reach=reach, period=1, warmup=reach + sinks)
     return order, frame_grid(height, width, num_frames, scale)

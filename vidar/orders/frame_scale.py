@@ -11,6 +11,7 @@ from torch import Tensor
 from vidar.config import Config
 from vidar.core.grid import Grid
 from vidar.core.order import Order
+from vidar.core.placement import PeriodicPlacement
 from vidar.core.relation import Relation
 from vidar.orders.scale import scale_sites
 from vidar.types import UsageError
@@ -71,7 +72,6 @@ def frame_scale_order(
         inside[..., 1] = inside[..., 1] + frame
         return inside
 
-    pyramid_sites = int((number < scales).sum())
     grid = Grid(
         axes=("s", "t", "y", "x"),
         sites=sites,
@@ -80,7 +80,7 @@ def frame_scale_order(
         num_sites=None if num_frames is None else num_frames * per_frame,
     )
     count = None if num_frames is None else num_frames * period
-    capacity = max(past * per_frame, pyramid_sites)
-    relation = Relation(sees, capacity=capacity)
+    kept = PeriodicPlacement(torch.where(number == scales, past, 1))  # scales are read in their own frame alone
+    relation = Relation(sees, capacity=kept.size, placement=kept)
     reach = (past + 1) * period
-    return Order({"main": relation}, count, count, needs=needs, reach=reach, warmup=reach), grid
+    return Order({"main": relation}, count, count, needs=needs, reach=reach, period=period, warmup=reach), grid

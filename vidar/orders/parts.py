@@ -102,4 +102,4 @@ def parts_order(
     count = None if num_frames is None else num_frames * period
     relation = Relation(sees, capacity=(window + (period > 1)) * size)
     reach = max(window, 1) * period + period - 1  # a hint may need the frame before, seen or not
-    return Order({"main": relation}, count, count, needs=never, reach=reach, warmup=reach), grid
+    return Order({"main": relation}, count, count, needs=never, reach=reach, period=period, warmup=reach), grid

@@ -97,7 +97,7 @@ def prefix_order(
         "time": Relation(clean, joint=True, fold=("y", "x"), capacity=past * sites),
     }
     reach = past + chunk - 1
-    order = Order(relations, num_frames, num_frames, needs=never, reach=reach, warmup=reach)
+    order = Order(relations, num_frames, num_frames, needs=never, reach=reach, period=chunk, warmup=reach)
     grid = frame_grid(height, width, num_frames)
     return order, grid if positions is None else cyclic(grid, positions)
 

@@ -133,7 +133,7 @@ class Streams:
             for row in state.rows:
                 row.clock += length * objective.period
         self.tape.start(rows, known, unknown, first)
-        self.state.put(rows, state)
+        self.state.replace(rows, state)
         for row, rng in zip(rows, rngs):
             self.rngs[row] = rng
 

@@ -1,0 +1,170 @@
+"""Layouts of a system, compiled once: of a stationary order a Step's layout is that of a cycle before, moved on.
+
+    clock         7    8    9   10   11   12   13   14   15     an order with a cycle of 7 units
+    layout        a    b    c    d    e    f    g    a    b     a at 14: a at 7, all sites, cells and units 7 further
+
+Masks, plans of attention and places in rings are those of the first one. What the rings hold is compared with what it
+held, moved on: after a change of context, an eviction or a rewind to another place a layout is compiled anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from vidar.core.grid import Grid
+from vidar.core.layout import Held, Layout, View, compile_layout
+from vidar.core.order import Order
+from vidar.core.step import Step
+from vidar.types import NOBODY, Slots
+
+MOST = 128  # layouts kept
+Clocks = tuple[int, ...]  # of the batch rows; one where all rows agree
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A layout and when it was compiled. full: all of its slots are somebody's."""
+
+    layout: Layout
+    clocks: Clocks
+    full: bool
+
+
+class Layouts:
+    """`layouts(step, order, grids, clocks, held, rings) -> Layout`, of one order and its grids."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[object, ...], Kept] = {}
+        self._system: tuple[Order, Grid, int, int | None] | None = None  # with the sites of a period, and the cycle
+
+    def __call__(
+        self,
+        step: Step,
+        order: Order,
+        grids: Sequence[Grid],
+        clocks: Sequence[int],
+        held: Mapping[str, Slots] | None,
+        rings: Mapping[str, str],
+    ) -> Layout:
+        """The layout of a Step; leading 1 where all rows of the batch agree."""
+        alike = len(set(clocks)) == 1 and all(grid is grids[0] for grid in grids)
+        cycle = self._cycle(step, order, grids, clocks)
+        when = (clocks[0],) if alike else tuple(clocks)
+        key = (step.rows, held is None, alike, *(clock % cycle for clock in when)) if cycle else None
+        kept = None if key is None else self._kept.get(key)
+        if kept is not None:
+            moved = self._moved(kept, order, grids[0], when, held)
+            if moved is not None:
+                return moved
+        made = _compiled(step, order, grids, clocks, held, rings, alike)
+        if key is not None and (len(made.slots.site) == 1) == alike:
+            if len(self._kept) >= MOST:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[key] = Kept(made, when, bool((made.slots.cell != NOBODY).all()))
+        return made.with_keep(step.keep)
+
+    def _cycle(self, step: Step, order: Order, grids: Sequence[Grid], clocks: Sequence[int]) -> int | None:
+        """Of an order that is stationary by now, in units; None where a layout serves once."""
+        if not order.endless or order.period is None or step.keep is not None:
+            return None
+        if self._system is None:
+            sites = int(grids[0].sites(order.period)[0]) - int(grids[0].sites(0)[0])
+            self._system = order, grids[0], sites, order.cycle(sites)
+        if self._system[0] is not order or any(grid is not self._system[1] for grid in grids):
+            return None
+        first = min(clocks) + min(row.unit for row in step.rows)
+        return self._system[3] if first >= order.warmup else None
+
+    def _moved(
+        self, kept: Kept, order: Order, grid: Grid, clocks: Clocks, held: Mapping[str, Slots] | None
+    ) -> Layout | None:
+        """The layout moved on, or None where the rings hold something else than it was compiled for, moved on."""
+        assert self._system is not None and order.period is not None
+        by = [now - then for now, then in zip(clocks, kept.clocks)]
+        units = by[0] if len(by) == 1 else torch.tensor(by)[:, None]
+        shift = Shift(units, units // order.period * self._system[2], units * order.unit_cells)
+        layout = kept.layout
+        for name, slots in (held or {}).items():
+            view = layout.views[name]
+            assert isinstance(view.ring, Slots)
+            if not _holds(slots, *shift.ring(view.ring, view.relation.sinks)):
+                return None
+        q = shift.slots(layout.slots, grid, kept.full)
+        views = {name: view.moved(q, _ring(view, shift, grid)) for name, view in layout.views.items()}
+        row_unit, row_cell = q.unit[:, layout.row_start], q.cell[:, layout.row_start]
+        return replace(layout, slots=q, views=views, row_unit=row_unit, row_cell=row_cell, memo={})
+
+
+def _holds(slots: Slots, site: Tensor, cell: Tensor) -> bool:
+    """Whether a ring holds these sites [B or 1, R], NOBODY's apart."""
+    if slots.cell.shape[1] != cell.shape[1]:
+        return False
+    return bool((slots.cell == cell).all()) and bool(((slots.site == site) | (cell < 0)).all())
+
+
+def _ring(view: View, shift: Shift, grid: Grid) -> Held:
+    """What a ring holds, moved on, where somebody asks for it."""
+    ring = view.ring
+    return partial(shift.held, ring, view.relation.sinks, grid) if isinstance(ring, Slots) else None
+
+
+def _compiled(
+    step: Step,
+    order: Order,
+    grids: Sequence[Grid],
+    clocks: Sequence[int],
+    held: Mapping[str, Slots] | None,
+    rings: Mapping[str, str],
+    alike: bool,
+) -> Layout:
+    if alike and (held is None or all(_uniform(slots) for slots in held.values())):
+        held = None if held is None else {name: _first(slots) for name, slots in held.items()}
+        return compile_layout(step.rows, order, grids[:1], clocks[:1], held, rings)
+    return compile_layout(step.rows, order, grids, clocks, held, rings)
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How far slots move on: numbers, or long [B, 1]."""
+
+    units: int | Tensor
+    sites: int | Tensor
+    cells: int | Tensor
+
+    def ring(self, held: Slots, sinks: int) -> tuple[Tensor, Tensor]:
+        """Sites and cells [B or 1, R] of what a ring holds, moved on; sinks stay."""
+        still = held.cell < 0
+        if sinks:
+            still = still | (held.site < sinks)
+        return torch.where(still, held.site, held.site + self.sites), torch.where(
+            still, held.cell, held.cell + self.cells
+        )
+
+    def held(self, held: Slots, sinks: int, grid: Grid) -> Slots:
+        """All of what a ring holds, moved on."""
+        site, cell = self.ring(held, sinks)
+        unit = torch.where(cell == held.cell, held.unit, held.unit + self.units)
+        return Slots(site, cell, unit, held.role.expand_as(site), grid.coord(site))
+
+    def slots(self, q: Slots, grid: Grid, full: bool) -> Slots:
+        """The slots of a call, moved on. full: all of them are somebody's."""
+        site, cell, unit = q.site + self.sites, q.cell + self.cells, q.unit + self.units
+        if not full:
+            somebody = q.cell >= 0
+            site, cell, unit = (
+                torch.where(somebody, new, old) for new, old in ((site, q.site), (cell, q.cell), (unit, q.unit))
+            )
+        return Slots(site, cell, unit, q.role, grid.coord(site))
+
+
+def _uniform(slots: Slots) -> bool:
+    return bool((slots.cell == slots.cell[:1]).all()) and bool((slots.site == slots.site[:1]).all())
+
+
+def _first(slots: Slots) -> Slots:
+    return Slots(slots.site[:1], slots.cell[:1], slots.unit[:1], slots.role[:1], slots.coord[:1])
