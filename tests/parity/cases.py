@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from toys import NextRing, NextScale, NextToken, OracleModel, OracleState, Recorder, ToyModel, codebook
+from verb_toys import RecurrentModel
 
 from vidar.cache.ring import RingState
 from vidar.core.decode import RowState, decode
@@ -366,6 +367,17 @@ def guidance(lengths=(3, 1)):
                 combine=combine, videos=[0, 0])  # fmt: skip
 
 
+def recurrent(fused, batch=1):
+    """Beside attention, what a layer carries from call to call; it reaches back without an end, as the order does."""
+    order, grid = frame_order(1, 2, 5)
+    objective = flow(grid)
+    calls = 5 * 2 + 1 if fused else 5 * 3
+    name = f"recurrent mixer, {'fused' if fused else 'eager'}, {batch} rows"
+    model = RecurrentModel(objective.input_width, CHANNELS, order.relations, 3)
+    schedule = lambda: by_waves(order, objective.passes, fused=fused)  # noqa: E731
+    return Case(name, order, [grid] * batch, objective, schedule, calls, "twin", model=model)
+
+
 CASES = [
     token_raster(), token_prefilled(), ring(), frames(False), frames(True), frames(False, 3, HeunConfig()),
     frames(True, 3, AdamsBashforthConfig()),
@@ -375,7 +387,7 @@ CASES = [
     endless_pyramids(False), endless_pyramids(True), chunk_in_flight(False),
     chunk_in_flight(True), endless_chunks(True), endless_chunks(False, AncestralConfig()), chunk_joint(),
     pipeline_in_flight(False), pipeline_in_flight(True), scales(), clip_scales(), frame_scales(), plan(), random_dag(),
-    guidance(),
+    guidance(), recurrent(False), recurrent(True), recurrent(True, 2),
 ]  # fmt: skip
 STAGGERED = [
     staggered_case("pyramid", 1.5, 3), staggered_case("pyramid", 1, 2, context=3, units=5, fused=False),
