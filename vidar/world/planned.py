@@ -202,7 +202,7 @@ class _Task:
         config = world.config if steps is None else world.config.with_steps(steps)
         self.map, self.given = chain_of(config).map, dict[int, Tensor]()
         self.order, grid, self.objective = config.flow_system()
-        own = [SegmentRng(rng.seed, rng.video, segment * self.map.units) for rng in rngs]
+        own = [SegmentRng(rng.seed, rng.video, rng.attempt, segment * self.map.units) for rng in rngs]
         grids, dtype = [grid] * len(rngs), next(world.net.parameters()).dtype
         self.state = RingState.create(self.order, grids, world.net.ring_shapes(), dtype, world.device)
         self.decoder = Decoder(world.model, self.order, grids, self.objective, own, cond=lambda layout: actions)
