@@ -21,6 +21,7 @@ from gymnasium.vector.utils import batch_space
 from vidar.data.reader import episodes
 from vidar.rng import Rng
 from vidar.types import UsageError
+from vidar.world.decoding import last_picture
 from vidar.world.load import load
 from vidar.world.streams import Streams
 from vidar.world.world import World
@@ -118,7 +119,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         again = np.flatnonzero(self.over)  # NEXT_STEP: their action is ignored
         codes = self.streams.frame(pressed).clone()  # a plain tensor: _begin writes rows of it
         reward, ended = self._outcome(codes, pressed)
-        self.codes, self.frames = codes, self._painted(codes)[: self.num_envs]
+        self.codes, self.frames = codes, self.streams.decode(codes)[: self.num_envs].numpy().copy()
         self.age += 1
         for row in again:
             self._begin(int(row), None, {})
@@ -143,7 +144,8 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         chosen = int(self.np_random.integers(2**31)) if seed is None else int(seed)
         frames, known = self._context(chosen, options)
         codes = self.streams.begin(row, frames, known, chosen)
-        self.codes[row], self.frames[row] = codes[-1], self._painted(codes[-1:])[0]
+        picture = last_picture(self.world, self.streams.state.rows[row], codes)
+        self.codes[row], self.frames[row] = codes[-1], picture.numpy()
         self.age[row], self.over[row], self.begun[row], self.seeds[row] = 0, False, True, chosen
 
     def _context(self, seed: int, options: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -175,10 +177,6 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         each = [self.world.outcomes(pairs[row : row + 1], pressed[row : row + 1]) for row in range(self.num_envs)]
         reward, probability = (torch.cat(column).double().numpy() for column in zip(*each, strict=True))
         return reward, probability > 0.5
-
-    def _painted(self, codes: torch.Tensor) -> np.ndarray:
-        """Codes [b, n, C] -> uint8 [b, H, W, 3]."""
-        return self.world.decode(codes[:, None])[0][:, 0].numpy()
 
     def _info(self) -> Info:
         every = np.ones(self.num_envs, bool)

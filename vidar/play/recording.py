@@ -112,4 +112,4 @@ def replay(world: World, recording: Recording) -> Iterator[np.ndarray]:
         if number == told["eager"] > 0:
             streams.model = world.compiled()
         table[told["row"]] = torch.from_numpy(action)
-        yield world.decode(streams.frame(table, steps)[:, None])[0][told["row"], 0].numpy()
+        yield streams.decode(streams.frame(table, steps))[told["row"]].numpy()

@@ -15,7 +15,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from vidar.nn.static import Build
 from vidar.play.clock import Clock, Meter
@@ -23,6 +22,7 @@ from vidar.play.dream import Guess, Log, Pictures, Round, Shown, Start
 from vidar.play.governor import Governor
 from vidar.play.keys import Hands, Keys
 from vidar.types import Model, UsageError
+from vidar.world.decoding import Decoding
 from vidar.world.streams import Streams
 from vidar.world.world import World
 
@@ -301,17 +301,17 @@ class Table:
         began = self.now()
         standing = [row for row in self.seats if row not in rows]
         moment = self.streams.hold() if standing else None
-        codes = self.streams.frame(torch.from_numpy(actions), steps)
+        decoding = self.streams.decoding(self.streams.frame(torch.from_numpy(actions), steps))
         if moment is not None:
             self.streams.back(moment, standing)
             self.streams.release(moment)
         self.governor.spent(self.now() - began + self._painted, steps)
-        return self._painter.submit(self._paint, codes)
+        return self._painter.submit(self._paint, decoding)
 
-    def _paint(self, codes: Tensor) -> np.ndarray:
-        """Codes [capacity, n, C] -> uint8 [capacity, H, W, 3]; runs on the thread that decodes."""
+    def _paint(self, decoding: Decoding) -> np.ndarray:
+        """A frame of all rows -> uint8 [capacity, H, W, 3]; runs on the thread that decodes."""
         began = self.now()
-        frames = self.world.decode(codes[:, None])[0][:, 0].numpy()
+        frames = decoding.frames()[:, 0].numpy()
         self._painted = self.now() - began
         return frames
 

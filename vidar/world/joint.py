@@ -83,6 +83,10 @@ class JointStream:
         self.streams.tape.append(actions, torch.zeros(1, dtype=torch.bool))
         return code[None]
 
+    def decode(self, codes: Tensor) -> Tensor:
+        """The picture of the frame that was just asked for, code [1, n, C] -> uint8 [1, H, W, 3]. See `Streams`."""
+        return self.streams.decode(codes)
+
     def _drop(self) -> None:
         self.discarded += len(self.held)
         self.held.clear()

@@ -7,15 +7,17 @@ Re-encoding is VideoAR's way beyond the training length (scale-wise 6); keys mad
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from vidar.rng import Rng
 from vidar.types import UsageError
+from vidar.world.decoding import looks_back
 from vidar.world.streams import Streams
 
+Picture = Callable[[], Tensor]  # -> uint8 [B, H, W, 3]
 APART = 2**32  # between the video numbers of noise before and after a renewal, as frames count from 0 again
 
 
@@ -25,15 +27,16 @@ class Follower:
     def before(self, action: Tensor) -> None:
         """The frame will be made under action [B, A]."""
 
-    def after(self, code: Tensor, action: Tensor) -> None:
-        """A frame was made: code [B, n, C], its action [B, A]."""
+    def after(self, code: Tensor, action: Tensor, picture: Picture) -> None:
+        """A frame was made: code [B, n, C], its action [B, A] and what gives its picture."""
 
 
 class Renewal(Follower):
     """After every `every` frames all streams begin anew after the last ones of them, decoded and encoded.
 
     As many as a context may have, at most `every`; the frame counter starts at 0 again, so positions stay those of
-    training. What a code holds that no picture shows is dropped.
+    training. What a code holds that no picture shows is dropped. Where the tokenizer looks back, the pictures are those
+    that were shown.
     """
 
     def __init__(self, streams: Streams, every: int, rngs: Sequence[Rng]) -> None:
@@ -44,18 +47,27 @@ class Renewal(Follower):
         keep = min(every, streams.world.config.context)
         self.codes: deque[Tensor] = deque(maxlen=keep)
         self.actions: deque[Tensor] = deque(maxlen=keep)
+        self.pictures: deque[Tensor] = deque(maxlen=keep)
 
-    def after(self, code: Tensor, action: Tensor) -> None:
+    def after(self, code: Tensor, action: Tensor, picture: Picture) -> None:
         """See `Follower`."""
         self.codes.append(code)
         self.actions.append(action)
+        if looks_back(self.streams.world.config):
+            self.pictures.append(picture())
         self.count += 1
         if self.count % self.every:
             return
         world, number = self.streams.world, self.count // self.every
-        context = world.encode(world.decode(torch.stack(list(self.codes), 1))[0])
+        context = world.encode(self._shown())
         rngs = [Rng(rng.seed, rng.video + number * APART) for rng in self.rngs]
         self.streams.open(range(len(context)), context, torch.stack(list(self.actions), 1), rngs)
+
+    def _shown(self) -> Tensor:
+        """The last pictures, uint8 [B, T, H, W, 3]."""
+        if self.pictures:
+            return torch.stack(list(self.pictures), 1)
+        return self.streams.world.decode(torch.stack(list(self.codes), 1))[0]
 
 
 class Switch(Follower):
@@ -77,7 +89,7 @@ class Switch(Follower):
             told = action[rows, None].expand(-1, codes.shape[1], -1)
             self.streams.recache(rows.tolist(), codes, told)
 
-    def after(self, code: Tensor, action: Tensor) -> None:
+    def after(self, code: Tensor, action: Tensor, picture: Picture) -> None:
         """See `Follower`."""
         self.codes.append(code)
         self.last = action

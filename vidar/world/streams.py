@@ -21,6 +21,7 @@ from vidar.objectives.flow import Flow
 from vidar.objectives.next_scale import NextScale
 from vidar.rng import Rng
 from vidar.types import Model, UsageError
+from vidar.world.decoding import EXTRA, Decoding, following, looks_back, remember
 
 if TYPE_CHECKING:
     from vidar.world.world import World
@@ -106,7 +107,7 @@ class Streams:
         of its own frames (one that needs the code of a frame before the context is not committed; UsageError where that
         is the last one). The last frame of the context is committed with the first new one.
         """
-        length = codes.shape[1]
+        length, context = codes.shape[1], codes
         known = torch.zeros(len(codes), length, self.tape.values.shape[2]) if actions is None else actions
         unknown = torch.ones(len(codes), length, dtype=torch.bool)
         unknown[:, 1:] = actions is None
@@ -132,6 +133,7 @@ class Streams:
         else:
             for row in state.rows:
                 row.clock += length * objective.period
+        remember(self.world, state.rows[: len(context)], context)
         self.tape.start(rows, known, unknown, first)
         self.state.replace(rows, state)
         for row, rng in zip(rows, rngs):
@@ -151,7 +153,10 @@ class Streams:
             keep = min(len(known), frame, -(-self.order.reach // period))
             if frame > keep < len(known) and self._lacks((frame - keep) * period, frame - keep):
                 keep += 1  # the first one is only what the next is made from
+            seen = self.state.rows[row].extras.get(EXTRA)
             self.open([row], known[None, -keep:], told[None, -keep:], [self.rngs[row]], frame - keep)
+            if seen is not None:  # no picture changes, the tokenizer has seen more than these frames
+                self.state.rows[row].extras[EXTRA] = seen
 
     def begin(self, row: int, frames: Any, actions: Any, seed: int) -> Tensor:
         """`open` one row after frames, uint8 [T, H, W, 3] or None (the world's own start), and actions [T, A] or None.
@@ -180,6 +185,22 @@ class Streams:
             for row, unit, code in decoder.step(step, self.state):
                 made[row][unit] = code
         return torch.stack([objective.frame_code(codes) for codes in made[: self.capacity]])
+
+    def decoding(self, codes: Tensor) -> Decoding:
+        """Of the frame that was just made, codes [B, n, C] of `frame`: its pictures [B, 1, H, W, 3], not yet decoded.
+
+        To be taken before a row goes back, and of every frame or of none. Raises ValueError where one was left out.
+        """
+        rows, period = self.state.rows[: self.capacity], self._schedule(self.most)[0].period
+        for row in rows:
+            seen = row.extras.get(EXTRA)
+            if looks_back(self.world.config) and row.clock != period + (0 if seen is None else seen.clock):
+                raise ValueError("the tokenizer of this world looks back: decode every frame, and each one once")
+        return following(self.world, rows, codes)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """As `decoding`, at once: uint8 [B, H, W, 3]."""
+        return self.decoding(codes).frames()[:, 0]
 
     def hold(self) -> Moment:
         """A point to come back to; `release` it. While it is held, what is overwritten is kept."""

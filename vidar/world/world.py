@@ -40,10 +40,8 @@ from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder, PyramidAuto
 from vidar.types import Codes, Model, UsageError
 from vidar.world.compiled import compiled
 from vidar.world.context import check_size, context_frames
-from vidar.world.planned import planned
-from vidar.world.renewal import followed
-from vidar.world.scheduled import OneByOneConfig, ScheduleConfig, check_schedule, scheduled
-from vidar.world.streams import Streams
+from vidar.world.frames import frames
+from vidar.world.scheduled import OneByOneConfig, ScheduleConfig, check_schedule
 
 InTurn = FrameOrderConfig | FrameScaleOrderConfig | BlockOrderConfig | InParts  # unit after unit
 
@@ -281,7 +279,6 @@ class World:
         reward, logit = self.outcome(codes.float().to(self.device), actions.float().to(self.device))
         return reward.cpu(), logit.sigmoid().cpu()
 
-    @torch.inference_mode()
     def codes(
         self,
         context: Tensor,
@@ -298,23 +295,9 @@ class World:
         actions: yields [B, A] for each new frame, asked for when the frame is begun. The frame is committed with the
         first refinement of the next one. renew, recache: see `Renewal` (None: never) and `Switch`.
         """
-        batch = len(context)
-        rngs = rngs or rows(0, batch)
-        if not self.config.frame_by_frame:
-            if renew is not None or recache:
-                name = "--recache" if recache else "--renew"
-                raise UsageError(f"world {self.config.name!r} does not make frame after frame; leave {name} out")
-            run = planned if isinstance(self.config.order, PlanOrderConfig) else scheduled
-            yield from run(self, context, actions, context_actions, rngs, steps)
-            return
-        streams = Streams(self, batch, steps)
-        streams.open(range(batch), context, context_actions, rngs)
-        follower = followed(streams, context, context_actions, rngs, renew, recache)
-        for action in actions:
-            follower.before(action)
-            code = streams.frame(action)
+        rngs = rngs or rows(0, len(context))
+        for code, _ in frames(self, context, actions, context_actions, rngs, steps, renew, recache):
             yield code
-            follower.after(code, action)
 
     def rollout(
         self,
@@ -330,11 +313,9 @@ class World:
         keep = min(context.shape[1], self.config.context)
         context = context[:, -keep:]
         context_actions = None if context_actions is None else context_actions[:, -keep:]
-        codes = self.encode(context)
-        state = self.decode(codes)[1] if self.config.tokenizer.time_kernel > 1 else None
-        for code in self.codes(codes, actions, context_actions, rngs, steps, renew, recache):
-            video, state = self.decode(code[:, None], state)
-            yield video[:, 0]
+        rngs, codes = rngs or rows(0, len(context)), self.encode(context)
+        for _, picture in frames(self, codes, actions, context_actions, rngs, steps, renew, recache):
+            yield picture()
 
     def stream(
         self,
