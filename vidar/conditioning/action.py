@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -20,12 +21,20 @@ from vidar.types import Cond
 class Actions:
     """Actions by frame number: values float [B, T, A], unknown bool [B, T].
 
-    first: the frame of column 0, an int or long [B]; a stream keeps only a window of frames.
+    first: the frame of column 0, an int or long [B]; a stream keeps only a window of frames. memo: embeddings of the
+    columns, by embedder, where the calls of a frame share them (no gradients); None: made at each call.
     """
 
     values: Tensor
     unknown: Tensor
     first: int | Tensor = 0
+    memo: dict[Any, Tensor] | None = None
+
+    def to(self, device: torch.device) -> Actions:
+        """On a device; itself where it is there."""
+        if self.values.device == device:
+            return self
+        return Actions(self.values.to(device), self.unknown.to(device), self.first, None if self.memo is None else {})
 
 
 class ActionEmbedConfig(Config):
@@ -58,6 +67,7 @@ class ActionEmbed(nn.Module):
         chosen = torch.tensor([ranges[i] for i in self._numbers]).reshape(-1, 2)
         self.register_buffer("centre", chosen.mean(dim=1), persistent=False)
         self.register_buffer("reach", (chosen[:, 1] - chosen[:, 0]) / 2, persistent=False)
+        self.register_buffer("back", torch.arange(config.history + 1), persistent=False)
         self.numbers = linear(len(self._numbers), config.width, std=1.0) if self._numbers else None
         self.tables = nn.ModuleList([table(actions[i].size, config.width) for i in self._choices])
         self.unknown = table(1, config.width)
@@ -70,18 +80,26 @@ class ActionEmbed(nn.Module):
         device = conditions.unknown.device
         start = torch.as_tensor(conditions.first, device=device).reshape(-1, 1)
         frame = layout.row_cell.to(device).div(self.config.period, rounding_mode="floor")  # nobody stays negative
-        made = self.columns(conditions)
-        seen: list[Tensor] = []
-        for back in range(self.config.history + 1):
-            column = frame - back - start
-            inside = (frame >= back) & (column >= 0) & (column < count)
-            column = torch.where(inside, column, count).expand(batch, -1)
-            seen.append(made.gather(1, column[..., None].expand(-1, -1, made.shape[-1])))
-        return Cond(modulation=self.joined(seen))
+        made, back = self._columns_once(conditions), self.back
+        column = (frame - start)[..., None] - back  # [B or 1, M, history + 1]
+        inside = (frame[..., None] >= back) & (column >= 0) & (column < count)
+        column = torch.where(inside, column, count).expand(batch, -1, -1).flatten(1)
+        seen = made.gather(1, column[..., None].expand(-1, -1, made.shape[-1]))
+        return Cond(modulation=self._mapped(seen.unflatten(1, (-1, len(back))).flatten(2)))
 
     def joined(self, seen: list[Tensor]) -> Tensor:
         """history + 1 embeddings [B, M, D] each -> [B, M, D]."""
-        return self.second(F.silu(self.first(torch.cat(seen, dim=-1))))
+        return self._mapped(torch.cat(seen, dim=-1))
+
+    def _mapped(self, seen: Tensor) -> Tensor:
+        return self.second(F.silu(self.first(seen)))
+
+    def _columns_once(self, conditions: Actions) -> Tensor:
+        if conditions.memo is None or torch.is_grad_enabled():
+            return self.columns(conditions)
+        if self not in conditions.memo:
+            conditions.memo[self] = self.columns(conditions)
+        return conditions.memo[self]
 
     def columns(self, conditions: Actions) -> Tensor:
         """The embedding of every action, and behind them that of an unknown one: [B, T + 1, D]."""

@@ -59,10 +59,14 @@ def frame_grid(
     """Frames of height x width sites, one unit and one cell each; axes t y x; endless without `num_frames`."""
     n = height * width
 
+    inside = torch.arange(n)
+    frame = torch.stack([torch.zeros(n), inside // width, inside % width], dim=-1).to(torch.float64)
+    frame = frame * torch.tensor(scale, dtype=torch.float64)
+
     def coord(site: Tensor) -> Tensor:
-        inside = site % n
-        axes = (site // n, inside // width, inside % width)
-        return torch.stack([a.to(torch.float64) * s for a, s in zip(axes, scale, strict=True)], dim=-1)
+        made = frame[site % n]
+        made[..., 0] = (site // n).to(torch.float64) * scale[0]
+        return made
 
     return Grid(
         axes=("t", "y", "x"),

@@ -20,7 +20,7 @@ from vidar.core.grid import Grid
 from vidar.core.layout import Held, Layout, View, compile_layout
 from vidar.core.order import Order
 from vidar.core.step import Step
-from vidar.types import NOBODY, Slots
+from vidar.types import Slots
 
 MOST = 128  # layouts kept
 Clocks = tuple[int, ...]  # of the batch rows; one where all rows agree
@@ -28,11 +28,12 @@ Clocks = tuple[int, ...]  # of the batch rows; one where all rows agree
 
 @dataclass(frozen=True)
 class Kept:
-    """A layout and when it was compiled. full: all of its slots are somebody's."""
+    """A layout and when it was compiled. full: all of its slots are somebody's; filled: the rings all of whose are."""
 
     layout: Layout
     clocks: Clocks
     full: bool
+    filled: frozenset[str]
 
 
 class Layouts:
@@ -65,7 +66,12 @@ class Layouts:
         if key is not None and (len(made.slots.site) == 1) == alike:
             if len(self._kept) >= MOST:
                 self._kept.pop(next(iter(self._kept)))
-            self._kept[key] = Kept(made, when, bool((made.slots.cell != NOBODY).all()))
+            filled = frozenset(
+                name
+                for name, view in made.views.items()
+                if isinstance(view.ring, Slots) and bool((view.ring.cell >= 0).all())
+            )
+            self._kept[key] = Kept(made, when, bool((made.slots.cell >= 0).all()), filled)
         return made.with_keep(step.keep)
 
     def _cycle(self, step: Step, order: Order, grids: Sequence[Grid], clocks: Sequence[int]) -> int | None:
@@ -92,7 +98,7 @@ class Layouts:
         for name, slots in (held or {}).items():
             view = layout.views[name]
             assert isinstance(view.ring, Slots)
-            if not _holds(slots, *shift.ring(view.ring, view.relation.sinks)):
+            if not _holds(slots, shift.ring_cells(view.ring, view.relation.sinks, name in kept.filled)):
                 return None
         q = shift.slots(layout.slots, grid, kept.full)
         views = {name: view.moved(q, _ring(view, shift, grid)) for name, view in layout.views.items()}
@@ -100,11 +106,11 @@ class Layouts:
         return replace(layout, slots=q, views=views, row_unit=row_unit, row_cell=row_cell, memo={})
 
 
-def _holds(slots: Slots, site: Tensor, cell: Tensor) -> bool:
-    """Whether a ring holds these sites [B or 1, R], NOBODY's apart."""
-    if slots.cell.shape[1] != cell.shape[1]:
-        return False
-    return bool((slots.cell == cell).all()) and bool(((slots.site == site) | (cell < 0)).all())
+def _holds(slots: Slots, cell: Tensor) -> bool:
+    """Whether a ring holds these cells [B or 1, R]; with its place, a cell says which site it is."""
+    if slots.cell.shape == cell.shape:
+        return torch.equal(slots.cell, cell)
+    return slots.cell.shape[1] == cell.shape[1] and bool((slots.cell == cell).all())
 
 
 def _ring(view: View, shift: Shift, grid: Grid) -> Held:
@@ -136,19 +142,19 @@ class Shift:
     sites: int | Tensor
     cells: int | Tensor
 
-    def ring(self, held: Slots, sinks: int) -> tuple[Tensor, Tensor]:
-        """Sites and cells [B or 1, R] of what a ring holds, moved on; sinks stay."""
-        still = held.cell < 0
-        if sinks:
-            still = still | (held.site < sinks)
-        return torch.where(still, held.site, held.site + self.sites), torch.where(
-            still, held.cell, held.cell + self.cells
-        )
+    def ring_cells(self, held: Slots, sinks: int, filled: bool) -> Tensor:
+        """Cells [B or 1, R] of what a ring holds, moved on; sinks stay. filled: no place is empty."""
+        if filled and not sinks:
+            return held.cell + self.cells
+        return torch.where((held.cell < 0) | (held.site < sinks), held.cell, held.cell + self.cells)
 
     def held(self, held: Slots, sinks: int, grid: Grid) -> Slots:
         """All of what a ring holds, moved on."""
-        site, cell = self.ring(held, sinks)
-        unit = torch.where(cell == held.cell, held.unit, held.unit + self.units)
+        still = (held.cell < 0) | (held.site < sinks)
+        site, cell, unit = (
+            torch.where(still, old, old + by)
+            for old, by in ((held.site, self.sites), (held.cell, self.cells), (held.unit, self.units))
+        )
         return Slots(site, cell, unit, held.role.expand_as(site), grid.coord(site))
 
     def slots(self, q: Slots, grid: Grid, full: bool) -> Slots:

@@ -132,6 +132,11 @@ class Order:
         return {}
 
     def _once(self, name: str, unit: int, find: Callable[[int], tuple[int, ...]]) -> tuple[int, ...]:
+        """Asked for once; of a stationary order for the first units behind the warm-up, which the others follow."""
+        steady = self.warmup + self.reach
+        if self.period is not None and unit >= steady + self.period and self.num_units is None:
+            first = steady + (unit - steady) % self.period
+            return tuple(found + unit - first for found in self._once(name, first, find))
         if (name, unit) not in self._known:
             if self.num_units is None and len(self._known) > MOST_KNOWN:
                 self._known.clear()

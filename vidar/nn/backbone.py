@@ -93,6 +93,7 @@ class Backbone(nn.Module):
         self.head = config.head.build(config.width, config.out_width, config.gate_std)
         self._rope_key = f"rope {config.rope!r} {config.head_width}"
         self._ropes: dict[tuple[str, ...], Rope] = {}
+        self._rings = self._ring_shapes()
 
     def _block(self, number: int) -> Block:
         c = self.config
@@ -105,6 +106,9 @@ class Backbone(nn.Module):
 
     def ring_shapes(self) -> dict[str, RingShape]:
         """By relation, what a state has to keep."""
+        return self._rings
+
+    def _ring_shapes(self) -> dict[str, RingShape]:
         c = self.config
         names = [mixer.relation for mixer in c.mixers if isinstance(mixer, SelfAttentionConfig)]
         return {name: RingShape(names.count(name) * c.depth, c.heads, c.head_width) for name in dict.fromkeys(names)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from pydantic import Field
@@ -21,16 +22,17 @@ MM_GROUP = 16  # rotation pairs after which the owners of MM-RoPE repeat
 MM_OWNER = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 1, 1, 2, 2, 1, 1, 2, 2])  # t 4 : h 6 : w 6
 
 
+@cache
 def frequencies(width: int, base: float) -> Tensor:
-    """theta_i = base^(-2 i / width), float64 [width / 2]. Raises ValueError for an odd width."""
+    """theta_i = base^(-2 i / width), float64 [width / 2], not to be changed. Raises ValueError for an odd width."""
     if width % 2:
         raise ValueError(f"rotary width {width} is odd; pairs of channels rotate together")
     return base ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
 
 
 def _tables(angles: Tensor, dtype: torch.dtype) -> Tables:
-    both = torch.cat([angles, angles], dim=-1)
-    return both.cos().to(dtype), both.sin().to(dtype)
+    cos, sin = angles.cos().to(dtype), angles.sin().to(dtype)
+    return torch.cat([cos, cos], dim=-1), torch.cat([sin, sin], dim=-1)
 
 
 def rope_1d(position: Tensor, head_width: int, base: float = 10000.0, dtype: torch.dtype = torch.float32) -> Tables:

@@ -14,6 +14,7 @@ from torch import Tensor
 from vidar.cache.ring import Mark, RingState
 from vidar.conditioning.action import Actions
 from vidar.core.decode import Decoder
+from vidar.core.layouts import Layouts
 from vidar.core.step import Step, prefill
 from vidar.nn.static import Build
 from vidar.objectives.diffusion import Diffusion
@@ -39,6 +40,7 @@ class ActionTape:
         self.values = torch.zeros(batch, keep, width)
         self.unknown = torch.ones(batch, keep, dtype=torch.bool)
         self.next = torch.zeros(batch, dtype=torch.long)
+        self._told, self._told_of = Actions(self.values, self.unknown, self.next - keep, {}), self._now()
 
     def append(self, values: Tensor, unknown: Tensor) -> None:
         """One frame of every row: values [B, A], unknown [B]."""
@@ -57,8 +59,14 @@ class ActionTape:
         self.next = self.next.index_fill(0, pick, first + count)
 
     def __call__(self, layout: Any) -> Actions:
-        """The conditions of one call."""
-        return Actions(self.values, self.unknown, self.next - self.values.shape[1])
+        """The conditions of one call: the same for all calls of a frame, whose columns are embedded once."""
+        now = self._now()
+        if any(a is not b for a, b in zip(now, self._told_of)):
+            self._told, self._told_of = Actions(self.values, self.unknown, self.next - self.values.shape[1], {}), now
+        return self._told
+
+    def _now(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.values, self.unknown, self.next
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,7 @@ class Streams:
         self.model = world.compiled(build) if compiled else world.model
         total = capacity if config.guidance is None else 2 * capacity
         self.order, self.grid, objective = config.system(pyramid=world.pyramid)
+        self.layouts = Layouts()
         self.most = config.steps  # calls of a frame, where it is not given another number
         self._schedules: dict[int, tuple[Framed, list[Step]]] = {}
         reach = -(-self.order.reach // objective.period)
@@ -256,4 +265,4 @@ class Streams:
 
     def _decoder(self, tape: ActionTape, rngs: Sequence[Rng], objective: Framed, model: Model) -> Decoder:
         grids = [self.grid] * len(rngs)
-        return Decoder(model, self.order, grids, objective, rngs, objective.given, tape)
+        return Decoder(model, self.order, grids, objective, rngs, objective.given, tape, layouts=self.layouts)

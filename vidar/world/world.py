@@ -15,7 +15,6 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from vidar.actions import ActionSpec
-from vidar.conditioning.action import Actions
 from vidar.conditioning.net import WorldNet, WorldNetConfig
 from vidar.config import Config
 from vidar.core.grid import Grid
@@ -232,7 +231,7 @@ class World:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.net.parameters()).device
+        return self.net.backbone.row.device
 
     @property
     def num_parameters(self) -> int:
@@ -241,8 +240,9 @@ class World:
 
     def model(self, inputs: Tensor, layout: Any, cond: Any = None, state: Any = None) -> Tensor:
         """One call of the network, from and to the CPU: what decoding calls."""
-        moved = None if cond is None else Actions(cond.values.to(self.device), cond.unknown.to(self.device), cond.first)
-        return self.net(inputs.to(self.device), layout, moved, state).float().cpu()
+        device = self.device
+        moved = None if cond is None else cond.to(device)
+        return self.net(inputs.to(device), layout, moved, state).float().cpu()
 
     def compiled(self, build: Build | None = None) -> Model:
         """`model` for the calls of a frame, as functions of static shapes.
