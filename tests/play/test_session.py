@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from hand_clock import HandClock, due, guessed
 
 from vidar.actions import Action, ActionSpec, mu_law_bins
 from vidar.play.clock import Clock, Meter
@@ -50,49 +51,70 @@ class Player:
 
 
 def keys(seed, count):
-    return np.random.default_rng(seed).integers(0, 2, (count, 5)).astype(np.float32)
+    """[count, 5], never twice the same in a row, and something is pressed first."""
+    rows = np.random.default_rng(seed).integers(0, 2, (count, 5))
+    rows[:, 0] = 1 - np.arange(count) % 2
+    return rows.astype(np.float32)
+
+
+def turn(table, presses, guess=True):
+    """The next frame of the players that move, with these keys: (player, row). Paced: dreamed before its time."""
+    if table.clock.period:
+        if guess:
+            guessed(table)
+        due(table, [(player.seat, row) for player, row in presses])
+    else:
+        for player, row in presses:
+            player.seat.press(row)
+    for player, _ in presses:
+        player.look()
+
+
+def settled(table, instead=None):
+    """Paced: the guess of the next frame, when it is made."""
+    return guessed(table, instead) if table.clock.period else None
 
 
 @pytest.mark.parametrize("fps", [None, 25.0])
 def test_what_a_seat_shows_is_the_dream_of_its_log(world, fps):
-    """Two players, one joins late and one pauses; with and without pacing, and so with and without speculation."""
-    with Table(world, CAPACITY, fps) as table:
+    """Two players, one joins late and one pauses; with and without pacing, and so with and without speculation.
+
+    Keys change with every frame or are held for two, so that guesses miss and hit.
+    """
+    with Table(world, CAPACITY, fps, now=HandClock() if fps else time.monotonic) as table:
         first = Player(table.sit(start(1)))
-        for row in keys(1, 4):
-            first.seat.press(row)
-            first.look()
+        first.look()
+        for row in keys(1, 4).repeat(2, 0):
+            turn(table, [(first, row)])
+        settled(table)
         second = Player(table.sit(start(2)))
-        for mine, theirs in zip(keys(3, 4), keys(4, 4)):
-            first.seat.press(mine)
-            second.seat.press(theirs)
-            first.look()
-            second.look()
+        for number, (mine, theirs) in enumerate(zip(keys(3, 4), keys(4, 4))):
+            turn(table, [(first, mine), (second, theirs)], guess=number > 0)
+        guess = settled(table)
         first.seat.pause(True)
+        settled(table, guess)
         for row in keys(5, 4):
-            second.seat.press(row)
-            second.look()
+            turn(table, [(second, row)])
+        guess = settled(table)
         first.seat.pause(False)
-        for row in keys(6, 4):
-            first.seat.press(row)
-            first.look()
-            second.look()
+        settled(table, guess)
+        for row in keys(6, 4).repeat(2, 0):
+            turn(table, [(first, row), (second, row)])
     for player in (first, second):
         want = headless(world, player.seat.log, player.seat.row)
         assert len(want) >= 10 and np.array_equal(player.seat.shown.frame, want[len(player.seat.log.rows) - 1])
         assert all(any(np.array_equal(frame, other) for other in want) for frame in player.frames)
-    assert (table.hits + table.misses > 0) == (fps is not None)
+    assert (table.hits > 0 and table.misses > 0) == (table.hits + table.misses > 0) == (fps is not None)
 
 
 def test_speculation_hits_while_keys_are_held_and_is_thrown_away_on_a_change(world):
-    with Table(world, 1, fps=20.0) as table:
+    with Table(world, 1, fps=20.0, now=HandClock()) as table:
         player = Player(table.sit(start(1)))
-        pressed = keys(2, 5)
-        for row in pressed:
-            player.seat.press(row)
-            for _ in range(4):
-                player.look()
-        log, hits, wrong = player.seat.log, table.hits, table.misses + table.remade
-    assert hits >= 8 and wrong >= 2
+        player.look()
+        for row in keys(2, 5).repeat(4, 0):
+            turn(table, [(player, row)])
+        log = player.seat.log
+    assert (table.hits, table.misses, table.remade) == (15, 5, 0)
     streams = Streams(world, 1)
     one = start(1)
     streams.open([0], world.encode(torch.from_numpy(one.frames)[None]), torch.from_numpy(one.actions)[None], [Rng(1)])
@@ -103,15 +125,17 @@ def test_speculation_hits_while_keys_are_held_and_is_thrown_away_on_a_change(wor
 
 
 def test_a_guess_is_made_anew_where_keys_change_in_time(world):
-    """Two frames a second: keys change long before the next one is due, and it is there at once, and right."""
-    with Table(world, 1, fps=2.0) as table:
+    """Keys change before the next frame is due, and it is there at once, and right."""
+    with Table(world, 1, fps=2.0, now=HandClock()) as table:
         player = Player(table.sit(start(1)))
         player.look()
         for row in keys(2, 3):
-            time.sleep(0.2)
+            guess = guessed(table)
             player.seat.press(row)
+            guessed(table, guess)
+            due(table)
             player.look()
-        assert table.remade >= 3 and table.misses == 0 and table.hits >= 3
+        assert (table.hits, table.misses, table.remade) == (3, 0, 3)
         log, last = player.seat.log, player.seat.shown
     streams = Streams(world, 1)
     streams.begin(0, log.start.frames, log.start.actions, 1)

@@ -1,0 +1,33 @@
+"""Time that moves by hand: whether a frame is dreamed before it is due does not depend on how busy the machine is."""
+
+import time
+
+
+class HandClock:
+    """The `now` of a table. Work takes no time on it, so a guess always fits; what is due is for the test to say."""
+
+    def __init__(self):
+        self.at = 0.0
+
+    def __call__(self):
+        return self.at
+
+
+def guessed(table, instead=None):
+    """Wait until the next frame has been dreamed and decoded before its time, anew `instead` of a guess; the guess."""
+    deadline = time.monotonic() + 60
+    while (guess := table.guess) is None or guess is instead:
+        table.raise_failure()
+        assert time.monotonic() < deadline, "no guess was made"
+        time.sleep(0.001)
+    guess.frames.result(60)
+    return guess
+
+
+def due(table, pressed=()):
+    """The keys (seat, row) are pressed and the next frame is due, in one moment."""
+    with table.wake:
+        for seat, row in pressed:
+            seat.press(row)
+        table.now.at += table.clock.period
+        table.wake.notify_all()
