@@ -27,7 +27,8 @@ def test_what_scales_see(window):
     pairs = [(f, s) for f in range(frames) for s in range(period)]
     expected = [[(f == g and r <= s) or f - window <= g < f for g, r in pairs] for f, s in pairs]
     assert order.sees.tolist() == expected
-    assert order.relations["main"].capacity == (window + 1) * 11 and window * period + period - 1 <= order.reach
+    assert pyramid_order(SIDES, window)[0].relations["main"].capacity == (window + 1) * 11
+    assert window * period + period - 1 <= order.reach
 
 
 def test_scales_are_means_of_areas():

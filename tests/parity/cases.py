@@ -199,6 +199,14 @@ def endless_pyramids(fused, past=1):
     return endless_parts("3 scales of a frame", *pyramid_order([(1, 1), (1, 2), (2, 2)], past), 3, fused)
 
 
+def cells_apart():
+    """A clip whose frames do not see one another: the first cells of all are one wave, and then the second ones."""
+    order, grid = cell_order(2, 2, 1, 2, 0, 3)
+    objective = flow(grid)
+    schedule = lambda: by_waves(order, objective.passes, fused=True)  # noqa: E731
+    return Case("frames of cells side by side", order, [grid], objective, schedule, 2 * 2 + 1, "twin")
+
+
 def endless_parts(what, order, grid, period, fused):
     hint = PreviousHintConfig(back=period)
     objective = FlowConfig(steps=2, hint=hint).build(CHANNELS, grid, torch.float64, period)
@@ -384,7 +392,7 @@ CASES = [
     frames_given(False), frames_given(True), endless_frames(False), endless_frames(True), endless_frames(True, 2, 1),
     endless_frames(True, batch=2), hinted_frames(False), hinted_frames(True),
     endless_blocks(False), endless_blocks(True, 4), endless_cells(False), endless_cells(True),
-    endless_pyramids(False), endless_pyramids(True), chunk_in_flight(False),
+    cells_apart(), endless_pyramids(False), endless_pyramids(True), chunk_in_flight(False),
     chunk_in_flight(True), endless_chunks(True), endless_chunks(False, AncestralConfig()), chunk_joint(),
     pipeline_in_flight(False), pipeline_in_flight(True), scales(), clip_scales(), frame_scales(), plan(), random_dag(),
     guidance(), recurrent(False), recurrent(True), recurrent(True, 2),

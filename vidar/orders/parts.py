@@ -82,7 +82,8 @@ def parts_order(
 
     place: float64 [n, A], coordinates of the sites of frame 0 on `axes`, of which `t` moves on. One relation `main`: a
     part sees itself, the parts before it in its frame and all of the `window` frames before. Its ring keeps these
-    frames and, where frames are several parts, the one that is being made.
+    frames and, where frames are several parts, the one that is being made; all sites of a clip whose frames do not
+    see one another, as their waves are made side by side.
     """
     size, period = len(part), int(part.max()) + 1
     sites = [torch.nonzero(part == k)[:, 0] for k in range(period)]
@@ -100,6 +101,7 @@ def parts_order(
         num_sites=None if num_frames is None else num_frames * size,
     )
     count = None if num_frames is None else num_frames * period
-    relation = Relation(sees, capacity=(window + (period > 1)) * size)
+    apart = window == 0 and num_frames is not None
+    relation = Relation(sees, capacity=None if apart else (window + (period > 1)) * size)
     reach = max(window, 1) * period + period - 1  # a hint may need the frame before, seen or not
     return Order({"main": relation}, count, count, needs=never, reach=reach, period=period, warmup=reach), grid

@@ -1,0 +1,145 @@
+"""Every constructor of vidar/orders is what its table by hand says."""
+
+import inspect
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from frame_tables import FRAME_TABLES
+from part_tables import PART_TABLES
+
+import vidar.orders
+from vidar.core.relation import Relation
+
+TABLES = FRAME_TABLES + PART_TABLES
+ENDLESS = [table for table in TABLES if table.frames and table.endless]
+WITHOUT = {"__init__", "depth", "in_parts"}  # files of vidar/orders that construct no order
+FAR = 40  # periods later
+
+
+def built(table, endless=False):
+    tensors = {"part": torch.tensor, "place": lambda x: torch.tensor(x, dtype=torch.float64)}
+    given = {name: tensors.get(name, lambda x: x)(value) for name, value in table.given.items()}
+    if table.frames:
+        given["num_frames"] = None if endless else table.frames
+    return table.make(**given)
+
+
+def lines(drawing):
+    return [line.strip() for line in drawing.split("\n") if line.strip()]
+
+
+def pairs(drawing):
+    """(reader, key) of every x."""
+    return {(q, k) for q, line in enumerate(lines(drawing)) for k, mark in enumerate(line) if mark == "x"}
+
+
+def read(rule, cells, first=0):
+    """The same of a rule, for the cells from `first` on."""
+    at = torch.arange(first, first + cells)
+    return {(q, k) for q, k in torch.nonzero(rule(at[:, None], at[None, :])).tolist()}
+
+
+def rules_of(relation: Relation):
+    """Of readers in flight, and of committed ones."""
+    return relation.sees, relation.sees if relation.memory is None else relation.memory
+
+
+@pytest.fixture(params=TABLES, ids=lambda table: table.name)
+def table(request):
+    return request.param
+
+
+def test_who_reads_whom(table):
+    order, _ = built(table)
+    assert set(order.relations) == set(table.mixers)
+    for name, mixer in table.mixers.items():
+        for rule, drawing in zip(rules_of(order.relations[name]), (mixer.sees, mixer.memory or mixer.sees)):
+            assert {len(line) for line in lines(drawing)} == {len(table.unit)} == {len(lines(drawing))}
+            assert read(rule, len(table.unit)) == pairs(drawing), name
+
+
+@pytest.mark.parametrize("table", ENDLESS, ids=lambda table: table.name)
+def test_an_endless_stream_reads_the_same_and_so_for_ever(table):
+    """The first cells as of a clip; the last ones as `FAR` periods later, where they read nobody before those."""
+    order, cells, shift = built(table, endless=True)[0], len(table.unit), FAR * table.period
+    for name, mixer in table.mixers.items():
+        for rule, drawing in zip(rules_of(order.relations[name]), (mixer.sees, mixer.memory or mixer.sees)):
+            assert read(rule, cells) == pairs(drawing), name
+            later = {(q - shift, k - shift) for q, k in read(rule, shift + cells) if q >= shift + cells - table.period}
+            assert later == {(q, k) for q, k in pairs(drawing) if q >= cells - table.period}, name
+
+
+def test_mixers_and_their_rings(table):
+    for endless in (False, True) if table in ENDLESS else (False,):
+        order, _ = built(table, endless)
+        for name, mixer in table.mixers.items():
+            made = order.relations[name]
+            capacity = mixer.kept if endless and mixer.kept else mixer.capacity
+            assert (made.joint, made.fold, made.capacity, made.sinks) == (
+                mixer.joint,
+                mixer.fold,
+                capacity,
+                mixer.sinks,
+            )
+
+
+def test_a_ring_still_holds_what_is_read(table):
+    """Units are committed wave after wave, or chunk after chunk; nothing that one reads was overwritten by then."""
+    order, _ = built(table)
+    for name, mixer in table.mixers.items():
+        relation = order.relations[name]
+        drawn, held, done = pairs(mixer.sees) | pairs(mixer.memory or mixer.sees), {}, set()
+        for units in table.commits or table.waves:
+            cells = {k for q, k in drawn if table.unit[q] in units and table.unit[k] in done}
+            for site in (site for site, cell in enumerate(table.cell) if cell in cells):
+                assert held[int(relation.place(torch.tensor(site)))] == site, (name, units, site)
+            done.update(units)
+            sites = [site for unit in units for site in table.sites[unit]] if relation.capacity != 0 else []
+            places = relation.place(torch.tensor(sites)).tolist()
+            assert relation.capacity is None or all(place < relation.capacity for place in places)
+            held |= dict(zip(places, sites))
+
+
+def test_cells_units_and_waves(table):
+    order, _ = built(table)
+    cells = torch.arange(len(table.unit))
+    assert order.unit(cells).tolist() == table.unit and order.num_units == len(table.sites)
+    assert (order.num_units if order.num_cells is None else order.num_cells) == len(table.unit)
+    assert order.waves() == table.waves
+    assert {(u, v) for u, v in torch.nonzero(order.needs_table).tolist()} == pairs(table.needs)
+    assert (order.reach, order.warmup, order.unit_cells) == (table.reach, table.warmup, table.unit_cells)
+    assert not order.approximate
+
+
+def test_sites_and_places(table):
+    for endless in (False, True) if table in ENDLESS else (False,):
+        _, grid = built(table, endless)
+        assert [grid.sites(unit).tolist() for unit in range(len(table.sites))] == table.sites
+        sites = torch.arange(len(table.cell))
+        assert grid.cell(sites).tolist() == table.cell and grid.axes == table.axes
+        assert [tuple(place) for place in grid.coord(sites).tolist()] == [tuple(map(float, c)) for c in table.coord]
+        assert grid.num_sites == (None if endless else len(table.cell))
+
+
+def constructors():
+    """By file of vidar/orders, the functions that make an order and its grid."""
+    folder = Path(vidar.orders.__file__).parent
+    found = {}
+    for name in sorted(file.stem for file in folder.glob("*.py")):
+        module = import_module("vidar.orders" if name == "__init__" else f"vidar.orders.{name}")
+        found[name] = {
+            made for made in vars(module).values()
+            if inspect.isfunction(made) and made.__module__ == module.__name__
+            and made.__annotations__.get("return") == "tuple[Order, Grid]"
+        }  # fmt: skip
+    return found
+
+
+def test_every_constructor_has_a_table():
+    """A new file, or a new function in an old one, needs a table by hand."""
+    found = constructors()
+    assert {name for name, made in found.items() if not made} == WITHOUT
+    assert set().union(*found.values()) == {table.make for table in TABLES}
+    assert len({table.name for table in TABLES}) == len(TABLES)
