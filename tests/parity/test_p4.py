@@ -28,6 +28,16 @@ def tensors(state):
     return [t.clone() for t in rings + small]
 
 
+def by_row(state):
+    """Bits of the rings and of the small parts of each row."""
+    return [
+        [t.clone() for r in state.rings.values()
+         for t in (r.k[:, b], r.v[:, b], r.slots.site[b], r.slots.cell[b], r.slots.coord[b], r.slots.unit[b])]
+        + [torch.tensor(row.clock), *row.codes.values(), *(x.x for x in row.x.values())]
+        for b, row in enumerate(state.rows)
+    ]  # fmt: skip
+
+
 def same_bits(a, b):
     return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b))
 
@@ -139,6 +149,39 @@ def test_releasing_an_older_mark_leaves_a_newer_one_whole():
     state.release(outer)
     state.rewind(inner)
     assert same_bits(tensors(state), inside)
+
+
+@pytest.mark.parametrize("rows", [None, [0, 2], [1]])
+def test_marks_made_after_a_release_go_back_to_where_they_were_made(rows):
+    """A mark is released beside an older one, a second is made and a third in it; rows go back to each, or some do."""
+    case, before, _, _ = situation("several rows")
+    state, steps = case.ring_state(), list(islice(endless(2, True), 60))
+    run(decoder(case), state, steps[: len(before)])
+    pick, rest = range(3) if rows is None else rows, iter(steps[len(before) :])
+
+    def junk(count, seed):
+        run(decoder(case, seed), state, [next(rest) for _ in range(count)])
+
+    first = state.mark()
+    junk(5, 1)
+    outer, outside = state.mark(), by_row(state)
+    junk(7, 2)
+    state.release(first)
+    second, inside = state.mark(), by_row(state)
+    junk(6, 3)
+    third, innermost = state.mark(), by_row(state)
+    junk(9, 4)
+    for mark, kept in ((third, innermost), (second, inside), (outer, outside)):
+        still = by_row(state)
+        state.rewind(mark, rows)
+        for b, now in enumerate(by_row(state)):
+            assert same_bits(now, (kept if b in pick else still)[b]), f"row {b}"
+        if mark is second:
+            state.release(second)
+    state.rewind(outer)
+    assert same_bits([t for row in by_row(state) for t in row], [t for row in outside for t in row])
+    state.release(outer)
+    assert state.marks == [] and state.journal == [[] for _ in state.rows]
 
 
 def test_fork_and_stack_are_copies():

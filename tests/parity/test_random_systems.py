@@ -6,7 +6,7 @@ import pytest
 import torch
 from systems import draw
 from test_p1b import TOLERANCE, largest_difference
-from test_p4 import decoder, run, same_bits, same_codes
+from test_p4 import by_row, decoder, run, same_bits, same_codes
 from toys import OracleModel, OracleState
 
 from vidar.cache.list import ListState
@@ -56,16 +56,6 @@ def taken_back(system, codes, random):
     assert state.journal == [[] for _ in rows], "the journal is not empty"
     made += run(decoder(case), state, steps[cut:])
     assert same_codes([(*key, code) for key, code in codes.items()], made), f"going on from step {cut}"
-
-
-def by_row(state):
-    """Bits of the rings and of the small parts of each row."""
-    return [
-        [t.clone() for r in state.rings.values()
-         for t in (r.k[:, b], r.v[:, b], r.slots.site[b], r.slots.cell[b], r.slots.coord[b], r.slots.unit[b])]
-        + [torch.tensor(row.clock), *row.codes.values(), *(x.x for x in row.x.values())]
-        for b, row in enumerate(state.rows)
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", FEW)

@@ -40,6 +40,12 @@ def test_top_p_keeps_the_smallest_set_that_reaches_the_share():
             assert {i for i, yes in enumerate(kept) if yes} == inside
 
 
+@pytest.mark.parametrize(("share", "kept"), [(0.25, 1), (0.5, 2), (0.5001, 3), (0.75, 3), (1.0, 4)])
+def test_top_p_takes_nothing_beyond_a_sum_that_is_exact(share, kept):
+    """Four labels of a quarter each: two of them are a half, so nobody else is needed."""
+    assert int(TopPConfig(share=share).build()(torch.zeros(1, 4), None).isfinite().sum()) == kept
+
+
 def test_values_out_of_range_are_refused():
     for make in (lambda: TemperatureConfig(value=0), lambda: TopKConfig(count=0), lambda: TopPConfig(share=0)):
         with pytest.raises(UsageError):
