@@ -1,7 +1,7 @@
 """Policies for recording: exploration of a first-person game, random held actions for anything, and replay.
 
 A policy is told the ActionSpec and the Rng at the start of an episode and then answers a View with one action row.
-All draws have the purpose "policy" and their own running number, so an episode is a function of its seed.
+All draws have the name "policy" and their own running number, so an episode is a function of its seed.
 """
 
 from __future__ import annotations

@@ -1,10 +1,15 @@
+import ast
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
-from vidar.rng import PURPOSES, Rng
+from vidar.rng import DRAWS, Rng
 from vidar.types import UsageError
+
+ROOT = Path(__file__).parents[1]
+KINDS = ("raw", "uniform", "normal", "gumbel", "permutation", "draw")
 
 
 def test_draws_depend_on_their_key_and_on_nothing_else():
@@ -13,7 +18,7 @@ def test_draws_depend_on_their_key_and_on_nothing_else():
     assert torch.equal(a, Rng(1, 2).normal("start", 3, 4, (5, 6)))
     others = [Rng(2, 2).normal("start", 3, 4, (5, 6)), Rng(1, 3).normal("start", 3, 4, (5, 6))]
     others += [Rng(1, 2).normal("start", 4, 4, (5, 6)), Rng(1, 2).normal("start", 3, 5, (5, 6))]
-    others += [Rng(1, 2).normal(p, 3, 4, (5, 6)) for p in PURPOSES - {"start"}]
+    others += [Rng(1, 2).normal(name, 3, 4, (5, 6)) for name in set(DRAWS) - {"start"}]
     assert all((a != other).all() for other in others)
 
 
@@ -38,6 +43,28 @@ def test_permutation_is_one():
     assert sorted(Rng(1).permutation("shuffle", 50, 2).tolist()) == list(range(50))
 
 
-def test_unknown_purpose_is_refused():
-    with pytest.raises(UsageError, match="unknown random purpose 'strat'"):
+def test_unknown_name_is_refused_with_the_nearest_valid_one():
+    with pytest.raises(
+        UsageError, match=r"^the table of random draws has no 'strat'; did you mean start or own_start\?$"
+    ):
         Rng(0).normal("strat")
+    with pytest.raises(UsageError, match="has no 'strat'"):
+        Rng(0).renamed(start="strat").normal("start")
+
+
+def literals():
+    """Every string of the product outside vidar/rng.py, and those that stand first in a draw."""
+    everywhere, first = set(), set()
+    for file in (f for folder in ("vidar", "configs", "data", "eval") for f in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())) if file != ROOT / "vidar/rng.py" else ():
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                everywhere.add(node.value)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in KINDS:
+                first |= {part.value for part in node.args[:1] if isinstance(part, ast.Constant)}
+    return everywhere, {name for name in first if isinstance(name, str)}
+
+
+def test_every_name_is_drawn_and_every_name_drawn_is_in_the_table():
+    everywhere, first = literals()
+    assert first <= set(DRAWS) and len(first) > 30
+    assert set(DRAWS) <= everywhere

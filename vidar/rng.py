@@ -1,8 +1,13 @@
-"""Counter-based randomness: every draw is a function of (seed, video, purpose, unit, step).
+"""Counter-based randomness: every draw is a function of (seed, video, name, unit, step).
 
 No draw depends on another one, so results do not depend on batch size, chunking, device count, speculation or resume
 point. Philox 4x64-10 (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, 2011) is the bit source; its raw
 words are mapped to numbers here, so the values do not change with the release of numpy.
+
+The rule of training: in one step a key is drawn once, as two draws of one key are one number. So every draw has a name
+of its own in `DRAWS`; unit and step count within that name. Code that wants the same numbers again says so (`kept`);
+code that runs twice in a step, each time with other numbers, says under which names (`renamed`). Play draws a key as
+often as it is asked for: what later units see of a unit is the same whoever sees it.
 """
 
 from __future__ import annotations
@@ -10,18 +15,70 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vidar.config import unknown_key
 from vidar.types import UsageError
 
-PURPOSES = frozenset(
-    ("start", "renoise", "token", "confidence", "context", "level", "keep")
-    + ("drop", "flip", "exit", "init", "shuffle", "policy")
-)
+# Every draw: its name and what is drawn. A name is a part of the key: whoever changes it changes the numbers.
+DRAWS = {
+    # play and training, data and recorders: videos, recordings and data sets rest on these
+    "start": "the noise in which a unit begins",
+    "renoise": "fresh noise after a call of a unit",
+    "token": "the labels of a unit",
+    "context": "the noise on what later units see of a unit",
+    "init": "how an episode begins: of a made-up world, or which start of an environment",
+    "policy": "what a recorder presses",
+    "shuffle": "the order of the samples of an epoch",
+    # before training
+    "weights": "the weights of a fresh network, as the seed of torch",
+    "codebook": "the vectors of a fresh codebook",
+    # any step
+    "torch": "what torch draws by itself in a step (dropout), as its seed",
+    # tokenizers and decoders
+    "latent_noise": "the noise on the latents that a decoder is given",
+    "dropped_scales": "which scales of a pyramid are left out",
+    "revived_codes": "which vectors of a step take the place of dead codes",
+    "dreamed_share": "whether a sample is a dreamed latent or the encoder's own",
+    # worlds and pictures
+    "hidden_actions": "whether the actions of a clip are hidden from the model",
+    "hidden_label": "whether the class or text of a picture is hidden from the model",
+    "hidden_frames": "which earlier frames a frame does not see",
+    "flip": "which label parts are changed, and how",
+    "level": "the level of a unit",
+    "context_share": "whether a unit stands at the level of context",
+    "context_level": "the level of what later units see of a unit",
+    "prefix_length": "the frames of a clean prefix",
+    "prefix_offset": "where the positions of a clip begin",
+    "own_context": "whether a batch sees the model's own answers",
+    "own_generations": "the number of their generations",
+    "own_start": "the noise that they answer",
+    "own_factor": "how far what is seen is moved towards them",
+    # students
+    "consistency_share": "whether a clip learns self-consistency or flow matching",
+    "interval": "the step, and where on the path, that a shortcut is learned for",
+    "student_level": "the levels that a student of discrete consistency is asked at",
+    "student_time": "the times that a student of continuous consistency is asked at",
+    "endpoint_level": "whether a student of endpoints is asked from noise, and else from which level",
+    "judged_level": "the levels at which an adversary judges",
+    "judged_noise": "the noise under which it does",
+    "matching_level": "the level at which two scores are compared",
+    "matching_noise": "the noise under which they are",
+    "critic_level": "the level at which a critic learns",
+    "critic_noise": "the noise under which it does",
+    "exit": "the call with which the units of a rollout leave",
+    # small models that read worlds
+    "wear": "how much worse a clip becomes",
+    "wear_blur": "how blur varies over its frames",
+    "wear_tint": "its colour",
+    "wear_grain": "the noise on its pixels, as the seed of torch",
+    "outcome_level": "the deviation of the noise on the latents of a head",
+    "outcome_noise": "that noise",
+}
 
 
 @dataclass(frozen=True)
@@ -35,36 +92,74 @@ class Rng:
     video: int = 0
     attempt: int = 0
 
-    def raw(self, purpose: str, unit: int, step: int, count: int) -> np.ndarray:
-        """`count` raw 64-bit words, uint64 [count]. Raises UsageError for an unknown purpose."""
-        if purpose not in PURPOSES:
-            raise UsageError(f"unknown random purpose {purpose!r}; valid: {', '.join(sorted(PURPOSES))}")
+    def raw(self, name: str, unit: int, step: int, count: int) -> np.ndarray:
+        """`count` raw 64-bit words, uint64 [count]. Raises UsageError for a name that is not in `DRAWS`."""
+        if name not in DRAWS:
+            raise UsageError(unknown_key(name, DRAWS, "the table of random draws"))
         again = f"/{self.attempt}" if self.attempt else ""
-        name = f"{self.seed}/{self.video}/{purpose}/{unit}/{step}{again}".encode()
-        key = int.from_bytes(hashlib.blake2b(name, digest_size=16).digest(), "little")
+        text = f"{self.seed}/{self.video}/{name}/{unit}/{step}{again}".encode()
+        key = int.from_bytes(hashlib.blake2b(text, digest_size=16).digest(), "little")
         return np.random.Philox(key=key).random_raw(count)
 
-    def _uniform(self, purpose: str, unit: int, step: int, count: int) -> np.ndarray:
-        words = self.raw(purpose, unit, step, count) >> np.uint64(11)
+    def kept(self, *names: str) -> Rng:
+        """These draws again: under the given names a key is drawn once and gives the same numbers ever after."""
+        return Kept(self.seed, self.video, self.attempt, self, frozenset(names))
+
+    def renamed(self, **names: str) -> Rng:
+        """These draws for another use of the same code: what it asks for by a key of `names` is drawn by its value."""
+        return Renamed(self.seed, self.video, self.attempt, self, tuple(names.items()))
+
+    def _uniform(self, name: str, unit: int, step: int, count: int) -> np.ndarray:
+        words = self.raw(name, unit, step, count) >> np.uint64(11)
         return (words.astype(np.float64) + 0.5) * 2.0**-53
 
-    def uniform(self, purpose: str, unit: int = 0, step: int = 0, shape: Sequence[int] = ()) -> Tensor:
+    def uniform(self, name: str, unit: int = 0, step: int = 0, shape: Sequence[int] = ()) -> Tensor:
         """Uniform in (0, 1), float64 [shape]; never 0 or 1."""
-        return torch.from_numpy(self._uniform(purpose, unit, step, math.prod(shape)).reshape(tuple(shape)))
+        return torch.from_numpy(self._uniform(name, unit, step, math.prod(shape)).reshape(tuple(shape)))
 
-    def normal(self, purpose: str, unit: int = 0, step: int = 0, shape: Sequence[int] = ()) -> Tensor:
+    def normal(self, name: str, unit: int = 0, step: int = 0, shape: Sequence[int] = ()) -> Tensor:
         """Standard normal (Box-Muller), float64 [shape]."""
         count = math.prod(shape)
         half = (count + 1) // 2
-        u = self._uniform(purpose, unit, step, 2 * half)
+        u = self._uniform(name, unit, step, 2 * half)
         radius, angle = np.sqrt(-2.0 * np.log(u[:half])), 2.0 * math.pi * u[half:]
         both = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
         return torch.from_numpy(both[:count].reshape(tuple(shape)))
 
-    def gumbel(self, purpose: str, unit: int = 0, step: int = 0, shape: Sequence[int] = ()) -> Tensor:
+    def gumbel(self, name: str, unit: int = 0, step: int = 0, shape: Sequence[int] = ()) -> Tensor:
         """Standard Gumbel, float64 [shape]."""
-        return -torch.log(-torch.log(self.uniform(purpose, unit, step, shape)))
+        return -torch.log(-torch.log(self.uniform(name, unit, step, shape)))
 
-    def permutation(self, purpose: str, count: int, unit: int = 0, step: int = 0) -> Tensor:
+    def permutation(self, name: str, count: int, unit: int = 0, step: int = 0) -> Tensor:
         """A random order of range(count), long [count]."""
-        return torch.argsort(self.uniform(purpose, unit, step, (count,)), stable=True)
+        return torch.argsort(self.uniform(name, unit, step, (count,)), stable=True)
+
+
+@dataclass(frozen=True)
+class Kept(Rng):
+    """See `Rng.kept`. A key that is asked for more numbers than before is drawn anew."""
+
+    inner: Rng = Rng(0)
+    names: frozenset[str] = frozenset()
+    words: dict[tuple[str, int, int], np.ndarray] = field(default_factory=dict, compare=False, repr=False)
+
+    def raw(self, name: str, unit: int, step: int, count: int) -> np.ndarray:
+        """See `Rng.raw`."""
+        if name not in self.names:
+            return self.inner.raw(name, unit, step, count)
+        key = (name, unit, step)
+        if len(self.words.get(key, ())) < count:
+            self.words[key] = self.inner.raw(name, unit, step, count)
+        return self.words[key][:count]
+
+
+@dataclass(frozen=True)
+class Renamed(Rng):
+    """See `Rng.renamed`."""
+
+    inner: Rng = Rng(0)
+    names: tuple[tuple[str, str], ...] = ()
+
+    def raw(self, name: str, unit: int, step: int, count: int) -> np.ndarray:
+        """See `Rng.raw`."""
+        return self.inner.raw(dict(self.names).get(name, name), unit, step, count)

@@ -185,7 +185,7 @@ def test_a_hint_is_the_frame_before_at_the_size_of_the_scale():
     """Zero in the first frame, for memory units, and where the mask hides that frame; the same in play."""
     o, layout = system(hint=PreviousFrameHintConfig(), flip_first=0.5, flip_last=0.5, p_hidden=0.5)
     plain, _ = system(flip_first=0.5, flip_last=0.5, p_hidden=0.5)
-    rngs = [Rng(0, 1), Rng(0, 2)]
+    rngs = [Rng(0, 3), Rng(0, 4)]
     seen, _, keep = o.prepare(latents(), layout, rngs)
     bare, _, _ = plain.prepare(latents(), layout, rngs)
     assert torch.equal(torch.cat([seen[..., :6], seen[..., 12:]], -1), bare) and seen.shape[-1] == o.input_width

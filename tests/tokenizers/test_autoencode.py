@@ -80,7 +80,7 @@ def test_the_total_is_the_weighted_sum_and_draws_are_keyed():
     assert not torch.equal(method.step(model, batch, rngs(1)).total, loss.total)
     video = to_float(batch.video)
     raw = model.encode_raw(video)[0]
-    noise = torch.stack([r.normal("renoise", shape=raw.shape[1:]) for r in rngs()]).to(raw)
+    noise = torch.stack([r.normal("latent_noise", shape=raw.shape[1:]) for r in rngs()]).to(raw)
     out = model.decode_raw(raw + 0.5 * noise)[0]
     assert torch.allclose(p["l1"], (out - video).abs().mean())
     assert torch.allclose(p["latent_penalty"], raw.square().mean() / 2)

@@ -177,7 +177,7 @@ def test_dropped_scales_have_no_code_and_no_label():
     x, rngs = latents(6, 3, *SIZES[-1]), [Rng(1, n) for n in range(6)]
     found = model.quantise(x, rngs, training=True)
     for row, rng in enumerate(rngs):
-        assert found.kept[row].tolist() == [True, *(rng.uniform("drop", 0, 0, (4,))[1:] >= 0.5).tolist()]
+        assert found.kept[row].tolist() == [True, *(rng.uniform("dropped_scales", 0, 0, (4,))[1:] >= 0.5).tolist()]
     assert 3 < (~found.kept).sum() < 15
     assert torch.equal(model.decode(found.labels, found.kept), found.total)
     losses = [[] for _ in SIZES]

@@ -136,7 +136,7 @@ def test_dead_codes_become_vectors_of_the_step():
 
     for calls in (1, 2):
         model, x = run(calls)
-        keys = [Rng(3).uniform("init", 2, call, (len(piece),)) for call, piece in enumerate(x.chunk(calls))]
+        keys = [Rng(3).uniform("revived_codes", 1, call, (len(piece),)) for call, piece in enumerate(x.chunk(calls))]
         order = torch.argsort(torch.cat(keys))
         assert torch.equal(model.codebook[1:], x[order[:2]]), "two different vectors of the last step"
         assert model.idle.tolist() == [0, 0, 0] and model.mass[1:].tolist() == [1, 1]

@@ -250,7 +250,8 @@ def test_the_anchor_and_the_precision_of_a_step(derivative, tmp_path, one_thread
     batch, losses = job.data.batch(0), {}
     rngs = [Rng(1, number) for number in batch.number.tolist()]
     for anchor in (0.0, 2.0):
-        method = job.method.config.replace(anchor=anchor, warmup_steps=0, derivative=derivative).build()
+        changes = {"anchor": anchor, "warmup_steps": 0, "derivative": derivative}
+        method = job.method.config.replace(own_context=None, **changes).build()
         losses[anchor] = method.step(job.model, batch, rngs).parts
         with torch.autocast("cpu", torch.bfloat16):
             halved = method.step(job.model, batch, rngs).parts

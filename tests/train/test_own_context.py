@@ -48,7 +48,7 @@ def own_context(made, seed=0):
 def test_the_answers_of_a_generation_are_those_of_a_rollout(seed):
     """Frame t of generation k is the true frame max(t - k, 0) halved min(k, t) times, moved there by one factor."""
     codes, context, generation = own_context(method(generations=3, most=1.0), seed)
-    factors = torch.stack([Rng(seed, b).uniform("drop", 0, 2) for b in range(BATCH)]).reshape(BATCH, 1, 1)
+    factors = torch.stack([Rng(seed, b).uniform("own_factor") for b in range(BATCH)]).reshape(BATCH, 1, 1)
     for t in range(FRAMES):
         back = min(generation, t)
         want = 0.5**back * codes[:, t - back]

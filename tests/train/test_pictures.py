@@ -143,6 +143,6 @@ def test_a_share_of_classes_is_hidden(p_none, tmp_path):
     batch = PictureBatch(codes, *told_tensors(list(range(28)) + list(range(12)), 0), torch.arange(40), [""] * 40)
     rngs = [Rng(3, n) for n in range(40)]
     method.step(Listener(), batch, rngs)
-    hidden = [float(rng.uniform("drop")) < p_none for rng in rngs]
+    hidden = [float(rng.uniform("hidden_label")) < p_none for rng in rngs]
     assert heard[0].none.tolist() == hidden and heard[0].values.tolist() == batch.told.tolist()
     assert sum(hidden) == {0.0: 0, 1.0: 40}.get(p_none, sum(hidden)) and abs(sum(hidden) - 40 * p_none) < 9

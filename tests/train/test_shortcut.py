@@ -115,7 +115,7 @@ def test_the_share_decides_what_a_clip_learns_and_none_is_flow_matching(tmp_path
     plain = job.method.config.replace(share=0.0).build()
     assert torch.equal(plain.step(job.model, batch, rngs).total, plain.clips.step(job.model, batch, rngs).total)
     half = job.method.config.replace(share=0.5, own_context=None).build()
-    chosen = [b for b, rng in enumerate(rngs) if float(rng.uniform("drop", 0, 3)) < 0.5]
+    chosen = [b for b, rng in enumerate(rngs) if float(rng.uniform("consistency_share")) < 0.5]
     rest = [b for b in range(len(rngs)) if b not in chosen]
     assert chosen and rest
     loss = half.step(job.model, batch, rngs)
@@ -146,6 +146,25 @@ def test_self_consistency_moves_the_long_step_alone(tmp_path, one_thread):
     assert torch.equal(calls[0][1][..., -1], calls[2][1][..., -1])
     assert (calls[0][1][:, query & first, -1] <= method.config.world.objective.context.most).all()
     assert (calls[1][1][:, query & ~first, -1] < calls[0][1][:, query & ~first, -1]).all()
+
+
+def test_all_numbers_of_generations_come_up_whatever_a_clip_learns(tmp_path, one_thread, monkeypatch):
+    """Share 0.25, as in the recipe; one of two kinds misses one of three numbers with chance 6 (2/3)^34 < 1e-5."""
+    job = build(made_up(world_doom_shortcut, tmp_path / "tokenizer"), tmp_path, torch.device("cpu"))
+    own = job.method.config.own_context.replace(share=1.0, generations=3)
+    method, made = job.method.config.replace(own_context=own).build(), {"flow": [], "shortcut": []}
+    answered, batch, channels = [], pick(job.data.batch(0), [0]), method.clips.objective.channels
+    monkeypatch.setattr(job.model, "forward", lambda seen, *rest: 0 * seen[..., :channels])
+    monkeypatch.setattr(method.clips, "_answers", lambda net, codes, made, *rest: answered.append(1) or made.float())
+    with torch.no_grad():
+        for number in range(140):
+            answered.clear()
+            (kind,) = method.step(job.model, batch, [Rng(0, number)]).parts
+            made[kind].append(len(answered))
+    assert min(map(len, made.values())) >= 34 and {kind: set(of) for kind, of in made.items()} == {
+        "flow": {1, 2, 3},
+        "shortcut": {1, 2, 3},
+    }
 
 
 def test_what_is_no_shortcut_is_refused():

@@ -22,7 +22,11 @@ class Clean:
 
     def __call__(self, unit: int, code: Tensor, rng: Rng, play: bool) -> tuple[Tensor, float]:
         """Unchanged."""
-        return code, 0.0
+        return code, self.level(unit, rng, play)
+
+    def level(self, unit: int, rng: Rng, play: bool) -> float:
+        """0."""
+        return 0.0
 
 
 class ContextNoiseConfig(Config):
@@ -50,9 +54,13 @@ class ContextNoise:
 
     def __call__(self, unit: int, code: Tensor, rng: Rng, play: bool) -> tuple[Tensor, float]:
         """code [n, C] -> (noisy code, level)."""
-        level = self.config.level if play else self.config.most * float(rng.uniform("level", unit, 1))
+        level = self.level(unit, rng, play)
         noise = rng.normal("context", unit, 0, code.shape).to(code)
         return (1 - level) * code + level * noise, level
+
+    def level(self, unit: int, rng: Rng, play: bool) -> float:
+        """That of play, or one drawn uniformly."""
+        return self.config.level if play else self.config.most * float(rng.uniform("context_level", unit))
 
 
 def with_level(x: Tensor, level: float) -> Tensor:

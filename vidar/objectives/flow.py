@@ -199,6 +199,7 @@ class Flow:
         size = (codes.shape[0], layout.num_slots)
         seen, value = codes.new_zeros(*size, self.input_width), codes.new_zeros(*size, self.channels)
         for b, rng in enumerate(rngs):
+            rng = rng.kept("start", "level", "context_share")  # the rows of a unit are at one level
             drawn = None if levels is None else levels[b].tolist()
             self._prepare_row(codes[b], known[b], layout, rng, play, drawn, seen[b], value[b])
         weight = (layout.row_step >= 0)[layout.row].to(codes.dtype).expand(codes.shape[0], -1)
@@ -242,8 +243,8 @@ class Flow:
     def training_level(self, unit: int, rng: Rng) -> float:
         """Logit-normal: sigmoid(mean + std n), n ~ N(0, 1); or, for a share of units, the level of context."""
         share = 1.0 if unit < self.config.given else self.config.p_context
-        if share and float(rng.uniform("level", unit, 2)) < share:
-            return self.context(unit, torch.zeros(1, self.channels, dtype=self.dtype), rng, False)[1]
+        if share and float(rng.uniform("context_share", unit)) < share:
+            return self.context.level(unit, rng, False)
         n = float(rng.normal("level", unit, 0, (1,)))
         return float(torch.sigmoid(torch.tensor(self.config.mean + self.config.std * n)))
 

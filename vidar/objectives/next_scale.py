@@ -272,7 +272,7 @@ class NextScale:
         keep = torch.ones(len(rngs), frames * self.period, frames * self.period, dtype=torch.bool)
         for b, rng in enumerate(rngs):
             for frame in range(1, frames):
-                u = rng.uniform("keep", frame, 0, (frame + 1,))
+                u = rng.uniform("hidden_frames", frame, 0, (frame + 1,))
                 sees = u[:frame] >= self.config.p_hidden
                 sees[-1] |= u[frame] < 0.5
                 own = slice(frame * self.period, (frame + 1) * self.period)

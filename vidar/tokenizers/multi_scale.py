@@ -261,7 +261,7 @@ class MultiScale(nn.Module):
         if rngs is None or len(rngs) != batch:
             raise UsageError(f"training that drops scales takes one Rng per row, {batch}, not {len(rngs or ())}")
         for row, rng in enumerate(rngs):
-            u = rng.uniform("drop", units[row] if units else 0, 0, (len(self.sizes),))
+            u = rng.uniform("dropped_scales", units[row] if units else 0, 0, (len(self.sizes),))
             kept[row, 1:] = u[1:] >= p_drop
             if short is not None and u[0] < self.config.p_short:
                 kept[row, short:] = False

@@ -99,7 +99,7 @@ class VQ(nn.Module):
         self.channels = config.channels
         self.classes: tuple[int, ...] = (config.size,)
         shape = (config.size, config.channels)
-        drawn = (2 * Rng(config.seed).uniform("init", shape=shape) - 1) / config.size
+        drawn = (2 * Rng(config.seed).uniform("codebook", shape=shape) - 1) / config.size
         start = torch.empty(shape).copy_(drawn)  # without storage where there is to be none
         if config.decay is None:
             self.codebook = nn.Parameter(start)
@@ -187,7 +187,7 @@ class VQ(nn.Module):
         self._sums = sums if self._sums is None else self._sums + sums
         if self.config.revive_after is not None:
             rng = Rng(self.config.seed)
-            keys = rng.uniform("init", 1 + int(self.updates), self._calls, (len(x),)).to(x.device)
+            keys = rng.uniform("revived_codes", int(self.updates), self._calls, (len(x),)).to(x.device)
             keys = keys if self._keys is None else torch.cat([self._keys, keys])
             pool = x if self._pool is None else torch.cat([self._pool, x])
             order = torch.argsort(keys, stable=True)[: self.config.size]

@@ -93,7 +93,7 @@ class DreamClips:
             if self._order[0] != epoch:
                 self._order = (epoch, Rng(self.config.seed).permutation("shuffle", count, epoch))
             places.append(int(self._order[1][place]))
-            kinds.append(int(float(Rng(self.config.seed, number).uniform("drop")) < self.config.share))
+            kinds.append(int(float(Rng(self.config.seed, number).uniform("dreamed_share")) < self.config.share))
         latents = self.latents[kinds, places][:, :, None]
         return DreamBatch(self.frames[places][:, None], latents, numbers, [self.names[p] for p in places])
 

@@ -166,7 +166,7 @@ def build(config: TrainConfig, folder: Path, device: torch.device) -> Job:
     method: Any = config.method.build()  # type: ignore[attr-defined]
     if isinstance(method, Movable):
         method.to(device)
-    torch.manual_seed(int(Rng(config.seed).raw("init", 0, 0, 1)[0] >> 1))
+    torch.manual_seed(int(Rng(config.seed).raw("weights", 0, 0, 1)[0] >> 1))
     model: nn.Module = method.build_model().to(device)
     if isinstance(method, Calibrates):
         method.calibrate(model, data)

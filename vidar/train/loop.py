@@ -273,7 +273,7 @@ def reseed(seed: int, cursor: int, device: torch.device) -> None:
 
     The generators are set directly: torch.manual_seed visits every device type, 0.2 ms per step.
     """
-    word = int(Rng(seed, cursor).raw("init", 0, 1, 1)[0] >> 1)
+    word = int(Rng(seed, cursor).raw("torch", 0, 0, 1)[0] >> 1)
     torch.default_generator.manual_seed(word)
     if device.type == "cuda":
         torch.cuda.manual_seed(word)

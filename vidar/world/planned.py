@@ -92,9 +92,9 @@ class SegmentRng(Rng):
 
     offset: int = 0
 
-    def raw(self, purpose: str, unit: int, step: int, count: int) -> np.ndarray:
+    def raw(self, name: str, unit: int, step: int, count: int) -> np.ndarray:
         """See `Rng.raw`."""
-        return super().raw(purpose, unit + self.offset, step, count)
+        return super().raw(name, unit + self.offset, step, count)
 
 
 def segment_actions(

@@ -150,7 +150,7 @@ class Autoencode:
         """Loss of what comes back from raw latents [B, C, t, h, w], against video [B, 3, T, H, W] in [-1, 1]."""
         config, autoencoder = self.config, self.product(model)
         config.check_frames(video.shape[2])
-        noise = torch.stack([rng.normal("renoise", shape=raw.shape[1:]) for rng in rngs]).to(raw)
+        noise = torch.stack([rng.normal("latent_noise", shape=raw.shape[1:]) for rng in rngs]).to(raw)
         out, _ = autoencoder.decode_raw(raw + config.latent_noise * noise)
         parts = {"l1": F.l1_loss(out, video), "l2": F.mse_loss(out, video), "latent_penalty": raw.square().mean() / 2}
         if config.structure:

@@ -49,7 +49,7 @@ class Consistency(Distilled):
     def step(self, model: WorldNet | Student, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
         """Loss on a batch of latent clips, one Rng per clip."""
         net, rows = product(model), self.pair.clips.layout.num_rows
-        now, later = self.levels(torch.stack([rng.uniform("level", 0, 3, (rows,)) for rng in rngs]))
+        now, later = self.levels(torch.stack([rng.uniform("student_level", shape=(rows,)) for rng in rngs]))
         clips = self.pair.noised(net, batch, rngs, now)
         student, level = clips.data(net), clips.slots(now)
         wanted = consistency_target(student, clips.data(self.teacher.net), clips.x, level, clips.slots(later))

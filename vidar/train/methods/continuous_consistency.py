@@ -161,7 +161,7 @@ class ContinuousConsistency(Distilled):
     def times(self, rngs: Sequence[Rng]) -> Tensor:
         """t of each row of each clip, float64 [B, M]: log tan t is normal."""
         rows = self.pair.clips.layout.num_rows
-        drawn = torch.stack([rng.normal("level", 0, 4, (rows,)) for rng in rngs])
+        drawn = torch.stack([rng.normal("student_time", shape=(rows,)) for rng in rngs])
         return torch.atan(torch.exp(self.config.mean + self.config.std * drawn))
 
     def ratio(self, steps: Tensor) -> Tensor:

@@ -108,8 +108,8 @@ class Distillation:
         if config is None or judge is None:
             return {}
         asked = torch.nonzero(clips.weight[0])[:, 0]
-        drawn = torch.stack([rng.normal("level", 0, 5, (layout.num_rows,)) for rng in rngs])
-        noise = torch.stack([rng.normal("renoise", shape=made.shape[1:]) for rng in rngs]).to(made)
+        drawn = torch.stack([rng.normal("judged_level", shape=(layout.num_rows,)) for rng in rngs])
+        noise = torch.stack([rng.normal("judged_noise", shape=made.shape[1:]) for rng in rngs]).to(made)
         level = clips.slots(torch.sigmoid(config.mean + config.std * drawn))
         backbone, cond = self.teacher.net.backbone, self.teacher.net.condition(clips.actions, layout)
 

@@ -68,23 +68,20 @@ class Matching:
         """
         parts: dict[str, Tensor] = {}
         if due:
-            level, noise = self.draw(clips, rngs, 1)
+            level, noise = self.draw(clips, rngs, "matching_level", "matching_noise")
             real, fake = self.guided(clips, teacher), clips.data(critic)
             parts["matching"] = matching_loss(made, real, fake, level, noise, clips.weight)
-        level, noise = self.draw(clips, rngs, 2)
+        level, noise = self.draw(clips, rngs, "critic_level", "critic_noise")
         error = velocity_error(clips.velocity(critic), made, level, noise)
         error = (error * clips.clips.objective.prediction.scale(level)).square().mean(-1)
         parts["critic"] = (error * clips.weight).sum() / clips.weight.sum()
         return parts
 
-    def draw(self, clips: Noised, rngs: Sequence[Rng], number: int) -> tuple[Tensor, Tensor]:
-        """Levels [B, S, 1], equal within a clip, and noise [B, S, C]; number: of the draw in a step, from 1.
-
-        The noise is no other's: unit 0 is given, so that no call of a rollout draws for it.
-        """
-        u = torch.stack([rng.uniform("level", 0, 7 + number) for rng in rngs])
+    def draw(self, clips: Noised, rngs: Sequence[Rng], level_name: str, noise_name: str) -> tuple[Tensor, Tensor]:
+        """Levels [B, S, 1], equal within a clip, and noise [B, S, C], drawn under these names."""
+        u = torch.stack([rng.uniform(level_name) for rng in rngs])
         level = shift(u, self.config.shift).clamp(self.config.edge, 1 - self.config.edge)
-        noise = torch.stack([rng.normal("renoise", 0, number, clips.clean.shape[1:]) for rng in rngs])
+        noise = torch.stack([rng.normal(noise_name, shape=clips.clean.shape[1:]) for rng in rngs])
         return clips.slots(level[:, None].expand(-1, clips.clips.layout.num_rows)), noise.to(clips.clean)
 
     def guided(self, clips: Noised, teacher: WorldNet) -> Net:

@@ -60,7 +60,7 @@ class Endpoint(Distilled):
     def step(self, model: WorldNet | Student, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
         """Loss on a batch of latent clips, one Rng per clip."""
         net, rows = product(model), self.pair.clips.layout.num_rows
-        path = self.levels(torch.stack([rng.uniform("level", 0, 7, (2, rows)) for rng in rngs]))
+        path = self.levels(torch.stack([rng.uniform("endpoint_level", shape=(2, rows)) for rng in rngs]))
         clips = self.pair.noised(net, batch, rngs, path[0])
         levels = [clips.slots(part) for part in path]
         wanted = solver_end(self.solver, clips.data(self.teacher.net), clips.x, levels)

@@ -112,13 +112,13 @@ def wear(video: Tensor, config: WearConfig, rngs: Sequence[Rng]) -> Tensor:
 def _worn(clip: Tensor, config: WearConfig, rng: Rng) -> Tensor:
     """[T, 3, H, W] -> [T, 3, H, W]."""
     (frames, _, height, width), x = clip.shape, clip.float()
-    keep, blur, light, contrast, noise, coarse = rng.uniform("level", shape=(6,)).tolist()
+    keep, blur, light, contrast, noise, coarse = rng.uniform("wear", shape=(6,)).tolist()
     if keep < config.intact:
         return x
     x = x / 127.5 - 1
-    sigma = config.blur * blur * rng.uniform("level", step=1, shape=(frames,)).mul(0.4).add(0.8).to(x)
+    sigma = config.blur * blur * rng.uniform("wear_blur", shape=(frames,)).mul(0.4).add(0.8).to(x)
     x = gaussian(height, sigma)[:, None] @ x @ gaussian(width, sigma)[:, None].mT
-    tint = config.tint * (2 * rng.uniform("level", step=2, shape=(3, 1, 1)).to(x) - 1)
+    tint = config.tint * (2 * rng.uniform("wear_tint", shape=(3, 1, 1)).to(x) - 1)
     x = x * (1 + config.contrast * (2 * contrast - 1)) + config.light * (2 * light - 1) + tint
     x = x + config.noise * noise * grain(tuple(x.shape), 4 if coarse < 0.5 else 1, rng).to(x)
     return (x.clamp(-1, 1) + 1) * 127.5
@@ -134,7 +134,7 @@ def gaussian(size: int, sigma: Tensor) -> Tensor:
 def grain(shape: tuple[int, ...], cell: int, rng: Rng) -> Tensor:
     """Standard normal [T, 3, H, W] in squares of `cell` pixels. The generator lives for one draw, from the key."""
     frames, channels, height, width = shape
-    generator = torch.Generator().manual_seed(int(rng.raw("renoise", 0, 0, 1)[0] >> 1))
+    generator = torch.Generator().manual_seed(int(rng.raw("wear_grain", 0, 0, 1)[0] >> 1))
     rows, columns = -(-height // cell), -(-width // cell)
     draw = torch.randn((frames, channels, rows, columns), generator=generator)
     return draw.repeat_interleave(cell, 2).repeat_interleave(cell, 3)[..., :height, :width] if cell > 1 else draw

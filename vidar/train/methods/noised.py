@@ -15,7 +15,7 @@ from vidar.conditioning.action import Actions
 from vidar.conditioning.net import WorldNet
 from vidar.rng import Rng
 from vidar.train.latents import LatentBatch
-from vidar.train.methods.world import TrainWorld, told
+from vidar.train.methods.world import TrainWorld, seen_alike, told
 
 Net = Callable[..., Tensor]  # a WorldNet, or what is called like one: (inputs, layout, actions) -> answer
 
@@ -80,11 +80,11 @@ def noised(
 
     net: whose own answers are the context where the clips ask for that; None: the context is true.
     """
-    objective, layout = clips.objective, clips.layout
+    objective, layout, rngs = clips.objective, clips.layout, seen_alike(rngs)
     actions = told(batch, rngs, clips.config.p_unknown, device)
     levels = levels.clone()
-    for m, unit in enumerate(layout.row_unit[0].tolist()):
-        if unit < objective.config.given:
+    for m, (unit, step) in enumerate(zip(layout.row_unit[0].tolist(), layout.row_step.tolist(), strict=True)):
+        if unit < objective.config.given and step >= 0:
             levels[:, m] = torch.tensor([objective.training_level(unit, rng) for rng in rngs])
     codes = objective.frames.spread(batch.codes).flatten(1, 2).cpu()
     context = None if net is None else clips.own_context(net, codes, actions, rngs)

@@ -79,6 +79,6 @@ class Outcome:
 
 def worn(codes: Tensor, most: float, rngs: Sequence[Rng]) -> Tensor:
     """Codes [B, ...] with Gaussian noise, its deviation for each row uniform in [0, most]; one Rng per row."""
-    levels = torch.stack([most * rng.uniform("level") for rng in rngs])
-    noise = torch.stack([rng.normal("context", shape=codes.shape[1:]) for rng in rngs])
+    levels = torch.stack([most * rng.uniform("outcome_level") for rng in rngs])
+    noise = torch.stack([rng.normal("outcome_noise", shape=codes.shape[1:]) for rng in rngs])
     return codes + (levels.reshape(-1, *[1] * (codes.ndim - 1)) * noise).to(codes)

@@ -78,7 +78,7 @@ class TrainPictures:
     def step(self, model: WorldNet, batch: PictureBatch, rngs: Sequence[Rng]) -> Loss:
         """Loss on a batch of pictures, one Rng for each."""
         device = next(model.parameters()).device
-        none = torch.tensor([float(rng.uniform("drop")) < self.config.p_none for rng in rngs])
+        none = torch.tensor([float(rng.uniform("hidden_label")) < self.config.p_none for rng in rngs])
         with torch.no_grad():
             seen, target, _ = self.objective.prepare(batch.codes.flatten(1, 2).cpu(), self.layout, rngs)
         conditions = self.config.pictures.conditions(*(x.to(device) for x in (batch.told, batch.mask, none)))

@@ -98,8 +98,8 @@ class TrainPrefix:
 
         The offset is 0 where not all positions are used, as at the beginning of a video, else uniform (2.2).
         """
-        length = self.lengths[int(float(rng.uniform("keep")) * len(self.lengths))]
-        offset = int(float(rng.uniform("keep", 0, 1)) * self.config.order.positions)
+        length = self.lengths[int(float(rng.uniform("prefix_length")) * len(self.lengths))]
+        offset = int(float(rng.uniform("prefix_offset")) * self.config.order.positions)
         return length, offset if length == self.config.order.window else 0
 
     def placed(self, length: int, offset: int) -> Layout:

@@ -31,7 +31,7 @@ from vidar.train.methods.adversary import Student
 from vidar.train.methods.distillation import DistillationConfig, Distilled
 from vidar.train.methods.distribution_matching import MatchingConfig
 from vidar.train.methods.noised import Noised
-from vidar.train.methods.world import told
+from vidar.train.methods.world import seen_alike, told
 from vidar.types import MEMORY, QUERY, Loss, Pass
 
 
@@ -116,7 +116,11 @@ class SelfForcing(Distilled):
         return self.pair.judged(None if self.matching is None else self.pair.copy())
 
     def step(self, model: Student, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
-        """Loss on a batch of latent clips, one Rng per clip."""
+        """Loss on a batch of latent clips, one Rng per clip.
+
+        Scores and adversary are told and shown what the dream was: the same actions, hidden or not, the same noise.
+        """
+        rngs = [rng.kept("hidden_actions", "start") for rng in seen_alike(rngs)]
         device = next(model.net.parameters()).device
         actions = told(batch, rngs, self.pair.clips.config.p_unknown, device)
         codes = self.flow.frames.spread(batch.codes).flatten(1, 2).float().cpu()
@@ -157,7 +161,7 @@ class SelfForcing(Distilled):
         """
         layout, device, codes = self.pair.clips.layout, actions.values.device, codes.detach()
         new = torch.isin(layout.row_unit[0], torch.tensor(self.new))
-        _, level = self.flow.context(0, codes.new_zeros(1, codes.shape[2]), rngs[0], True)
+        level = self.flow.context.level(0, rngs[0], True)
         levels = torch.where(new, 1.0, level).expand(len(codes), -1)
         seen, target, _ = self.flow.prepare(codes, layout, rngs, play=True, levels=levels)
         weight = (target.weight * new[layout.row]).to(device)

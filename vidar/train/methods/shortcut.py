@@ -75,7 +75,7 @@ class Shortcut:
 
     def step(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
         """Loss on a batch of latent clips, one Rng per clip, which also says what its clip learns."""
-        chosen = [float(rng.uniform("drop", 0, 3)) < self.config.share for rng in rngs]
+        chosen = [float(rng.uniform("consistency_share")) < self.config.share for rng in rngs]
         total, parts = torch.zeros((), device=next(model.parameters()).device), {}
         for name, loss, wanted in (("flow", self.flow, False), ("shortcut", self.consistency, True)):
             index = [b for b, one in enumerate(chosen) if one is wanted]
@@ -91,7 +91,7 @@ class Shortcut:
     def consistency(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng]) -> Tensor:
         """Squared error of one step from where its two halves lead, in the network's own answer."""
         device, objective = next(model.parameters()).device, self.clips.objective
-        drawn = torch.stack([rng.uniform("level", 0, 6, (2, self.layout.num_rows)) for rng in rngs], 1)
+        drawn = torch.stack([rng.uniform("interval", shape=(2, self.layout.num_rows)) for rng in rngs], 1)
         rows = intervals(drawn[0], drawn[1], self.config.finest, objective.config.shift)
         clips = noised(self.clips, batch, rngs, rows.start, device, model)
         step = Interval(*(clips.slots(part) for part in rows))._replace(plain=clips.slots(rows.plain) > 0)

@@ -52,7 +52,8 @@ class OwnContextConfig(Config):
     way, from a buffer (causal-diffusion 11.3).
 
     generations: answer k sees the answers k - 1 as its context, all frames at once (a Jacobi iteration: frame t of it
-    is what a rollout of one call a frame shows after min(k, t) frames). Their number is drawn for each batch.
+    is what a rollout of one call a frame shows after min(k, t) frames). Their number is drawn for each batch. All
+    answer the same noise, which is not that of what is asked.
     """
 
     share: float = Field(default=0.5, ge=0, le=1)
@@ -103,6 +104,7 @@ class TrainWorld:
         """Loss on a batch of latent clips, one Rng per clip."""
         codes, device = self.objective.frames.spread(batch.codes).flatten(1, 2), next(model.parameters()).device
         actions = told(batch, rngs, self.config.p_unknown, device)
+        rngs = seen_alike(rngs)
         context = self.own_context(model, codes, actions, rngs)
         seen, target, keep = self.objective.prepare(codes, self.layout, rngs, context=context)
         seen, layout = seen.to(device), self.layout.with_keep(keep)
@@ -118,12 +120,12 @@ class TrainWorld:
     def own_context(self, model: WorldNet, codes: Tensor, actions: Actions, rngs: Sequence[Rng]) -> Tensor | None:
         """Codes [B, N, C] as later frames see them, or None: as they are (`OwnContextConfig`)."""
         own = self.config.own_context
-        if own is None or float(rngs[0].uniform("drop", 0, 1)) >= own.share:
+        if own is None or float(rngs[0].uniform("own_context")) >= own.share:
             return None
-        made = codes
-        for _ in range(1 + int(own.generations * float(rngs[0].uniform("drop", 0, 3)))):
-            made = self._answers(model, codes, made, actions, rngs)
-        factor = own.most * torch.stack([rng.uniform("drop", 0, 2) for rng in rngs]).to(made).reshape(-1, 1, 1)
+        made, answered = codes, [rng.renamed(start="own_start").kept("start") for rng in rngs]
+        for _ in range(1 + int(own.generations * float(rngs[0].uniform("own_generations")))):
+            made = self._answers(model, codes, made, actions, answered)
+        factor = own.most * torch.stack([rng.uniform("own_factor") for rng in rngs]).to(made).reshape(-1, 1, 1)
         return codes.to(made) + factor * (made - codes.to(made))
 
     def _answers(
@@ -156,8 +158,13 @@ class TrainWorld:
 
 def told(batch: LatentBatch, rngs: Sequence[Rng], p_unknown: float, device: torch.device) -> Actions:
     """The actions of clips, for a share of them hidden from the model; one Rng per clip."""
-    hidden = torch.tensor([float(rng.uniform("drop")) < p_unknown for rng in rngs])
+    hidden = torch.tensor([float(rng.uniform("hidden_actions")) < p_unknown for rng in rngs])
     return Actions(batch.actions.to(device), (batch.unknown | hidden[:, None]).to(device))
+
+
+def seen_alike(rngs: Sequence[Rng]) -> list[Rng]:
+    """Draws in which what later frames see of a frame has one level and one noise in a step, whoever asks for it."""
+    return [rng.kept("context", "context_level") for rng in rngs]
 
 
 SHOWN = 4  # clips of a sample
