@@ -2,6 +2,7 @@ import ast
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -37,6 +38,14 @@ def test_moments():
     assert float(u.min()) > 0 and float(u.max()) < 1 and abs(float(u.mean()) - 0.5) < 5 / math.sqrt(12 * n)
     g = Rng(3).gumbel("token", shape=(n,))
     assert abs(float(g.mean()) - 0.5772156649) < 5 * math.pi / math.sqrt(6 * n)
+
+
+@pytest.mark.parametrize("word", [0, 2**63, 2**64 - 1])
+def test_no_word_leads_out_of_the_open_interval(word, monkeypatch):
+    monkeypatch.setattr(Rng, "raw", lambda rng, name, unit, step, count: np.full(count, word, np.uint64))
+    u, g, x = Rng(0).uniform("token"), Rng(0).gumbel("token"), Rng(0).normal("start", shape=(2,))
+    assert 0 < float(u) < 1 and torch.isfinite(g) and torch.isfinite(x).all()
+    assert abs(float(u) - word / 2**64) <= 2.0**-53
 
 
 def test_permutation_is_one():

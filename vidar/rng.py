@@ -80,6 +80,8 @@ DRAWS = {
     "outcome_noise": "that noise",
 }
 
+BELOW_1 = 1 - 2.0**-53  # the largest float64 below 1
+
 
 @dataclass(frozen=True)
 class Rng:
@@ -111,7 +113,7 @@ class Rng:
 
     def _uniform(self, name: str, unit: int, step: int, count: int) -> np.ndarray:
         words = self.raw(name, unit, step, count) >> np.uint64(11)
-        return (words.astype(np.float64) + 0.5) * 2.0**-53
+        return np.minimum((words.astype(np.float64) + 0.5) * 2.0**-53, BELOW_1)  # the last word is rounded up to 1
 
     def uniform(self, name: str, unit: int = 0, step: int = 0, shape: Sequence[int] = ()) -> Tensor:
         """Uniform in (0, 1), float64 [shape]; never 0 or 1."""
