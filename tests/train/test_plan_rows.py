@@ -1,5 +1,6 @@
 """Training of a planned world: which rows there are, and that a level weighs what its weight says."""
 
+import pytest
 import torch
 
 from vidar.configs.mmpl import mmpl_shapes
@@ -48,7 +49,7 @@ def test_answers_are_those_of_twin_with_all_rows():
 
 
 def test_the_loss_is_the_mean_weighted_by_the_level_of_each_answer():
-    """Bell against a sum over slots written out; every asked step has a level of its own."""
+    """Bell against a mean over slots written out; every asked step has a level of its own."""
     weighted, even = METHOD.replace(weight=BellWeightConfig()).build(), METHOD.build()
     net, batch, rngs = even.build_model(), batch_of(3), [Rng(0, v) for v in range(3)]
     seen, target, _ = even.objective.prepare(batch.codes.flatten(1, 2), even.layout, rngs)
@@ -56,7 +57,23 @@ def test_the_loss_is_the_mean_weighted_by_the_level_of_each_answer():
     error = (-target.value).square().mean(-1)[:, asked]  # a fresh network answers zero
     level = seen[:, asked, -1].double()
     weight = BellWeightConfig().build()(level)
-    expected = (error * weight).sum() / weight.sum()
+    expected = (error * weight).mean()
     torch.testing.assert_close(weighted.step(net, batch, rngs).total.double(), expected.double(), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(even.step(net, batch, rngs).total, error.mean())
     assert len(level.unique()) == 3 * 3
+
+
+@pytest.mark.parametrize("level", [0.1, 0.5, 0.9, 1.0])
+def test_a_clip_at_one_level_counts_as_much_as_that_level(level):
+    """Its mean error times the weight, which is 0 at pure noise; weights are not divided out again."""
+    method = METHOD.replace(weight=BellWeightConfig()).build()
+    batch, rngs = batch_of(1), [Rng(0)]
+    codes, levels = batch.codes.flatten(1, 2), torch.full((1, method.layout.num_rows), level)
+    prepare = method.objective.prepare
+    _, target, _ = prepare(codes, method.layout, rngs, levels=levels)
+    method.objective.prepare = lambda *given, **options: prepare(*given, **options, levels=levels)
+    error = target.value[:, target.weight[0] > 0].square().mean()  # a fresh network answers zero
+    weight = float(BellWeightConfig().build()(torch.tensor(level, dtype=torch.float64)))
+    loss = float(method.step(method.build_model(), batch, rngs).total)
+    assert loss == pytest.approx(weight * float(error), rel=1e-4, abs=1e-6)
+    assert (weight == 0) == (level == 1) and (weight > 1) == (level == 0.5)

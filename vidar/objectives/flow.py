@@ -256,8 +256,8 @@ class Flow:
         """The columns of the hint, [B, S, I] -> [B, S, h]."""
         return seen[..., self.channels : self.channels + self.hint.width]
 
-    def loss(self, out: Tensor, target: Target) -> Loss:
-        """Mean squared error over the asked slots."""
-        error = (out.to(torch.promote_types(out.dtype, torch.float32)) - target.value).square().mean(dim=-1)
+    def loss(self, out: Tensor, target: Target, by_level: Tensor | float = 1.0) -> Loss:
+        """Mean squared error over the asked slots, each times its weight by level [B, S] (see weights.py)."""
+        error = (out.to(torch.promote_types(out.dtype, torch.float32)) - target.value).square().mean(dim=-1) * by_level
         total = (error * target.weight).sum() / target.weight.sum()
         return Loss(total, {"flow": total.detach()})

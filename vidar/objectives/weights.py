@@ -1,4 +1,8 @@
-"""How much an answer counts in the loss, by the level of its slot."""
+"""How much an answer counts in the loss, by the level of its slot: the loss is the mean of weight x error.
+
+The mean is over the slots that are asked, not over their weights: levels that count more then count more in a clip all
+of whose frames stand there, too.
+"""
 
 from __future__ import annotations
 

@@ -113,8 +113,8 @@ class TrainWorld:
             hidden = replace(actions, unknown=torch.ones_like(actions.unknown))
             with torch.no_grad():
                 value = value + (1 - 1 / self.config.guidance) * (out.to(value) - model(seen, layout, hidden).to(value))
-        weight = target.weight.to(device) * self.weight(seen[..., -1])
-        return self.objective.loss(out, type(target)(value, weight))
+        target = type(target)(value, target.weight.to(device))
+        return self.objective.loss(out, target, self.weight(seen[..., -1]))
 
     @torch.no_grad()
     def own_context(self, model: WorldNet, codes: Tensor, actions: Actions, rngs: Sequence[Rng]) -> Tensor | None:
