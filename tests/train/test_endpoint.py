@@ -1,5 +1,6 @@
 """Distillation of a solver's end: a line learns where the solver leads; levels, oracle of the path, a tiny world."""
 
+import itertools
 import math
 
 import pytest
@@ -8,44 +9,114 @@ from gaussian import Line, flow, posterior_mean
 from made_up import made_up
 
 from vidar.configs.students import world_doom_one_call
-from vidar.objectives.steppers import AdamsBashforthConfig, EulerConfig
+from vidar.objectives.flow import FlowConfig
+from vidar.objectives.steppers import (
+    AdamsBashforthConfig,
+    DPMSolverConfig,
+    EulerConfig,
+    EulerMaruyamaConfig,
+    HeunConfig,
+    RenoiseConfig,
+)
+from vidar.orders.frame import frame_grid
 from vidar.rng import Rng
 from vidar.train.fit import build
 from vidar.train.methods.endpoint import row_means, solver_end
+from vidar.types import Past, UsageError
+
+ONE_CALL = EulerConfig(), AdamsBashforthConfig(extrapolation=1.5, rise=2.0), DPMSolverConfig()
+NAMES = [type(config).__name__ for config in ONE_CALL]
 
 
-def path(x, levels):
-    return [torch.full((len(x), 1), level, dtype=x.dtype) for level in levels]
+def ends(solver, x, levels, unit=0):
+    """Where points x [n, 1], the sites of one unit, are led to."""
+    row, path = (
+        torch.zeros(len(x), dtype=torch.long),
+        [torch.full((1, 1), level, dtype=torch.float64) for level in levels],
+    )
+    return solver_end(solver, posterior_mean, x[None], path, row, {0: unit})[0]
 
 
 def test_many_small_steps_of_a_perfect_teacher_end_where_its_flow_does():
     x = torch.linspace(-2, 2, 32, dtype=torch.float64)[:, None]
-    levels = path(x, [1 - n / 400 for n in range(401)])
-    first, second = (solver_end(c.build(), posterior_mean, x, levels) for c in (EulerConfig(), AdamsBashforthConfig()))
-    want = flow(x, levels[0])
-    assert (second - want).abs().max() < 1e-3 < 4e-3 and (second - want).abs().max() < (first - want).abs().max()
+    levels = [1 - n / 400 for n in range(401)]
+    solvers = EulerConfig(), AdamsBashforthConfig(), DPMSolverConfig()
+    first, second, third = ((ends(c.build(), x, levels) - flow(x, torch.ones(1))).abs().max() for c in solvers)
+    assert second < 1e-3 and third < 1e-3 and max(second, third) < first < 4e-3
+
+
+@pytest.mark.parametrize("stepper", ONE_CALL, ids=NAMES)
+def test_every_row_walks_as_the_unit_of_play_that_it_is(stepper):
+    """Two units and two clips at once, against the objective of play, call by call; a third row is not moved."""
+    calls, units, shape = 4, {0: 1, 2: 5}, (2, 9, 1)
+    grid = frame_grid(1, 3)
+    objective = FlowConfig(steps=calls, shift=3.0, stepper=stepper).build(1, grid, torch.float64)
+    row, none = torch.arange(3).repeat_interleave(3), Past({}, {})
+    noise = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    path = [torch.full((2, 3), level, dtype=torch.float64) for level in objective.levels]
+    found = solver_end(stepper.build(), posterior_mean, noise, path, row, units)
+    assert torch.equal(found[:, row == 1], noise[:, row == 1])
+    for b, (m, unit) in itertools.product(range(2), units.items()):
+        x = objective.start(unit, none, Rng(0))._replace(x=noise[b, row == m])
+        for step, level in enumerate(objective.calls):
+            out = (x.x - posterior_mean(x.x, torch.tensor(level, dtype=torch.float64))) / level
+            x = objective.update(unit, x, out, step, Rng(0))
+        torch.testing.assert_close(found[b, row == m], objective.finish(x), rtol=0, atol=1e-12)
+
+
+def test_rows_of_one_call_begin_at_levels_of_their_own():
+    """Clip by clip and row by row, as if each were alone."""
+    x = torch.linspace(-2, 2, 4, dtype=torch.float64).reshape(2, 2, 1)
+    first = torch.tensor([[1.0, 0.7], [0.4, 0.9]], dtype=torch.float64)
+    path, row, solver = [first, first / 2, 0 * first], torch.arange(2), DPMSolverConfig().build()
+    found = solver_end(solver, posterior_mean, x, path, row, {0: 0, 1: 1})
+    for b, m in itertools.product(range(2), range(2)):
+        alone = ends(solver, x[b, m : m + 1], [float(level[b, m]) for level in path])
+        torch.testing.assert_close(found[b, m : m + 1], alone, rtol=0, atol=1e-12)
 
 
 def test_two_steps_are_those_written_out():
     x = torch.linspace(-2, 2, 32, dtype=torch.float64)[:, None]
-    one, middle, end = path(x, [0.9, 0.6, 0.0])
+    one, middle = torch.tensor(0.9, dtype=torch.float64), torch.tensor(0.6, dtype=torch.float64)
     v = (x - posterior_mean(x, one)) / one
     later = x + (middle - one) * v
     w = (later - posterior_mean(later, middle)) / middle
     want = later - middle * (w + 0.7 * 0.5 * (-middle) / (middle - one) * (w - v))
     solver = AdamsBashforthConfig(extrapolation=0.7).build()
-    torch.testing.assert_close(solver_end(solver, posterior_mean, x, [one, middle, end]), want)
+    torch.testing.assert_close(ends(solver, x, [0.9, 0.6, 0.0]), want, rtol=1e-6, atol=1e-6)
 
 
-class Noisy:
-    def update(self, x, v, call, levels, history, noise, unit):
-        return x + noise(), None
+@pytest.mark.parametrize(
+    ("solver", "calls"),
+    [(HeunConfig(), 2), (RenoiseConfig(), 2), (EulerMaruyamaConfig(), 4), (EulerMaruyamaConfig(), 1)],
+    ids=["Heun", "Renoise", "EulerMaruyama in four", "EulerMaruyama in one"],
+)
+def test_a_solver_with_more_calls_or_noise_is_refused(solver, calls):
+    config = world_doom_one_call(preset="tiny").method
+    message = (
+        rf"^method\.solver: {type(solver).__name__} makes other than one call a level or draws noise; "
+        "take EulerConfig, AdamsBashforthConfig or DPMSolverConfig$"
+    )
+    with pytest.raises(UsageError, match=message):
+        config.replace(solver=solver, calls=calls).build()
 
 
-def test_a_solver_that_draws_noise_is_refused():
-    x = torch.zeros(2, 1)
-    with pytest.raises(ValueError, match="draws noise"):
-        solver_end(Noisy(), posterior_mean, x, path(x, [1.0, 0.5, 0.0]))
+@pytest.mark.parametrize("solver", ONE_CALL, ids=NAMES)
+def test_what_is_asked_is_led_on_and_nothing_else(solver, tmp_path, one_thread):
+    """Commits stay, for one, two and five calls; what is wanted is finite."""
+    job = build(made_up(world_doom_one_call, tmp_path / "tokenizer"), tmp_path / "run", torch.device("cpu"))
+    batch, config = job.data.batch(0), job.method.config.replace(solver=solver, own_context=None, recentre=False)
+    told = {}
+    for calls in (1, 2, 5):
+        method = config.replace(calls=calls).build()
+        method.pair.regression = lambda model, clips, made, wanted, rngs: told.update(clips=clips, wanted=wanted)
+        method.config = method.config.replace(mean_weight=0.0)
+        method.step(job.model, batch, [Rng(0, int(number)) for number in batch.number])
+        layout = method.pair.clips.layout
+        moved = (told["wanted"] != told["clips"].x).any(-1)
+        assert (
+            torch.equal(moved, (layout.row_step >= 0)[layout.row].expand_as(moved)) and told["wanted"].isfinite().all()
+        )
 
 
 def test_a_student_learns_the_end_and_not_the_mean():
@@ -56,17 +127,16 @@ def test_a_student_learns_the_end_and_not_the_mean():
         for group in optimizer.param_groups:
             group["lr"] = 5e-3 * 0.5 * (1 + math.cos(math.pi * step / 2000))
         x = torch.randn(256, 1)
-        levels = path(x, [1.0, 0.75, 0.0])
-        loss = (student(x, levels[0]) - solver_end(solver, posterior_mean, x, levels)).square().mean()
+        loss = (student(x, torch.ones_like(x)) - ends(solver, x, [1.0, 0.75, 0.0])).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     x = torch.linspace(-2, 2, 64)[:, None]
-    levels = path(x, [1.0, 0.75, 0.0])
+    noise = torch.ones_like(x)
     with torch.no_grad():
-        want = solver_end(solver, posterior_mean, x, levels)
-        assert (student(x, levels[0]) - want).abs().max() < 0.05
-        assert (posterior_mean(x, levels[0]) - want).abs().max() > 0.3
+        want = ends(solver, x, [1.0, 0.75, 0.0])
+        assert (student(x, noise) - want).abs().max() < 0.05
+        assert (posterior_mean(x, noise) - want).abs().max() > 0.3
 
 
 def test_a_frame_is_moved_to_the_mean_of_the_true_one_and_keeps_its_detail():

@@ -74,6 +74,6 @@ def test_a_clip_at_one_level_counts_as_much_as_that_level(level):
     method.objective.prepare = lambda *given, **options: prepare(*given, **options, levels=levels)
     error = target.value[:, target.weight[0] > 0].square().mean()  # a fresh network answers zero
     weight = float(BellWeightConfig().build()(torch.tensor(level, dtype=torch.float64)))
-    loss = float(method.step(method.build_model(), batch, rngs).total)
+    loss = float(method.step(method.build_model(), batch, rngs).total.detach())
     assert loss == pytest.approx(weight * float(error), rel=1e-4, abs=1e-6)
     assert (weight == 0) == (level == 1) and (weight > 1) == (level == 0.5)

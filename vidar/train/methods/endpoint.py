@@ -9,7 +9,7 @@ its dreams the detail and motion that the exact path (consistency.py) has less o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,11 +25,12 @@ from vidar.train.latents import LatentBatch
 from vidar.train.methods.adversary import Student, product
 from vidar.train.methods.consistency import Net
 from vidar.train.methods.distillation import DistillationConfig, Distilled, squared
-from vidar.types import Loss
+from vidar.types import Loss, UsageError
 
 
 class EndpointConfig(DistillationConfig):
-    """solver: of the teacher, one without noise; calls: of it from noise to data, over levels shifted by `shift`.
+    """solver: of the teacher, one that makes one call a level and draws no noise: EulerConfig, AdamsBashforthConfig or
+    DPMSolverConfig. calls: of it from noise to data, over levels shifted by `shift`.
 
     p_noise: share of frames asked from pure noise, as the first call of play asks; the others from anywhere.
     recentre: what a frame should be has the mean code of the true frame, so that a student whose context has grown too
@@ -45,7 +46,7 @@ class EndpointConfig(DistillationConfig):
     mean_weight: float = Field(default=0.0, ge=0)
 
     def build(self) -> Endpoint:
-        """The method. Raises UsageError where the student does not play as one."""
+        """The method. Raises UsageError where the student does not play as one or the solver is none of these."""
         return Endpoint(self)
 
 
@@ -56,18 +57,26 @@ class Endpoint(Distilled):
         self.config = config
         super().__init__(config)
         self.solver: Any = config.solver.build()
+        ends = self.levels(torch.tensor([[[0.0, 1.0], [1.0, 0.5]]], dtype=torch.float64))  # from noise, from between
+        if not all(one_call_a_level(self.solver, walk) for walk in torch.stack(ends, -1)[0].tolist()):
+            raise UsageError(
+                f"method.solver: {type(config.solver).__name__} makes other than one call a level or draws noise; "
+                "take EulerConfig, AdamsBashforthConfig or DPMSolverConfig"
+            )
+        layout = self.pair.clips.layout
+        asked = zip(layout.row_unit[0].tolist(), layout.row_step.tolist(), strict=True)
+        self.units = {row: unit for row, (unit, step) in enumerate(asked) if step >= 0}
 
     def step(self, model: WorldNet | Student, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
         """Loss on a batch of latent clips, one Rng per clip."""
         net, rows = product(model), self.pair.clips.layout.num_rows
         path = self.levels(torch.stack([rng.uniform("endpoint_level", shape=(2, rows)) for rng in rngs]))
         clips = self.pair.noised(net, batch, rngs, path[0])
-        levels = [clips.slots(part) for part in path]
-        wanted = solver_end(self.solver, clips.data(self.teacher.net), clips.x, levels)
         row = clips.clips.layout.row
+        wanted = solver_end(self.solver, clips.data(self.teacher.net), clips.x, path, row, self.units)
         if self.config.recentre:
             wanted = wanted + row_means(clips.clean - wanted, row)
-        made = clips.data(net)(clips.x, levels[0])
+        made = clips.data(net)(clips.x, clips.slots(path[0]))
         loss = self.pair.regression(model, clips, made, wanted, rngs)
         if not self.config.mean_weight:
             return loss
@@ -88,14 +97,41 @@ def row_means(x: Tensor, row: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def solver_end(solver: Any, teacher: Net, x: Tensor, levels: Sequence[Tensor]) -> Tensor:
-    """Where a stepper leads from x [.., C] at levels[0] [.., 1], call by call over levels down to 0: [.., C]."""
+def solver_end(
+    solver: Any, teacher: Net, x: Tensor, path: Sequence[Tensor], row: Tensor, units: Mapping[int, int]
+) -> Tensor:
+    """Where a stepper leads from x [B, S, C] in the rows of `units` (row -> unit); the others stay as they are.
 
-    def noise() -> Tensor:
-        raise ValueError("the end of a solver that draws noise is no function of where it began")
-
-    history = None
-    for call in range(len(levels) - 1):
-        v = (x - teacher(x, levels[call])) / levels[call]
-        x, history = solver.update(x, v, call, levels, history, noise, 0)
+    path: levels [B, M] of each row before each call, the last ones 0. row: long [S]. Every row walks as in play: over
+    levels that are numbers, as the unit that it is.
+    """
+    history, walks = {}, torch.stack([level.cpu() for level in path], -1).tolist()
+    slots = {m: torch.nonzero(row == m)[:, 0].to(x.device) for m in units}
+    for call, level in enumerate(path[:-1]):
+        now = level.to(x)[:, row.to(x.device), None]
+        v = (x - teacher(x, now)) / now
+        moved = x.clone()
+        for m, unit in units.items():
+            for b, levels in enumerate(walk[m] for walk in walks):
+                here, slope, known = x[b, slots[m]], v[b, slots[m]], history.get((b, m))
+                moved[b, slots[m]], history[b, m] = solver.update(here, slope, call, levels, known, no_noise, unit)
+        x = moved
     return x
+
+
+def one_call_a_level(solver: Any, levels: Sequence[float]) -> bool:
+    """Whether a stepper walks over these levels, the last of them 0, with one call at each and without noise."""
+    if list(solver.evaluations(levels)) != list(levels[:-1]):
+        return False
+    x, history = torch.zeros(1, dtype=torch.float64), None
+    try:
+        for call in range(len(levels) - 1):
+            x, history = solver.update(x, x, call, levels, history, no_noise, 0)
+    except UsageError:
+        return False
+    return True
+
+
+def no_noise() -> Tensor:
+    """Raises UsageError: the end of a solver that draws noise is no function of where it began."""
+    raise UsageError("the end of a solver that draws noise is no function of where it began")
