@@ -15,8 +15,10 @@ from torch.nn import functional as F
 
 from vidar.config import Config
 from vidar.core.layout import View
+from vidar.nn.case import Case, effective
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
+Dense = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]  # q [.., S, E], k, v [.., T, E], mask -> [.., S, E]
 
 
 class AttentionConfig(Config):
@@ -25,6 +27,10 @@ class AttentionConfig(Config):
     def build(self, view: View, device: torch.device, grad: bool) -> Attention:
         """The attention of one view; `grad`: whether a backward pass will follow."""
         raise TypeError(f"{type(self).__name__} is not a form of attention; choose ExplicitConfig or another one")
+
+    def dense(self, case: Case) -> Dense:
+        """What computes a case without gradients whose mask is an argument; torch's attention, unless it says so."""
+        return sdpa
 
 
 def planned(config: AttentionConfig, view: View, device: torch.device, grad: bool) -> Attention:
@@ -70,25 +76,32 @@ class Masked:
         """Zero the slots that see nothing, [B, S, K, E]."""
         return out if self.blind is None else out.masked_fill(self.blind, 0.0)
 
+    def attention(self, kernel: Dense) -> Attention:
+        """What `kernel` computes under this mask."""
+        return lambda q, k, v: self.close(
+            heads_first(kernel(heads_first(q), heads_first(k), heads_first(v), self.open))
+        )
+
 
 class ExplicitConfig(AttentionConfig):
     """Matrix product, softmax in float32 or wider, matrix product: the specification of every other form."""
 
     def build(self, view: View, device: torch.device, grad: bool) -> Attention:
         """See `AttentionConfig`."""
-        masked = Masked.of(view, device)
+        return Masked.of(view, device).attention(explicit)
 
-        def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            logits = torch.matmul(
-                heads_first(q) * q.shape[-1] ** -0.5, heads_first(k).transpose(-1, -2)
-            )  # [B, K, S, T]
-            wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            if masked.open is not None:
-                wide = wide.masked_fill(~masked.open, float("-inf"))
-            weights = torch.softmax(wide, dim=-1).to(v.dtype)
-            return masked.close(heads_first(torch.matmul(weights, heads_first(v))))
+    def dense(self, case: Case) -> Dense:
+        """See `AttentionConfig`."""
+        return explicit
 
-        return attention
+
+def explicit(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """q [.., S, E] and k, v [.., T, E] -> [.., S, E]; mask bool, True = may read, broadcast to [.., S, T]."""
+    logits = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-1, -2))
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if mask is not None:
+        wide = wide.masked_fill(~mask, float("-inf"))
+    return torch.matmul(torch.softmax(wide, dim=-1).to(v.dtype), v)
 
 
 class SDPAConfig(AttentionConfig):
@@ -96,19 +109,19 @@ class SDPAConfig(AttentionConfig):
 
     def build(self, view: View, device: torch.device, grad: bool) -> Attention:
         """See `AttentionConfig`."""
-        masked = Masked.of(view, device)
-        return lambda q, k, v: masked.close(
-            heads_first(sdpa(heads_first(q), heads_first(k), heads_first(v), masked.open))
-        )
+        return Masked.of(view, device).attention(sdpa)
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """torch's attention, q [.., S, E] and k, v [.., T, E] -> [.., S, E]; in float32 where bfloat16 trains slower."""
-    if not slow_backward(q):
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return wide(q, k, v, mask) if slow_backward(q) else F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def wide(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """torch's attention in float32, its result in the dtype that it would have had."""
     with torch.autocast("cpu", enabled=False):
         out = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask)
-    return out.to(torch.bfloat16)
+    return out.to(effective(q))
 
 
 def slow_backward(q: Tensor) -> bool:
@@ -118,6 +131,4 @@ def slow_backward(q: Tensor) -> bool:
     """
     if q.device.type != "cpu" or not (q.requires_grad and torch.is_grad_enabled()):
         return False
-    autocast = torch.is_autocast_enabled("cpu")
-    dtype = torch.get_autocast_dtype("cpu") if autocast else q.dtype
-    return dtype == torch.bfloat16 and (q.shape[-1] < 64 or q.shape[-2] <= 128)
+    return effective(q) == torch.bfloat16 and (q.shape[-1] < 64 or q.shape[-2] <= 128)

@@ -2,44 +2,69 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
+from torch import Tensor
 
 from vidar.core.layout import View
-from vidar.nn.attention import Attention, AttentionConfig, SDPAConfig
+from vidar.nn.attention import Attention, AttentionConfig, Dense, Masked, SDPAConfig, heads_first
+from vidar.nn.case import Case, effective, hides
+from vidar.nn.choice import DENSE, choose, form
 from vidar.nn.flex import FlexConfig
-from vidar.nn.folded import FoldedConfig
-from vidar.nn.precision import fast_dtype
-from vidar.nn.runs import Group, groups
-from vidar.nn.slices import by_slices
-
-SHORTEST = 8  # slots of a group, on average, below which one masked product beats many small ones
-FEW = 512  # slots of a call up to which it beats them on a CPU that multiplies bf16 natively
+from vidar.nn.folded import folded
+from vidar.nn.runs import groups
 
 
 class AutoAttentionConfig(AttentionConfig):
-    """The fastest exact form for the view, the device and the pass.
+    """The fastest exact form for the view, the device, the numbers and the pass.
 
-    Folds -> folded. No mask needed -> SDPA. CUDA -> FlexAttention. CPU: training by slices where groups are long
-    enough and something is saved, else SDPA. Choice by measurement: 16 clips of 16 frames of 20 slots, one thread,
-    bf16, forward and backward: slices 125 ms and SDPA 190 (one copy), 130 and 500 (two copies). With AMX, 12 frames in
-    two copies (480 slots): 24 ms and 20, a whole training step of world_doom 0.63 s and 0.57; from 640 slots on, even.
+    CPU: by rule or by timing, see `vidar.nn.choice`; folds are gathered first. CUDA: FlexAttention where something is
+    hidden or rows of the batch differ, else torch's attention.
     """
 
     def build(self, view: View, device: torch.device, grad: bool) -> Attention:
         """See `AttentionConfig`."""
         if view.relation.fold:
-            return FoldedConfig().build(view, device, grad)
-        found = groups(view)
-        if device.type == "cuda" and (found is None or saved(found, view)):
-            return FlexConfig().build(view, device, grad)
-        slots = view.q.cell.shape[1]
-        few = slots <= FEW and fast_dtype() == torch.bfloat16
-        if grad and found and saved(found, view) and slots >= SHORTEST * len(found) and not few:
-            return by_slices(found)
-        return SDPAConfig().build(view, device, grad)
+            return folded(view, device, chosen_kernel(view))
+        if device.type == "cpu":
+            return chosen(view, device)
+        found = groups(view) if device.type == "cuda" else []
+        hidden = found is None or hides(found, view.k.cell.shape[1])
+        return (FlexConfig() if hidden else SDPAConfig()).build(view, device, grad)
+
+    def dense(self, case: Case) -> Dense:
+        """See `AttentionConfig`."""
+        return DENSE[choose(case)]
 
 
-def saved(found: list[Group], view: View) -> int:
-    """Pairs of slots that need not meet."""
-    seen = sum((g.slots[1] - g.slots[0]) * sum(last - first for first, last in g.keys) for g in found)
-    return view.q.cell.shape[1] * view.k.cell.shape[1] - seen
+def chosen(view: View, device: torch.device) -> Attention:
+    """The attention of a view without folds; its form is chosen at the first call of a shape."""
+    ring = view.k is not view.q
+    found = None if ring else groups(view)
+    runs = None if found is None else tuple(found)
+    masked = cache(lambda: Masked.of(view, device))
+    made: dict[tuple[object, ...], Attention] = {}
+
+    def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        learned = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
+        key = q.shape, k.shape[1], effective(q), learned
+        if key not in made:
+            with torch.inference_mode(False), torch.no_grad():  # what is made outlives an inference_mode block
+                hidden = masked().open is not None if runs is None else hides(runs, k.shape[1])
+                case = Case.of(heads_first(q), heads_first(k), hidden, ring, learned, runs)
+                made[key] = form(choose(case), case, masked)
+        return made[key](q, k, v)
+
+    return attention
+
+
+def chosen_kernel(view: View) -> Dense:
+    """As `chosen`, inside folds: what computes the gathered groups."""
+    ring = view.k is not view.q
+
+    def kernel(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        learned = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
+        return DENSE[choose(Case.of(q, k, mask is not None, ring, learned))](q, k, v, mask)
+
+    return kernel

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vidar.core.layout import View
 from vidar.core.mask import fold_axes, visible
-from vidar.nn.attention import Attention, AttentionConfig, SDPAConfig, sdpa
+from vidar.nn.attention import Attention, AttentionConfig, Dense, Masked, sdpa
 from vidar.types import NOBODY, Slots
 
 
@@ -22,13 +22,18 @@ class FoldedConfig(AttentionConfig):
 
     def build(self, view: View, device: torch.device, grad: bool) -> Attention:
         """See `AttentionConfig`."""
-        shared = view.q.cell.shape[0] == 1 and view.k.cell.shape[0] == 1 and view.keep is None
-        if not (view.relation.fold and shared):
-            return SDPAConfig().build(view, device, grad)
-        return by_folds(view, device)
+        return folded(view, device, sdpa)
 
 
-def by_folds(view: View, device: torch.device) -> Attention:
+def folded(view: View, device: torch.device, kernel: Dense) -> Attention:
+    """The attention of a view by `kernel`, inside its folds where it has them and all rows of the batch agree."""
+    shared = view.q.cell.shape[0] == 1 and view.k.cell.shape[0] == 1 and view.keep is None
+    if not (view.relation.fold and shared):
+        return Masked.of(view, device).attention(kernel)
+    return by_folds(view, device, kernel)
+
+
+def by_folds(view: View, device: torch.device, kernel: Dense) -> Attention:
     """Gather, attend within groups [B G, n, K, E], scatter back. Short groups are filled with slots of nobody."""
     q_index, k_index, home = fold_tables(view)
     inner = replace(view.relation, fold=())
@@ -41,13 +46,8 @@ def by_folds(view: View, device: torch.device) -> Attention:
     def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = q[:, q_at], k[:, k_at], v[:, k_at]  # [B, G, n, K, E]
         q, k, v = q.transpose(2, 3), k.transpose(2, 3), v.transpose(2, 3)
-        if open_ is None:
-            out = sdpa(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1))
-            out = out.view(*q.shape)
-        else:
-            bias = open_.expand(q.shape[0], -1, -1, -1, -1).flatten(0, 1)
-            out = sdpa(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), bias)
-            out = out.view(*q.shape)
+        bias = None if open_ is None else open_.expand(q.shape[0], -1, -1, -1, -1).flatten(0, 1)
+        out = kernel(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), bias).view(*q.shape)
         out = out.transpose(2, 3)
         out = out if hidden is None else out.masked_fill(hidden, 0.0)
         return out.flatten(1, 2)[:, home]

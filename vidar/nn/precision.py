@@ -1,4 +1,4 @@
-"""Which number format a device multiplies fastest."""
+"""Which number format a device multiplies fastest, and by which instructions."""
 
 from __future__ import annotations
 
@@ -14,3 +14,12 @@ def fast_dtype(device: str = "cpu") -> torch.dtype:
         return torch.bfloat16
     can = torch.cpu.get_capabilities()
     return torch.bfloat16 if can.get("amx_bf16") or can.get("avx512_bf16") else torch.float32
+
+
+def has_tiles() -> bool:
+    """Whether the CPU multiplies tiles of bfloat16 (AMX): where it does, torch's own attention is native too.
+
+    With AVX-512 BF16 alone linear maps are native, and torch's attention is no faster than in float32.
+    """
+    can = torch.cpu.get_capabilities()
+    return bool(can.get("amx_tile") and can.get("amx_bf16"))

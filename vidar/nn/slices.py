@@ -7,7 +7,7 @@ the backward pass is written by hand; it adds into slices of dk and dv.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -33,80 +33,107 @@ class SlicesConfig(AttentionConfig):
 
 def by_slices(found: Sequence[Group]) -> Attention:
     """The attention of these groups."""
-
-    def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        parts = (heads_first(part).contiguous() for part in (q, k, v))
-        return heads_first(SliceAttention.apply(*parts, found))  # type: ignore[no-any-return]
-
-    return attention
+    return lambda q, k, v: SliceAttention.apply(q, k, v, found, None)  # type: ignore[no-any-return]
 
 
 class SliceAttention(torch.autograd.Function):
-    """q [B, K, S, E], k and v [B, K, T, E], all contiguous -> [B, K, S, E]."""
+    """q [B, S, K, E], k and v [B, T, K, E] -> [B, S, K, E].
+
+    hidden: bool [B or 1, 1, S, T], what may not be read, where there is one group of everything; else None. Only what
+    a group reads is multiplied; its keys may lie in several spans, and none of them is copied.
+    """
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, found: Sequence[Group]) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, found: Sequence[Group], hidden: Tensor | None) -> Tensor:
         """Per group: softmax(q k' / sqrt(E)) v."""
-        out = torch.zeros_like(q) if any(not group.keys for group in found) else torch.empty_like(q)
-        kept: list[Tensor] = []
+        scale, out, kept = q.shape[-1] ** -0.5, q.new_empty(q.shape), list[Tensor]()
+        heads = [_heads(k), _heads(v)]
         for group in found:
+            mine = _rows(out, group.slots)
             if not group.keys:
+                mine.zero_()
                 continue
-            q_g, k_g, v_g = _slice(q, group.slots), _gather(k, group.keys), _gather(v, group.keys)
-            p = _softmax(torch.bmm(q_g * q.shape[-1] ** -0.5, k_g.transpose(1, 2)))
-            _slice_view(out, group.slots).copy_(torch.bmm(p, v_g).view(*q.shape[:2], -1, q.shape[-1]))
+            q_g = _flat(_rows(q, group.slots) * scale)
+            p = _softmax(_products(q_g, heads[0], group.keys), mine.shape, hidden)
+            mine.copy_(_sums(p, heads[1], group.keys).view(mine.shape))
             kept.append(p)
         ctx.found = found
-        ctx.save_for_backward(q, k, v, out, *kept)
+        ctx.save_for_backward(q, *heads, *kept)
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        """dv = P' do, dS = P (do v' - sum(do o)), dq = dS k, dk = dS' q."""
-        q, k, v, out, *kept = ctx.saved_tensors
-        scale = q.shape[-1] ** -0.5
-        d_out = d_out.contiguous()
+    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        """dv = P' do, dS = P (do v' - sum(do v' P)), dq = dS k, dk = dS' q."""
+        q, k, v, *kept = ctx.saved_tensors
+        scale, d_q, probabilities = q.shape[-1] ** -0.5, q.new_empty(q.shape), iter(kept)
         wide = torch.promote_types(q.dtype, torch.float32)
-        inner = (d_out.to(wide) * out).sum(dim=-1, keepdim=True)  # [B, K, S, 1]
-        d_q, d_k, d_v = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        seeing = [group for group in ctx.found if group.keys]
-        for group, p in zip(seeing, kept, strict=True):
-            q_g, do_g = _slice(q, group.slots), _slice(d_out, group.slots)
-            k_g, v_g = _gather(k, group.keys), _gather(v, group.keys)
-            _scatter(d_v, group.keys, torch.bmm(p.transpose(1, 2), do_g))
-            d_logits = torch.bmm(do_g, v_g.transpose(1, 2)).to(wide).sub_(_slice(inner, group.slots)).mul_(p)
-            d_logits = d_logits.mul_(scale).to(q.dtype)
-            _slice_view(d_q, group.slots).copy_(torch.bmm(d_logits, k_g).view(*q.shape[:2], -1, q.shape[-1]))
-            _scatter(d_k, group.keys, torch.bmm(d_logits.transpose(1, 2), q_g))
-        return d_q, d_k, d_v, None
+        d_k, d_v = torch.zeros_like(k, dtype=wide), torch.zeros_like(v, dtype=wide)
+        for group in ctx.found:
+            mine = _rows(d_q, group.slots)
+            if not group.keys:
+                mine.zero_()
+                continue
+            p, do_g, q_g = next(probabilities), _flat(_rows(d_out, group.slots)), _flat(_rows(q, group.slots) * scale)
+            d_s = _softmax_backward(_products(do_g, v, group.keys), p)
+            torch.mul(_sums(d_s, k, group.keys).view(mine.shape), scale, out=mine)
+            _add(d_v, group.keys, p, do_g)
+            _add(d_k, group.keys, d_s, q_g)
+        shape = (q.shape[0], q.shape[2], *k.shape[1:])
+        return d_q, *(heads_first(part.view(shape)).to(q.dtype) for part in (d_k, d_v)), None, None
 
 
-def _softmax(logits: Tensor) -> Tensor:
-    """Softmax in float32 or wider, result in the dtype of the logits."""
-    return torch.softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32)).to(logits.dtype)
+def _softmax(logits: Tensor, shape: torch.Size, hidden: Tensor | None) -> Tensor:
+    """[B K, n, m]; shape [B, K, n, E]. torch computes it in float32 or wider and rounds once, to the dtype given."""
+    if hidden is not None:
+        logits.view(*shape[:3], -1).masked_fill_(hidden, float("-inf"))
+    return torch.softmax(logits, dim=-1)
 
 
-def _slice_view(x: Tensor, span: Span) -> Tensor:
-    return x[:, :, span[0] : span[1]]
+def _softmax_backward(d_p: Tensor, p: Tensor) -> Tensor:
+    """p (dp - sum(dp p)); as the softmax itself."""
+    return torch.ops.aten._softmax_backward_data(d_p, p, -1, p.dtype)
 
 
-def _slice(x: Tensor, span: Span) -> Tensor:
-    """[B, K, S, E] -> [B K, n, E], a view."""
-    return _slice_view(x, span).flatten(0, 1)
+def _heads(x: Tensor) -> Tensor:
+    """[B, T, K, E] -> [B K, T, E], dense."""
+    return _flat(heads_first(x))
 
 
-def _gather(x: Tensor, spans: Sequence[Span]) -> Tensor:
-    """[B, K, T, E] -> [B K, m, E]; a view where the keys are one span."""
-    if len(spans) == 1:
-        return _slice(x, spans[0])
-    return torch.cat([_slice_view(x, span) for span in spans], dim=2).flatten(0, 1)
+def _rows(x: Tensor, span: Span) -> Tensor:
+    """[B, S, K, E] -> [B, K, n, E], a view."""
+    return heads_first(x[:, span[0] : span[1]])
 
 
-def _scatter(total: Tensor, spans: Sequence[Span], part: Tensor) -> None:
-    """Add [B K, m, E] to the spans of [B, K, T, E]."""
-    part = part.view(*total.shape[:2], -1, total.shape[-1])
+def _flat(x: Tensor) -> Tensor:
+    """[B, K, n, E] -> [B K, n, E], dense."""
+    return x.contiguous().flatten(0, 1)
+
+
+def _products(rows: Tensor, keys: Tensor, spans: Sequence[Span]) -> Tensor:
+    """rows [B K, n, E] times the spans of keys [B K, T, E]: [B K, n, m]."""
+    parts = [torch.bmm(rows, keys[:, first:last].transpose(1, 2)) for first, last in spans]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+
+
+def _parts(p: Tensor, spans: Sequence[Span]) -> Iterator[tuple[Tensor, Span]]:
+    """[B K, n, m] cut into what belongs to each span."""
     at = 0
     for first, last in spans:
-        _slice_view(total, (first, last)).add_(part[:, :, at : at + last - first])
+        yield p[..., at : at + last - first], (first, last)
         at += last - first
+
+
+def _sums(p: Tensor, values: Tensor, spans: Sequence[Span]) -> Tensor:
+    """p [B K, n, m] times the spans of values [B K, T, E]: [B K, n, E]."""
+    (part, (first, last)), *rest = _parts(p, spans)
+    total = torch.bmm(part, values[:, first:last])
+    for part, (first, last) in rest:
+        total.baddbmm_(part, values[:, first:last])
+    return total
+
+
+def _add(total: Tensor, spans: Sequence[Span], p: Tensor, rows: Tensor) -> None:
+    """Add p' rows, of [B K, n, m] and [B K, n, E], to the spans of [B K, T, E]."""
+    for part, (first, last) in _parts(p, spans):
+        total[:, first:last] += torch.bmm(part.transpose(1, 2), rows)

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from vidar.core.layout import Layout, View
-from vidar.nn.attention import Attention, Masked, heads_first, sdpa
+from vidar.nn.attention import Attention, Dense, Masked
 from vidar.nn.backbone import EMPTY, Backbone
 from vidar.nn.block import Call
+from vidar.nn.case import Case
 from vidar.nn.rope import Tables
 from vidar.types import Cond, State, UsageError
 
@@ -60,11 +61,16 @@ class Tape:
 
 
 class Function(nn.Module):
-    """`Backbone.run` of one static shape as a function of tensors. start, row, length: see `Call`."""
+    """`Backbone.run` of one static shape as a function of tensors. start, row, length: see `Call`.
 
-    def __init__(self, backbone: Backbone, start: Tensor, row: Tensor | None, length: int | None) -> None:
+    kernels: what computes the attention of each relation under its mask.
+    """
+
+    def __init__(
+        self, backbone: Backbone, start: Tensor, row: Tensor | None, length: int | None, kernels: dict[str, Dense]
+    ) -> None:
         super().__init__()
-        self.backbone, self.length = backbone, length
+        self.backbone, self.length, self.kernels = backbone, length, kernels
         self.start: Tensor
         self.row: Tensor | None
         self.register_buffer("start", start)
@@ -84,10 +90,14 @@ class Function(nn.Module):
         Returns [B, S, O], the fresh keys and values [B, S, K, E] of each relation, by layer, and what is carried on.
         """
         tape = Tape(held, carries)
-        attention = {name: _masked(*pair) for name, pair in masks.items()}
+        attention = {name: _masked(*pair, self.kernels[name]) for name, pair in masks.items()}
         memory = cond.get("memory"), cond.get("memory_mask")
         call = Call(self.start, self.length, self.row, tables, attention, tape, *memory)
         return self.backbone.run(inputs, Cond(**cond), call), tape.fresh, tape.carries
+
+    def extra_repr(self) -> str:
+        """The forms of attention: they are part of what a compiled function was made from."""
+        return ", ".join(f"{name}: {kernel.__name__}" for name, kernel in self.kernels.items())
 
 
 class StaticBackbone:
@@ -128,10 +138,22 @@ class StaticBackbone:
         if key not in self.functions:
             with torch.inference_mode(False), torch.no_grad():
                 row = None if layout.row_length else layout.row.clone()
-                module = Function(self.backbone, layout.row_start.clone(), row, layout.row_length)
+                module = Function(
+                    self.backbone, layout.row_start.clone(), row, layout.row_length, self._kernels(args[3])
+                )
                 example = torch.utils._pytree.tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, args)
                 self.functions[key] = self.build(module.eval(), example)
         return self.functions[key]
+
+    def _kernels(self, masks: dict[str, Pair]) -> dict[str, Dense]:
+        """What computes each relation's attention, as the backbone's config has it for these sizes."""
+        weight, kernels = self.backbone.row, dict[str, Dense]()
+        for name, shape in self.backbone.ring_shapes().items():
+            batch, _, slots, keys = masks[name][0].shape
+            sizes = batch, shape.heads, slots, keys, shape.width
+            case = Case(weight.device.type, weight.dtype, *sizes, masked=True, ring=True)
+            kernels[name] = self.backbone.config.attention.dense(case)
+        return kernels
 
 
 def _held(state: State, relation: str, layers: int) -> list[Pair]:
@@ -139,14 +161,9 @@ def _held(state: State, relation: str, layers: int) -> list[Pair]:
     return [pair for layer in range(layers) if (pair := state.read(relation, layer)) is not None]
 
 
-def _masked(allowed: Tensor, blind: Tensor) -> Attention:
-    """Attention under a mask that is an argument; see `SDPAConfig`."""
-
-    def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        out = heads_first(sdpa(heads_first(q), heads_first(k), heads_first(v), allowed))
-        return out.masked_fill(blind, 0.0)
-
-    return attention
+def _masked(allowed: Tensor, blind: Tensor, kernel: Dense) -> Attention:
+    """Attention under a mask that is an argument; see `Masked`."""
+    return Masked(allowed, blind).attention(kernel)
 
 
 def _mask(view: View, batch: int, device: torch.device) -> Pair:

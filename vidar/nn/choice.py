@@ -1,0 +1,112 @@
+"""Which form of attention computes a case: by rule, or by what a short timing on this machine once said.
+
+The rule that keeps bits. Another form gives other last digits, so nothing may change forms between two runs:
+- A config other than AutoAttentionConfig fixes the form; nothing is timed.
+- Small cases, float64 and what is not on a CPU follow `rule`, a function of the case and of the processor's kind.
+- So does play (keys of a ring) in float32, and in bfloat16 with AMX: torch's attention is native there.
+- Everything else takes the first answer of this machine, see `vidar.nn.timing`; without a place to keep it, `rule`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from vidar.nn.ahead import cache_folder
+from vidar.nn.attention import Attention, Dense, Masked, sdpa, wide
+from vidar.nn.case import Case
+from vidar.nn.precision import has_tiles
+from vidar.nn.product import by_product, product
+from vidar.nn.runs import Group
+from vidar.nn.slices import by_slices
+from vidar.nn.timing import Kept, Times, times
+
+SHORTEST = 8  # slots of a group, on average, below which one masked product beats many small ones
+FEW = 512  # slots of a call up to which it beats them on a CPU with AMX
+LEAST = 2**26  # operations of a forward pass below which timing it would not be worth it
+DENSE: dict[str, Dense] = {"sdpa": sdpa, "wide": wide, "product": product}
+SLICES = "slices"
+
+
+def choose(case: Case) -> str:
+    """The name of the form: of `DENSE`, or `SLICES`."""
+    if case.device != "cpu" or case.work < LEAST or case.dtype == torch.float64:
+        return rule(case)
+    if case.ring and (case.dtype == torch.float32 or has_tiles()):
+        return rule(case)
+    return _measured(case.enough(torch.get_num_threads()), torch.get_num_threads())
+
+
+def rule(case: Case) -> str:
+    """Training by slices where groups are long enough and something is saved; else torch's attention.
+
+    Choice by measurement: 16 clips of 16 frames of 20 slots, one thread, bf16, forward and backward: slices 125 ms and
+    SDPA 190 (one copy), 130 and 500 (two copies). With AMX, 12 frames in two copies (480 slots): 24 ms and 20, a whole
+    training step of world_doom 0.63 s and 0.57; from 640 slots on, even.
+    """
+    found = case.groups
+    few = case.slots <= FEW and case.dtype == torch.bfloat16 and has_tiles()
+    if case.backward and found and case.saved and case.slots >= SHORTEST * len(found) and not few:
+        return SLICES
+    return sdpa.__name__
+
+
+def forms(case: Case) -> list[str]:
+    """What may be timed against each other."""
+    names = ["sdpa", "product"]
+    if case.backward and case.dtype != torch.float32:
+        names.append("wide")
+    return names + ([SLICES] if case.groups and case.saved else [])
+
+
+@cache
+def _measured(case: Case, threads: int) -> str:
+    names = forms(case)
+    return Kept(cache_folder()).answer(str(case), names, rule(case), lambda: measure(case, names))
+
+
+def measure(case: Case, names: Collection[str]) -> Times:
+    """Best seconds of a pass of each form, on numbers of its own."""
+    with torch.inference_mode(False), torch.set_grad_enabled(case.backward), torch.autocast("cpu", enabled=False):
+        run = trial(case)
+        return times({name: lambda name=name: run(name) for name in names})
+
+
+def trial(case: Case) -> Callable[[str], list[Tensor]]:
+    """A pass of a case by the name of its form: the result, and the gradients where there is a backward pass."""
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(slots: int) -> Tensor:
+        return torch.randn(case.batch, slots, case.heads, case.width, generator=generator).to(case.dtype)
+
+    leaves = [normal(slots).requires_grad_(case.backward) for slots in (case.slots, case.keys, case.keys)]
+    d_out, masked = normal(case.slots), Masked(_mask(case), None)
+
+    def run(name: str) -> list[Tensor]:
+        out = form(name, case, lambda: masked)(*leaves)
+        return [out, *torch.autograd.grad(out, leaves, d_out)] if case.backward else [out]
+
+    return run
+
+
+def form(name: str, case: Case, masked: Callable[[], Masked]) -> Attention:
+    """The form of this name."""
+    if name == SLICES and case.groups is not None:
+        return by_slices(case.groups)
+    if name == product.__name__:
+        return by_product(masked(), case.backward)
+    return masked().attention(DENSE[name])
+
+
+def _mask(case: Case) -> Tensor | None:
+    """bool [1, 1, S, T] that shows what the groups do, or half of everything where there are none."""
+    if not case.masked:
+        return None
+    mask = torch.zeros(case.slots, case.keys, dtype=torch.bool)
+    for group in case.groups or (Group((0, case.slots), ((0, -(-case.keys // 2)),)),):
+        for first, last in group.keys or ((0, case.keys),):  # who sees nothing is open to all, and zeroed afterwards
+            mask[slice(*group.slots), first:last] = True
+    return mask[None, None]
