@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
@@ -104,7 +104,7 @@ class Layout:
     spans: tuple[tuple[int, int], ...] = ()
     counts: tuple[tuple[int, ...], ...] = ()
     memo: dict[str, Any] = field(default_factory=dict[str, Any])
-    fixed: dict[str, Any] = field(default_factory=dict[str, Any])
+    fixed: dict[Hashable, Any] = field(default_factory=dict[Hashable, Any])
 
     @property
     def num_slots(self) -> int:

@@ -133,6 +133,13 @@ class StaticBackbone:
         return out
 
     def _function(self, layout: Layout, args: tuple[Any, ...]) -> Callable[..., Any]:
+        """Found once for a layout, those moved on from it and the shapes of what the layout does not say."""
+        key = "function", self, args[0].shape, *((name, part.shape) for name, part in args[1].items()), *args[5]
+        if key not in layout.fixed:
+            layout.fixed[key] = self._built(layout, args)
+        return layout.fixed[key]
+
+    def _built(self, layout: Layout, args: tuple[Any, ...]) -> Callable[..., Any]:
         shapes = tuple(tuple(x.shape) for x in torch.utils._pytree.tree_leaves(args) if x is not None)
         key = (shapes, tuple(layout.row_start.tolist()))
         if key not in self.functions:
