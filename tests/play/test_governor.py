@@ -40,6 +40,18 @@ def test_one_slow_frame_of_many_changes_nothing():
     assert governor.steps == 4
 
 
+def test_a_frame_costs_what_the_slowest_tenth_does():
+    """3 slow frames of 20 are more than a tenth, far fewer than half: three steps of 30 ms fit into 90 ms, not four."""
+    governor = Governor(1, 4, period=0.1, keep=20)
+    for n in range(20):
+        governor.spent(0.12 if n in (5, 11, 17) else 0.02, 4)
+    assert governor.cost(1) == pytest.approx(0.03) and governor.steps == 3
+    few = Governor(1, 4, period=0.1, keep=20)
+    for n in range(20):
+        few.spent(0.12 if n == 17 else 0.02, 4)
+    assert few.cost(1) == pytest.approx(0.005) and few.steps == 4
+
+
 def test_no_rate_to_hold_and_bad_limits():
     governor = Governor(1, 4, period=0.0)
     for _ in range(50):

@@ -1,6 +1,7 @@
 """A played dream is a file, and the file is the dream."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -44,6 +45,33 @@ def test_a_replay_is_the_played_dream_bit_for_bit(world, tmp_path, known):
     assert len(frames) == len(made.actions) >= 12 and len(seen) >= 10
     assert all(np.array_equal(frame, frames[number]) for number, frame in seen.items())
     assert not np.array_equal(frames[3], frames[4])
+
+
+@pytest.mark.parametrize("eager", [0, 1, 4])
+def test_a_replay_goes_over_to_compiled_calls_with_the_frame_with_which_the_table_did(
+    world, tmp_path, monkeypatch, eager
+):
+    """What stands for compiled calls answers differently, so that one frame early or late is another dream."""
+
+    def louder(*arguments):
+        return world.model(*arguments) * 1.05
+
+    table, shown = Table(world, 1), []
+    seat = table.sit(start(1))
+    for number, row in enumerate(np.random.default_rng(0).integers(0, 2, (6, 5)).astype(np.float32)):
+        if number == eager:
+            table.use(louder)
+        seat.press(row)
+        seat.asked = time.monotonic()
+        table.round()
+        shown.append(seat.shown.frame.copy())
+    assert keep(seat, tmp_path / "a.dream").told["eager"] == eager
+    monkeypatch.setattr(type(world), "compiled", lambda self, build=None: louder)
+    stored = read(tmp_path / "a.dream")
+    assert np.array_equal(np.stack(list(replay(world, stored))), np.stack(shown))
+    for other in {0, 1, 2, 4, 5} - {eager}:
+        stored.told["eager"] = other
+        assert not np.array_equal(np.stack(list(replay(world, stored))), np.stack(shown)), other
 
 
 def test_what_is_no_recording_is_one_line(world, tmp_path):

@@ -189,10 +189,11 @@ class EulerMaruyamaConfig(Config):
 
 
 class EulerMaruyama:
-    """dx = (v + s E[e]) ds + sqrt(2 s) dw from s = 1 down, E[e] = x + (1 - s) v: the marginals are those of the flow.
+    """dx = (v + E[e]) ds + sqrt(2 s) dw from s = 1 down, E[e] = x + (1 - s) v: the marginals are those of the flow.
 
     The reverse SDE with diffusion 2 s (SiT, eq. 6, w = s): v - s score, score = - E[e] / s. The calls stand where
-    levels are given, stretched so that the last one is at `last`: for even levels linspace(1, last, N), then 0.
+    levels are given, stretched so that the last one is at `last`: for even levels linspace(1, last, N), then 0. In few
+    calls it leaves noise, as each adds that of its whole step and only later ones take it away.
     """
 
     def __init__(self, config: EulerMaruyamaConfig) -> None:
