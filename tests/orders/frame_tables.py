@@ -135,7 +135,7 @@ ROLLING_BLOCKS = Table(
     waves=one_by_one(4), frames=8, reach=1, warmup=1, unit_cells=2, period=2,
 )  # fmt: skip
 
-FRAME_SCALES = Table(  # a frame: scale 0, scale 1, its memory unit; the ring keeps two frames
+FRAME_SCALES = Table(  # a frame: scale 0, scale 1, its memory unit; the ring keeps two of these
     "frames of two scales with memory units, window 2", frame_scale_order, {"sizes": [(1, 1), (1, 2)], "past": 2},
     {"main": Mixer("""
         x...........
@@ -149,7 +149,7 @@ FRAME_SCALES = Table(  # a frame: scale 0, scale 1, its memory unit; the ring ke
         ..x..xxxx...
         .....x..xx..
         .....x..xxx.
-        .....x..xxxx""", capacity=10)},
+        .....x..xxxx""", capacity=7)},
     unit=list(range(12)), cell=[c for f in range(4) for c in (3 * f, *[3 * f + 1] * 2, *[3 * f + 2] * 2)],
     sites=[s for f in range(4) for s in ([5 * f], [5 * f + 1, 5 * f + 2], [5 * f + 3, 5 * f + 4])], axes=STYX,
     coord=[

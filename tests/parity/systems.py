@@ -283,7 +283,17 @@ def frame_order(random, about, depth: int, length: int | None):
                  None if length is None else length * frame.size)  # fmt: skip
     total = None if length is None else length * frame.units
     cells = None if length is None else length * count
-    order = Order(relations, total, cells, unit, needs, frame.cells, max(reach, 1), reach + sinks * frame.units)
+    order = Order(
+        relations,
+        total,
+        cells,
+        unit,
+        needs,
+        frame.cells,
+        max(reach, 1),
+        reach + sinks * frame.units,
+        period=frame.units,
+    )
     return order, made, lambda u: {u - d for d in apart if u - d >= 0}
 
 

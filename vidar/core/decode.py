@@ -218,9 +218,10 @@ class Decoder:
     def _forget(self, state: RowState) -> None:
         """Drop codes and outs that no later unit needs, nor its commit; a pending code stays until it is committed.
 
-        The last one that needs a unit is asked for first: as a rule it is the last to be settled.
+        The last one that needs a unit is asked for first: as a rule it is the last to be settled. What was only shown
+        goes when it is out of reach of all that may be in flight, or wait for its commit.
         """
-        needers, horizon = self.order.needers, state.clock - self.order.reach - 2 if self.order.endless else 0
+        needers, reach = self.order.needers, self.order.reach
         for unit in [u for u in state.codes if u in state.committed and u in state.done]:
             if state.settled(reversed(needers(unit))):
                 state.codes.pop(unit)
@@ -230,10 +231,10 @@ class Decoder:
         if not self.order.endless:
             return
         for known in (state.codes, state.outs):
-            for unit in [u for u in known if u < horizon]:
+            for unit in [u for u in known if u < state.clock - 2 * reach - 2]:
                 known.pop(unit)
         for known in (state.committed, state.done):
-            for unit in [u for u in known if u < horizon]:
+            for unit in [u for u in known if u < state.clock - reach - 2]:
                 known.discard(unit)
 
 

@@ -97,8 +97,9 @@ class Layouts:
         layout = kept.layout
         for name, slots in (held or {}).items():
             view = layout.views[name]
-            assert isinstance(view.ring, Slots)
-            if not _holds(slots, shift.ring_cells(view.ring, view.relation.sinks, name in kept.filled)):
+            if not isinstance(view.ring, Slots) or not _holds(
+                slots, shift.ring_cells(view.ring, view.relation.sinks, name in kept.filled)
+            ):
                 return None
         q = shift.slots(layout.slots, grid, kept.full)
         views = {name: view.moved(q, _ring(view, shift, grid)) for name, view in layout.views.items()}
@@ -161,10 +162,9 @@ class Shift:
         """The slots of a call, moved on. full: all of them are somebody's."""
         site, cell, unit = q.site + self.sites, q.cell + self.cells, q.unit + self.units
         if not full:
-            somebody = q.cell >= 0
-            site, cell, unit = (
-                torch.where(somebody, new, old) for new, old in ((site, q.site), (cell, q.cell), (unit, q.unit))
-            )
+            nobody = q.cell < 0
+            site = torch.where(nobody & (q.site == 0), q.site, site)  # behind the sites of a unit; padding has a site
+            cell, unit = torch.where(nobody, q.cell, cell), torch.where(nobody, q.unit, unit)
         return Slots(site, cell, unit, q.role, grid.coord(site))
 
 

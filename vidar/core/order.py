@@ -43,9 +43,9 @@ class Order:
     needs: Rule | None = None
     unit_cells: int = 1
     reach: int = 0
-    period: int | None = None
     warmup: int = 0
     approximate: bool = False
+    period: int | None = None
 
     def needing(self, more: Rule) -> Order:
         """The same order with the content edges of its objective, beside its own where it states any."""
