@@ -11,9 +11,37 @@ from part_tables import PART_TABLES
 
 import vidar.orders
 from vidar.core.relation import Relation
+from vidar.orders.block import BlockOrderConfig
+from vidar.orders.cell import CellOrderConfig
+from vidar.orders.frame import FrameOrderConfig
+from vidar.orders.frame_scale import FrameScaleOrderConfig
+from vidar.orders.plan import PlanOrderConfig, StepMap
+from vidar.orders.prefix import PrefixOrderConfig
+from vidar.orders.pyramid import PyramidOrderConfig
+from vidar.orders.scale import ClipScaleOrderConfig, ScaleOrderConfig
+from vidar.orders.subsample import SubsampleOrderConfig
 
 TABLES = FRAME_TABLES + PART_TABLES
 ENDLESS = [table for table in TABLES if table.frames and table.endless]
+CONFIGS = [
+    (FrameOrderConfig(window=None), (2, 1, 4), "all frames"),
+    (FrameOrderConfig(window=1, sinks=2), (1, 2, 6), "frames, window 1, two sinks"),
+    (FrameOrderConfig(window=2, in_flight=3), (1, 1, 6), "frames, three in flight"),
+    (FrameOrderConfig(window=1, sinks=1, in_flight=3, forward=True), (1, 1, 7),
+     "frames, three in flight, forward, a sink"),
+    (BlockOrderConfig(frames=2, window=1), (1, 2, 8), "blocks of two frames, window 1"),
+    (BlockOrderConfig(frames=2, window=1, in_flight=2, forward=True), (1, 1, 8),
+     "blocks of two frames, two in flight, forward"),
+    (FrameScaleOrderConfig(sides=((1, 1), (1, 2)), window=2), (1, 2, 4),
+     "frames of two scales with memory units, window 2"),
+    (CellOrderConfig(rows=1, columns=2, window=1), (2, 2, 4), "frames of 1 x 2 cells, window 1"),
+    (SubsampleOrderConfig(rows=1, columns=2, window=0), (1, 4, 3), "frames of 1 x 2 sub-samples, window 0"),
+    (PyramidOrderConfig(sides=((1, 1), (1, 2)), window=1), (1, 2, 4), "frames of two scales, window 1"),
+    (PrefixOrderConfig(chunk=2, window=3, prefix=1), (1, 1, 7), "chunks of two frames over a prefix of one"),
+    (PlanOrderConfig(map=StepMap(steps=(0, 2, 1, 3, 1))), (1, 1, 10), "two segments of plan and fills"),
+    (ScaleOrderConfig(), ([(1, 1), (1, 2), (2, 4)], 1), "scales of an image"),
+    (ClipScaleOrderConfig(clip=2), ([(1, 1), (1, 2)], 5), "scales of an image and of two clips"),
+]  # fmt: skip
 WITHOUT = {"__init__", "depth", "in_parts"}  # files of vidar/orders that construct no order
 FAR = 40  # periods later
 
@@ -127,6 +155,19 @@ def test_sites_and_places(table):
         assert grid.cell(sites).tolist() == table.cell and grid.axes == table.axes
         assert [tuple(place) for place in grid.coord(sites).tolist()] == [tuple(map(float, c)) for c in table.coord]
         assert grid.num_sites == (None if endless else len(table.cell))
+
+
+@pytest.mark.parametrize(("config", "size", "name"), CONFIGS, ids=[name for _, _, name in CONFIGS])
+def test_configs_build_what_their_tables_say(config, size, name):
+    table = next(table for table in TABLES if table.name == name)
+    made = config.build(*size) if len(size) > 2 else config.build(config.pyramids(*size))
+    order, cells = made[0], len(table.unit)
+    for relation, mixer in table.mixers.items():
+        for rule, drawing in zip(rules_of(order.relations[relation]), (mixer.sees, mixer.memory or mixer.sees)):
+            assert read(rule, cells) == pairs(drawing), relation
+        found = order.relations[relation]
+        assert (found.joint, found.capacity, found.sinks) == (mixer.joint, mixer.capacity, mixer.sinks)
+    assert [made[1].sites(unit).tolist() for unit in range(len(table.sites))] == table.sites
 
 
 def constructors():
