@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from vidar.config import Config
 from vidar.core.layout import Layout
+from vidar.nn.asked import reading
 from vidar.nn.attention import AttentionConfig, planned
 from vidar.nn.auto import AutoAttentionConfig
-from vidar.nn.block import MLP, Block, Call, OwnModulationConfig, SharedModulationConfig
+from vidar.nn.block import MLP, Asked, Block, Call, OwnModulationConfig, SharedModulationConfig
 from vidar.nn.convolution import ConvEmbedConfig, ConvHeadConfig
 from vidar.nn.embed import IndexEmbedConfig, LevelConfig, LinearEmbedConfig
 from vidar.nn.heads import LinearHeadConfig
@@ -115,16 +116,27 @@ class Backbone(nn.Module):
 
     def forward(self, inputs: Tensor, layout: Layout, cond: Cond | None = None, state: State | None = None) -> Tensor:
         """See `vidar.types.Model`. Slots of nobody may hold anything."""
-        cond = EMPTY if cond is None else cond
-        return self.run(self.somebody(inputs, layout), cond, self._call(inputs, layout, cond, state))
+        cond, inputs = EMPTY if cond is None else cond, self.somebody(inputs, layout)
+        part = reading(layout) if state is None and self.blocks else None
+        if part is None:
+            return self.run(inputs, cond, self._call(inputs, layout, cond, state))
+        inputs, cond = part.enter(inputs, cond)
+        asked = Asked(part.asked.rows, part.asked.slots, self._call(inputs, part.asked.layout, cond, None))
+        return part.leave(self.run(inputs, cond, self._call(inputs, part.read.layout, cond, None), asked))
 
-    def run(self, inputs: Tensor, cond: Cond, call: Call) -> Tensor:
-        """`forward` after all that depends on the layout is decided: a function of tensors, slots of nobody zeroed."""
+    def run(self, inputs: Tensor, cond: Cond, call: Call, asked: Asked | None = None) -> Tensor:
+        """`forward` after all that depends on the layout is decided: a function of tensors, slots of nobody zeroed.
+
+        asked: the slots to answer, where that are not all.
+        """
         x, rows = self._enter(inputs, cond, call)
-        mapped = self.modulation(rows)
-        for block in self.blocks:
+        mapped, whole = self.modulation(rows), len(self.blocks) - (asked is not None)
+        for block in self.blocks[:whole]:
             x = block(x, mapped, call)
-        return self.head(x, rows, call.row)
+        if asked is None:
+            return self.head(x, rows, call.row)
+        x = self.blocks[-1].answer(x, mapped, call, asked)
+        return self.head(x, asked.of_rows(rows), asked.call.row)
 
     def features(self, inputs: Tensor, layout: Layout, cond: Cond | None, blocks: Collection[int]) -> list[Tensor]:
         """What leaves these blocks, counted from 0, in their order: [B, S, D] each. Nothing after the last is run."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidar.config import Config
+from vidar.nn.asked import Index, taken
 from vidar.nn.attention import Attention
 from vidar.nn.embed import linear
 from vidar.nn.norm import modulate
@@ -42,6 +44,32 @@ class Call:
     state: State | None
     memory: Tensor | None
     memory_mask: Tensor | None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The slots that are asked: their rows and slots among those of a call, and a call of their own."""
+
+    rows: Index
+    slots: Index
+    call: Call
+
+    def of_slots(self, x: Tensor) -> Tensor:
+        """[B, G, n, D] -> [B, G', n, D]; gates too."""
+        return taken(x, self.slots if self.call.length is None else self.rows)
+
+    def of_rows(self, rows: Tensor) -> Tensor:
+        """Modulation rows [B or 1, M, D] -> [B or 1, M', D]."""
+        return taken(rows, self.rows)
+
+
+@runtime_checkable
+class Answers(Protocol):
+    """A mixer that can compute what is asked alone."""
+
+    def answer(self, x: Tensor, rows: Tensor, call: Call, asked: Asked) -> Tensor:
+        """`forward` for the slots that are asked: [B, G, n, D] -> [B, G', n, D]."""
+        ...
 
 
 class Modulation(nn.Module):
@@ -134,6 +162,14 @@ class Block(nn.Module):
         for mixer in self.mixers:
             x = mixer(x, rows, call)
         return self.mlp(x, rows, call.row)
+
+    def answer(self, x: Tensor, rows: Tensor, call: Call, asked: Asked) -> Tensor:
+        """`forward` for the slots that are asked, [B, G', n, D]; the last mixer reads all the others."""
+        *before, last = self.mixers
+        for mixer in before:
+            x = mixer(x, rows, call)
+        x = last.answer(x, rows, call, asked) if isinstance(last, Answers) else asked.of_slots(last(x, rows, call))
+        return self.mlp(x, asked.of_rows(rows), asked.call.row)
 
     def compile(self, *args: object, **kwargs: object) -> None:
         """Compile what lies around attention; attention and the cache write stay eager (a graph slows them)."""

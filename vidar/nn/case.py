@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vidar.nn.runs import Group
 
-ENOUGH = 2**28  # operations of a forward pass that are enough to time
+ENOUGH = 2**30  # operations of a forward pass that are enough to time
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from vidar.config import Config
 from vidar.nn.attention import heads_first, sdpa
-from vidar.nn.block import Call, Modulation, flat
+from vidar.nn.block import Asked, Call, Modulation, flat
 from vidar.nn.embed import linear
 from vidar.nn.mixers.self_attention import Leave
 from vidar.nn.norm import RMSNorm, modulate
@@ -53,3 +53,7 @@ class CrossAttention(nn.Module):
         mixed = sdpa(q, k, v, seen)
         mixed = torch.where(empty[:, None, None, None], 0.0, mixed)
         return self.leave(x, heads_first(mixed), gate)
+
+    def answer(self, x: Tensor, rows: Tensor, call: Call, asked: Asked) -> Tensor:
+        """See `vidar.nn.block.Answers`; no slot reads another."""
+        return self(asked.of_slots(x), asked.of_rows(rows), asked.call)

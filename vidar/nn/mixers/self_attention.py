@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from vidar.config import Config
-from vidar.nn.block import Call, Modulation, flat
+from vidar.nn.asked import taken
+from vidar.nn.block import Asked, Call, Modulation, flat
 from vidar.nn.embed import linear
 from vidar.nn.norm import RMSNorm, modulate
 from vidar.nn.rope import Tables, rotate
@@ -45,6 +46,12 @@ class SelfAttention(nn.Module):
         if call.state is not None:
             call.state.write(self.relation, self.layer, k, v)
         return self.leave(x, mixed, gate)
+
+    def answer(self, x: Tensor, rows: Tensor, call: Call, asked: Asked) -> Tensor:
+        """See `vidar.nn.block.Answers`: keys and values of all, and no more than these of who is not asked."""
+        q, k, v, gate = self.enter(x, rows, call.row, call.tables)
+        mixed = asked.call.attention[self.relation](taken(q, asked.slots), k, v)  # [B, S', K, E]
+        return self.leave(asked.of_slots(x), mixed, asked.of_slots(gate))
 
     def compile(self, *args: object, **kwargs: object) -> None:
         """Compile the parts before and after attention."""

@@ -16,6 +16,7 @@ from vidar.config import Config
 from vidar.core.layout import Layout, compile_layout
 from vidar.core.step import Row, single, twin
 from vidar.data.video import write_video
+from vidar.nn.asked import asking
 from vidar.nn.pretrained import load_component
 from vidar.objectives.weights import BellWeightConfig, EvenWeightConfig
 from vidar.rng import Rng
@@ -94,7 +95,7 @@ class TrainWorld:
         self.order, self.grid, self.objective = config.world.flow_system(config.clip_frames)
         rows = config.stream.rows(self.order.num_units or 0)
         self.weight = config.weight.build()
-        self.layout: Layout = compile_layout(rows, self.order, [self.grid])
+        self.layout: Layout = asking(compile_layout(rows, self.order, [self.grid]))
 
     def build_model(self) -> WorldNet:
         """The network, fresh or as `start` has it. Raises UsageError where that is another network."""

@@ -1,0 +1,136 @@
+"""What nobody reads is not computed: training asks some rows only, and the others are there to be read.
+
+rows    m0 m1 m2 q0 q1 q2     nobody reads m2: it is left out of the whole forward
+asked            q0 q1 q2     of m0 and m1 the last block makes keys and values, and nothing after them
+
+Exact: the answers left out have no gradient. Only where the caller says so, by `asking`: rows that only commit
+(`Layout.row_step` -1) are then answered with zeros.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vidar.core.layout import Layout
+from vidar.core.mask import pair_rule
+from vidar.nn.runs import FRESH, pick
+from vidar.types import Cond, Slots
+
+Index = slice | Tensor  # neighbours, or long [n] in rising order
+ASKING = "asking"  # in the memo of a layout: its Reading, None where all is answered, True before that is known
+
+
+def asking(layout: Layout) -> Layout:
+    """The same layout for a caller that reads the answers of asked rows alone; without a state."""
+    return replace(layout, memo={**layout.memo, ASKING: True})
+
+
+def reading(layout: Layout) -> Reading | None:
+    """What of a layout is to be computed; None: all."""
+    found = layout.memo.get(ASKING)
+    if found is True:
+        found = layout.memo[ASKING] = Reading.of(layout)
+    return found
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some modulation rows of a layout, with their slots: a layout of their own, and where they stand in the other."""
+
+    layout: Layout
+    rows: Index
+    slots: Index
+
+    @classmethod
+    def of(cls, layout: Layout, rows: Tensor, keys: Slots | None = None) -> Part:
+        """rows: bool [M]. keys: whom the part sees; else itself."""
+        slots = torch.nonzero(rows[layout.row])[:, 0]
+        kept = torch.nonzero(rows)[:, 0]
+        row = (rows.cumsum(0) - 1)[layout.row[slots]]
+        start = torch.searchsorted(row, torch.arange(len(kept)))
+        own = pick(layout.slots, slots)
+        memo = dict[str, Any]() if keys is None else {FRESH: True}
+        views = {
+            name: replace(view, q=own, k=own if keys is None else keys, memo=dict(memo))
+            for name, view in layout.views.items()
+        }
+        short = replace(
+            layout,
+            slots=own,
+            views=views,
+            row=row,
+            row_start=start,
+            row_unit=layout.row_unit[:, kept],
+            row_cell=layout.row_cell[:, kept],
+            row_role=layout.row_role[kept],
+            row_step=layout.row_step[kept],
+            memo={},
+        )
+        return cls(short, _index(kept), _index(slots))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """read: the rows that are asked, or read by some that are. asked: of these, those that are; it sees all of `read`.
+
+    slots: where the asked ones stand among all of the layout's.
+    """
+
+    read: Part
+    asked: Part
+    slots: Index
+    total: int
+
+    @classmethod
+    def of(cls, layout: Layout) -> Reading | None:
+        """None where every row is asked, or none; or where keys of other calls are read, as in play."""
+        asked = layout.row_step >= 0
+        fresh = all(view.k is view.q for view in layout.views.values())
+        if not fresh or bool(asked.all()) or not bool(asked.any()):
+            return None
+        read = Part.of(layout, read_rows(layout))
+        part = Part.of(read.layout, read.layout.row_step >= 0, read.layout.slots)
+        return cls(read, part, _index(torch.nonzero(asked[layout.row])[:, 0]), layout.num_slots)
+
+    def enter(self, inputs: Tensor, cond: Cond) -> tuple[Tensor, Cond]:
+        """Inputs [B, S, I] and ports of the layout -> of what is read."""
+        rows = None if cond.modulation is None else taken(cond.modulation, self.read.rows)
+        add = None if cond.add is None else taken(cond.add, self.read.slots)
+        return taken(inputs, self.read.slots), replace(cond, modulation=rows, add=add)
+
+    def leave(self, out: Tensor) -> Tensor:
+        """Answers of the asked slots -> of all, zero where nothing is asked."""
+        whole = out.new_zeros(out.shape[0], self.total, out.shape[2])
+        if isinstance(self.slots, slice):
+            whole[:, self.slots] = out
+            return whole
+        return whole.index_copy(1, self.slots.to(out.device), out)
+
+
+def read_rows(layout: Layout) -> Tensor:
+    """bool [M]: the rows that are asked, and those whom such rows read, directly or through others; folds apart."""
+    reads = torch.zeros(layout.num_rows, layout.num_rows, dtype=torch.bool)
+    for view in layout.views.values():
+        rows = pick(view.q, layout.row_start)
+        by_reader = [part[:, :, None] for part in (rows.cell, rows.unit, rows.role)]
+        by_key = [part[:, None, :] for part in (rows.cell, rows.unit, rows.role)]
+        pairs = [part for both in zip(by_reader, by_key) for part in both]
+        reads |= pair_rule(view.relation, *pairs).any(dim=0)
+    found = layout.row_step >= 0
+    while not torch.equal(grown := found | reads[found].any(dim=0), found):
+        found = grown
+    return found
+
+
+def taken(x: Tensor, index: Index) -> Tensor:
+    """x [B, n, ..] -> [B, m, ..]."""
+    return x[:, index] if isinstance(index, slice) else x.index_select(1, index.to(x.device))
+
+
+def _index(found: Tensor) -> Index:
+    first, last = int(found[0]), int(found[-1]) + 1
+    return slice(first, last) if last - first == len(found) else found
