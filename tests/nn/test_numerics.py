@@ -48,10 +48,9 @@ def test_rotation_is_rounded_once():
     coords = torch.randint(0, 200, (40, 3), generator=torch.Generator().manual_seed(1)).double()
     rope = AxialRopeConfig().build(("t", "y", "x"), 64)
     (cos, sin), (wide_cos, wide_sin) = rope(coords, torch.float32), rope(coords, torch.float64)
-    exact = rotate(x.double(), wide_cos[None], wide_sin[None])
     low, high = x.double().chunk(2, -1)
-    terms = (x.double() * wide_cos[None, :, None]).abs()
-    terms += (torch.cat([-high, low], -1) * wide_sin[None, :, None]).abs()
+    one, other = x.double() * wide_cos[None, :, None], torch.cat([-high, low], -1) * wide_sin[None, :, None]
+    exact, terms = one + other, one.abs() + other.abs()
     got = rotate(x, cos[None], sin[None])
     assert got.dtype == torch.bfloat16 and within(got, exact, 4 * SINGLE * terms)
     rounded = rotate(x, cos[None].bfloat16().float(), sin[None].bfloat16().float())
@@ -87,10 +86,9 @@ def test_levels_reach_their_waves_unrounded():
     embed, level, seen = LevelConfig().build(32).bfloat16(), torch.linspace(0, 1, 77)[None] ** 2, []
     embed.first.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     embed(level)
-    embed.double()(level.double())
-    half, exact = seen
-    assert half.dtype == torch.bfloat16 and exact.dtype == torch.float64
-    assert within(half, exact, 1000 * 8 * SINGLE)
+    angles = 1000 * level.double()[..., None] * 10000.0 ** (-torch.arange(128, dtype=torch.float64) / 128)
+    assert seen[0].dtype == torch.bfloat16
+    assert within(seen[0], torch.cat([angles.cos(), angles.sin()], -1), 1000 * 8 * SINGLE)
 
 
 def network():
@@ -160,25 +158,52 @@ def chains():
             for sampler in (AncestralConfig(), DDIMConfig(), DDIMConfig(eta=1.0))]  # fmt: skip
 
 
-def walked(config, dtype, answers=None):
-    """x after each call, and the answers of a network in bfloat16: functions of x, or those given."""
-    objective, rng, kept = config.build(3, frame_grid(2, 2), dtype), Rng(5), []
-    x, made = objective.start(0, Past({}, {}), rng), []
+def walked(config):
+    """In float32, x after each call of the objective, and the answers of a network in bfloat16: functions of x."""
+    objective, rng, made, answers = config.build(3, frame_grid(2, 2)), Rng(5), [], []
+    x = objective.start(0, Past({}, {}), rng)
     for call in range(len(objective.calls)):
-        if answers is None:
-            kept.append(torch.sin(3 * objective.finish(x).repeat(1, objective.output_width // 3)).bfloat16())
-        x = objective.update(0, x, (answers or kept)[call], call, rng)
+        answers.append(torch.sin(3 * objective.finish(x).repeat(1, objective.output_width // 3)).bfloat16())
+        x = objective.update(0, x, answers[-1], call, rng)
         made.append(objective.finish(x))
-    return made, kept
+    return made, answers
 
 
-@pytest.mark.parametrize("config", [*flows(), *chains()], ids=lambda c: repr(c)[:110])
+def flowed(config, answers):
+    """x after each call in float64, by the stepper alone."""
+    objective, rng, history, made = config.build(3, frame_grid(2, 2), torch.float64), Rng(5), None, []
+    x = objective.noise(0, rng)
+    for call, out in enumerate(answers):
+        level, noise = objective.calls[call], rng.normal("renoise", 0, call, x.shape)
+        v = out.double() if isinstance(config.prediction, VelocityConfig) else (x - out.double()) / level
+        x, history = objective.stepper.update(x, v, call, objective.levels, history, lambda n=noise: n, 0)
+        made.append(x)
+    return made
+
+
+def stepped(config, answers):
+    """The same of a chain of betas, by its sampler alone."""
+    objective, rng, made = config.build(3, frame_grid(2, 2), torch.float64), Rng(5), []
+    x = objective.noise(0, rng)
+    for call, out in enumerate(answers):
+        noise = rng.normal("renoise", 0, call, x.shape)
+        place = len(answers) - 1 - call
+        x = objective.sampler.step(x, *out.double().chunk(2, -1), place, objective.chain, lambda n=noise: n)
+        made.append(x)
+    return made
+
+
+def parts(config):
+    used = [config.stepper, config.prediction] if isinstance(config, FlowConfig) else [config.sampler]
+    return " ".join(type(part).__name__.removesuffix("Config") for part in used)
+
+
+@pytest.mark.parametrize("config", [*flows(), *chains()], ids=parts)
 def test_samplers_move_in_float32(config):
-    """The walk of float64 under the same answers: 16 roundings a call, grown by what the solver multiplies with."""
-    single, answers = walked(config, torch.float32)
-    double, _ = walked(config, torch.float64, answers)
-    assert answers[0].dtype == torch.bfloat16
-    for n, (got, exact) in enumerate(zip(single, double)):
-        assert got.dtype == torch.float32 and exact.dtype == torch.float64
+    """The walk of float64 under the same answers: 16 roundings a call of the largest number until then."""
+    single, answers = walked(config)
+    double = (flowed if isinstance(config, FlowConfig) else stepped)(config, answers)
+    for n, (got, exact) in enumerate(zip(single, double, strict=True)):
+        assert got.dtype == torch.float32
         largest = max(float(x.abs().max()) for x in double[: n + 1])
         assert (got.double() - exact).abs().max() <= 16 * (n + 1) * SINGLE * max(largest, 1)
