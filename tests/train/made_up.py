@@ -120,27 +120,37 @@ def thumbnails(video, channels):
     return small.repeat(1, -(-channels // 3), 1, 1, 1)[:, :channels]
 
 
-def teacher(folder):
+def as_it_is(module):
+    return module
+
+
+def teacher(folder, drawn=as_it_is):
     """A tiny doom whose answers are not nothing."""
     torch.manual_seed(1)
     world = world_doom(preset="tiny").method.world.build()
     with torch.no_grad():
         for parameter in world.net.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
+    drawn(world.net)
     save(world, folder, torch.float32)
     return folder
 
 
-def made_up(recipe, folder, repeat=False, preset="tiny", **changes):
-    """A recipe on made-up clips, the parts it starts from fresh in `folder`, in fp32 and bounded by steps alone."""
+def made_up(recipe, folder, repeat=False, preset="tiny", drawn=as_it_is, **changes):
+    """A recipe on made-up clips, the parts it starts from fresh in `folder`, in fp32 and bounded by steps alone.
+
+    drawn: gives those parts other weights.
+    """
     arguments = inspect.signature(recipe).parameters
     part = next((name for name in ("tokenizer", "world") if name in arguments), None)
     parts = {part: str(folder)} if part else {}
     if "teacher" in arguments:
-        parts["teacher"] = str(teacher(folder.with_name("teacher")))
+        parts["teacher"] = str(teacher(folder.with_name("teacher"), drawn))
     if part == "world":  # before the recipe, which may read it
         torch.manual_seed(0)
-        save(world_doom(preset=preset).method.world.build(), folder, torch.float32)
+        world = world_doom(preset=preset).method.world.build()
+        drawn(world.net), drawn(world.tokenizer)
+        save(world, folder, torch.float32)
     recipe = partial(recipe, preset=preset, **parts)
     config = recipe()
     pictures = getattr(config.method, "pictures", None)
@@ -148,7 +158,7 @@ def made_up(recipe, folder, repeat=False, preset="tiny", **changes):
     torch.manual_seed(0)
     if world or pictures:
         tokenizer = (world or pictures).tokenizer
-        save_component(tokenizer.build(), tokenizer, folder)
+        save_component(drawn(tokenizer.build()), tokenizer, folder)
     head = getattr(config.method, "head", None)
     spec = world.actions if world else getattr(head or getattr(config.method, "model", None), "spec", None)
     spec = spec if spec and spec.width else ActionSpec(actions=(Action(name="push"),))

@@ -94,6 +94,9 @@ def test_warm_up_goes_from_plain_distillation_to_the_tangent(points):
         wanted = -time.cos() * (student(x, time) - trig_teacher(x, time))
     torch.testing.assert_close(tangent_of(student, x, time, 0.0), wanted)
     torch.testing.assert_close(tangent_of(trig_teacher, x, time, 0.25), 0.25 * tangent_of(trig_teacher, x, time))
+    whole, first = tangent_of(student, x, time), wanted * time.cos()  # r = 1: cos^2 t
+    between = wanted * (1 - (0.25 * time.sin()) ** 2).sqrt() + 0.25 * (whole - first)
+    torch.testing.assert_close(tangent_of(student, x, time, 0.25), between)
     method = made_method(warmup_steps=8)
     assert [float(method.ratio(torch.tensor(n))) for n in (0, 2, 8, 100)] == [0.0, 0.25, 1.0, 1.0]
     assert float(made_method(warmup_steps=0).ratio(torch.tensor(0))) == 1.0

@@ -175,9 +175,11 @@ class ContinuousConsistency(Distilled):
 
 
 def tangent(change: Change, slope: Tensor, x: Tensor, ratio: Tensor | float) -> Tensor:
-    """g of causal-diffusion 15.2; with ratio r = 1 it is cos t df/dt along the teacher's path.
+    """-cos t sqrt(1 - (r sin t)^2) (F - F_T) - r (cos t sin t x + pace); with r = 1 it is cos t df/dt along the path.
 
-    slope: F of the teacher, x [.., C]. As in the code of rCM, r multiplies dF too: r = 0 is plain distillation of F.
+    slope: F of the teacher, x [.., C]. The warm-up is that of rCM's code: r multiplies all of the second term, the
+    change of F with it, as in sCM (algorithm 1); the first one is cos t at r = 0 and cos^2 t at r = 1, where sCM has
+    cos^2 t throughout. So r = 0 is plain distillation of F.
     """
     cos, sin = change.time.cos(), change.time.sin()
     imitate = -cos * (1 - ratio**2 * sin**2).sqrt() * (change.here - slope)

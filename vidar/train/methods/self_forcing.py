@@ -123,7 +123,7 @@ class SelfForcing(Distilled):
         rngs = [rng.kept("hidden_actions", "start") for rng in seen_alike(rngs)]
         device = next(model.net.parameters()).device
         actions = told(batch, rngs, self.pair.clips.config.p_unknown, device)
-        codes = self.flow.frames.spread(batch.codes).flatten(1, 2).float().cpu()
+        codes = self.flow.frames.spread(batch.codes).flatten(1, 2).to(self.flow.dtype).cpu()
         due = self.matching is None or self.matching.due(model.steps)
         with torch.set_grad_enabled(due and torch.is_grad_enabled()):
             made = self.dream(model.net, codes, actions, rngs, self.exit(model.steps, rngs))
@@ -146,7 +146,7 @@ class SelfForcing(Distilled):
             state.give(unit, codes[:, self.grid.sites(unit)].detach())
 
         def model(inputs: Tensor, layout: Any, cond: Any = None, state: Any = None) -> Tensor:
-            return net(inputs.to(device), layout, cond, state).float().cpu()
+            return net(inputs.to(device), layout, cond, state).to(self.flow.dtype).cpu()
 
         grids = [self.grid] * len(codes)
         decoder = Decoder(model, self.order, grids, objective, rngs, self.flow.given, lambda layout: actions)
