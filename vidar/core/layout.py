@@ -57,6 +57,13 @@ class View:
         nothing = ~self.dense.any(dim=-1)
         return nothing if bool(nothing.any()) else None
 
+    def over(self, q: Slots, keys: Slots | None = None) -> View:
+        """The view of some slots of the call; keys: whom they may read, None: one another."""
+        made = View(self.relation, q, None, self.axes, self.keep)
+        if keys is not None:
+            made.__dict__["k"] = keys
+        return made
+
     def moved(self, q: Slots, ring: Held) -> View:
         """The view of other slots that see one another as these do: masks and memo are shared."""
         made = View(self.relation, q, ring, self.axes, self.keep, self.memo)

@@ -10,7 +10,6 @@ Exact: the answers left out have no gradient. Only where the caller says so, by 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,11 +52,9 @@ class Part:
         row = (rows.cumsum(0) - 1)[layout.row[slots]]
         start = torch.searchsorted(row, torch.arange(len(kept)))
         own = pick(layout.slots, slots)
-        memo = dict[str, Any]() if keys is None else {FRESH: True}
-        views = {
-            name: replace(view, q=own, k=own if keys is None else keys, memo=dict(memo))
-            for name, view in layout.views.items()
-        }
+        views = {name: view.over(own, keys) for name, view in layout.views.items()}
+        for view in views.values() if keys is not None else ():
+            view.memo[FRESH] = True
         short = replace(
             layout,
             slots=own,
@@ -69,6 +66,7 @@ class Part:
             row_role=layout.row_role[kept],
             row_step=layout.row_step[kept],
             memo={},
+            fixed={},
         )
         return cls(short, _index(kept), _index(slots))
 
