@@ -143,6 +143,14 @@ def test_the_backward_of_slices_adds_its_rows_in_float32():
     assert not k.grad.any() and v.grad.flatten().tolist() == [0.5] * 8
 
 
+def test_the_backward_of_slices_adds_its_groups_in_float32():
+    """600 groups read one key with weight 1: dv = 600, where a sum in bfloat16 stops at 256."""
+    q, k, v = (torch.ones(1, n, 1, 4).bfloat16().requires_grad_() for n in (600, 1, 1))
+    out = by_slices([Group((n, n + 1), ((0, 1),)) for n in range(600)])(q, k, v)
+    out.backward(torch.ones_like(out))
+    assert v.grad.flatten().tolist() == [600] * 4 and not k.grad.any()
+
+
 STEPPERS = [EulerConfig(), HeunConfig(), AdamsBashforthConfig(), RenoiseConfig(), DPMSolverConfig(),
             EulerMaruyamaConfig()]  # fmt: skip
 
