@@ -11,6 +11,12 @@ from vidar.rng import Rng
 from vidar.world.streams import Moment, Streams
 
 CAPACITY = 3
+PATTERNS = (  # with moments inside one another, and ones that are given up before the last is
+    "open frame hold frame back frame frame",
+    "hold frame frame hold frame back frame back frame",
+    "hold frame hold frame release hold frame back frame back frame",
+    "again frame hold frame back frame release open frame",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,16 +74,18 @@ class Player:
         self.generator = torch.Generator().manual_seed(self.random.randrange(1 << 30))
 
     def play(self, frames: int):
-        """Random operations until so many frames were made."""
+        """All rows but one are opened, and operations follow in random patterns until so many frames were made."""
+        operations = {"open": self.open, "again": self.recache, "hold": self.hold, "back": self.back,
+                      "release": self.release, "frame": self.frame}  # fmt: skip
         made = 0
+        for row in range(1, CAPACITY):
+            self.open(row)
         while made < frames:
-            choices = (
-                [self.frame] * 4 + [self.hold] * (len(self.held) < 3) + [self.back, self.release] * bool(self.held)
-            )
-            choices += [self.open, self.recache] * (not self.held)
-            made += self.random.choice(choices)() or 0
-        while self.held:
-            self.release()
+            for name in self.random.choice(PATTERNS).split():
+                operations[name]()
+                made += name == "frame"
+            while self.held:
+                self.release()
 
     def actions(self, *shape: int) -> torch.Tensor:
         """Random legal actions, [*shape, A]."""
@@ -87,10 +95,11 @@ class Player:
         ]
         return torch.stack(columns, -1)
 
-    def open(self):
+    def open(self, row: int | None = None):
         """One row: the bits of a prefill depend on how many rows are opened together."""
         config, count = self.world.config, self.random.choice([1, 2, 4])
-        row, first, seed = self.random.randrange(CAPACITY), self.random.choice([0, 0, 3]), self.random.randrange(100)
+        row = self.random.randrange(CAPACITY) if row is None else row
+        first, seed = self.random.choice([0, 0, 3]), self.random.randrange(100)
         count += 2 * bool(first)  # the last frame before the new one may need the one before itself
         shape = (1, count, config.height, config.width, 3)
         codes = self.world.encode(torch.randint(0, 256, shape, generator=self.generator, dtype=torch.uint8))
@@ -107,7 +116,6 @@ class Player:
                 self.histories[row] = (*history, Framed(actions[row], steps))
                 self.shown[row, self.histories[row]] = codes[row]
         self.log.append(f"frame of {steps} calls")
-        return 1
 
     def hold(self):
         self.held.append(Held(self.streams.hold(), list(self.histories), set(range(CAPACITY))))
@@ -119,8 +127,9 @@ class Player:
         chosen = self.held[number]
         if not chosen.rows:
             return
-        every = len(chosen.rows) == CAPACITY and self.random.random() < 0.5
-        rows = None if every else self.random.sample(sorted(chosen.rows), self.random.randint(1, len(chosen.rows)))
+        every = len(chosen.rows) == CAPACITY and self.random.random() < 0.3
+        some = self.random.sample(sorted(chosen.rows), self.random.randint(1, min(2, len(chosen.rows))))
+        rows = None if every else some
         self.streams.back(chosen.moment, rows)
         for row in range(CAPACITY) if rows is None else rows:
             self.histories[row] = chosen.histories[row]
