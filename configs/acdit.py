@@ -19,6 +19,7 @@ from vidar.conditioning.in_flight import InFlightConfig
 from vidar.conditioning.net import WorldNetConfig
 from vidar.configs.doom import GAME, SIZES
 from vidar.configs.frame_world import PATCH, Size, frame_world, train_frame_world
+from vidar.configs.recipe import recipe
 from vidar.nn.backbone import BackboneConfig
 from vidar.nn.embed import LevelConfig
 from vidar.nn.rope import LengthRopeConfig
@@ -65,6 +66,7 @@ SIZES_PUBLISHED = {
 BLOCK, LATENTS = 4, 4  # frames of a block; channels of the tokenizer
 
 
+@recipe(status="trainable")
 def acdit(
     preset: Published = "b",
     data: str = "runs/data/ucf101",
@@ -110,6 +112,7 @@ def acdit(
     return TrainConfig(name="acdit", method=method, data=clips, optim=optim, ema_decay=0.9999, sample_every=5000)
 
 
+@recipe(status="measured")
 def acdit_doom(
     preset: Preset = "demo",
     data: str = "runs/data/doom",

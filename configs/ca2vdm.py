@@ -22,6 +22,7 @@ from vidar.conditioning.prefix import PrefixEmbedConfig
 from vidar.configs.doom import GAME
 from vidar.configs.doom import SIZES as DOOM
 from vidar.configs.frame_world import CHANNELS, PATCH, SITE, Size, frame_tokenizer
+from vidar.configs.recipe import recipe
 from vidar.nn.backbone import BackboneConfig
 from vidar.nn.block import SharedModulationConfig
 from vidar.nn.convolution import ConvEmbedConfig, ConvHeadConfig
@@ -71,6 +72,7 @@ PUBLISHED = {
 }
 
 
+@recipe(status="trainable")
 def ca2vdm(
     preset: Literal["xl2", "tiny"] = "xl2",
     data: str = "runs/data/timelapse",
@@ -135,6 +137,7 @@ SMALL = {
 }
 
 
+@recipe(status="measured")
 def ca2vdm_doom(
     preset: Literal["demo", "tiny"] = "demo",
     data: str = "runs/data/doom",

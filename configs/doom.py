@@ -17,6 +17,7 @@ from vidar.configs.frame_world import (
     train_frame_tokenizer,
     train_frame_world,
 )
+from vidar.configs.recipe import recipe
 from vidar.tokenizers.discriminator import DiscriminatorConfig
 from vidar.train.dreams import DreamClipsConfig
 from vidar.train.fit import TrainConfig
@@ -44,11 +45,13 @@ SIZES = {
 }
 
 
+@recipe(status="shipped")
 def tokenizer_doom(preset: Preset = "demo", data: str = "runs/data/doom", minutes: float = 22.0) -> TrainConfig:
     """Per-frame convolutional autoencoder: 64 x 80 pixels to 8 x 10 latents of 8 channels."""
     return train_frame_tokenizer("tokenizer_doom", SIZES[preset], data, minutes)
 
 
+@recipe(status="shipped")
 def world_doom(
     preset: Preset = "demo",
     data: str = "runs/data/doom",
@@ -68,6 +71,7 @@ def world_doom(
     return train_frame_world("world_doom", frame_world(GAME, size), size, data, tokenizer, start, batch, minutes)
 
 
+@recipe(status="shipped")
 def decoder_doom(
     preset: Preset = "demo",
     data: str = "runs/data/doom",

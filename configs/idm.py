@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 from vidar.configs.doom import ACTIONS
+from vidar.configs.recipe import recipe
 from vidar.data.loader import ClipsConfig
 from vidar.nn.inverse_dynamics import InverseDynamicsNetConfig, KeyGroup
 from vidar.train.fit import TrainConfig
@@ -28,6 +29,7 @@ GROUPS = {
 SHARES = {"turning": (0.40, 0.30, 0.30), "forward": (0.58, 0.42), "sideways": (0.90, 0.05, 0.05)}
 
 
+@recipe(status="shipped")
 def idm(preset: Preset = "demo", data: str = "runs/data/doom", minutes: float = 45.0) -> TrainConfig:
     """Inverse-dynamics network: turning, forward and sideways keys of a step from the frames around it.
 

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from vidar.conditioning.net import WorldNetConfig
 from vidar.conditioning.text import ByteEncoderConfig, GivenFeaturesConfig, TextConfig
 from vidar.config import Config
+from vidar.configs.recipe import recipe
 from vidar.data.annotations import AnnotationConfig, ShapeCaptionConfig, StoredCaptionConfig
 from vidar.data.loader import ClipsConfig
 from vidar.nn.backbone import BackboneConfig
@@ -103,6 +104,7 @@ SIZES = {
 INFINITY = PyramidsConfig(flip=0.3, balance=0.5, filters=(TemperatureConfig(value=0.5),))
 
 
+@recipe(status="measured")
 def tokenizer_infinity_shapes(
     preset: Preset = "demo", data: str = "runs/data/shapes", minutes: float = 6.0
 ) -> TrainConfig:
@@ -110,6 +112,7 @@ def tokenizer_infinity_shapes(
     return train_bits("tokenizer_infinity_shapes", SHAPES_BITS[preset], data, None, minutes, frames=1, batch=16)
 
 
+@recipe(status="measured")
 def infinity_shapes(
     preset: Preset = "demo",
     data: str = "runs/data/shapes",
@@ -127,6 +130,7 @@ def infinity_shapes(
     return train.replace(optim=train.optim.replace(steps=100_000, warmup_steps=200), minutes=minutes)
 
 
+@recipe(status="trainable")
 def infinity(
     preset: Published = "2b",
     data: str = "runs/data/images",

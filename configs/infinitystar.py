@@ -15,6 +15,7 @@ from typing import Literal
 
 from vidar.conditioning.text import GivenFeaturesConfig
 from vidar.configs.infinity import SHAPES_BITS, SHAPES_NETS, T5, Bits, Net, pictures_of, train_bits, train_on
+from vidar.configs.recipe import recipe
 from vidar.data.annotations import ShapeCaptionConfig, StoredCaptionConfig
 from vidar.objectives.pyramids import PyramidsConfig
 from vidar.orders.scale import ClipScaleOrderConfig
@@ -44,6 +45,7 @@ SIZES = {
 }
 
 
+@recipe(status="measured")
 def tokenizer_infinitystar_shapes(
     preset: Preset = "demo", data: str = "runs/data/shapes", start: str | None = None, minutes: float = 20.0
 ) -> TrainConfig:
@@ -55,6 +57,7 @@ def tokenizer_infinitystar_shapes(
     return train_bits("tokenizer_infinitystar_shapes", bits, data, start, minutes, frames=9, batch=4)
 
 
+@recipe(status="measured")
 def infinitystar_shapes(
     preset: Preset = "demo",
     data: str = "runs/data/shapes",
@@ -75,6 +78,7 @@ def infinitystar_shapes(
     return train.replace(optim=train.optim.replace(steps=100_000, warmup_steps=200), minutes=minutes)
 
 
+@recipe(status="trainable")
 def infinitystar(
     preset: Published = "8b",
     data: str = "runs/data/videos",

@@ -12,6 +12,7 @@ from typing import Literal
 from vidar.conditioning.plan import PlanActionEmbedConfig
 from vidar.configs.doom import GAME, SIZES
 from vidar.configs.frame_world import frame_world
+from vidar.configs.recipe import recipe
 from vidar.configs.shapes import world_shapes
 from vidar.objectives.anchor_hint import AnchorHintConfig
 from vidar.objectives.context import ContextNoiseConfig
@@ -72,6 +73,7 @@ def _train(
     )
 
 
+@recipe(status="measured")
 def mmpl_shapes(
     preset: Preset = "demo",
     data: str = "runs/data/shapes",
@@ -86,6 +88,7 @@ def mmpl_shapes(
     return _train("mmpl_shapes", _planned(known.world, map, STEPS[preset]), map, data, tokenizer, batch, minutes)
 
 
+@recipe(status="trainable")
 def mmpl_doom(
     preset: Preset = "demo",
     data: str = "runs/data/doom",

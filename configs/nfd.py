@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 from vidar.actions import Action, ActionSpec
 from vidar.conditioning.action import ActionEmbedConfig
 from vidar.conditioning.net import WorldNetConfig
+from vidar.configs.recipe import recipe
 from vidar.data.loader import ClipsConfig
 from vidar.nn.backbone import BackboneConfig
 from vidar.nn.embed import LevelConfig
@@ -82,6 +83,7 @@ def _tokenizer(size: Size) -> AutoencoderConfig:
     return AutoencoderConfig(widths=size.widths, num_res_blocks=blocks, latent_channels=size.channels, space_stride=16)
 
 
+@recipe(status="trainable")
 def tokenizer_nfd(preset: Preset = "130m", data: str = "runs/data/minecraft") -> TrainConfig:
     """Per-frame convolutional autoencoder of NFD: 16 x 16 pixels to one latent of 16 channels."""
     return TrainConfig(
@@ -93,6 +95,7 @@ def tokenizer_nfd(preset: Preset = "130m", data: str = "runs/data/minecraft") ->
     )
 
 
+@recipe(status="trainable")
 def world_nfd(
     preset: Preset = "130m",
     data: str = "runs/data/minecraft",

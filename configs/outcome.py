@@ -12,6 +12,7 @@ from typing import Literal
 
 from vidar.configs.frame_world import TINY, frame_world
 from vidar.configs.own import NOTHING_YET
+from vidar.configs.recipe import recipe
 from vidar.nn.outcome import OutcomeNetConfig
 from vidar.train.fit import TrainConfig
 from vidar.train.methods.outcome import OutcomeConfig
@@ -25,6 +26,7 @@ Preset = Literal["small", "tiny"]
 SIZES = {"small": (64, 8, 128), "tiny": (16, 4, 32)}  # channels, numbers kept of each site, width of the read-out
 
 
+@recipe(status="trainable")
 def outcome(
     preset: Preset = "small", data: str = "runs/data/own", world: str = "runs/world_own/model", minutes: float = 5.0
 ) -> TrainConfig:

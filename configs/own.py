@@ -11,6 +11,7 @@ from typing import Literal
 
 from vidar.actions import Action, ActionSpec
 from vidar.configs.frame_world import SITE, TINY, Game, Size, frame_world, train_frame_tokenizer, train_frame_world
+from vidar.configs.recipe import recipe
 from vidar.data.index import INDEX
 from vidar.data.reader import data_info
 from vidar.train.fit import TrainConfig
@@ -25,12 +26,14 @@ SIZES = {
 }
 
 
+@recipe(status="trainable")
 def tokenizer_own(preset: Preset = "small", data: str = "runs/data/own", minutes: float = 15.0) -> TrainConfig:
     """Per-frame convolutional autoencoder of your own game: 8 x 8 pixels to one latent of 8 channels."""
     _game(data)
     return train_frame_tokenizer("tokenizer_own", SIZES[preset], data, minutes)
 
 
+@recipe(status="trainable")
 def world_own(
     preset: Preset = "small",
     data: str = "runs/data/own",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from vidar.configs.doom import GAME, SIZES, Preset
 from vidar.configs.frame_world import PATCH, frame_world
+from vidar.configs.recipe import recipe
 from vidar.objectives.steppers import RenoiseConfig
 from vidar.train.fit import TrainConfig
 from vidar.train.latents import LatentClipsConfig
@@ -16,6 +17,7 @@ from vidar.train.methods.self_forcing import SelfForcingConfig
 from vidar.train.optim import OptimConfig
 
 
+@recipe(status="trainable")
 def world_doom_self_forcing(
     preset: Preset = "demo",
     data: str = "runs/data/doom",

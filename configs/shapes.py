@@ -10,6 +10,7 @@ from typing import Literal
 
 from vidar.conditioning.action import ActionEmbedConfig
 from vidar.conditioning.net import WorldNetConfig
+from vidar.configs.recipe import recipe
 from vidar.data.loader import ClipsConfig
 from vidar.data.synthetic import SPEC
 from vidar.nn.backbone import BackboneConfig
@@ -39,6 +40,7 @@ def _tokenizer(preset: Preset) -> AutoencoderConfig:
     return AutoencoderConfig(widths=TOKENIZERS[preset], latent_channels=CHANNELS, space_stride=8, time_stride=1)
 
 
+@recipe(status="measured")
 def tokenizer_shapes(preset: Preset = "demo", data: str = "runs/data/shapes", minutes: float = 5.0) -> TrainConfig:
     """Per-frame convolutional autoencoder: 32 x 32 pixels to 4 x 4 latents of 8 channels."""
     return TrainConfig(
@@ -51,6 +53,7 @@ def tokenizer_shapes(preset: Preset = "demo", data: str = "runs/data/shapes", mi
     )
 
 
+@recipe(status="measured")
 def world_shapes(
     preset: Preset = "demo",
     data: str = "runs/data/shapes",

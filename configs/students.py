@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from vidar.configs.doom import GAME, SIZES, Preset
 from vidar.configs.frame_world import PATCH, Size, frame_world
+from vidar.configs.recipe import recipe
 from vidar.nn.embed import LevelConfig
 from vidar.objectives.step_size import ToldConfig
 from vidar.objectives.steppers import AdamsBashforthConfig, EulerConfig, RenoiseConfig
@@ -27,6 +28,7 @@ from vidar.world.world import WorldConfig
 OWN = OwnContextConfig(most=1.0, generations=4)  # as the world itself is trained
 
 
+@recipe(status="trainable")
 def world_doom_student(
     preset: Preset = "demo",
     data: str = "runs/data/doom",
@@ -44,6 +46,7 @@ def world_doom_student(
     return _distil("world_doom_student", method, _clips(size, data, tokenizer, batch), minutes)
 
 
+@recipe(status="measured")
 def world_doom_one_call(
     preset: Preset = "demo",
     data: str = "runs/data/doom",
@@ -72,6 +75,7 @@ def world_doom_one_call(
     return _distil("world_doom_one_call", method, _clips(size, data, tokenizer, batch), minutes)
 
 
+@recipe(status="trainable")
 def world_doom_scm(
     preset: Preset = "demo",
     data: str = "runs/data/doom",
@@ -100,6 +104,7 @@ def world_doom_scm(
     return _distil("world_doom_scm", method, _clips(size, data, tokenizer, batch), minutes)
 
 
+@recipe(status="trainable")
 def world_doom_shortcut(
     preset: Preset = "demo",
     data: str = "runs/data/doom",

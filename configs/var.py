@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 from vidar.conditioning.label import LabelEmbedConfig
 from vidar.conditioning.net import WorldNetConfig
+from vidar.configs.recipe import recipe
 from vidar.data.annotations import SHAPE_CLASSES, AnnotationConfig, ShapeClassConfig, StoredClassConfig
 from vidar.data.loader import ClipsConfig
 from vidar.nn.backbone import BackboneConfig
@@ -72,6 +73,7 @@ SHAPES_SIZES = {
 }
 
 
+@recipe(status="measured")
 def tokenizer_var_shapes(preset: Preset = "demo", data: str = "runs/data/shapes", minutes: float = 6.0) -> TrainConfig:
     """Images of the world of shapes as 1, 4, 9 and 16 codes of one book of 512 (VQ, four phi convolutions).
 
@@ -91,6 +93,7 @@ def tokenizer_var_shapes(preset: Preset = "demo", data: str = "runs/data/shapes"
     )
 
 
+@recipe(status="measured")
 def var_shapes(
     preset: Preset = "demo",
     data: str = "runs/data/shapes",
@@ -106,6 +109,7 @@ def var_shapes(
     return train.replace(optim=optim, minutes=minutes, sample_every=1000)
 
 
+@recipe(status="trainable")
 def var(
     preset: Published = "d16",
     data: str = "runs/data/imagenet",

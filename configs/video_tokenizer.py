@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from vidar.configs.recipe import recipe
 from vidar.configs.shapes import CHANNELS, TOKENIZERS
 from vidar.data.loader import ClipsConfig
 from vidar.tokenizers.autoencoder import AutoencoderConfig
@@ -22,6 +23,7 @@ TIME_STRIDE, LATENTS = 2, 5  # frames of a latent, latents of a clip
 ADVERSARIES = {"demo": 16, "tiny": 8}  # width
 
 
+@recipe(status="measured")
 def tokenizer_video_shapes(
     preset: Preset = "demo", data: str = "runs/data/shapes", start: str | None = None, minutes: float = 10.0
 ) -> TrainConfig:

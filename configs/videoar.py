@@ -13,6 +13,7 @@ from vidar.conditioning.action import ActionEmbedConfig
 from vidar.conditioning.net import WorldNetConfig
 from vidar.configs.doom import GAME as DOOM
 from vidar.configs.frame_world import Game
+from vidar.configs.recipe import recipe
 from vidar.data.loader import ClipsConfig
 from vidar.data.synthetic import SPEC
 from vidar.nn.backbone import BackboneConfig
@@ -82,6 +83,7 @@ SHAPES_SIZES = {
 }
 
 
+@recipe(status="measured")
 def tokenizer_videoar_doom(
     preset: Preset = "demo", data: str = "runs/data/doom", start: str | None = None, minutes: float = 12.0
 ) -> TrainConfig:
@@ -92,6 +94,7 @@ def tokenizer_videoar_doom(
     return _tokenizer("tokenizer_videoar_doom", DOOM_SIZES[preset], data, start, minutes)
 
 
+@recipe(status="measured")
 def videoar_doom(
     preset: Preset = "demo",
     data: str = "runs/data/doom",
@@ -104,6 +107,7 @@ def videoar_doom(
     return _world("videoar_doom", DOOM, DOOM_SIZES[preset], data, tokenizer, start, batch, minutes)
 
 
+@recipe(status="measured")
 def tokenizer_videoar_shapes(
     preset: Preset = "demo",
     data: str = "runs/data/shapes",
@@ -119,6 +123,7 @@ def tokenizer_videoar_shapes(
     return _tokenizer("tokenizer_videoar_shapes", _shapes(preset, height, width), data, start, minutes)
 
 
+@recipe(status="measured")
 def videoar_shapes(
     preset: Preset = "demo",
     data: str = "runs/data/shapes",

@@ -16,6 +16,7 @@ from vidar.conditioning.action import ActionEmbedConfig
 from vidar.conditioning.net import WorldNetConfig
 from vidar.configs.doom import GAME, SIZES
 from vidar.configs.frame_world import Size, frame_world, train_frame_world
+from vidar.configs.recipe import recipe
 from vidar.nn.backbone import BackboneConfig
 from vidar.nn.embed import LevelConfig, LinearEmbedConfig
 from vidar.nn.heads import LinearHeadConfig
@@ -66,6 +67,7 @@ CELLS = 2  # along each side of an image
 SCALES = ((2, 3), (4, 5))  # of a frame of a game, in sites
 
 
+@recipe(status="trainable")
 def xar(
     preset: Published = "b",
     data: str = "runs/data/imagenet",
@@ -117,6 +119,7 @@ def xar(
     )
 
 
+@recipe(status="measured")
 def xar_doom(
     preset: Preset = "demo",
     data: str = "runs/data/doom",
@@ -136,6 +139,7 @@ def xar_doom(
     return _train(world, size, data, tokenizer, start, batch, minutes)
 
 
+@recipe(status="trainable")
 def xar_cells_doom(
     preset: Preset = "demo",
     data: str = "runs/data/doom",
@@ -153,6 +157,7 @@ def xar_cells_doom(
     return _train(world, size, data, tokenizer, start, batch, minutes)
 
 
+@recipe(status="trainable")
 def xar_subsamples_doom(
     preset: Preset = "demo",
     data: str = "runs/data/doom",
@@ -170,6 +175,7 @@ def xar_subsamples_doom(
     return _train(world, size, data, tokenizer, start, batch, minutes)
 
 
+@recipe(status="trainable")
 def xar_scales_doom(
     preset: Preset = "demo",
     data: str = "runs/data/doom",

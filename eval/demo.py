@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from vidar.eval.output import folder
 from vidar.eval.protocol import DEMO
+from vidar.eval.record import check_record, of_world, record
 from vidar.eval.world_suite import Files, command, judge
+
+SHIPPED = "doom"
 
 
 def demo(
     out: str | os.PathLike[str] = "runs/demo",
-    model: str | os.PathLike[str] = "doom",
+    model: str | os.PathLike[str] = SHIPPED,
     episodes: int = DEMO.episodes,
     frames: int = DEMO.frames,
     seed: int = DEMO.seed,
     device: str = "cpu",
+    recipe: str | None = None,
 ) -> dict[str, Any]:
     """Play held-out games, dream them, and write dream.mp4, dream.json, report.html and report.json into `out`.
 
-    seed: of the games and of the noise; no value of it leads to a game of the training data. Returns what report.json
-    holds. Raises UsageError for bad arguments and VidarError for a missing game or world, before anything is played.
+    seed: of the games and of the noise; no value of it leads to a game of the training data. recipe: whose weights
+    these are, where the figures are recorded beside it. Returns what report.json holds. Raises UsageError for bad
+    arguments and VidarError for a missing game or world, before anything is played.
     """
+    check_record(recipe)
     protocol = DEMO.replace(episodes=episodes, frames=frames, seed=seed)
     again = command(protocol, DEMO, ("vidar", "demo"), out=out, model=model)
-    return judge(model, Files(folder(out), "vidar demo", again), protocol, device=device)
+    report = judge(model, Files(folder(out), "vidar demo", again), protocol, device=device)
+    if recipe is not None:
+        words = command(protocol, DEMO, ("vidar", "demo"), model=None if model == SHIPPED else model)
+        record(recipe, words, of_world(report), Path(model))
+    return report

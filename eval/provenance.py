@@ -33,6 +33,13 @@ def versions() -> dict[str, str]:
     return found
 
 
+def shown(path: object) -> str:
+    """A path as a page shows it: below the working folder without the way to it, else as given."""
+    here = Path(str(path))
+    inside = here.is_absolute() and here.is_relative_to(Path.cwd())
+    return str(here.relative_to(Path.cwd())) if inside else str(path)
+
+
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from vidar.config import unknown_key
+from vidar.eval.provenance import shown
+from vidar.eval.record import Found, check_record, of_endless, of_world, record
 from vidar.types import UsageError
 
 
@@ -16,11 +19,12 @@ from vidar.types import UsageError
 class Suite:
     """module: has `run(model, out, ...)`, which writes report.html and report.json and returns what the latter holds.
 
-    options: option of the command line -> argument of `run`.
+    options: option of the command line -> argument of `run`. found: the figures of its report.
     """
 
     module: str
     options: Mapping[str, str]
+    found: Callable[[Mapping[str, Any]], Found]
 
 
 def _same(*names: str) -> dict[str, str]:
@@ -29,19 +33,34 @@ def _same(*names: str) -> dict[str, str]:
 
 SUITES: Mapping[str, Suite] = {
     "world": Suite(
-        "vidar.eval.world_suite", _same("data", "split", "episodes", "frames", "seed", "steps", "idm", "device")
+        "vidar.eval.world_suite",
+        _same("data", "split", "episodes", "frames", "seed", "steps", "idm", "device"),
+        of_world,
     ),
-    "endless": Suite("vidar.eval.endless", {"episodes": "rollouts", **_same("frames", "seed", "idm", "device")}),
+    "endless": Suite(
+        "vidar.eval.endless", {"episodes": "rollouts", **_same("frames", "seed", "idm", "device")}, of_endless
+    ),
 }
 
 
-def run_suite(name: str, model: str, out: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Run a suite with the given options. Raises UsageError for an unknown suite or an option that it lacks."""
+def run_suite(
+    name: str, model: str, out: Path, options: Mapping[str, Any], recipe: str | None = None
+) -> dict[str, Any]:
+    """Run a suite with the given options; recipe: whose weights these are, where the figures are recorded beside it.
+
+    Raises UsageError for an unknown suite or recipe, or an option that the suite lacks.
+    """
     if name not in SUITES:
         raise UsageError(unknown_key(name, SUITES, "--suite"))
     suite = SUITES[name]
+    check_record(recipe)
     for option in options:
         if option not in suite.options:
             raise UsageError(unknown_key(f"--{option}", [f"--{known}" for known in suite.options], f"suite {name!r}"))
     given = {suite.options[option]: value for option, value in options.items()}
-    return import_module(suite.module).run(model, out, **given)
+    report = import_module(suite.module).run(model, out, **given)
+    if recipe is not None:
+        words = ["vidar", "eval", shown(model), "--suite", name]
+        words += [word for option, value in options.items() for word in (f"--{option}", shown(value))]
+        record(recipe, shlex.join(words), suite.found(report), model)
+    return report

@@ -23,7 +23,7 @@ from vidar.eval.action_score import Reader, chance, read_back, reader
 from vidar.eval.held_out import HeldOut, Tick, games, recorded
 from vidar.eval.output import MARK, bar, begin, folder, write
 from vidar.eval.protocol import WORLD, WorldProtocol
-from vidar.eval.provenance import hardware, versions
+from vidar.eval.provenance import hardware, shown, versions
 from vidar.eval.side_by_side import film
 from vidar.eval.world_eval import WorldScores, evaluate, latency, summary
 from vidar.eval.world_report import world_page
@@ -141,13 +141,6 @@ def _read_back(keys: Reader, scores: WorldScores, held_out: HeldOut, context: in
         "action_score_by": shown(keys.name) or None,
         "action_score_left_out": keys.reason or None,
     }
-
-
-def shown(path: object) -> str:
-    """A path as a page shows it: below the working folder without the way to it, else as given."""
-    here = Path(str(path))
-    inside = here.is_absolute() and here.is_relative_to(Path.cwd())
-    return str(here.relative_to(Path.cwd())) if inside else str(path)
 
 
 def command(protocol: WorldProtocol, usual: WorldProtocol, words: Sequence[str], **more: Any) -> str:

@@ -1,16 +1,19 @@
 """Drift at equal length: worlds of shapes against the real one, whose state is known in every frame.
 
     python scripts/compare_drift.py runs/mmpl_shapes/model runs/world_shapes/model [--episodes 16] [--frames 120]
+        [--record mmpl_shapes --record world_shapes]
 
 Every world dreams the same new episodes under the same actions from the same two frames, with three sampling seeds. In
 spans of frames: PSNR; where the player is, against where it must be (pixels: mean distance of the centre of white to
 the known state; the middle of the frame where no white is left); contrast and sharpness over those of the real frames.
-Means over episodes and seeds, and the largest distance of a seed's mean from them. Baselines: the last known frame
+Means over episodes and seeds, and the largest distance of a seed's mean from them. --record: the recipes of the worlds,
+in their order, beside which the PSNR over that of the last known frame is written. Baselines: the last known frame
 again, and the real frames through the tokenizer of the first world, which is as good as its dreams can be.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Annotated
@@ -21,8 +24,10 @@ import typer
 from torch import Tensor
 
 import vidar
+from vidar.configs.figures import Figure
 from vidar.data.synthetic import ShapesConfig, X, Y
 from vidar.eval.frame_metrics import contrast, psnr, sharpness
+from vidar.eval.record import check_record, command_line, record
 from vidar.rng import Rng
 from vidar.types import UsageError
 from vidar.world.load import load
@@ -76,8 +81,11 @@ def main(
     ],
     episodes: int = 16,
     frames: int = 120,
+    recipes: Annotated[list[str] | None, typer.Option("--record", help="Of these worlds, in their order.")] = None,
 ) -> None:
     """Print the tables."""
+    named = dict(zip(models, recipes or []))
+    check_record(*named.values())
     torch.set_num_threads(1)
     worlds = {name: load(name) for name in models}
     for name, world in worlds.items():
@@ -99,6 +107,35 @@ def main(
         for name, values in judged.items():
             print(f"| {name} | " + " | ".join(cell(values[:, :, a - 1 : b]) for a, b in spans) + " |")
         print()
+        if measure == "PSNR":
+            over = {model: gains(judged[model], judged["copy last"], spans) for model in named}
+            for model, recipe in named.items():
+                others = {known: over[other] for other, known in named.items() if model == models[0] != other}
+                found = f"{episodes} held-out episodes, {len(SEEDS)} seeds", figures(over[model], others)
+                record(recipe, command_line(sys.argv[0], sys.argv[1:]), found, model)
+
+
+Gains = Mapping[tuple[int, int], float]
+
+
+def gains(mine: np.ndarray, theirs: np.ndarray, spans: list[tuple[int, int]]) -> Gains:
+    """[seeds, E, T] each -> the difference of their means by span."""
+    return {(a, b): float(mine[:, :, a - 1 : b].mean() - theirs[:, :, a - 1 : b].mean()) for a, b in spans}
+
+
+def figures(own: Gains, others: Mapping[str, Gains]) -> list[Figure]:
+    """As they are recorded: the first span is the main figure, and that of the first other world stands beside it."""
+    found = list[Figure]()
+    for name, table, role in [
+        ("over copy-last", own, "main"),
+        *((f"by {n}", t, "baseline") for n, t in others.items()),
+    ]:
+        for number, ((a, b), value) in enumerate(table.items()):
+            kind = role if number == 0 else "detail"
+            found.append(
+                Figure(name=f"{name}, frames {a}-{b}", value=round(value, 4), unit="dB", signed=True, role=kind)
+            )
+    return found
 
 
 def cell(values: np.ndarray) -> str:

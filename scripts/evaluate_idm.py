@@ -1,6 +1,6 @@
 """An inverse-dynamics model on held-out play: balanced accuracy and confusion of each group of keys.
 
-    python scripts/evaluate_idm.py runs/idm_doom/model runs/data/doom vidar/pretrained/doom/tokenizer
+    python scripts/evaluate_idm.py runs/idm_doom/model runs/data/doom [vidar/pretrained/doom/tokenizer] [--record idm]
 
 Judged are the steps in which the recorded pose changed as the keys say; all steps stand beside. `reconstructed`: the
 same frames, encoded and decoded by the tokenizer, the softness that a dream has at best. `blurred`: the same frames
@@ -9,6 +9,7 @@ under a Gaussian of one pixel.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Iterator
 
@@ -16,8 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vidar.configs.figures import Figure
 from vidar.data.reader import episodes
 from vidar.eval.inverse_dynamics import balanced_accuracy, confusion, obeyed
+from vidar.eval.record import check_record, command_line, record
 from vidar.nn.inverse_dynamics import InverseDynamicsNet, labels
 from vidar.nn.pretrained import load_component
 from vidar.tokenizers.pixels import to_float, to_uint8
@@ -27,8 +30,8 @@ BARS = {"turning": 0.95, "forward": 0.90, "sideways": 0.90}
 
 
 @torch.inference_mode()
-def main(model: str, data: str, tokenizer: str = "vidar/pretrained/doom/tokenizer", split: str = "heldout") -> None:
-    """Print one block of lines for real frames, one for reconstructed and one for blurred ones."""
+def judge(model: str, data: str, tokenizer: str, split: str) -> tuple[str, list[Figure]]:
+    """Print a block of lines for real, one for reconstructed and one for blurred frames; the figures of real ones."""
     net, coder = InverseDynamicsNet.from_pretrained(model), load_component(tokenizer)
     groups = net.config.groups
     sources: dict[str, Callable[[Tensor], Tensor]] = {
@@ -45,6 +48,7 @@ def main(model: str, data: str, tokenizer: str = "vidar/pretrained/doom/tokenize
         for source, change in sources.items():
             found[source].append(net.predict(change(frames))[0].numpy())
     truth, mask = np.concatenate(truths), np.concatenate(masks)
+    scores = list[Figure]()
     print(f"{model} on {len(truths)} episodes of {data} ({split}): {len(truth)} steps")
     for source, parts in found.items():
         answer = np.concatenate(parts)
@@ -52,9 +56,13 @@ def main(model: str, data: str, tokenizer: str = "vidar/pretrained/doom/tokenize
             judged, size = mask[:, column], len(group.labels)
             tables = [confusion(truth[at, column], answer[at, column], size) for at in (judged, judged | True)]
             score, every = (balanced_accuracy(table) for table in tables)
+            if source == "real":
+                role = "detail" if scores else "main"
+                scores.append(Figure(name=f"balanced accuracy, {name}", value=round(score, 4), digits=3, role=role))
             bar = f"bar {BARS[name]:.2f}; " if name in BARS and source == "real" else ""
             print(f"{source:>13} {name:>8} {score:.3f} ({bar}all steps {every:.3f}; judged {judged.mean():.1%})")
             print("\n".join(rows(group.labels, tables)))
+    return f"{len(truth):,} steps of {len(truths)} held-out episodes", scores
 
 
 def blurred(frames: Tensor, sigma: float) -> Tensor:
@@ -80,5 +88,20 @@ def rows(names: tuple[str, ...], tables: list[np.ndarray]) -> Iterator[str]:
         yield f"{name:>28} {both}"
 
 
+def main() -> None:
+    """Judge, and write the figures beside the recipe where one is named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("data")
+    parser.add_argument("tokenizer", nargs="?", default="vidar/pretrained/doom/tokenizer")
+    parser.add_argument("split", nargs="?", default="heldout")
+    parser.add_argument("--record", metavar="RECIPE")
+    given = parser.parse_args()
+    check_record(given.record)
+    found = judge(given.model, given.data, given.tokenizer, given.split)
+    if given.record:
+        record(given.record, command_line(sys.argv[0], sys.argv[1:]), found, given.model)
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -1,6 +1,6 @@
 """Reward and end of a world on held-out play: on the recorded frames, and on what it dreams under the recorded keys.
 
-    python scripts/evaluate_outcome.py runs/outcome/model runs/data/doom
+    python scripts/evaluate_outcome.py runs/outcome/model runs/data/doom [heldout] [--record outcome]
 
 R2 of the reward stands beside those of always answering the mean (0 by definition) and the last reward. The end has
 balanced accuracy, precision and recall, and the counts they come from. Dreamed are the first 16 frames after real
@@ -9,8 +9,11 @@ context, at the begin and at the end of every episode that is long enough; ends 
 
 from __future__ import annotations
 
+import argparse
+import math
 import sys
 
+from vidar.configs.figures import Figure
 from vidar.eval.outcome import (
     EndScore,
     Judged,
@@ -22,12 +25,13 @@ from vidar.eval.outcome import (
     reward_score,
     together,
 )
+from vidar.eval.record import Found, check_record, command_line, record
 from vidar.types import VidarError
 from vidar.world.load import load
 
 
-def main(model: str, data: str, split: str = "heldout") -> None:
-    """Print two lines for recorded frames and two for dreamed ones."""
+def main(model: str, data: str, split: str = "heldout") -> Found:
+    """Print two lines for recorded frames and two for dreamed ones; their figures."""
     world = load(model)
     if world.outcome is None:
         raise VidarError(f"{model}: has no head of reward and end; vidar train outcome world={model} gives it one")
@@ -36,8 +40,23 @@ def main(model: str, data: str, split: str = "heldout") -> None:
         recorded.append(on_recorded(world, play))
         dreamed += on_dreams(world, [play], seed=count)
     print(f"{model} on {count} episodes of {data} ({split})")
+    found = list[Figure]()
     for name, parts in (("recorded", recorded), ("dreamed", dreamed)):
-        show(name, together(parts))
+        steps = together(parts)
+        show(name, steps)
+        found += figures(name, reward_score(steps), end_score(steps))
+    found = [figure for figure in found if math.isfinite(figure.value)]
+    return f"{count} held-out episodes", found
+
+
+def figures(frames: str, reward: RewardScore, end: EndScore) -> list[Figure]:
+    """As they are recorded, in frames of one kind."""
+    main, baseline = ("main", "baseline") if frames == "recorded" else ("detail", "detail")
+    return [
+        Figure(name=f"R2 of the reward, {frames} frames", value=reward.world, digits=3, role=main),
+        Figure(name=f"R2 of the last reward, {frames} frames", value=reward.last, digits=3, role=baseline),
+        Figure(name=f"balanced accuracy of the end, {frames} frames", value=end.balanced_accuracy, digits=3),
+    ]
 
 
 def show(name: str, steps: Judged) -> None:
@@ -59,8 +78,22 @@ def end_line(score: EndScore) -> str:
     return f"end balanced accuracy {score.balanced_accuracy:.3f} {shares} ({counts})"
 
 
+def command() -> None:
+    """Judge, and write the figures beside the recipe where one is named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("data")
+    parser.add_argument("split", nargs="?", default="heldout")
+    parser.add_argument("--record", metavar="RECIPE")
+    given = parser.parse_args()
+    check_record(given.record)
+    found = main(given.model, given.data, given.split)
+    if given.record:
+        record(given.record, command_line(sys.argv[0], sys.argv[1:]), found, given.model)
+
+
 if __name__ == "__main__":
     try:
-        main(*sys.argv[1:])
+        command()
     except VidarError as error:
         sys.exit(str(error))

@@ -14,16 +14,19 @@ real frames; seconds a picture.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 import vidar
+from vidar.configs.figures import Figure
 from vidar.data.annotations import SHAPE_CLASSES, ShapeCaptionConfig, ShapeClassConfig
 from vidar.data.reader import episodes
 from vidar.data.synthetic import COLOURS
 from vidar.eval.frame_metrics import paired_interval, sharpness
+from vidar.eval.record import Found, check_record, command_line, interval, percent, record
 from vidar.tokenizers.pixels import to_float, to_uint8
 from vidar.types import VidarError
 from vidar.world.pictures import Pictures
@@ -77,15 +80,27 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--split", default="heldout")
     parser.add_argument("--pictures", type=int, default=256)
+    parser.add_argument("--record", metavar="RECIPE", help="write the figures beside this recipe")
     given = parser.parse_args()
     try:
-        judge(given.model, given.data, given.split, given.pictures)
+        check_record(given.record)
+        found = judge(given.model, given.data, given.split, given.pictures)
+        if given.record:
+            record(given.record, command_line(sys.argv[0], sys.argv[1:]), found, given.model)
     except VidarError as error:
         parser.exit(1, f"evaluate_pictures: {error}\n")
 
 
-def judge(name: str, data: str, split: str, count: int) -> None:
-    """Make the pictures and print what they show. Raises VidarError where `name` is not such a model."""
+NAMES = {  # as they are recorded
+    "colours asked for": ("of colours asked for, that are there", "main"),
+    "asked of its neighbour": ("by chance", "baseline"),
+    "the same, coded and back": ("in real pictures through its tokenizer", "detail"),
+    "of the real first frame": ("in real pictures", "detail"),
+}
+
+
+def judge(name: str, data: str, split: str, count: int) -> Found:
+    """Make the pictures, print what they show and return it. Raises VidarError where `name` is not such a model."""
     model = vidar.load(name)
     if not isinstance(model, Pictures):
         raise VidarError(f"{name}: is a world; scripts/compare_worlds.py and `vidar eval` judge those")
@@ -106,16 +121,21 @@ def judge(name: str, data: str, split: str, count: int) -> None:
         "the same, coded and back": share(colours(back(model, truth)), wanted[: len(told)]),
         "asked of its neighbour": share(shown, np.roll(wanted, 1, axis=0)),
     }
+    found = list[Figure]()
     for what, values in figures.items():
-        mean, low, high = paired_interval(values, np.zeros(len(values)))
+        mean, low, high = ends = paired_interval(values, np.zeros(len(values)))
+        found.append(interval(ends, name=NAMES[what][0], role=NAMES[what][1]))
         print(f"{what:26}{mean:.3f} [{low:.3f}, {high:.3f}] over {len(values)} pictures")
     if not by_class:
         print(f"{'colours beside those':26}{(shown & ~wanted)[:, 1:].sum(1).mean():.2f} a picture")
-    print(f"{'sharpness over real':26}{sharpness(video).mean() / sharpness(truth).mean():.2f}")
+    sharp = float(sharpness(video).mean() / sharpness(truth).mean())
+    found = [*sorted(found, key=lambda figure: figure.role != "main"), percent("of real sharpness", sharp)]
+    print(f"{'sharpness over real':26}{sharp:.2f}")
     if length > 1:
         moved = [np.abs(np.diff(x.astype(np.float64), axis=1)).mean() for x in (video, truth)]
         print(f"{'motion over real':26}{moved[0] / moved[1]:.2f}")
     print(f"{'seconds a picture':26}{sum(run[1] for run in runs) / len(video):.3f}")
+    return f"{len(video)} pictures, held-out {'classes' if by_class else 'captions'}", found
 
 
 if __name__ == "__main__":

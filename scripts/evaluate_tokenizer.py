@@ -1,6 +1,6 @@
 """Reconstruction of a trained autoencoder on held-out frames.
 
-    python scripts/evaluate_tokenizer.py vidar/pretrained/doom/tokenizer runs/data/doom
+    python scripts/evaluate_tokenizer.py vidar/pretrained/doom/tokenizer runs/data/doom [heldout] [--record RECIPE]
 
 Every 8th frame of every held-out episode (of a tokenizer that is causal in time every frame); PSNR in dB and SSIM per
 frame of 8-bit pixels, mean over the frames of an episode, then over episodes, with a 95 % interval over episodes. Of a
@@ -10,22 +10,25 @@ many there were to count.
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 import numpy as np
 import torch
 
+from vidar.configs.figures import Figure
 from vidar.data.reader import episodes
 from vidar.eval.codewords import perplexity
 from vidar.eval.frame_metrics import paired_interval, psnr, ssim
+from vidar.eval.record import check_record, command_line, interval, record
 from vidar.nn.pretrained import load_component
 from vidar.tokenizers.pixels import to_float, to_uint8
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder
 
 
 @torch.inference_mode()
-def main(tokenizer: str, data: str, split: str = "heldout") -> None:
-    """Print a line for each figure."""
+def judge(tokenizer: str, data: str, split: str) -> tuple[str, list[Figure]]:
+    """Print a line for each figure; what was measured on how many episodes, and the figures."""
     model = load_component(tokenizer)
     found: dict[str, list[float]] = {"PSNR": [], "SSIM": []}
     labels: list[tuple[torch.Tensor, ...]] = []
@@ -38,14 +41,36 @@ def main(tokenizer: str, data: str, split: str = "heldout") -> None:
         found["SSIM"].append(float(ssim(back, video, 255).mean()))
         if isinstance(model, PyramidAutoencoder):
             labels.append(model.labels(to_float(video)))
-    count = len(found["PSNR"])
+    count, figures = len(found["PSNR"]), list[Figure]()
     for (name, values), unit, digits in zip(found.items(), (" dB", ""), (2, 3), strict=True):
-        mean, low, high = (f"{value:.{digits}f}" for value in paired_interval(np.array(values), np.zeros(count)))
+        ends = paired_interval(np.array(values), np.zeros(count))
+        mean, low, high = (f"{value:.{digits}f}" for value in ends)
+        figures.append(
+            interval(ends, name=name, unit=unit.strip(), digits=digits - 1, role="detail" if figures else "main")
+        )
         print(f"{tokenizer}: {name} {mean}{unit} [{low}, {high}] over {count} episodes of {data} ({split})")
     for k, parts in enumerate(zip(*labels)):
         words = torch.cat([part.flatten(0, 3) for part in parts])
+        figures.append(
+            Figure(name=f"perplexity of scale {k}, of {len(words):,} words", value=perplexity(words), digits=0)
+        )
         print(f"scale {k}: perplexity {perplexity(words):.0f} of {len(words)} words")
+    return f"{count} {split.replace('heldout', 'held-out')} episodes", figures
+
+
+def main() -> None:
+    """Judge, and write the figures beside the recipe where one is named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tokenizer")
+    parser.add_argument("data")
+    parser.add_argument("split", nargs="?", default="heldout")
+    parser.add_argument("--record", metavar="RECIPE")
+    given = parser.parse_args()
+    check_record(given.record)
+    found = judge(given.tokenizer, given.data, given.split)
+    if given.record:
+        record(given.record, command_line(sys.argv[0], sys.argv[1:]), found, given.tokenizer)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -97,7 +97,7 @@ EXAMPLES = {
     data.record: "vidar record vizdoom --episodes 100 --out runs/data/doom",
     recipes.train: "vidar train world_doom minutes=20 optim.lr=5e-4 --resume auto",
     recipes.config: "vidar config world_doom preset=tiny > tiny.yaml",
-    recipes.systems: "vidar systems --json",
+    recipes.systems: "vidar systems world_doom",
     recipes.budget: "vidar budget world_doom batch=32",
     recipes.order: "vidar order world_doom --out order.png --explain 3 1",
     world.generate: "vidar generate doom --frames 64 --seed 1 --out dream.mp4",

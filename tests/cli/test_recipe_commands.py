@@ -1,10 +1,12 @@
 """`vidar train`, `config`, `systems`, `budget`, `order`."""
 
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+import vidar.configs
 from vidar.config import load_file
 from vidar.configs.catalog import recipes, resolve_recipe
 
@@ -84,14 +86,30 @@ def test_a_config_that_is_no_run(run, tmp_path):
     assert run("train", tmp_path / "c.yaml")[0] == 2
 
 
-def test_systems(run):
+def test_systems(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = run("systems", "--json")
     rows = json.loads(out)
-    assert code == 0 and [row["recipe"] for row in rows] == list(recipes())
+    assert code == 0 and sorted(row["recipe"] for row in rows) == list(recipes())
     world = next(row for row in rows if row["recipe"] == "world_doom")
-    assert world["order"] == "endless units of 20 sites; main (ring 140 sites)"
+    assert world["order"] == "endless units of 20 sites, ring 140" and world["status"] == "shipped"
+    assert world["figure"].startswith("+3.15 dB") and world["measurements"][0]["command"] == "vidar demo"
     code, out, _ = run("systems")
-    assert all(row["recipe"] in out and row["what"] in out for row in rows)
+    words = " ".join(out.split())
+    assert all(row["recipe"] in words and " ".join(row["what"].split()) in words for row in rows)
+    assert max(map(len, out.splitlines())) <= 80 and "+3.15 dB over copy-last" in out
+    code, out, _ = run("systems", "--markdown")
+    assert code == 0 and out in (Path(vidar.configs.__file__).parent / "README.md").read_text()
+
+
+def test_systems_by_word(run):
+    code, out, _ = run("systems", "world_doom")
+    assert code == 0 and "$ vidar eval doom --suite endless" in out and "vidar train world_doom" in out
+    assert "world_doom_scm" not in out
+    rows = json.loads(run("systems", "pictures", "--json")[1])
+    assert {row["recipe"] for row in rows} >= {"var", "infinity", "infinitystar_shapes"} and len(rows) < 10
+    code, out, err = run("systems", "zzz")
+    assert code == 2 and not out and "no system has 'zzz'" in err and err.count("\n") == 1
 
 
 def test_budget(run):

@@ -1,27 +1,64 @@
-"""Recipes: found, small where they are tiny, listed in the table."""
+"""Recipes: found by their mark, each with a status, small where they are tiny, fitting together."""
 
+import inspect
+import pkgutil
+import sys
 import time
-from pathlib import Path
+from importlib import import_module
 
 import pytest
 import torch
 
 import vidar.configs
 from vidar.check import check_world
-from vidar.configs.catalog import STATUS, components, find, find_world, markdown, parameters, recipes
+from vidar.configs.catalog import components, find, find_pictures, find_system, find_world, parameters, recipes
+from vidar.configs.recipe import STATUSES, status_of
+from vidar.configs.table import Acted, entries
 from vidar.types import UsageError
 
 RECIPES = list(recipes())
 
 
 def test_every_recipe_has_a_status():
-    assert sorted(STATUS) == RECIPES
+    assert {status_of(recipe) for recipe in recipes().values()} == set(STATUSES)
+    assert status_of(find) is None
 
 
-def test_readme_holds_the_table():
-    text = (Path(vidar.configs.__file__).parent / "README.md").read_text()
-    for row in markdown().splitlines():
-        assert row in text.splitlines(), "python -m vidar.configs.catalog prints the table of configs/README.md"
+def test_no_recipe_is_forgotten():
+    """A public function with a `preset` is a recipe, or it is named otherwise."""
+    for module in pkgutil.iter_modules(vidar.configs.__path__):
+        for name, value in inspect.getmembers(import_module(f"vidar.configs.{module.name}"), inspect.isfunction):
+            if "preset" in inspect.signature(value).parameters and not name.startswith("_"):
+                assert name in RECIPES, f"{module.name}.{name} is not marked with @recipe(status=...)"
+
+
+NEW = '''
+"""One system, in one file."""
+from vidar.configs.recipe import recipe
+from vidar.configs.shapes import world_shapes
+
+@recipe(status="trainable")
+def brand_new(preset: str = "demo"):
+    """A world of its own."""
+    return world_shapes(preset=preset)
+
+def helper(preset: str = "demo"):
+    return brand_new(preset)
+'''
+
+
+def test_a_module_with_one_marked_function_is_a_recipe(tmp_path, monkeypatch):
+    """Found, listed and described, with nothing edited elsewhere."""
+    (tmp_path / "brand_new_system.py").write_text(NEW)
+    monkeypatch.setattr(vidar.configs, "__path__", [*vidar.configs.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "vidar.configs.brand_new_system", raising=False)
+    try:
+        assert recipes().keys() - set(RECIPES) == {"brand_new"}
+        assert find("brand_new")(preset="tiny").method.world.name == "shapes"
+        (entry,) = entries("brand_new")
+        assert (entry.what, entry.status, entry.group) == ("A world of its own.", "trainable", "Worlds")
+    finally:
+        sys.modules.pop("vidar.configs.brand_new_system", None)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -37,8 +74,10 @@ def test_tiny_is_tiny(name):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_worlds_fit_together(name):
-    world = find_world(find(name)())
-    assert (world is not None) == name.startswith(("world", "videoar", "acdit", "xar", "mmpl", "ca2vdm"))
+    """What has an Order is a world, which has actions, or a model of pictures; nothing else is either."""
+    config = find(name)()
+    system, world = find_system(config), find_world(config)
+    assert system == (world or find_pictures(config)) and (world is not None) == isinstance(system, Acted)
     if world is not None:
         check_world(world)
         with pytest.raises(UsageError, match="does not divide"):

@@ -24,7 +24,7 @@ def run(player, state, steps):
 
 def tensors(state):
     rings = [t for r in state.rings.values() for t in (r.k, r.v, r.slots.site, r.slots.cell, r.slots.coord)]
-    small = [c for row in state.rows for c in [*row.codes.values(), *(x.x for x in row.x.values())]]
+    small = [c for row in state.rows for c in [*row.codes.values(), *leaves(tuple(row.x.values()))]]
     return [t.clone() for t in rings + small]
 
 
@@ -36,6 +36,13 @@ def by_row(state):
         + [torch.tensor(row.clock), *row.codes.values(), *(x.x for x in row.x.values())]
         for b, row in enumerate(state.rows)
     ]  # fmt: skip
+
+
+def leaves(x):
+    """The tensors of what is in flight: of a record, or one alone."""
+    return (
+        [x] if isinstance(x, torch.Tensor) else [t for part in x for t in leaves(part)] if isinstance(x, tuple) else []
+    )
 
 
 def same_bits(a, b):

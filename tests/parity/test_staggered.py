@@ -6,9 +6,9 @@ from itertools import islice
 import pytest
 import torch
 from cases import BY_NAME, STAGGERED, Case, staggered_case
+from recipe_cases import random_actions
 from test_p1b import TOLERANCE, largest_difference
 from test_p4 import decoder, run, same_bits, same_codes, tensors
-from test_recipes import random_actions
 
 from vidar.conditioning.action import Actions
 from vidar.configs.nfd import world_nfd

@@ -3,17 +3,12 @@
 from dataclasses import replace
 
 import pytest
-import test_recipes
-import test_recipes_chunks
-import test_recipes_plans
-import test_recipes_pyramids
-import test_recipes_scales
 import torch
+from recipe_cases import case_of, played, subjects
 from systems import AXES, CHANNELS, draw
 from test_p1b import TOLERANCE, largest_difference
 
 from vidar.cache.ring import RingState
-from vidar.configs.catalog import find_pictures, recipes
 from vidar.nn.backbone import BackboneConfig
 from vidar.nn.embed import LevelConfig
 from vidar.nn.heads import LinearHeadConfig
@@ -21,7 +16,6 @@ from vidar.nn.mixers import SelfAttentionConfig
 from vidar.nn.rope import AxialRopeConfig
 from vidar.nn.static import StaticBackbone
 from vidar.types import UsageError, VidarError
-from vidar.world.world import WorldConfig
 
 
 def as_it_is(module, example):
@@ -29,18 +23,9 @@ def as_it_is(module, example):
     return module
 
 
-def frames(name):
-    """Of frames, or of blocks of them: enough for a ring to be overwritten twice."""
-    return test_recipes.WORLDS[name].world.order.window + 3
-
-
-CASES = {
-    **{name: lambda n=name: test_recipes.case_of(n, frames=frames(n)) for name in test_recipes.WORLDS},
-    **{name: lambda n=name: test_recipes_scales.case_of(n, frames=6) for name in test_recipes_scales.WORLDS},
-    **{name: lambda n=name: test_recipes_plans.case_of(n) for name in test_recipes_plans.WORLDS},
-    **{name: lambda n=name: test_recipes_pyramids.case_of(n) for name in test_recipes_pyramids.PICTURES},
-}
-FOLDED = {name: lambda n=name: test_recipes_chunks.case_of(n) for name in test_recipes_chunks.METHODS}
+SUBJECTS = subjects()
+FOLDED = [name for name, subject in SUBJECTS.items() if any(relation.fold for relation in subject.relations)]
+CASES = [name for name in SUBJECTS if name not in FOLDED]
 
 
 def static(net):
@@ -51,25 +36,15 @@ def static(net):
 
 @pytest.mark.parametrize("name", CASES)
 def test_functions_of_tensors_are_the_network(name):
-    case = CASES[name]()
-    assert largest_difference(case.run_ring(model=static(case.model)), case.run_ring()) < TOLERANCE
+    case, eager = case_of(name), played(name)
+    assert largest_difference(case.run_ring(model=static(case.model)), (eager.codes, eager.recorder)) < TOLERANCE
 
 
 @pytest.mark.parametrize("name", FOLDED)
 def test_relations_that_fold_are_refused(name):
-    case = FOLDED[name]()
-    assert any(relation.fold for relation in case.order.relations.values())
+    case = case_of(name)
     with pytest.raises(UsageError, match="folds"):
         case.run_ring(model=static(case.model))
-
-
-def test_every_recipe_with_an_order_is_here():
-    found = set()
-    for name, recipe in recipes().items():
-        made = recipe(preset="tiny")
-        if isinstance(getattr(getattr(made, "method", None), "world", None), WorldConfig) or find_pictures(made):
-            found.add(name)
-    assert found == {*CASES, *FOLDED} and len(CASES) > 20
 
 
 def network(case, seed):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from signal import Signals
 from typing import Annotated
@@ -51,17 +52,23 @@ def config(recipe: Recipe, assignments: Assignments = None) -> None:
     typer.echo(to_yaml(resolve_recipe(recipe, assignments or ())), nl=False)
 
 
-def systems(as_json: show.Json = False) -> None:
+def systems(
+    word: Annotated[
+        str | None, typer.Argument(metavar="WORD", help="A recipe, or a word of those that are shown in full.")
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print what configs/README.md holds of the table.")
+    ] = False,
+    as_json: show.Json = False,
+) -> None:
     """Print the table of systems: every recipe, its size, its order, what was measured."""
-    from vidar.configs.catalog import systems as rows
+    from vidar.configs import table
 
-    found = rows()
-    lines = [
-        f"{row['recipe']}  {row['parameters']:,} parameters (tiny {row['tiny']:,})  {row['status']}  {row['measured']}"
-        f"\n  {row['what']}\n  order: {row['order']}"
-        for row in found
-    ]
-    show.result(found, as_json, lines)
+    if markdown:
+        return show.result({}, False, table.markdown().splitlines())
+    found, width = table.entries(word), shutil.get_terminal_size((100, 24)).columns
+    records = [one.record() for one in found] if as_json else []
+    show.result(records, as_json, table.details(found, width) if word else table.listing(found, width))
 
 
 def budget(recipe: Recipe, assignments: Assignments = None, as_json: show.Json = False) -> None:

@@ -16,6 +16,13 @@ HEADLINES = (
     *("action_score", "action_score_left_out", "passed", "survival"),
 )
 
+Record = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RECIPE", help="Write the figures beside the recipe whose weights these are (for a checkout)."
+    ),
+]
+
 
 def generate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A shipped world, or the folder of one.")],
@@ -84,6 +91,7 @@ def evaluate(
         Path | None, typer.Option(help="Inverse-dynamics network for the action scores (default: the shipped one).")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ... (default: cpu).")] = None,
+    record: Record = None,
     as_json: show.Json = False,
 ) -> None:
     """Measure a world by a frozen protocol and write a report."""
@@ -94,7 +102,8 @@ def evaluate(
         "data": data, "split": split, "episodes": episodes, "frames": frames, "seed": seed, "steps": steps, "idm": idm,
         "device": None if device is None else check_device(device),
     }  # fmt: skip
-    made = run_suite(suite, model, out, {name: value for name, value in options.items() if value is not None})
+    given = {name: value for name, value in options.items() if value is not None}
+    made = run_suite(suite, model, out, given, record)
     shown = {name: value for name, value in made.items() if name in HEADLINES}
     show.result(made, as_json, show.flat({**shown, "report": str(out / "report.html")}))
 
@@ -105,11 +114,12 @@ def demo(
     episodes: Annotated[int, typer.Option(min=2, help="Held-out episodes to play.")] = 32,
     frames: Annotated[int, typer.Option(min=16, help="Frames to dream in each.")] = 48,
     seed: Annotated[int, typer.Option(help="Seed of the games and of the dream.")] = 0,
+    record: Record = None,
     as_json: show.Json = False,
 ) -> None:
     """Play a real game, dream the same actions beside it, and report how far the dream drifts."""
     from vidar.eval.demo import demo as run
 
-    made = run(out, model, episodes, frames, seed)
+    made = run(out, model, episodes, frames, seed, recipe=record)
     shown = {name: value for name, value in made.items() if name in HEADLINES}
     show.result(made, as_json, show.flat({**shown, "report": str(out / "report.html")}))

@@ -1,0 +1,110 @@
+"""Figures beside the recipe that they are of: what `--record RECIPE` does, for every command that measures."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vidar.configs import figures
+from vidar.configs.catalog import find
+from vidar.configs.figures import Figure, Measurement, Results, Training
+from vidar.data.atomic import check_output
+
+Found = tuple[str, Sequence[Figure]]  # on what data, in words; the figures, the main ones first
+OPTION = "--record"
+
+
+def check_record(*recipes: str | None) -> None:
+    """Refuse, before anything is measured, what could not be recorded. Raises UsageError or VidarError."""
+    for recipe in recipes:
+        if recipe is not None:
+            find(recipe)
+            check_output(figures.FOLDER / f"{recipe}.json")
+
+
+def record(recipe: str, command: str, found: Found, model: str | Path | None = None, note: str = "") -> Path:
+    """Write what a command found of a recipe's weights, in the place of what it had found before; returns the file.
+
+    model: its folder; from the log of the run that left it come minutes and steps of the training.
+    """
+    check_record(recipe)
+    data, numbers = found
+    made = Measurement(command=command, data=data, date=date.today().isoformat(), figures=tuple(numbers), note=note)
+    known = (figures.read(recipe) or Results(recipe=recipe)).beside(made)
+    training = None if model is None else trained(model)
+    return figures.write(known if training is None else known.replace(training=training))
+
+
+def command_line(script: str, arguments: Sequence[str]) -> str:
+    """A script of this repository with its arguments as one line, without `--record`, which stands before a value."""
+    kept, rest = list[str](), iter(arguments)
+    for word in rest:
+        if word == OPTION:
+            next(rest, None)
+        elif not word.startswith(f"{OPTION}="):
+            kept.append(word)
+    return shlex.join(["python", f"scripts/{Path(script).name}", *kept])
+
+
+def trained(model: str | Path) -> Training | None:
+    """Minutes and steps of the run that left a model, from its log; None where there is none."""
+    log = Path(model).parent / "log.jsonl"
+    if not log.is_file():
+        return None
+    steps = [entry for line in log.read_text().splitlines() if "elapsed" in (entry := json.loads(line))]
+    return Training(minutes=round(steps[-1]["elapsed"] / 60, 1), steps=steps[-1]["step"]) if steps else None
+
+
+def percent(name: str, share: float, digits: int = 0, **more: Any) -> Figure:
+    """A share in [0, 1], shown in percent."""
+    return Figure(name=name, value=round(100 * share, 2), unit="%", digits=digits, **more)
+
+
+def interval(values: Sequence[float], **more: Any) -> Figure:
+    """Mean, low and high of a figure with an interval."""
+    mean, low, high = (round(float(value), 4) for value in values)
+    return Figure(value=mean, low=low, high=high, **more)
+
+
+def of_world(report: Mapping[str, Any]) -> Found:
+    """A report of the suite `world`, or of the demo: gains, then what else is held against the game."""
+    found = list[Figure]()
+    for baseline, role in (("copy_last", "main"), ("shuffled_actions", "baseline")):
+        gain = report["gains"][baseline]
+        name = f"over {baseline.replace('copy_last', 'copy-last').replace('_', ' ')}, frames {span(gain['frames'])}"
+        values = [gain[end] for end in ("mean", "low", "high")]
+        found.append(interval(values, name=name, unit="dB", signed=True, role=role))
+    early = [float(np.mean(report["psnr"][who][:8])) for who in ("model", "copy_last")]
+    found.append(Figure(name="over copy-last, frames 1-8", value=round(early[0] - early[1], 4), unit="dB", signed=True))
+    found.append(percent(f"of real sharpness, frames {span(report['means']['frames'])}", report["sharpness_ratio"]))
+    scores = report["action_score"]
+    if scores is not None and scores["model"]["mean"] is not None and scores["real"]["mean"]:
+        share = scores["model"]["mean"] / scores["real"]["mean"]
+        found.append(Figure(name="of the game's keys read back", value=round(share, 4), digits=3))
+    return f"{report['episodes']} held-out {'episodes' if 'data' in report else 'games'}", found
+
+
+def of_endless(report: Mapping[str, Any]) -> Found:
+    """A report of the suite `endless`: looks outside the real range, how long a dream lasts, lines that hold."""
+    looks = [name for name in ("brightness", "contrast", "sharpness") if report["lines"][name]["figure"] is not None]
+    found = [
+        percent(f"of late frames outside the real range of {name}", report["lines"][name]["figure"], 1)
+        for name in looks
+    ]
+    lasted = report["survival"]
+    found.append(Figure(name="frames survived", value=lasted["mean"], digits=0))
+    found.append(Figure(name="frames survived by real play", value=lasted["real_mean"], digits=0))
+    held = [passed for passed in report["passed"].values() if passed is not None]
+    found.append(Figure(name=f"of {len(held)} lines hold", value=sum(held), digits=0))
+    return f"{report['rollouts']} rollouts of {report['frames']:,} frames", found
+
+
+def span(frames: Sequence[int]) -> str:
+    """As `1-16`."""
+    return f"{frames[0]}-{frames[1]}"
