@@ -1,29 +1,26 @@
-"""The systems of the property suite: order, objective, schedule and the number of calls the formula gives."""
+"""The systems of the property suite."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
-from typing import Any
 
 import torch
-from toys import NextRing, NextScale, NextToken, OracleModel, OracleState, Recorder, ToyModel, codebook
+from case import BOOK, CHANNELS, Case, flow, latents
+from toys import NextRing, NextScale, NextToken, ToyModel
 from verb_toys import RecurrentModel
 
-from vidar.cache.ring import RingState
-from vidar.core.decode import RowState, decode
-from vidar.core.grid import Grid, table_grid
+from vidar.core.grid import table_grid
 from vidar.core.order import Order
 from vidar.core.relation import Relation, never, table_rule
 from vidar.core.schedules import in_flight, staggered
 from vidar.core.step import Row, Step, by_waves, chunk, endless, pipeline, prefill
-from vidar.objectives.context import CleanConfig, ContextNoiseConfig
+from vidar.objectives.context import CleanConfig
 from vidar.objectives.diffusion import AncestralConfig, DiffusionConfig
 from vidar.objectives.flow import FlowConfig
 from vidar.objectives.hint import PreviousHintConfig
 from vidar.objectives.prefix_hint import PrefixHintConfig
-from vidar.objectives.steppers import AdamsBashforthConfig, EulerConfig, HeunConfig, RenoiseConfig
+from vidar.objectives.steppers import AdamsBashforthConfig, HeunConfig, RenoiseConfig
 from vidar.orders.block import block_order
 from vidar.orders.cell import cell_order
 from vidar.orders.frame import frame_order
@@ -34,92 +31,7 @@ from vidar.orders.pyramid import pyramid_order
 from vidar.orders.ring import ring_order
 from vidar.orders.scale import clip_scale_order, scale_order
 from vidar.orders.token import token_order
-from vidar.rng import Rng
 from vidar.types import MEMORY, QUERY
-
-CHANNELS = 3
-BOOK = codebook()
-
-
-@dataclass
-class Case:
-    """training: "twin", "single" or None (in-flight reading: its training calls are the oracle's calls)."""
-
-    name: str
-    order: Order
-    grids: list[Grid]
-    objective: Any
-    schedule: Callable[[], Any]
-    calls: int
-    training: str | None = None
-    model: Any = None
-    given: dict = field(default_factory=dict)
-    codes: dict = field(default_factory=dict)  # unit -> [B, n, C], known beforehand
-    clock: int = 0
-    cond: Any = None
-    combine: Any = None
-    seed: int = 11
-    videos: list[int] | None = None
-
-    def __post_init__(self):
-        if self.model is None:
-            out = BOOK.shape[0] if hasattr(self.objective, "book") else CHANNELS
-            axes = len(self.grids[0].axes)
-            self.model = ToyModel(self.objective.input_width, out, self.order.relations, axes)
-        if self.cond is None:
-            generator = torch.Generator().manual_seed(5)
-            table = torch.randn(512, 24, generator=generator, dtype=torch.float64)
-            self.cond = lambda layout: table[layout.row_cell.clamp(min=0) % 512]  # an action per cell
-
-    @property
-    def rngs(self):
-        return [Rng(self.seed, b) for b in (self.videos or range(len(self.grids)))]
-
-    def ring_state(self, traced=True):
-        state = RingState.create(self.order, self.grids, self.model.ring_shapes(), torch.float64, traced=traced)
-        return self.ready(state)
-
-    def ready(self, state):
-        for unit, codes in self.codes.items():
-            state.give(unit, codes)
-        for row in state.rows:
-            row.clock = self.clock
-        return state
-
-    def oracle(self):
-        return self.ready(OracleState([RowState() for _ in self.grids]))
-
-    def run(self, state, model=None, schedule=None, order=None, **changes):
-        """All emitted codes and the recorder of the calls."""
-        recorder = Recorder(model or self.model)
-        arguments = {"given": self.given, "cond": self.cond, "combine": self.combine, "rngs": self.rngs, **changes}
-        steps = self.schedule() if schedule is None else schedule
-        with torch.no_grad():
-            made = decode(recorder, order or self.order, self.grids, self.objective, steps, state, **arguments)
-            codes = {(b, u): c for b, u, c in made}
-        return codes, recorder
-
-    def run_ring(self, **changes):
-        return self.run(self.ring_state(), **changes)
-
-    def run_oracle(self, **changes):
-        return self.run(self.oracle(), OracleModel(self.model, self.order, changes.get("cond", self.cond)), **changes)
-
-    def but(self, **changes):
-        return replace(self, **changes)
-
-
-def flow(grid, steps=2, stepper=None, context=None):
-    config = FlowConfig(steps=steps, context=context or ContextNoiseConfig(), stepper=stepper or EulerConfig())
-    return config.build(CHANNELS, grid, torch.float64)
-
-
-def latents(grid, units, batch=1, seed=2):
-    """Random codes of given units."""
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        u: torch.randn(batch, grid.sites(u).shape[0], CHANNELS, generator=generator, dtype=torch.float64) for u in units
-    }
 
 
 def token_raster():
@@ -408,4 +320,7 @@ STAGGERED = [
 ]  # fmt: skip
 CASES += STAGGERED
 BY_NAME = {case.name: case for case in CASES}
-__all__ = ["BY_NAME", "CASES", "MEMORY", "QUERY", "STAGGERED", "Case", "Row", "Step", "flow", "latents", "text_frames"]
+__all__ = [
+    "BOOK", "BY_NAME", "CASES", "CHANNELS", "MEMORY", "QUERY", "STAGGERED", "Case", "Row", "Step", "flow", "latents",
+    "text_frames",
+]  # fmt: skip

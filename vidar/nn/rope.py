@@ -22,11 +22,24 @@ MM_GROUP = 16  # rotation pairs after which the owners of MM-RoPE repeat
 MM_OWNER = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 1, 1, 2, 2, 1, 1, 2, 2])  # t 4 : h 6 : w 6
 
 
-@cache
 def frequencies(width: int, base: float) -> Tensor:
-    """theta_i = base^(-2 i / width), float64 [width / 2], not to be changed. Raises ValueError for an odd width."""
+    """theta_i = base^(-2 i / width), float64 [width / 2], not to be changed. Raises ValueError for an odd width.
+
+    Kept, but where tensors have no storage (the meta device, a step that only counts bytes).
+    """
     if width % 2:
         raise ValueError(f"rotary width {width} is odd; pairs of channels rotate together")
+    stored = torch.get_default_device().type == "cpu" and not torch._C._len_torch_dispatch_stack()
+    return _kept(width, base) if stored else _frequencies(width, base)
+
+
+@cache
+def _kept(width: int, base: float) -> Tensor:
+    with torch.inference_mode(False):
+        return _frequencies(width, base)
+
+
+def _frequencies(width: int, base: float) -> Tensor:
     return base ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
 
 
