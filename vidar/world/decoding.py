@@ -40,11 +40,11 @@ class Memory:
 class Decoding:
     """Pictures that are decoded when they are first asked for; all decodings of a world's rows by the same thread.
 
-    codes [B, T, n, C]; before: what is remembered of each row, None: nothing, it is a new video.
+    codes [B, T, n, C]; before: what is remembered of each row, None: nothing, it is a new video. Of all: None.
     """
 
-    def __init__(self, world: World, codes: Tensor, before: Sequence[Memory | None]) -> None:
-        self.world, self._codes, self._before = world, codes, before
+    def __init__(self, world: World, codes: Tensor, before: Sequence[Memory | None] | None = None) -> None:
+        self.world, self._codes, self._before = world, codes, before or [None] * len(codes)
         self._frames: Tensor | None = None
         self._after: list[tuple[Tree, int]] = []
 
@@ -63,6 +63,9 @@ class Decoding:
     @torch.inference_mode()
     def _decoded(self) -> tuple[Tensor, list[tuple[Tree, int]]]:
         """Rows of equal trees in one call. Always the whole batch, as the bits of a row depend on its size."""
+        if not any(self._before):
+            video, tree = self.world.decode(self._codes)
+            return video, [(tree, row) for row in range(len(video))]
         known = [None if memory is None else memory.decoding.after(memory.row) for memory in self._before]
         groups: dict[Hashable, list[int]] = {}
         for row, part in enumerate(known):
@@ -83,7 +86,7 @@ class Decoding:
 def remember(world: World, rows: Sequence[RowState], codes: Tensor) -> None:
     """Rows go on after a context, codes [b, T, n, C]: the tokenizer has seen it, and nothing before it."""
     if looks_back(world.config):
-        _note(rows, Decoding(world, codes, [None] * len(codes)))
+        _note(rows, Decoding(world, codes))
 
 
 def following(world: World, rows: Sequence[RowState], codes: Tensor) -> Decoding:
