@@ -9,7 +9,6 @@ from vidar.config import Config
 from vidar.configs.catalog import find_pictures, find_world, on_meta, parameters
 from vidar.train.fit import TrainConfig
 from vidar.train.memory import training_bytes
-from vidar.types import RingShape
 from vidar.world.pictures import PicturesConfig
 from vidar.world.world import WorldConfig
 
@@ -38,7 +37,7 @@ def cache_bytes(world: WorldConfig | PicturesConfig) -> dict[str, int]:
     order, grid, _ = world.system()
     sizes: dict[str, int] = {}
     for name, shape in net.ring_shapes().items():
-        layers, heads, width = RingShape(*shape)
+        layers, heads, width = shape.layers, shape.heads, shape.width
         capacity = order.relations[name].capacity
         sites = grid.num_sites or 0 if capacity is None else capacity
         sizes[name] = 2 * layers * sites * heads * width * CACHE_BYTES
