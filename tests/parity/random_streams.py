@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from random import Random
 
+import pytest
 import torch
 
 from vidar.rng import Rng
@@ -140,8 +141,13 @@ class Player:
         self.log.append(f"back to moment {number}, rows {rows}")
 
     def release(self):
+        """Rows that went back behind a moment are refused it until then."""
         number = self.random.randrange(len(self.held))
-        self.streams.release(self.held.pop(number).moment)
+        held = self.held.pop(number)
+        for row in {*range(CAPACITY)} - held.rows:
+            with pytest.raises(ValueError, match="went behind"):
+                self.streams.back(held.moment, [row])
+        self.streams.release(held.moment)
         self.log.append(f"release moment {number}")
 
     def recache(self):
