@@ -19,7 +19,10 @@ from vidar.core.layout import compile_layout
 from vidar.core.step import twin
 from vidar.data.video import read_video, write_video
 from vidar.nn.auto import AutoAttentionConfig
+from vidar.nn.case import Case
+from vidar.nn.choice import choose
 from vidar.nn.precision import fast_dtype
+from vidar.nn.runs import groups
 from vidar.orders.frame import frame_order
 from vidar.train.memory import available
 from vidar.types import VidarError
@@ -107,14 +110,16 @@ def memory_gb() -> dict[str, float | None]:
 
 
 def attention() -> dict[str, str]:
-    """The form of attention chosen for frames under a causal window, in training and in decoding."""
-    order, grid = frame_order(4, 4, 4, past=2)
-    view = compile_layout(twin(range(4)), order, [grid]).views["main"]
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    chosen = {
-        name: AutoAttentionConfig().build(view, device, grad) for name, grad in (("train", True), ("play", False))
-    }
-    return {name: getattr(form, "__qualname__", type(form).__qualname__).split(".")[0] for name, form in chosen.items()}
+    """The form of attention of a world of frames under a causal window, in training and in play."""
+    order, grid = frame_order(4, 5, 12, past=7)
+    view = compile_layout(twin(range(12)), order, [grid]).views["main"]
+    if torch.cuda.is_available():
+        form = AutoAttentionConfig().build(view, torch.device("cuda"), True)
+        return {"train": form.__qualname__.partition(".")[0], "play": "sdpa"}
+    runs, slots, dtype = tuple(groups(view) or ()), view.q.cell.shape[1], fast_dtype()
+    train = Case("cpu", dtype, 6, 2, slots, slots, 128, masked=True, ring=False, backward=True, groups=runs)
+    play = Case("cpu", dtype, 1, 6, 144, 9 * 144, 64, masked=True, ring=True)
+    return {"train": choose(train), "play": choose(play)}
 
 
 def _cpu() -> str:

@@ -16,23 +16,26 @@ from torch import Tensor
 
 from vidar.core.layout import Layout
 from vidar.core.mask import pair_rule
-from vidar.nn.runs import FRESH, pick
+from vidar.nn.runs import pick
 from vidar.types import Cond, Slots
 
 Index = slice | Tensor  # neighbours, or long [n] in rising order
-ASKING = "asking"  # in the memo of a layout: its Reading, None where all is answered, True before that is known
+ASKING = "asking"  # in the memo of a layout: for which views it was last read, and its Reading
 
 
 def asking(layout: Layout) -> Layout:
     """The same layout for a caller that reads the answers of asked rows alone; without a state."""
-    return replace(layout, memo={**layout.memo, ASKING: True})
+    return replace(layout, memo={**layout.memo, ASKING: (None, None)})
 
 
 def reading(layout: Layout) -> Reading | None:
     """What of a layout is to be computed; None: all."""
-    found = layout.memo.get(ASKING)
-    if found is True:
-        found = layout.memo[ASKING] = Reading.of(layout)
+    if ASKING not in layout.memo:
+        return None
+    views, found = layout.memo[ASKING]
+    if views is not layout.views:  # the memo is shared with layouts that keep less (`Layout.with_keep`)
+        found = Reading.of(layout)
+        layout.memo[ASKING] = layout.views, found
     return found
 
 
@@ -52,13 +55,10 @@ class Part:
         row = (rows.cumsum(0) - 1)[layout.row[slots]]
         start = torch.searchsorted(row, torch.arange(len(kept)))
         own = pick(layout.slots, slots)
-        views = {name: view.over(own, keys) for name, view in layout.views.items()}
-        for view in views.values() if keys is not None else ():
-            view.memo[FRESH] = True
         short = replace(
             layout,
             slots=own,
-            views=views,
+            views={name: view.over(own, keys) for name, view in layout.views.items()},
             row=row,
             row_start=start,
             row_unit=layout.row_unit[:, kept],
@@ -87,7 +87,7 @@ class Reading:
     def of(cls, layout: Layout) -> Reading | None:
         """None where every row is asked, or none; or where keys of other calls are read, as in play."""
         asked = layout.row_step >= 0
-        fresh = all(view.k is view.q for view in layout.views.values())
+        fresh = all(view.ring is None for view in layout.views.values())
         if not fresh or bool(asked.all()) or not bool(asked.any()):
             return None
         read = Part.of(layout, read_rows(layout))

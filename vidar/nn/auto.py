@@ -13,7 +13,7 @@ from vidar.nn.case import Case, effective, hides
 from vidar.nn.choice import DENSE, choose, form
 from vidar.nn.flex import FlexConfig
 from vidar.nn.folded import folded
-from vidar.nn.runs import alone, groups
+from vidar.nn.runs import groups
 
 
 class AutoAttentionConfig(AttentionConfig):
@@ -40,7 +40,7 @@ class AutoAttentionConfig(AttentionConfig):
 
 def chosen(view: View, device: torch.device) -> Attention:
     """The attention of a view without folds; its form is chosen at the first call of a shape."""
-    ring = not alone(view)
+    ring = view.ring is not None
     found = None if ring else groups(view)
     runs = None if found is None else tuple(found)
     masked = cache(lambda: Masked.of(view, device))
@@ -61,7 +61,7 @@ def chosen(view: View, device: torch.device) -> Attention:
 
 def chosen_kernel(view: View) -> Dense:
     """As `chosen`, inside folds: what computes the gathered groups."""
-    ring = not alone(view)
+    ring = view.ring is not None
 
     def kernel(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         learned = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)

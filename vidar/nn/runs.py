@@ -12,12 +12,6 @@ from vidar.core.mask import visible
 from vidar.types import Slots
 
 Span = tuple[int, int]  # [first, last)
-FRESH = "fresh"  # in the memo of a view: that all its keys are of its own call, though not all of its slots ask
-
-
-def alone(view: View) -> bool:
-    """Whether no keys of other calls are among the keys: training, or a forward without a state."""
-    return view.k is view.q or FRESH in view.memo
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from vidar.data.atomic import replacing
 from vidar.types import VidarError
 
 TURNS = 5  # of every form after the first, which warms up
-BUDGET_S = 0.2  # after which there are no more turns; two there always are
-BEHIND = 2.0  # times the best of the first turn: a form that far behind is not run again
+BUDGET_S = 0.2  # after which there are no more turns; two there always are where more than one form may win
+BEHIND = 2.0  # times the best of a turn: a form that far behind is not run again
 LEAD = 1.1  # by how much a form must be faster than the one that is taken without timing
 
 Times = dict[str, float]
@@ -35,10 +35,13 @@ def times(forms: Mapping[str, Callable[[], object]], clock: Callable[[], float] 
         forms[name]()
         return clock() - start
 
-    begun, first = clock(), {name: spent(name) for name in forms}
+    begun = clock()
+    for form in forms.values():
+        form()
+    first = {name: spent(name) for name in forms}
     near = [name for name in forms if first[name] <= BEHIND * min(first.values())]
-    turns: list[Times] = []
-    while len(turns) < 2 or (len(turns) < TURNS and clock() - begun < BUDGET_S):
+    turns = [first]
+    while len(near) > 1 and (len(turns) < 2 or (len(turns) < TURNS and clock() - begun < BUDGET_S)):
         turns.append({name: spent(name) for name in near})
     return first | {name: min(turn[name] for turn in turns) for name in near}
 
@@ -52,11 +55,9 @@ def fastest(found: Times, incumbent: str) -> str:
 def machine() -> str:
     """What times depend on beside the case: the processor, what it can do, torch, the number of threads."""
     can = torch.cpu.get_capabilities()
-    name, digest = (
-        can.get("cpu_name", can.get("architecture", "cpu")),
-        hashlib.sha256(repr(sorted(can.items())).encode()),
-    )
-    return f"{name} {digest.hexdigest()[:10]}, torch {torch.__version__}, {torch.get_num_threads()} threads"
+    digest = hashlib.sha256(repr(sorted(can.items())).encode()).hexdigest()[:10]
+    name = can.get("cpu_name", can.get("architecture", "cpu"))
+    return f"{name} {digest}, torch {torch.__version__}, {torch.get_num_threads()} threads"
 
 
 class Kept:
