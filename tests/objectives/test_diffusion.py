@@ -165,12 +165,12 @@ def test_prepare_noises_each_row_at_its_own_step_and_commits_clean():
         for u in range(3):
             where = slice(6 + 2 * u, 8 + 2 * u)
             k = int(target.value[b, where.start, 2])
-            assert k == round(objective.training_level(u, rng) * 1000)
+            assert k == round(float(objective.training_levels([u], [rng])) * 1000)
             e = objective.noise(u, rng)
             assert torch.equal(target.value[b, where, :2], e)
             x = noised(codes[b, 2 * u : 2 * u + 2], e, CHAIN.alpha_bar[k])
             torch.testing.assert_close(seen[b, where], torch.cat([x, torch.full((2, 1), k / 1000)], -1).double())
-    levels = {objective.training_level(0, Rng(0, n)) for n in range(200)}
+    levels = set(objective.training_levels([0], [Rng(0, n) for n in range(200)])[:, 0].tolist())
     assert min(levels) < 0.05 and max(levels) > 0.95 and len(levels) > 150
 
 

@@ -79,7 +79,7 @@ def test_levels_are_logit_normal():
     """n = 4,000: median sigmoid(mean) within 5 standard errors of a normal's median, 1.2533 std / sqrt(n)."""
     _, grid = frame_order(1, 1, 1)
     flow = FlowConfig(mean=0.7, std=0.8).build(1, grid)
-    n = torch.tensor([flow.training_level(0, Rng(0, v)) for v in range(4000)]).logit()
+    n = flow.training_levels([0], [Rng(0, v) for v in range(4000)]).logit()
     assert abs(float(n.median()) - 0.7) < 5 * 1.2533 * 0.8 / math.sqrt(4000)
     assert abs(float(n.std()) - 0.8) < 5 * 0.8 / math.sqrt(8000)
 
@@ -136,7 +136,7 @@ def test_share_of_context_levels():
     """p = 0.4 of 4,000 levels come from U(0, 0.3); logit-normal(4, 0.1) never falls below 0.9."""
     _, grid = frame_order(1, 1, 1)
     flow = FlowConfig(mean=4.0, std=0.1, p_context=0.4).build(1, grid)
-    levels = torch.tensor([flow.training_level(0, Rng(0, v)) for v in range(4000)])
+    levels = flow.training_levels([0], [Rng(0, v) for v in range(4000)])
     low = levels < 0.5
     assert abs(float(low.double().mean()) - 0.4) < 5 * math.sqrt(0.24 / 4000)
     assert abs(float(levels[low].mean()) - 0.15) < 5 * 0.3 / math.sqrt(12 * 1600)
@@ -174,5 +174,5 @@ def test_other_context_changes_what_is_seen_of_earlier_units_only():
 def test_given_units_stand_at_the_level_of_context():
     _, grid = frame_order(1, 1, 4)
     flow = FlowConfig(mean=3.0, given=2).build(1, grid)
-    levels = torch.tensor([[flow.training_level(u, Rng(0, video)) for u in range(4)] for video in range(200)])
+    levels = flow.training_levels(range(4), [Rng(0, video) for video in range(200)])
     assert levels[:, :2].max() <= 0.3 < levels[:, 2:].median()

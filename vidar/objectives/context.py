@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from vidar.config import Config
-from vidar.rng import Rng
+from vidar.objectives.rows import Units
+from vidar.rng import Rng, every, uniforms
 
 
 class CleanConfig(Config):
@@ -27,6 +30,14 @@ class Clean:
     def level(self, unit: int, rng: Rng, play: bool) -> float:
         """0."""
         return 0.0
+
+    def levels(self, units: Sequence[int], rngs: Sequence[Rng], play: bool) -> Tensor:
+        """Of every row and unit, float64 [B, U]."""
+        return torch.zeros(len(rngs), len(units), dtype=torch.float64)
+
+    def of_units(self, units: Units, codes: Tensor, levels: Tensor, rngs: Sequence[Rng]) -> Tensor:
+        """Unchanged: [B, P, C]."""
+        return codes
 
 
 class ContextNoiseConfig(Config):
@@ -62,7 +73,28 @@ class ContextNoise:
         """That of play, or one drawn uniformly."""
         return self.config.level if play else self.config.most * float(rng.uniform("context_level", unit))
 
+    def levels(self, units: Sequence[int], rngs: Sequence[Rng], play: bool) -> Tensor:
+        """Of every row and unit, float64 [B, U]."""
+        if play:
+            return torch.full((len(rngs), len(units)), self.config.level, dtype=torch.float64)
+        drawn = uniforms(every(rngs, units), "context_level")
+        return self.config.most * drawn.unflatten(0, (len(rngs), len(units)))
+
+    def of_units(self, units: Units, codes: Tensor, levels: Tensor, rngs: Sequence[Rng]) -> Tensor:
+        """Codes [B, P, C] of units at their levels [B, U] -> noisy codes."""
+        return mixed(codes, units.normals(rngs, "context", codes), levels[:, units.number])
+
+
+def mixed(x0: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+    """(1 - s) x0 + s e: [B, n, C] at levels float64 [B, n]."""
+    return ((1 - level).to(x0)[..., None] * x0).add_(level.to(x0)[..., None] * noise)
+
 
 def with_level(x: Tensor, level: float) -> Tensor:
     """[n, C] -> [n, C + 1]: the level as the last column."""
     return torch.cat([x, x.new_full((x.shape[0], 1), level)], dim=-1)
+
+
+def with_levels(x: Tensor, levels: Tensor) -> Tensor:
+    """[B, n, C] at levels [B, n] -> [B, n, C + 1]."""
+    return torch.cat([x, levels[..., None].to(x)], dim=-1)

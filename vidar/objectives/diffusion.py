@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
 
 import torch
@@ -22,8 +22,10 @@ from vidar.core.grid import Grid
 from vidar.core.layout import Layout
 from vidar.core.relation import never
 from vidar.core.step import Step, endless
-from vidar.objectives.context import CleanConfig, with_level
-from vidar.rng import Rng
+from vidar.objectives.context import CleanConfig, with_level, with_levels
+from vidar.objectives.hint import NoHint
+from vidar.objectives.rows import rows_of
+from vidar.rng import Rng, every, uniforms
 from vidar.types import MEMORY, QUERY, Loss, Pass, Past, Target
 
 
@@ -54,6 +56,10 @@ class Betas:
         least = torch.log(beta * (1 - before) / (1 - alpha_bar))
         least[0] = least[1] if len(least) > 1 else beta[0].log()
         return cls(beta, alpha_bar, before, least, time)
+
+    def to(self, device: torch.device) -> Betas:
+        """The same on a device."""
+        return Betas(*(getattr(self, one.name).to(device) for one in fields(self)))
 
     def respaced(self, steps: int) -> Betas:
         """A chain over `steps` of these, evenly spread, both ends among them (Improved DDPM, section 4).
@@ -166,6 +172,7 @@ class Diffusion:
             raise ValueError(f"steps {config.steps} are more than the {config.count} of training")
         self.config, self.channels, self.grid, self.dtype = config, channels, grid, dtype
         self.whole = Betas.linear(config.count, config.first, config.last)
+        self._wholes = {self.whole.beta.device: self.whole}
         self.chain = self.whole.respaced(config.steps)
         self.sampler = config.sampler.build()
         self.context = config.context.build()
@@ -176,6 +183,12 @@ class Diffusion:
         self.given: Mapping[int, Content] = {}
         self.passes: tuple[Pass, ...] = (*((QUERY, i) for i in range(config.steps)), (MEMORY, None))
         self.input_width, self.output_width = channels + 1, 2 * channels
+
+    def _whole(self, device: torch.device) -> Betas:
+        """The chain of training on a device, copied once."""
+        if device not in self._wholes:
+            self._wholes[device] = self.whole.to(device)
+        return self._wholes[device]
 
     def noise(self, unit: int, rng: Rng) -> Tensor:
         """The noise end of a unit, [n, C]."""
@@ -217,9 +230,10 @@ class Diffusion:
         """The calls of one frame; the commit of the frame before rides on the first."""
         return list(islice(endless(len(self.calls), fused=True), len(self.calls)))
 
-    def training_level(self, unit: int, rng: Rng) -> float:
-        """k / T, k uniform in 0 .. T - 1."""
-        return int(float(rng.uniform("level", unit)) * self.config.count) / self.config.count
+    def training_levels(self, units: Sequence[int], rngs: Sequence[Rng]) -> Tensor:
+        """Of every row and unit, float64 [B, U]: k / T, k uniform in 0 .. T - 1."""
+        drawn = uniforms(every(rngs, units), "level").unflatten(0, (len(rngs), len(units)))
+        return (drawn * self.config.count).floor() / self.config.count
 
     def prepare(
         self,
@@ -235,24 +249,18 @@ class Diffusion:
         transform to its play setting; `levels` [B, rows], k / T, replaces the drawn ones.
         """
         codes = codes.to(self.dtype)
-        size = (codes.shape[0], layout.num_slots)
-        seen, value = codes.new_zeros(*size, self.input_width), codes.new_zeros(*size, self.channels + 1)
-        starts = [*layout.row_start.tolist(), layout.num_slots]
-        rows = list(zip(layout.row_unit[0].tolist(), layout.row_step.tolist(), strict=True))
-        for b, rng in enumerate(rngs):
-            for m, (unit, step) in enumerate(rows):
-                where, sites = slice(starts[m], starts[m + 1]), self.grid.sites(unit)
-                inside, clean = torch.searchsorted(sites, layout.slots.site[0, where]), codes[b, sites]
-                if step < 0:
-                    seen[b, where] = with_level(*self.context(unit, clean, rng, play))[inside]
-                    continue
-                level = self.training_level(unit, rng) if levels is None else float(levels[b, m])
-                k, noise = round(level * self.config.count), self.noise(unit, rng)
-                x = noised(clean, noise, self.whole.alpha_bar[k].to(clean))
-                seen[b, where] = with_level(x, k / self.config.count)[inside]
-                value[b, where] = with_level(noise, k)[inside]
-        weight = (layout.row_step >= 0)[layout.row].to(codes.dtype).expand(codes.shape[0], -1)
-        return seen, Target(value, weight), None
+        rows = rows_of(layout, self.grid, ("no hint", NoHint()), codes)
+        asked, commits, shown = rows.asked, rows.commits, rows.shown
+        told = self.context.levels(shown.numbers, rngs, play).to(codes.device)
+        committed = self.context.of_units(shown, codes[:, shown.sites], told, rngs)
+        k = (rows.levels(levels, self.training_levels, rngs) * self.config.count).round()
+        clean = codes[:, rows.noised.sites][:, asked.places]
+        noise = rows.noised.normals(rngs, "start", codes)[:, asked.places]
+        x = noised(clean, noise, self._whole(codes.device).alpha_bar[k.long()][..., None].to(clean))
+        seen = codes.new_zeros(len(codes), layout.num_slots, self.input_width)
+        seen[:, asked.slots] = with_levels(x, k / self.config.count)
+        seen[:, commits.slots] = with_levels(committed[:, commits.places], told[:, commits.number])
+        return seen, rows.target(with_levels(noise, k)), None
 
     def loss(self, out: Tensor, target: Target) -> Loss:
         """Squared error of e, which learns no variance, plus the bound, which learns no mean (eq. 16)."""
@@ -272,9 +280,9 @@ class Diffusion:
         noise, v: answers [.., C]; true: e; k long [..]. Both means differ by the error of x0 alone, which follows from
         that of e. Choice: at k = 0 a density, as latents have no 256 values to fall between.
         """
-        whole, places = self.whole, k.cpu()
-        variance, least = whole.log_variance(places, v), whole.least[places][..., None].to(v)
-        of_data = whole.mean_weights(places)[0] * ((1 - whole.alpha_bar) / whole.alpha_bar).sqrt()[places]
+        whole = self._whole(k.device)
+        variance, least = whole.log_variance(k, v), whole.least[k][..., None].to(v)
+        of_data = whole.mean_weights(k)[0] * ((1 - whole.alpha_bar) / whole.alpha_bar).sqrt()[k]
         off = of_data[..., None].to(v) * (noise - true)
         spread = off.square() * torch.exp(-variance)
         divergence = 0.5 * (variance - least + torch.exp(least - variance) + spread - 1)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from vidar.rng import Rng
+from vidar.rng import Rng, uniforms
 from vidar.types import UsageError
 
 
@@ -29,14 +29,14 @@ def random_flips(
             raise UsageError(f"{len(labels)} rows of labels take one Rng each, not {len(rngs)}")
         if num_scales is not None and k >= num_scales:
             return labels
-        shape, rows = labels.shape[1:], []
-        for row, rng in enumerate(rngs):
-            u = rng.uniform("flip", units[row] if units else 0, k, (1 + 2 * shape.numel(),))
-            highest = most if isinstance(most, int | float) else most[row]
-            p = 0.01 * int(u[0] * (int(highest / 0.01 + 1e-6) + 1))
-            changed, which = u[1:].reshape(2, *shape)
-            other = 1 + (which * (torch.tensor(classes) - 1)).long()  # 1 to classes - 1
-            rows.append(torch.where(changed < p, other, 0))
-        return (labels + torch.stack(rows).to(labels.device)) % labels.new_tensor(classes)
+        shape, keys = labels.shape[1:], list(zip(rngs, units or [0] * len(rngs), strict=True))
+        u = uniforms(keys, "flip", (1 + 2 * shape.numel(),), k)
+        highest = [most] * len(rngs) if isinstance(most, int | float) else most
+        steps = torch.tensor([int(one / 0.01 + 1e-6) + 1 for one in highest])
+        p = 0.01 * (u[:, 0] * steps).floor()
+        changed, which = u[:, 1:].reshape(len(rngs), 2, *shape).unbind(1)
+        other = 1 + (which * (torch.tensor(classes) - 1)).long()  # 1 to classes - 1
+        moved = torch.where(changed < p.reshape(-1, *[1] * len(shape)), other, 0)
+        return (labels + moved.to(labels.device)) % labels.new_tensor(classes)
 
     return flip

@@ -21,14 +21,15 @@ from vidar.core.relation import Rule
 from vidar.core.step import Step, endless
 from vidar.objectives.anchor_hint import AnchorHintConfig
 from vidar.objectives.begin import AnchorBeginConfig, NoiseBeginConfig
-from vidar.objectives.context import ContextNoiseConfig, with_level
+from vidar.objectives.context import ContextNoiseConfig, mixed, with_level
 from vidar.objectives.hint import LastFrameHintConfig, NoHintConfig, PreviousHintConfig
 from vidar.objectives.prediction import DataConfig, VelocityConfig
 from vidar.objectives.prefix_hint import PrefixHintConfig
+from vidar.objectives.rows import rows_of
 from vidar.objectives.step_size import ToldConfig, UntoldConfig
 from vidar.objectives.steppers import EulerConfig
 from vidar.orders.parts import WHOLE, FrameSites
-from vidar.rng import Rng
+from vidar.rng import Rng, every, normals, uniforms
 from vidar.types import MEMORY, QUERY, Loss, Pass, Past, Target
 
 Level = TypeVar("Level", float, Tensor)
@@ -111,6 +112,7 @@ class Flow:
         self.stepper = config.stepper.build()
         self.context = config.context.build()
         self.hint = config.hint.build(channels)
+        self._hint = repr(config.hint), self.hint
         self.begin = config.begin.build()
         self.needs: Rule = lambda u, v: self.hint.needs(u, v) | self.begin.needs(u, v)
         self.prediction = config.prediction.build()
@@ -196,57 +198,36 @@ class Flow:
         """
         codes = codes.to(self.dtype)
         known = codes if context is None else context.to(self.dtype)
-        size = (codes.shape[0], layout.num_slots)
-        seen, value = codes.new_zeros(*size, self.input_width), codes.new_zeros(*size, self.channels)
-        for b, rng in enumerate(rngs):
-            rng = rng.kept("start", "level", "context_share")  # the rows of a unit are at one level
-            drawn = None if levels is None else levels[b].tolist()
-            self._prepare_row(codes[b], known[b], layout, rng, play, drawn, seen[b], value[b])
-        weight = (layout.row_step >= 0)[layout.row].to(codes.dtype).expand(codes.shape[0], -1)
-        return seen, Target(value, weight), None
+        rows = rows_of(layout, self.grid, self._hint, codes)
+        asked, commits, shown = rows.asked, rows.commits, rows.shown
+        told = self.context.levels(shown.numbers, rngs, play).to(codes.device)
+        committed = self.context.of_units(shown, known[:, shown.sites], told, rngs)
+        level = rows.levels(levels, self.training_levels, rngs)
+        clean = codes[:, rows.noised.sites][:, asked.places]
+        noise = rows.noised.normals(rngs, "start", codes)[:, asked.places]
+        seen = codes.new_zeros(len(codes), layout.num_slots, self.input_width)
+        x, hint, last = seen[..., : self.channels], self.hint_of(seen), seen[..., -1]
+        x[:, asked.slots], last[:, asked.slots] = mixed(clean, noise, level), level.to(seen)
+        x[:, commits.slots], last[:, commits.slots] = committed[:, commits.places], told[:, commits.number].to(seen)
+        if rows.hint is not None:
+            hint[:] = committed.index_select(1, rows.hint).masked_fill_(rows.blank, 0)
+        if play and self.step_size.width:
+            sizes = [self.step_size.of_call(step) if step >= 0 else 0.0 for step in layout.row_step.tolist()]
+            seen[..., -2] = seen.new_tensor(sizes)[layout.row.to(seen.device)]
+        return seen, rows.target(self.prediction.target(clean, noise, hint[:, asked.slots])), None
 
-    def _prepare_row(
-        self,
-        codes: Tensor,
-        known: Tensor,
-        layout: Layout,
-        rng: Rng,
-        play: bool,
-        levels: list[float] | None,
-        seen: Tensor,
-        value: Tensor,
-    ) -> None:
-        """One clip [N, C] into seen [S, I] and value [S, C], row by row."""
-        contexts: dict[int, tuple[Tensor, float]] = {}
-
-        def context(unit: int) -> tuple[Tensor, float]:
-            if unit not in contexts:
-                contexts[unit] = self.context(unit, known[self.grid.sites(unit)], rng, play)
-            return contexts[unit]
-
-        starts = [*layout.row_start.tolist(), layout.num_slots]
-        for m, (unit, step) in enumerate(zip(layout.row_unit[0].tolist(), layout.row_step.tolist(), strict=True)):
-            where = slice(starts[m], starts[m + 1])
-            sites = self.grid.sites(unit)
-            inside = torch.searchsorted(sites, layout.slots.site[0, where])
-            clean = codes[sites]
-            hint = self.hint(unit, lambda v: context(v)[0], clean)
-            if step < 0:
-                code, level = context(unit)
-                seen[where] = self._columns(code, hint, 0.0, level)[inside]
-                continue
-            level, noise = self.training_level(unit, rng) if levels is None else levels[m], self.noise(unit, rng)
-            x, size = (1 - level) * clean + level * noise, self.step_size.of_call(step) if play else 0.0
-            seen[where] = self._columns(x, hint, size, level)[inside]
-            value[where] = self.prediction.target(clean, noise, hint)[inside]
-
-    def training_level(self, unit: int, rng: Rng) -> float:
-        """Logit-normal: sigmoid(mean + std n), n ~ N(0, 1); or, for a share of units, the level of context."""
-        share = 1.0 if unit < self.config.given else self.config.p_context
-        if share and float(rng.uniform("context_share", unit)) < share:
-            return self.context.level(unit, rng, False)
-        n = float(rng.normal("level", unit, 0, (1,)))
-        return float(torch.sigmoid(torch.tensor(self.config.mean + self.config.std * n)))
+    def training_levels(self, units: Sequence[int], rngs: Sequence[Rng]) -> Tensor:
+        """Float64 [B, U]. Logit-normal: sigmoid(mean + std n), n ~ N(0, 1); or, for a share, the level of context."""
+        n = normals(every(rngs, units), "level").unflatten(0, (len(rngs), len(units)))
+        levels = _sigmoid((self.config.mean + self.config.std * n).float()).double()
+        share = [1.0 if unit < self.config.given else self.config.p_context for unit in units]
+        low = [number for number, p in enumerate(share) if p > 0]
+        if low:
+            here = [units[number] for number in low]
+            drawn = uniforms(every(rngs, here), "context_share").unflatten(0, (len(rngs), len(here)))
+            chosen = drawn < torch.tensor(share, dtype=torch.float64)[low]
+            levels[:, low] = torch.where(chosen, self.context.levels(here, rngs, False), levels[:, low])
+        return levels
 
     def estimate(self, seen: Tensor, out: Tensor) -> Tensor:
         """x0 as the model's answer has it: seen [B, S, I], out [B, S, C] -> [B, S, C]."""
@@ -261,3 +242,10 @@ class Flow:
         error = (out.to(torch.promote_types(out.dtype, torch.float32)) - target.value).square().mean(dim=-1) * by_level
         total = (error * target.weight).sum() / target.weight.sum()
         return Loss(total, {"flow": total.detach()})
+
+
+def _sigmoid(x: Tensor) -> Tensor:
+    """Of each number by itself: torch takes numbers in a row by another formula, which rounds otherwise."""
+    apart = x.new_empty(*x.shape, 2)
+    apart[..., 0] = x
+    return apart[..., 0].sigmoid()

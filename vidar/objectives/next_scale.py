@@ -7,7 +7,7 @@ its frame add up to, F_{f,k-1}, and predicts its labels. The memory unit holds F
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,8 @@ from vidar.core.step import Row, Step
 from vidar.objectives.flips import random_flips
 from vidar.objectives.hint import NoHintConfig, PreviousFrameHintConfig
 from vidar.objectives.label_parts import LabelParts, filters_of, unchanged
-from vidar.rng import Rng
+from vidar.objectives.rows import Place, once, one_hot, side_by_side
+from vidar.rng import Rng, every, uniforms
 from vidar.types import MEMORY, Loss, Pass, Past, Quantiser, Target
 
 
@@ -87,6 +88,14 @@ class Pyramid(Protocol):
     def corrupt(self, latent: Tensor, flip: Callable[[int, Tensor], Tensor]) -> Corrupted:
         """Latents [R, C, 1, h, w] -> labels, each of what the flipped ones before it left to do."""
         ...
+
+
+class ScaleRows(NamedTuple):
+    """places: what stands in the slots, among the units of a clip side by side. asked: bool [S, 1]; weight: [S]."""
+
+    places: Place
+    asked: Tensor
+    weight: Tensor
 
 
 class NextScaleConfig(Config):
@@ -212,17 +221,25 @@ class NextScale:
         keep = None if play else self._hidden(rngs, frames)
         hint = self._hints(made.total.unflatten(0, (batch, frames)), keep)
         contents = (*made.inputs, self._recalled(made.total))
-        inputs = [self._inputs(x, k, hint).unflatten(0, (batch, frames)) for k, x in enumerate(contents)]
-        labels = [x.flatten(1, 3).unflatten(0, (batch, frames)) for x in made.labels]
-        seen, asked, weight = [], [], []
-        for unit, step in zip(layout.row_unit[0].tolist(), layout.row_step.tolist(), strict=True):
-            frame, k = divmod(unit, self.period)
-            seen.append(inputs[k][:, frame])
-            asks = k < self.scales and step >= 0
-            asked.append(labels[k][:, frame] if asks else labels[-1].new_zeros(*seen[-1].shape[:2], len(self.classes)))
-            weight.append(seen[-1].new_full(seen[-1].shape[:2], self.weights[k] if asks else 0.0))
-        target = Target(torch.cat(asked, 1), torch.cat(weight, 1))
-        return torch.cat(seen, 1), target, keep
+        inputs = torch.cat([self._inputs(x, k, hint) for k, x in enumerate(contents)], 1)
+        labels = torch.cat([x.flatten(1, 3) for x in made.labels], 1)
+        labels = F.pad(labels, (0, 0, 0, inputs.shape[1] - labels.shape[1]))  # memory units are asked nothing
+        rows = self._rows(layout, codes.device)
+        seen, asked = (x.unflatten(0, (batch, frames)).flatten(1, 2)[:, rows.places] for x in (inputs, labels))
+        return seen, Target(asked * rows.asked, rows.weight.to(seen).expand(batch, -1)), keep
+
+    def _rows(self, layout: Layout, device: torch.device) -> ScaleRows:
+        """What of a layout `prepare` asks for, computed once."""
+        counts = [h * w for _, h, w in (*self.pyramid.sizes, self.pyramid.sizes[-1])]
+        weights = torch.tensor([*self.weights, 0.0], dtype=torch.float64)
+
+        def made() -> ScaleRows:
+            unit = layout.slots.unit[0]
+            asked = (unit % self.period < self.scales) & (layout.row_step[layout.row] >= 0)
+            weight = torch.where(asked, weights[unit % self.period], 0)
+            return ScaleRows(side_by_side(layout, counts, device), asked[:, None].to(device), weight.to(device))
+
+        return once(layout, f"scales {counts} {self.config.balance} {device}", made)
 
     def loss(self, out: Tensor, target: Target) -> Loss:
         """See `LabelParts.loss`."""
@@ -240,8 +257,7 @@ class NextScale:
         if self.hinted:
             known = hint is not None and kind < self.scales
             columns.append(self.pyramid.down(hint, kind).flatten(2).transpose(1, 2) if known else 0 * columns[0])
-        mark = F.one_hot(torch.tensor(kind), self.period).to(x).expand(*columns[0].shape[:2], -1)
-        return torch.cat([*columns, mark], -1)
+        return torch.cat([*columns, one_hot(kind, self.period, x).expand(*columns[0].shape[:2], -1)], -1)
 
     def _frame(self, code: Tensor) -> Tensor:
         """The code of a memory unit [n_K, C] -> [1, C, 1, h, w]."""
@@ -255,28 +271,27 @@ class NextScale:
         before[:, 0] = 0
         if keep is not None:
             frame = torch.arange(1, totals.shape[1]) * self.period
-            before[:, 1:] *= keep[:, frame, frame - 1].reshape(len(totals), -1, 1, 1, 1, 1)
+            before[:, 1:] *= keep[:, frame, frame - 1].reshape(len(totals), -1, 1, 1, 1, 1).to(before.device)
         return before.flatten(0, 1)
 
     def _flips(self, rngs: Sequence[Rng], frames: int) -> Callable[[int, Tensor], Tensor]:
         """Flips of rows of [B T] frames; the largest share rises with the frame."""
         low, high = self.config.flip_first, self.config.flip_last
         most = [low + (high - low) * t / max(1, frames - 1) for t in range(frames)]
-        rows = [rng for rng in rngs for _ in range(frames)]
-        return random_flips(rows, self.classes, most * len(rngs), list(range(frames)) * len(rngs))
+        rows, units = zip(*every(rngs, range(frames)), strict=True)
+        return random_flips(rows, self.classes, most * len(rngs), units)
 
     def _hidden(self, rngs: Sequence[Rng], frames: int) -> Tensor | None:
         """bool [B, U, U] over cells, False where a frame does not see the memory unit of an earlier one."""
         if not self.config.p_hidden:
             return None
         keep = torch.ones(len(rngs), frames * self.period, frames * self.period, dtype=torch.bool)
-        for b, rng in enumerate(rngs):
-            for frame in range(1, frames):
-                u = rng.uniform("hidden_frames", frame, 0, (frame + 1,))
-                sees = u[:frame] >= self.config.p_hidden
-                sees[-1] |= u[frame] < 0.5
-                own = slice(frame * self.period, (frame + 1) * self.period)
-                keep[b, own, self.scales : frame * self.period : self.period] = sees
+        for frame in range(1, frames):
+            u = uniforms(every(rngs, [frame]), "hidden_frames", (frame + 1,))
+            sees = u[:, :frame] >= self.config.p_hidden
+            sees[:, -1] |= u[:, frame] < 0.5
+            own = slice(frame * self.period, (frame + 1) * self.period)
+            keep[:, own, self.scales : frame * self.period : self.period] = sees[:, None]
         return keep
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from vidar.core.layout import Layout
 from vidar.objectives.flips import random_flips
 from vidar.objectives.label_parts import LabelParts, filters_of, unchanged
 from vidar.objectives.next_scale import Pyramid
+from vidar.objectives.rows import Place, once, one_hot, side_by_side
 from vidar.rng import Rng
 from vidar.types import MEMORY, Loss, Pass, Past, Target
 
@@ -112,21 +112,27 @@ class Pyramids:
         """
         h, w = self.pyramids[0].sizes[-1][1:]
         latents = codes.to(self.dtype).unflatten(1, (-1, h, w)).permute(0, 4, 1, 2, 3)  # [B, C, T, h, w]
-        seen, asked, weight, start = list[Tensor](), list[Tensor](), list[Tensor](), 0
-        inputs, labels = dict[int, Tensor](), dict[int, Tensor]()
+        inputs, labels, start = list[Tensor](), list[Tensor](), 0
         for number, pyramid in enumerate(self.pyramids):
             frames = pyramid.sizes[-1][0]
             flip = unchanged if play else self._flips(rngs, number)
             made = pyramid.corrupt(latents[:, :, start : start + frames], flip)
-            for k, (x, label) in enumerate(zip(made.inputs, made.labels, strict=True)):
-                inputs[number * self.scales + k] = self._inputs(x, k)
-                labels[number * self.scales + k] = label.flatten(1, 3)
+            inputs += [self._inputs(x, k) for k, x in enumerate(made.inputs)]
+            labels += [label.flatten(1, 3) for label in made.labels]
             start += frames
-        for unit in layout.row_unit[0].tolist():
-            seen.append(inputs[unit])
-            asked.append(labels[unit])
-            weight.append(inputs[unit].new_full(inputs[unit].shape[:2], self.weights[unit]))
-        return torch.cat(seen, 1), Target(torch.cat(asked, 1), torch.cat(weight, 1)), None
+        places, weight = self._rows(layout, codes.device)
+        seen, asked = (torch.cat(parts, 1)[:, places] for parts in (inputs, labels))
+        return seen, Target(asked, weight.to(seen).expand(len(seen), -1)), None
+
+    def _rows(self, layout: Layout, device: torch.device) -> tuple[Place, Tensor]:
+        """What stands in the slots, of all units side by side, and their weights float64 [S]; computed once."""
+
+        def made() -> tuple[Place, Tensor]:
+            counts = [t * h * w for pyramid in self.pyramids for t, h, w in pyramid.sizes]
+            weights = torch.tensor(self.weights, dtype=torch.float64)[layout.slots.unit[0]]
+            return side_by_side(layout, counts, device), weights.to(device)
+
+        return once(layout, f"pyramids {self.weights} {device}", made)
 
     def loss(self, out: Tensor, target: Target) -> Loss:
         """See `LabelParts.loss`."""
@@ -135,8 +141,8 @@ class Pyramids:
     def _inputs(self, x: Tensor, k: int) -> Tensor:
         """[B, C, t, h, w] -> [B, n, I]."""
         channels = x.flatten(2).transpose(1, 2)
-        mark = F.one_hot(torch.tensor(k), self.scales).to(channels).expand(*channels.shape[:2], -1)
-        axes = [(2 * torch.arange(n, dtype=x.dtype) + 1) / n - 1 for n in x.shape[2:]]
+        mark = one_hot(k, self.scales, channels).expand(*channels.shape[:2], -1)
+        axes = [(2 * torch.arange(n, dtype=x.dtype, device=x.device) + 1) / n - 1 for n in x.shape[2:]]
         place = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(1, -1, 3)
         return torch.cat([channels, mark, place.expand(len(x), -1, -1).to(channels)], -1)
 

@@ -82,10 +82,10 @@ def noised(
     """
     objective, layout, rngs = clips.objective, clips.layout, seen_alike(rngs)
     actions = told(batch, rngs, clips.config.p_unknown, device)
+    rows = zip(layout.row_unit[0].tolist(), layout.row_step.tolist(), strict=True)
+    given = {m: unit for m, (unit, step) in enumerate(rows) if unit < objective.config.given and step >= 0}
     levels = levels.clone()
-    for m, (unit, step) in enumerate(zip(layout.row_unit[0].tolist(), layout.row_step.tolist(), strict=True)):
-        if unit < objective.config.given and step >= 0:
-            levels[:, m] = torch.tensor([objective.training_level(unit, rng) for rng in rngs])
+    levels[:, list(given)] = objective.training_levels(list(given.values()), rngs).to(levels)
     codes = objective.frames.spread(batch.codes).flatten(1, 2).cpu()
     context = None if net is None else clips.own_context(net, codes, actions, rngs)
     seen, target, _ = objective.prepare(codes, layout, rngs, levels=levels, context=context)

@@ -122,9 +122,9 @@ class TrainPrefix:
 
     def prepared(self, codes: Tensor, layout: Layout, length: int, rngs: Sequence[Rng]) -> tuple[Tensor, Target]:
         """Codes [B, T, n, C] -> seen [B, S, I] and target; the frames of a chunk are at one level in each clip."""
-        levels = torch.tensor([self.objective.training_level(length, rng) for rng in rngs])
+        levels = self.objective.training_levels([length], rngs)
         used = codes[:, : length + self.config.order.chunk].flatten(1, 2)
-        return self.objective.prepare(used, layout, rngs, levels=levels[:, None].expand(-1, layout.num_rows))[:2]
+        return self.objective.prepare(used, layout, rngs, levels=levels.expand(-1, layout.num_rows))[:2]
 
     def world(self, model: WorldNet) -> World:
         """A world of this network and the frozen tokenizer."""
