@@ -79,8 +79,7 @@ def test_a_student_is_asked_as_ever_beside_its_own_answers():
     nothing = torch.zeros(BATCH, FRAMES, width), torch.zeros(BATCH, FRAMES, dtype=torch.bool)
     batch = LatentBatch(codes, *nothing, torch.arange(BATCH), [""] * BATCH)
     rngs, levels = [Rng(0, b) for b in range(BATCH)], torch.full((BATCH, made.layout.num_rows), 0.5)
-    cpu = torch.device("cpu")
-    plain, own = (noised(made, batch, rngs, levels, cpu, net) for net in (None, Halving(made.objective.channels)))
+    plain, own = (noised(made, batch, rngs, levels, net) for net in (None, Halving(made.objective.channels)))
     assert torch.equal(own.clean, plain.clean) and torch.equal(own.asked, plain.asked)
     asked = plain.asked[..., 0]
     assert torch.equal(own.x[asked], plain.x[asked])
@@ -97,7 +96,7 @@ def test_clips_of_scales_are_noised_scale_by_scale():
     nothing = torch.zeros(BATCH, FRAMES, world.actions.width), torch.zeros(BATCH, FRAMES, dtype=torch.bool)
     batch = LatentBatch(codes, *nothing, torch.arange(BATCH), [""] * BATCH)
     levels = torch.full((BATCH, made.layout.num_rows), 0.5)
-    clips = noised(made, batch, [Rng(0, b) for b in range(BATCH)], levels, torch.device("cpu"))
+    clips = noised(made, batch, [Rng(0, b) for b in range(BATCH)], levels)
     coarse = clips.clean[:, made.layout.slots.unit[0] == 2][:, :6]
     torch.testing.assert_close(coarse, world.order.frames(world.patch).spread(codes)[:, 1, :6])
     finest = clips.clean[:, made.layout.slots.unit[0] == 3]

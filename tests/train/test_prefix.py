@@ -49,7 +49,7 @@ def test_every_frame_stands_once_and_the_chunk_at_one_level(length):
     assert layout.row_role.tolist() == [MEMORY] * length + [QUERY] * 2
     assert layout.row_unit[0].tolist() == list(range(length + 2))
     batch = batch_of(method)
-    seen, target = method.prepared(batch.codes, layout, length, [Rng(0, n) for n in range(3)])
+    seen, target = method.prepared(batch.codes, length, [Rng(0, n) for n in range(3)])
     sites = batch.codes.shape[2]
     levels = seen[..., -1].unflatten(1, (length + 2, sites))
     assert not levels[:, :length].any()  # clean
@@ -94,7 +94,7 @@ def test_a_fresh_network_adds_nothing():
     with torch.no_grad():  # a head that says something
         net.backbone.head.map.weight.normal_()
     layout, rngs = method.placed(3, 0), [Rng(0, n) for n in range(3)]
-    seen, _ = method.prepared(batch.codes, layout, 3, rngs)
+    seen, _ = method.prepared(batch.codes, 3, rngs)
     other = seen.clone()
     other[:, : 3 * batch.codes.shape[2], :-1] += 1
     chunk = 2 * batch.codes.shape[2]

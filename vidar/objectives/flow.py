@@ -5,6 +5,7 @@ Time convention: sigma up. x_s = (1 - s) x0 + s e, s = 1 is noise, s = 0 is data
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
@@ -115,6 +116,7 @@ class Flow:
         self._hint = repr(config.hint), self.hint
         self.begin = config.begin.build()
         self.needs: Rule = lambda u, v: self.hint.needs(u, v) | self.begin.needs(u, v)
+        self.device = torch.device("cpu")  # where a unit begins
         self.prediction = config.prediction.build()
         self.levels = [shift(1 - n / config.steps, config.shift) for n in range(config.steps + 1)]
         self.calls = self.stepper.evaluations(self.levels)
@@ -125,7 +127,14 @@ class Flow:
 
     def noise(self, unit: int, rng: Rng) -> Tensor:
         """The noise end of a unit, [n, C]."""
-        return rng.normal("start", unit, 0, (self.grid.sites(unit).shape[0], self.channels)).to(self.dtype)
+        drawn = rng.normal("start", unit, 0, (self.grid.sites(unit).shape[0], self.channels))
+        return drawn.to(self.device, self.dtype)
+
+    def on(self, device: torch.device) -> Flow:
+        """The same for decoding on a device; training inputs are made where the codes are."""
+        made = copy.copy(self)
+        made.device = device
+        return made
 
     def start(self, unit: int, past: Past, rng: Rng) -> InFlight:
         """x at level 1."""

@@ -122,6 +122,28 @@ def once(layout: Layout, key: str, make: Callable[[], Made]) -> Made:
     return layout.memo[key]
 
 
+class SlotTables(NamedTuple):
+    """Of a layout whose batch rows agree, on a device. site, unit, row: long [S]; row_start: long [M]; asked: long [n],
+    the slots of rows that do not only commit."""
+
+    site: Tensor
+    unit: Tensor
+    row: Tensor
+    row_start: Tensor
+    asked: Tensor
+
+
+def slot_tables(layout: Layout, device: torch.device) -> SlotTables:
+    """What methods index with, copied to the device once."""
+
+    def made() -> SlotTables:
+        asked = torch.nonzero(layout.row_step[layout.row] >= 0)[:, 0]
+        parts = layout.slots.site[0], layout.slots.unit[0], layout.row, layout.row_start, asked
+        return SlotTables(*(part.to(device) for part in parts))
+
+    return once(layout, f"slots {device}", made)
+
+
 def side_by_side(layout: Layout, counts: Sequence[int], device: torch.device) -> Place:
     """What stands in the slots of a layout, among the sites of units one after another: unit u has counts[u mod U]."""
     total, starts = sum(counts), [0, *accumulate(counts)]

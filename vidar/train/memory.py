@@ -194,7 +194,7 @@ def _student(method: DistillationConfig, batch: int) -> tuple[nn.Module, Any]:
     clips = LatentBatch(codes, actions, unknown, torch.arange(batch), [""] * batch)
     rngs = [Rng(0, number) for number in range(batch)]
     levels = torch.full((batch, layout.num_rows), 0.5)
-    real = noised(pair.clips, clips, rngs, levels, torch.device("cpu"))
+    real = noised(pair.clips, clips, rngs, levels)
     told = Actions(real.actions.values.to("meta"), real.actions.unknown.to("meta"))
     # weights stay: which slots are judged is read from them
     seen = replace(real, actions=told, **{name: getattr(real, name).to("meta") for name in ("seen", "asked", "clean")})

@@ -136,7 +136,7 @@ class Autoencode:
     def step(self, model: AnyAutoencoder | AdversarialPair, batch: Segment, rngs: Sequence[Rng]) -> Loss:
         """Loss on a batch of clips; one Rng per clip."""
         autoencoder = self.product(model)
-        video = to_float(batch.video.to(autoencoder.latent_mean.device))
+        video = to_float(batch.video)
         raw, _ = autoencoder.encode_raw(video)
         if model.training:
             autoencoder.track_statistics(raw)
@@ -202,7 +202,7 @@ class Autoencode:
     def sample(self, model: AnyAutoencoder | AdversarialPair, batch: Segment, path: Path) -> None:
         """Write PATH.png: the first frames of eight clips, below them what comes back."""
         autoencoder = self.product(model)
-        video = batch.video[:8].to(autoencoder.latent_mean.device)
+        video = batch.video[:8]
         out, _ = autoencoder.decode(autoencoder.encode(to_float(video))[0])
         rows = torch.stack([video[:, 0], to_uint8(out)[:, 0]])
         Image.fromarray(rearrange(rows, "r b h w c -> (r h) (b w) c").cpu().numpy()).save(path.with_suffix(".png"))

@@ -19,6 +19,7 @@ from vidar.conditioning.net import WorldNet
 from vidar.config import Config
 from vidar.nn.attention import ExplicitConfig
 from vidar.objectives.flow import shift
+from vidar.objectives.rows import slot_tables
 from vidar.objectives.trigflow import Net, data_of, level_of, trigflow
 from vidar.rng import Rng
 from vidar.train.latents import LatentBatch
@@ -142,7 +143,7 @@ class ContinuousConsistency(Distilled):
         """Loss on a batch of latent clips, one Rng per clip."""
         layout, rows = self.pair.clips.layout, self.times(rngs)
         clips = self.pair.noised(model.net, batch, rngs, level_of(rows))
-        time, row = clips.slots(rows), layout.row.to(clips.seen.device)
+        time, slots = clips.slots(rows), slot_tables(layout, clips.seen.device)
         x = clips.x * (time.cos() + time.sin())
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             slope = trigflow(clips.velocity(self.teacher.net))(x, time)
@@ -150,7 +151,7 @@ class ContinuousConsistency(Distilled):
             change = self.derivative(student, x, time, slope)
         g = tangent(change, slope, x, torch.where(time < self.config.anchor, 0, self.ratio(model.steps)))
         made = trigflow(clips.velocity(model.net))(x, time)
-        counts = clips.weight[:, layout.row_start.to(x.device)]
+        row, counts = slots.row, clips.weight[:, slots.row_start]
         total = (tangent_loss(made, g, row, layout.num_rows) * counts).sum() / counts.sum()
         parts = {"consistency": total, **self.pair.adversarial(model, clips, data_of(x, time, made), rngs)}
         model.steps += int(model.training)

@@ -60,9 +60,8 @@ class Decode:
     def step(self, model: Autoencoder | AdversarialPair, batch: DreamBatch, rngs: Sequence[Rng]) -> Loss:
         """Loss on a batch of frames; one Rng per frame."""
         known = self.losses.product(model)
-        device = known.latent_mean.device
-        raw = batch.latents.to(device) * column(known.latent_std) + column(known.latent_mean)
-        return self.losses.decoded(model, raw, to_float(batch.video.to(device)), rngs)
+        raw = batch.latents * column(known.latent_std) + column(known.latent_mean)
+        return self.losses.decoded(model, raw, to_float(batch.video), rngs)
 
     def export(self, model: Autoencoder | AdversarialPair, directory: Path) -> None:
         """Write the world with this decoder."""
@@ -77,7 +76,7 @@ class Decode:
     def sample(self, model: Autoencoder | AdversarialPair, batch: DreamBatch, path: Path) -> None:
         """Write PATH.png: eight frames, below them what is painted from their latents."""
         known = self.losses.product(model)
-        raw = batch.latents[:8].to(known.latent_mean) * column(known.latent_std) + column(known.latent_mean)
+        raw = batch.latents[:8] * column(known.latent_std) + column(known.latent_mean)
         painted = to_uint8(known.decode_raw(raw)[0].clamp(-1, 1))
-        rows: list[Tensor] = [torch.cat(list(video[:, 0]), 1) for video in (batch.video[:8], painted.cpu())]
-        Image.fromarray(torch.cat(rows).numpy()).save(path.with_suffix(".png"))
+        rows: list[Tensor] = [torch.cat(list(video[:, 0]), 1) for video in (batch.video[:8], painted)]
+        Image.fromarray(torch.cat(rows).cpu().numpy()).save(path.with_suffix(".png"))

@@ -85,10 +85,8 @@ class Distillation:
         return Student(self.student(), None if adversary is None else adversary.build(), critic)
 
     def noised(self, net: WorldNet, batch: LatentBatch, rngs: Sequence[Rng], levels: Tensor) -> Noised:
-        """The batch at levels [B, M], where the student is; the teacher is moved there too."""
-        device = next(net.parameters()).device
-        self.teacher.net.to(device)
-        return noised(self.clips, batch, rngs, levels, device, net)
+        """The batch at levels [B, M], in the student's own context where the clips ask for that."""
+        return noised(self.clips, batch, rngs, levels, net)
 
     def regression(
         self, model: WorldNet | Student, clips: Noised, made: Tensor, wanted: Tensor, rngs: Sequence[Rng]
@@ -153,6 +151,10 @@ class Distilled:
     def teacher(self) -> World:
         """See `Distillation.teacher`."""
         return self.pair.teacher
+
+    def to(self, device: torch.device) -> None:
+        """Move the teacher's network."""
+        self.teacher.net.to(device)
 
     def build_model(self) -> WorldNet | Student:
         """The student, which begins as its teacher, with an adversary if there is one."""

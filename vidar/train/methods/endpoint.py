@@ -19,6 +19,7 @@ from torch import Tensor
 from vidar.conditioning.net import WorldNet
 from vidar.config import Config
 from vidar.objectives.flow import shift
+from vidar.objectives.rows import slot_tables
 from vidar.objectives.steppers import AdamsBashforthConfig
 from vidar.rng import Rng
 from vidar.train.latents import LatentBatch
@@ -72,7 +73,7 @@ class Endpoint(Distilled):
         net, rows = product(model), self.pair.clips.layout.num_rows
         path = self.levels(torch.stack([rng.uniform("endpoint_level", shape=(2, rows)) for rng in rngs]))
         clips = self.pair.noised(net, batch, rngs, path[0])
-        row = clips.clips.layout.row
+        row = slot_tables(clips.clips.layout, clips.seen.device).row
         wanted = solver_end(self.solver, clips.data(self.teacher.net), clips.x, path, row, self.units)
         if self.config.recentre:
             wanted = wanted + row_means(clips.clean - wanted, row)
@@ -91,7 +92,6 @@ class Endpoint(Distilled):
 
 def row_means(x: Tensor, row: Tensor) -> Tensor:
     """The mean over the slots of each row, at each of them: x [B, S, C], row long [S] -> [B, S, C]."""
-    row = row.to(x.device)
     count = torch.bincount(row).to(x)
     return (x.new_zeros(len(x), len(count), x.shape[2]).index_add(1, row, x) / count[:, None])[:, row]
 
@@ -105,10 +105,10 @@ def solver_end(
     path: levels [B, M] of each row before each call, the last ones 0. row: long [S]. Every row walks as in play: over
     levels that are numbers, as the unit that it is.
     """
-    history, walks = {}, torch.stack([level.cpu() for level in path], -1).tolist()
-    slots = {m: torch.nonzero(row == m)[:, 0].to(x.device) for m in units}
+    history, walks = {}, torch.stack(list(path), -1).tolist()
+    slots = {m: torch.nonzero(row == m)[:, 0] for m in units}
     for call, level in enumerate(path[:-1]):
-        now = level.to(x)[:, row.to(x.device), None]
+        now = level.to(x)[:, row, None]
         v = (x - teacher(x, now)) / now
         moved = x.clone()
         for m, unit in units.items():

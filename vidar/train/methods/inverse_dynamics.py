@@ -68,14 +68,13 @@ class InverseDynamics:
 
     def step(self, model: InverseDynamicsNet, batch: Segment, rngs: Sequence[Rng]) -> Loss:
         """Balanced cross-entropy summed over the groups; one Rng per clip. Unknown actions are never asked."""
-        config = self.config.model
-        video = batch.video.to(next(model.parameters()).device)
+        config, video = self.config.model, batch.video
         if self.config.wear is not None:
             video = wear(video, self.config.wear, rngs)
         logits = model(video)
         steps = config.steps(video.shape[1])
-        truth = labels(batch.actions[:, steps], config.spec, config.groups).to(video.device)
-        known = ~batch.unknown[:, steps].to(video.device)
+        truth = labels(batch.actions[:, steps], config.spec, config.groups)
+        known = ~batch.unknown[:, steps]
         parts, total = {}, next(iter(logits.values())).new_zeros(())
         for column, (name, value) in enumerate(logits.items()):
             wanted, read = truth[..., column][known], value[known].float()

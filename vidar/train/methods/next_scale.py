@@ -67,18 +67,20 @@ class TrainScales:
         """With the pyramid of the trained tokenizer."""
         return cast(NextScale, self.config.world.system(self.config.clip_frames, pyramid=self.tokenizer.pyramid)[2])
 
+    def to(self, device: torch.device) -> None:
+        """Move the tokenizer, whose pyramid is asked in every step."""
+        self.tokenizer.to(device)
+
     def build_model(self) -> WorldNet:
         """The network, fresh or as `start` has it. Raises UsageError where that is another network."""
         return network(self.config.world, self.config.start)
 
     def step(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
         """Loss on a batch of latent clips, one Rng per clip."""
-        codes, device = batch.codes.flatten(1, 2), next(model.parameters()).device
-        actions = told(batch, rngs, self.config.p_unknown, device)
+        actions = told(batch, rngs, self.config.p_unknown)
         with torch.no_grad():
-            seen, target, keep = self.objective.prepare(codes, self.layout, rngs)
-        out = model(seen.to(device), self.layout.with_keep(keep), actions)
-        return self.objective.loss(out, type(target)(target.value.to(device), target.weight.to(device)))
+            seen, target, keep = self.objective.prepare(batch.codes.flatten(1, 2), self.layout, rngs)
+        return self.objective.loss(model(seen, self.layout.with_keep(keep), actions), target)
 
     def world(self, model: WorldNet) -> World:
         """A world of this network and the frozen tokenizer."""

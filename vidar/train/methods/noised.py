@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vidar.conditioning.action import Actions
 from vidar.conditioning.net import WorldNet
+from vidar.objectives.rows import slot_tables
 from vidar.rng import Rng
 from vidar.train.latents import LatentBatch
 from vidar.train.methods.world import TrainWorld, seen_alike, told
@@ -44,7 +45,7 @@ class Noised:
 
     def slots(self, rows: Tensor) -> Tensor:
         """One number for each row of each clip, [B, M] -> [B, S, 1]."""
-        return rows.to(self.seen)[:, self.clips.layout.row.to(self.seen.device), None]
+        return rows.to(self.seen)[:, slot_tables(self.clips.layout, self.seen.device).row, None]
 
     def inputs(self, x: Tensor, level: Tensor, *size: Tensor) -> Tensor:
         """The clip with x [B, S, C] at level [B, S, 1] in its asked slots, [B, S, I]; size: of the step, if told."""
@@ -73,7 +74,6 @@ def noised(
     batch: LatentBatch,
     rngs: Sequence[Rng],
     levels: Tensor,
-    device: torch.device,
     net: WorldNet | None = None,
 ) -> Noised:
     """A batch at levels [B, M], one for each row; given frames stand at that of context, commits at theirs.
@@ -81,14 +81,16 @@ def noised(
     net: whose own answers are the context where the clips ask for that; None: the context is true.
     """
     objective, layout, rngs = clips.objective, clips.layout, seen_alike(rngs)
-    actions = told(batch, rngs, clips.config.p_unknown, device)
-    rows = zip(layout.row_unit[0].tolist(), layout.row_step.tolist(), strict=True)
-    given = {m: unit for m, (unit, step) in enumerate(rows) if unit < objective.config.given and step >= 0}
-    levels = levels.clone()
-    levels[:, list(given)] = objective.training_levels(list(given.values()), rngs).to(levels)
-    codes = objective.frames.spread(batch.codes).flatten(1, 2).cpu()
+    actions = told(batch, rngs, clips.config.p_unknown)
+    rows = list(zip(layout.row_unit[0].tolist(), layout.row_step.tolist(), strict=True))
+    given = sorted({unit for unit, step in rows if unit < objective.config.given and step >= 0})
+    levels, drawn = levels.clone(), objective.training_levels(given, rngs)
+    for m, (unit, step) in enumerate(rows):
+        if unit in given and step >= 0:
+            levels[:, m] = drawn[:, given.index(unit)]
+    codes = objective.frames.spread(batch.codes).flatten(1, 2)
     context = None if net is None else clips.own_context(net, codes, actions, rngs)
     seen, target, _ = objective.prepare(codes, layout, rngs, levels=levels, context=context)
-    weight = (target.weight * (layout.slots.unit >= objective.config.given)).to(device)
-    seen, clean = seen.to(device), codes.to(seen)[:, layout.slots.site[0]].to(device)
-    return Noised(clips, seen, weight[..., None] > 0, clean, weight, actions)
+    slots = slot_tables(layout, seen.device)
+    weight = target.weight * (slots.unit >= objective.config.given)
+    return Noised(clips, seen, weight[..., None] > 0, codes.to(seen)[:, slots.site], weight, actions)

@@ -62,7 +62,7 @@ class Outcome:
         Choice: squared error, so that the answer is the mean of the rewards and a sum of them is right on average; no
         class weights, so that the probability of an end is one.
         """
-        codes = worn(batch.codes.float(), self.config.noise, rngs).to(model.scale.device)
+        codes = worn(batch.codes.float(), self.config.noise, rngs)
         reward, logit = model(codes, batch.actions)
         errors = {
             "reward": ((reward - batch.rewards.nan_to_num()) / model.scale).square(),

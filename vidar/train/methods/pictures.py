@@ -23,7 +23,7 @@ from vidar.rng import Rng
 from vidar.tokenizers.pixels import to_uint8
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder
 from vidar.train.pictures import PictureBatch
-from vidar.types import Codes, Loss, Target, UsageError
+from vidar.types import Codes, Loss, UsageError
 from vidar.world.load import save
 from vidar.world.models import load
 from vidar.world.pictures import Pictures, PicturesConfig
@@ -65,6 +65,10 @@ class TrainPictures:
         """With the pyramid of the trained tokenizer."""
         return self.config.pictures.system(pyramid=self.tokenizer.pyramid)[2]
 
+    def to(self, device: torch.device) -> None:
+        """Move the tokenizer, whose pyramid is asked in every step."""
+        self.tokenizer.to(device)
+
     def build_model(self) -> WorldNet:
         """The network, fresh or as `start` has it. Raises UsageError where that is another network."""
         net, start = self.config.pictures.net.build(), self.config.start
@@ -77,13 +81,11 @@ class TrainPictures:
 
     def step(self, model: WorldNet, batch: PictureBatch, rngs: Sequence[Rng]) -> Loss:
         """Loss on a batch of pictures, one Rng for each."""
-        device = next(model.parameters()).device
-        none = torch.tensor([float(rng.uniform("hidden_label")) < self.config.p_none for rng in rngs])
+        hidden = [float(rng.uniform("hidden_label")) < self.config.p_none for rng in rngs]
         with torch.no_grad():
-            seen, target, _ = self.objective.prepare(batch.codes.flatten(1, 2).cpu(), self.layout, rngs)
-        conditions = self.config.pictures.conditions(*(x.to(device) for x in (batch.told, batch.mask, none)))
-        out = model(seen.to(device), self.layout, conditions)
-        return self.objective.loss(out, Target(target.value.to(device), target.weight.to(device)))
+            seen, target, _ = self.objective.prepare(batch.codes.flatten(1, 2), self.layout, rngs)
+        conditions = self.config.pictures.conditions(batch.told, batch.mask, batch.mask.new_tensor(hidden))
+        return self.objective.loss(model(seen, self.layout, conditions), target)
 
     def product(self, model: WorldNet) -> Pictures:
         """A model of this network and the frozen tokenizer."""

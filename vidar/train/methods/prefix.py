@@ -114,15 +114,13 @@ class TrainPrefix:
     def step(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
         """Loss on a batch of latent clips, one Rng per clip; the first one draws what the batch shares."""
         length, offset = self.drawn(rngs[0])
-        layout, device = self.placed(length, offset), next(model.parameters()).device
-        actions = told(batch, rngs, self.config.p_unknown, device)
-        seen, target = self.prepared(batch.codes, layout, length, rngs)
-        out = model(seen.to(device), layout, actions)
-        return self.objective.loss(out, Target(target.value.to(device), target.weight.to(device)))
+        actions = told(batch, rngs, self.config.p_unknown)
+        seen, target = self.prepared(batch.codes, length, rngs)
+        return self.objective.loss(model(seen, self.placed(length, offset), actions), target)
 
-    def prepared(self, codes: Tensor, layout: Layout, length: int, rngs: Sequence[Rng]) -> tuple[Tensor, Target]:
+    def prepared(self, codes: Tensor, length: int, rngs: Sequence[Rng]) -> tuple[Tensor, Target]:
         """Codes [B, T, n, C] -> seen [B, S, I] and target; the frames of a chunk are at one level in each clip."""
-        levels = self.objective.training_levels([length], rngs)
+        layout, levels = self.layouts[length], self.objective.training_levels([length], rngs)
         used = codes[:, : length + self.config.order.chunk].flatten(1, 2)
         return self.objective.prepare(used, layout, rngs, levels=levels.expand(-1, layout.num_rows))[:2]
 

@@ -25,6 +25,7 @@ from vidar.conditioning.net import WorldNet
 from vidar.core.decode import Decoder
 from vidar.core.step import Step, by_waves
 from vidar.objectives.flow import Flow, InFlight
+from vidar.objectives.rows import once, place, slot_tables
 from vidar.rng import Rng
 from vidar.train.latents import LatentBatch
 from vidar.train.methods.adversary import Student
@@ -121,13 +122,12 @@ class SelfForcing(Distilled):
         Scores and adversary are told and shown what the dream was: the same actions, hidden or not, the same noise.
         """
         rngs = [rng.kept("hidden_actions", "start") for rng in seen_alike(rngs)]
-        device = next(model.net.parameters()).device
-        actions = told(batch, rngs, self.pair.clips.config.p_unknown, device)
-        codes = self.flow.frames.spread(batch.codes).flatten(1, 2).to(self.flow.dtype).cpu()
+        actions = told(batch, rngs, self.pair.clips.config.p_unknown)
+        codes = self.flow.frames.spread(batch.codes).flatten(1, 2).to(self.flow.dtype)
         due = self.matching is None or self.matching.due(model.steps)
         with torch.set_grad_enabled(due and torch.is_grad_enabled()):
             made = self.dream(model.net, codes, actions, rngs, self.exit(model.steps, rngs))
-            error = (made - codes[:, self.sites]).square().mean().to(device)
+            error = (made - codes[:, self._dreamed(codes.device)[0]]).square().mean()
         terms = self._matched(model, codes, made, actions, rngs, due) or {"frames": error}
         terms |= self._judged(model, batch, codes, made, rngs)
         model.steps += int(model.training)
@@ -140,13 +140,13 @@ class SelfForcing(Distilled):
 
     def dream(self, net: WorldNet, codes: Tensor, actions: Actions, rngs: Sequence[Rng], last: int) -> Tensor:
         """The new frames after the given ones, by leaving at call `last`: codes [B, N, C] -> [B, N', C], `sites`."""
-        objective, device = Exit(self.flow, last), actions.values.device
+        objective = Exit(self.flow.on(codes.device), last)
         state = ListState.create(list(self.order.relations), len(codes), detach=True)
         for unit in self.given:
-            state.give(unit, codes[:, self.grid.sites(unit)].detach())
+            state.give(unit, codes[:, place(self.grid.sites(unit), codes.device)].detach())
 
         def model(inputs: Tensor, layout: Any, cond: Any = None, state: Any = None) -> Tensor:
-            return net(inputs.to(device), layout, cond, state).to(self.flow.dtype).cpu()
+            return net(inputs, layout, cond, state).to(self.flow.dtype)
 
         grids = [self.grid] * len(codes)
         decoder = Decoder(model, self.order, grids, objective, rngs, self.flow.given, lambda layout: actions)
@@ -159,14 +159,20 @@ class SelfForcing(Distilled):
 
         That is its own frames with the noise and the level of context in play; the given frames stand there too.
         """
-        layout, device, codes = self.pair.clips.layout, actions.values.device, codes.detach()
+        layout, codes = self.pair.clips.layout, codes.detach()
         new = torch.isin(layout.row_unit[0], torch.tensor(self.new))
         level = self.flow.context.level(0, rngs[0], True)
         levels = torch.where(new, 1.0, level).expand(len(codes), -1)
         seen, target, _ = self.flow.prepare(codes, layout, rngs, play=True, levels=levels)
-        weight = (target.weight * new[layout.row]).to(device)
-        clean = codes[:, layout.slots.site[0]].to(device)
-        return Noised(self.pair.clips, seen.to(device), weight[..., None] > 0, clean, weight, actions)
+        weight = target.weight * self._dreamed(codes.device)[1]
+        clean = codes[:, slot_tables(layout, codes.device).site]
+        return Noised(self.pair.clips, seen, weight[..., None] > 0, clean, weight, actions)
+
+    def _dreamed(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The new frames, on a device: their sites, long [N'], and whether a slot is one of them, bool [S]."""
+        layout = self.pair.clips.layout
+        slots = torch.isin(layout.slots.unit[0], torch.tensor(self.new))
+        return once(layout, f"dreamed {device}", lambda: (self.sites.to(device), slots.to(device)))
 
     def _matched(
         self, model: Student, codes: Tensor, made: Tensor, actions: Actions, rngs: Sequence[Rng], due: bool
@@ -174,10 +180,10 @@ class SelfForcing(Distilled):
         """The terms of distribution matching on the new frames; none without it."""
         if self.matching is None or model.critic is None:
             return {}
-        whole = codes.index_copy(1, self.sites, made)
+        whole = codes.index_copy(1, self._dreamed(codes.device)[0], made)
+        made = whole[:, slot_tables(self.pair.clips.layout, codes.device).site]
         clips = self.seen(whole, actions, rngs)
-        made = whole[:, self.pair.clips.layout.slots.site[0]].to(clips.clean)
-        return self.matching.terms(clips, made, self.teacher.net.to(actions.values.device), model.critic, rngs, due)
+        return self.matching.terms(clips, made, self.teacher.net, model.critic, rngs, due)
 
     def _judged(
         self, model: Student, batch: LatentBatch, codes: Tensor, made: Tensor, rngs: Sequence[Rng]
@@ -187,7 +193,6 @@ class SelfForcing(Distilled):
             return {}
         levels = torch.ones(len(codes), self.pair.clips.layout.num_rows)
         clips = self.pair.noised(model.net, batch, rngs, levels)
-        slots = self.pair.clips.layout.slots
-        asked = torch.isin(slots.unit, torch.tensor(self.new)).to(clips.weight)
-        whole = codes.index_copy(1, self.sites, made)[:, slots.site[0]].to(clips.clean)
-        return self.pair.adversarial(model, replace(clips, weight=clips.weight * asked), whole, rngs)
+        sites, dreamed = self._dreamed(codes.device)
+        whole = codes.index_copy(1, sites, made)[:, slot_tables(self.pair.clips.layout, codes.device).site]
+        return self.pair.adversarial(model, replace(clips, weight=clips.weight * dreamed), whole, rngs)

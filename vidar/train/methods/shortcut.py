@@ -76,7 +76,7 @@ class Shortcut:
     def step(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
         """Loss on a batch of latent clips, one Rng per clip, which also says what its clip learns."""
         chosen = [float(rng.uniform("consistency_share")) < self.config.share for rng in rngs]
-        total, parts = torch.zeros((), device=next(model.parameters()).device), {}
+        total, parts = batch.actions.new_zeros(()), {}
         for name, loss, wanted in (("flow", self.flow, False), ("shortcut", self.consistency, True)):
             index = [b for b, one in enumerate(chosen) if one is wanted]
             if index:
@@ -90,10 +90,10 @@ class Shortcut:
 
     def consistency(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng]) -> Tensor:
         """Squared error of one step from where its two halves lead, in the network's own answer."""
-        device, objective = next(model.parameters()).device, self.clips.objective
+        objective = self.clips.objective
         drawn = torch.stack([rng.uniform("interval", shape=(2, self.layout.num_rows)) for rng in rngs], 1)
         rows = intervals(drawn[0], drawn[1], self.config.finest, objective.config.shift)
-        clips = noised(self.clips, batch, rngs, rows.start, device, model)
+        clips = noised(self.clips, batch, rngs, rows.start, model)
         step = Interval(*(clips.slots(part) for part in rows))._replace(plain=clips.slots(rows.plain) > 0)
         net = clips.velocity(model)
         wanted = shortcut_target(net, clips.x, step)

@@ -18,6 +18,7 @@ from vidar.core.step import Row, single, twin
 from vidar.data.video import write_video
 from vidar.nn.asked import asking
 from vidar.nn.pretrained import load_component
+from vidar.objectives.rows import slot_tables
 from vidar.objectives.weights import BellWeightConfig, EvenWeightConfig
 from vidar.rng import Rng
 from vidar.train.latents import LatentBatch
@@ -103,19 +104,18 @@ class TrainWorld:
 
     def step(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
         """Loss on a batch of latent clips, one Rng per clip."""
-        codes, device = self.objective.frames.spread(batch.codes).flatten(1, 2), next(model.parameters()).device
-        actions = told(batch, rngs, self.config.p_unknown, device)
+        codes = self.objective.frames.spread(batch.codes).flatten(1, 2)
+        actions = told(batch, rngs, self.config.p_unknown)
         rngs = seen_alike(rngs)
         context = self.own_context(model, codes, actions, rngs)
         seen, target, keep = self.objective.prepare(codes, self.layout, rngs, context=context)
-        seen, layout = seen.to(device), self.layout.with_keep(keep)
-        out, value = model(seen, layout, actions), target.value.to(device)
+        layout = self.layout.with_keep(keep)
+        out, value = model(seen, layout, actions), target.value
         if self.config.guidance > 1:
             hidden = replace(actions, unknown=torch.ones_like(actions.unknown))
             with torch.no_grad():
                 value = value + (1 - 1 / self.config.guidance) * (out.to(value) - model(seen, layout, hidden).to(value))
-        target = type(target)(value, target.weight.to(device))
-        return self.objective.loss(out, target, self.weight(seen[..., -1]))
+        return self.objective.loss(out, replace(target, value=value), self.weight(seen[..., -1]))
 
     @torch.no_grad()
     def own_context(self, model: WorldNet, codes: Tensor, actions: Actions, rngs: Sequence[Rng]) -> Tensor | None:
@@ -135,13 +135,10 @@ class TrainWorld:
         """The model's answer to pure noise for every frame but the first, which stays; all codes [B, N, C]."""
         noise = torch.ones(len(codes), self.layout.num_rows)
         seen, _, keep = self.objective.prepare(codes, self.layout, rngs, levels=noise, context=context)
-        out = model(seen.to(actions.values.device), self.layout.with_keep(keep), actions).cpu()
-        asked = (self.layout.row_step >= 0)[self.layout.row]
-        made = codes.clone().to(seen)
-        made[:, self.layout.slots.site[0, asked]] = self.objective.estimate(seen, out)[:, asked]
-        first = torch.cat([self.grid.sites(unit) for unit in range(self.objective.period)])
-        made[:, first] = codes[:, first].to(made)
-        return made
+        out = model(seen, self.layout.with_keep(keep), actions)
+        slots, answers = slot_tables(self.layout, seen.device), self.objective.estimate(seen, out)
+        later = slots.asked[slots.unit[slots.asked] >= self.objective.period]
+        return codes.to(seen).index_copy(1, slots.site[later], answers[:, later])
 
     def world(self, model: WorldNet) -> World:
         """A world of this network and the frozen tokenizer."""
@@ -157,10 +154,10 @@ class TrainWorld:
         show(self.world(model), batch.codes[:SHOWN].float(), batch.actions[:SHOWN], path)
 
 
-def told(batch: LatentBatch, rngs: Sequence[Rng], p_unknown: float, device: torch.device) -> Actions:
+def told(batch: LatentBatch, rngs: Sequence[Rng], p_unknown: float) -> Actions:
     """The actions of clips, for a share of them hidden from the model; one Rng per clip."""
-    hidden = torch.tensor([float(rng.uniform("hidden_actions")) < p_unknown for rng in rngs])
-    return Actions(batch.actions.to(device), (batch.unknown | hidden[:, None]).to(device))
+    hidden = batch.unknown.new_tensor([float(rng.uniform("hidden_actions")) < p_unknown for rng in rngs])
+    return Actions(batch.actions, batch.unknown | hidden[:, None])
 
 
 def seen_alike(rngs: Sequence[Rng]) -> list[Rng]:
