@@ -71,7 +71,7 @@ def timed(call: Callable[[], Answer]) -> tuple[Answer, float]:
 
 def drawn(flow: Flow, codes: Tensor, layout: Layout, rngs: Sequence[Rng]) -> None:
     """All random numbers of `prepare`, and nothing done with them."""
-    rows = rows_of(layout, flow.grid, flow.config.hint, codes)
+    rows = rows_of(layout, flow.grid, (repr(flow.config.hint), flow.hint), codes)
     rows.noised.normals(rngs, "start", codes)
     normals(every(rngs, rows.noised.numbers), "level")
     if rows.shown.numbers:
