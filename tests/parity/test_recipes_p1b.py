@@ -32,6 +32,7 @@ def test_p1b_cached_decoding_equals_recomputation(name, fused):
         assert len(codes) > 3 * (case.order.reach + 1 - SUBJECTS[name].depth)
     else:
         assert {u for _, u in codes} | case.codes.keys() == set(range(case.order.num_units))
+        assert SUBJECTS[name].refines or case.calls == case.order.num_units  # one call a scale
 
 
 @pytest.mark.parametrize("name, known", CONTEXTS)

@@ -151,6 +151,8 @@ def test_p5_segments_hang_on_one_another_by_what_is_known(name):
     assert {u for u, _ in edges} == {clip + u for u in subject.known} and len({v for _, v in edges}) == 1
     plan, everything = edges[0][1], {u for _, u in plain}
     assert plan == len(subject.known)
+    waves = 2 + clip - plan  # a plan each, and what fills the last one
+    assert len(calls) == waves * subject.refines + 1
     after = {plan: everything, plan + 1: set(first[plan + 1 :]), clip + plan: set(second[plan:])}
     for source, expected in after.items():
         assert dependents(case, source, calls=calls) & everything == expected
