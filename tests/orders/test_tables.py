@@ -145,6 +145,8 @@ def test_cells_units_and_waves(table):
     assert {(u, v) for u, v in torch.nonzero(order.needs_table).tolist()} == pairs(table.needs)
     assert (order.reach, order.warmup, order.unit_cells) == (table.reach, table.warmup, table.unit_cells)
     assert not order.approximate
+    if table.frames and table.endless:
+        assert order.period is not None and order.period * order.unit_cells == table.period
 
 
 def test_sites_and_places(table):

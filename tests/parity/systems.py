@@ -19,13 +19,14 @@ from toys import ToyModel
 
 from vidar.core.grid import Grid
 from vidar.core.order import Order
+from vidar.core.placement import PeriodicPlacement
 from vidar.core.relation import Relation, never, table_rule
 from vidar.core.schedules import in_flight, staggered
 from vidar.core.step import Row, Step, by_waves, chunk, endless, prefill
 from vidar.types import NOBODY
 
 AXES, CHANNELS = ("t", "a", "b"), 3
-LONGEST = 12  # calls of a decode
+LONGEST = 16  # calls of a decode
 
 
 @dataclass
@@ -190,6 +191,7 @@ def fold(random):
 
 def relation_text(relation: Relation) -> str:
     parts = [f"fold {relation.fold}", f"capacity {relation.capacity}", f"sinks {relation.sinks}"]
+    parts += ["by cell"] if relation.placement else []
     return ", ".join([*parts, *["joint"] * relation.joint, *["memory rule"] * (relation.memory is not None)])
 
 
@@ -218,7 +220,7 @@ def frame_of(random, about) -> Frame:
 
 
 def periodic(random, frame: Frame, window: int, sinks: int, ahead: int):
-    """A rule: random tables by distance in frames, for the sinks, and for units ahead."""
+    """A rule and its random tables by distance in frames; others are those of the sinks, and of units ahead."""
     count = frame.units * frame.cells
     past = torch.stack([table(random, count, count, 0.7) for _ in range(window + 1)])
     first = table(random, count, max(sinks * count, 1), 0.7)
@@ -233,7 +235,22 @@ def periodic(random, frame: Frame, window: int, sinks: int, ahead: int):
         forward = later[(unit_k - unit_q).clamp(0, ahead), q % count, k % count] & (unit_k <= unit_q + ahead)
         return torch.where(unit_k <= unit_q, near | sink, forward)
 
-    return rule
+    return rule, past
+
+
+def ring_of(random, frame: Frame, window: int, sinks: int, past):
+    """Room for what is read, or a little more; cyclic, or by cell as long as it is read. past: by distance, who is."""
+    room = window + (frame.units > 1)
+    if window == sinks == 0 and frame.units == 1:
+        return {"capacity": 0}
+    if sinks or random.random() < 0.6:
+        spare = random.choice([0, 0, 1]) if room else 0
+        return {"capacity": (room + sinks) * frame.size + spare, "sinks": sinks * frame.size}
+    read = past.any(dim=1)  # [distance, cell]
+    longest = [max((d for d in range(window + 1) if read[d, cell]), default=-1) for cell in range(read.shape[1])]
+    periods = torch.tensor(longest)[frame.part] + (frame.units > 1)  # more units: the frame that is made has a place
+    placement = PeriodicPlacement(periods.clamp(min=0))
+    return {"capacity": placement.size, "placement": placement}
 
 
 def frame_relations(random, about, frame: Frame, depth: int):
@@ -246,14 +263,10 @@ def frame_relations(random, about, frame: Frame, depth: int):
             depth > 1 and random.random() < 0.8,
         )
         ahead = random.choice([0, depth - 1]) if joint else 0
-        sees = periodic(random, frame, window, sinks, ahead)
-        memory = periodic(random, frame, window, sinks, 0) if ahead or random.random() < 0.4 else None
-        room = window + (frame.units > 1)
-        spare = random.choice([0, 0, 1]) if room else 1
-        capacity = (room + sinks) * frame.size + spare
-        alone = window == sinks == 0 and frame.units == 1
-        relations[name] = Relation(sees, memory, joint, fold(random), 0 if alone else capacity,
-                                   0 if alone else sinks * frame.size)  # fmt: skip
+        sees, past = periodic(random, frame, window, sinks, ahead)
+        memory, other = periodic(random, frame, window, sinks, 0) if ahead or random.random() < 0.4 else (None, past)
+        ring = ring_of(random, frame, window, sinks, past | other)
+        relations[name] = Relation(sees, memory, joint, fold(random), **ring)
         longest, most = max(longest, window), max(most, sinks)
         about[name] = f"window {window}, ahead {ahead}, {relation_text(relations[name])}"
     return relations, longest, most

@@ -1,5 +1,6 @@
 """Random systems: rings, lists and recomputation agree, and going back restores every bit."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -7,11 +8,12 @@ import torch
 from systems import draw
 from test_p1b import TOLERANCE, largest_difference
 from test_p4 import by_row, decoder, run, same_bits, same_codes
-from toys import OracleModel, OracleState, Recorder
+from toys import OracleModel, OracleState
 
 from vidar.cache.list import ListState
 from vidar.cache.ring import RingState
 from vidar.core.decode import RowState
+from vidar.rng import Rng
 
 FEW, MANY = range(40), range(40, 400)
 
@@ -22,28 +24,33 @@ def check(seed):
     cut, rows = random.randrange(len(system.steps)), range(len(case.grids))
     before, after = system.steps[:cut], system.steps[cut:]
     try:
-        ring = system.ready(RingState.create(case.order, case.grids, case.model.ring_shapes(), torch.float64))
-        first = case.run(ring, schedule=before)
-        copy = ring.fork(rows) if random.random() < 0.5 else RingState.stack([ring.fork([b]) for b in rows])
-        rest = case.run(ring, schedule=after)
-        whole = first[0] | rest[0], Recorder(None, first[1].calls + rest[1].calls)
+        ring, copies = system.ready(case.ring_state(traced=False)), []
+
+        def steps():
+            yield from before
+            copies.append(ring.fork(rows) if random.random() < 0.5 else RingState.stack([ring.fork([b]) for b in rows]))
+            yield from after
+
+        whole = case.run(ring, schedule=steps())
         oracle = system.ready(OracleState([RowState() for _ in rows]))
         recomputed = case.run(oracle, OracleModel(case.model, case.order, case.cond))
         listed = case.run(system.ready(ListState.create(list(case.order.relations), len(rows))))
         assert whole[0], "nothing was made"
         assert largest_difference(whole, recomputed) < TOLERANCE, "rings against recomputation"
         assert largest_difference(listed, recomputed) < TOLERANCE, "lists against recomputation"
-        taken_back(case, copy, after, random)
-        made = run(decoder(case), copy, after)
-        assert same_codes([(*key, code) for key, code in rest[0].items()], made), f"going on from step {cut}"
+        player = decoder(case)
+        taken_back(player, copies[0], after, random)
+        codes = [(*key, code) for key, code in whole[0].items()]
+        made = run(player, copies[0], after)
+        assert same_codes(codes[len(codes) - len(made) :], made), f"going on from step {cut}"
     except Exception as error:
         raise AssertionError(f"{error}\n{told}") from error
 
 
-def taken_back(case, state, steps, random):
+def taken_back(player, state, steps, random):
     """Junk, which some rows take back before all do, leaves no trace."""
-    kept, mark, rows = by_row(state), state.mark(), range(len(case.grids))
-    run(decoder(case, seed=99), state, steps[: random.randint(1, 6)])
+    kept, mark, rows = by_row(state), state.mark(), range(len(player.rngs))
+    run(replace(player, rngs=[Rng(99, b) for b in rows]), state, steps[: random.randint(1, 6)])
     for name, ring in state.rings.items():
         for b in rows:
             held = ring.slots.site[b][ring.slots.cell[b] >= 0].tolist()
