@@ -5,8 +5,8 @@
 A SIDE is TREE or TREE@FORM: a checkout of vidar ("" is the one that is installed), and sdpa, slices or explicit in
 place of what the backbone chooses. By default: "" and @sdpa. Every side is a process of its own that trains world_doom
 (TWIN, 6 clips of 12 frames, compiled, one thread) on made-up latents. A step of each side is done in turn, STEPS (20)
-times: batch, loss, backward pass, optimiser and average. "plain": as the recipe trains from the truth; "own": half of
-the batches see the model's own answers as context, as the recipe does.
+times: batch, loss, backward pass, optimiser and average; what counts is time on the core. "plain": from the truth
+alone; "own": as the recipe trains, half of the batches see the model's own answers as context.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Side:
         self.process = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def step(self) -> float:
-        """Seconds."""
+        """Seconds on the core."""
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
@@ -82,17 +82,17 @@ def batch(number: int, size: int = 6, frames: int = 12) -> Any:
 
 
 def serve(form: str, own: str) -> None:
-    """One step for each line that is read; its seconds are printed."""
+    """One step for each line that is read; its seconds on the core are printed."""
     from vidar.train.loop import update
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         made = job(form, own == "own", Path(folder))
         for number, _ in enumerate(sys.stdin):
-            start = time.perf_counter()
+            start = time.process_time()
             update(made, batch(number), 1e-3)
             made.counters.cursor += 1
-            print(time.perf_counter() - start, flush=True)
+            print(time.process_time() - start, flush=True)
 
 
 def main(steps: str = "20", *names: str) -> None:
