@@ -134,7 +134,7 @@ def test_p1b_twins_fail(name):
     twins = {"positions": case.but(grids=[far_away(case.grids[0], half)])}
     for relation, rules in case.order.relations.items():
         if rules.capacity:
-            twins[f"{relation}, short ring"] = changed(case, relation, capacity=rules.capacity - frame)
+            twins[f"{relation}, short ring"] = changed(case, relation, capacity=rules.capacity - frame, placement=None)
         if rules.memory is not None:
             twins[f"{relation}, one rule"] = changed(case, relation, memory=None)
     for what, twin in twins.items():

@@ -47,13 +47,13 @@ def goal(method):
     if isinstance(method, TrainPrefixConfig):  # one chunk of each clip is asked, and no frame without one before it
         return "total", 0.65, 100
     objective = getattr(getattr(method, "world", None), "objective", None)
-    return "total", 0.5, 240 if isinstance(getattr(objective, "prediction", None), VelocityConfig) else 60
+    return "total", 0.5, 240 if isinstance(getattr(objective, "prediction", None), VelocityConfig) else 80
 
 
 def error(job, part):
-    """On four batches whose draws training has not seen."""
+    """On sixteen batches whose draws training has not seen."""
     values = []
-    for index in range(10**6, 10**6 + 4):
+    for index in range(10**6, 10**6 + 16):
         batch = job.data.batch(index)
         rngs = [Rng(1, number) for number in batch.number.tolist()]
         if part == "gap":
