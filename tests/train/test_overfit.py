@@ -47,7 +47,7 @@ def goal(method):
     if isinstance(method, TrainPrefixConfig):  # one chunk of each clip is asked, and no frame without one before it
         return "total", 0.65, 100
     objective = getattr(getattr(method, "world", None), "objective", None)
-    return "total", 0.5, 240 if isinstance(getattr(objective, "prediction", None), VelocityConfig) else 80
+    return "total", 0.5, 240 if isinstance(getattr(objective, "prediction", None), VelocityConfig) else 60
 
 
 def error(job, part):
