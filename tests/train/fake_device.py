@@ -151,9 +151,20 @@ class Autocast(torch.autocast):
         super().__init__("cpu" if device_type == "cuda" else device_type, *args, **kwargs)
 
 
+def enter(mode):
+    """Of `torch.inference_mode`, which takes no wrappers: no gradients, and nothing else."""
+    mode.before = torch.is_grad_enabled()
+    torch._C._set_grad_enabled(mode.before and not mode.mode)
+
+
+def leave(mode, *_):
+    torch._C._set_grad_enabled(mode.before)
+
+
 @contextmanager
 def fake_cuda():
     """Within it `cuda` is a device."""
+    plain = patch.multiple(torch.inference_mode, __enter__=enter, __exit__=leave)
     state = torch.zeros(16, dtype=torch.uint8)
     there = {
         "current_device": lambda: 0,
@@ -165,7 +176,7 @@ def fake_cuda():
     before = torch.__future__.get_overwrite_module_params_on_conversion()
     torch.__future__.set_overwrite_module_params_on_conversion(True)  # a wrapper cannot be the data of a parameter
     try:
-        with patch.multiple(torch.cuda, **there), patch.object(torch, "autocast", Autocast), Devices():
+        with patch.multiple(torch.cuda, **there), patch.object(torch, "autocast", Autocast), plain, Devices():
             yield
     finally:
         torch.__future__.set_overwrite_module_params_on_conversion(before)

@@ -1,18 +1,34 @@
-"""One training step of every recipe, on a device that is not the CPU: nothing is mixed, and no bit differs."""
+"""Every recipe on a device that is not the CPU: trained, gone on with, exported, and what it made is used there.
+
+Nothing is mixed, and no bit differs from the CPU. Under `-m gpu` the same runs on a real card.
+"""
+
+import math
 
 import pytest
 import torch
-from fake_device import CUDA, fake_cuda
+from fake_device import CUDA, OnCuda, fake_cuda
 from made_up import made_up
 
+from vidar.conditioning.label import LabelEmbedConfig
 from vidar.configs.catalog import recipes
 from vidar.nn.attention import SDPAConfig
 from vidar.nn.auto import AutoAttentionConfig
+from vidar.nn.pretrained import load_component
 from vidar.objectives.flow import Flow
-from vidar.train.fit import TrainConfig, build
-from vidar.train.loop import update
+from vidar.play.env import WorldVectorEnv
+from vidar.rng import Rng
+from vidar.tokenizers.pixels import to_float
+from vidar.train.fit import TrainConfig, fit
+from vidar.train.log import read_log
+from vidar.world.load import CONFIG
+from vidar.world.models import load
+from vidar.world.pictures import Pictures
+from vidar.world.world import World
 
 RECIPES = {name: recipe for name, recipe in recipes().items() if isinstance(recipe(preset="tiny"), TrainConfig)}
+CPU = torch.device("cpu")
+CLOCK = ("elapsed", "samples_per_s", "data_wait", "checkpoint")
 
 
 @pytest.fixture(autouse=True)
@@ -22,36 +38,78 @@ def torch_attention(monkeypatch):
     monkeypatch.setattr(AutoAttentionConfig, "build", lambda self, view, device, grad: plain.build(view, device, grad))
 
 
-def stepped(config, folder, device):
-    """The values of one step, and the job after it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(0)
-    job = build(config, folder, device)
-    return update(job, job.data.batch(0), config.optim.lr), job
-
-
 def small(name, tmp_path):
     config = made_up(RECIPES[name], tmp_path / "part")
-    return config.replace(data=config.data.replace(like=config.data.like.replace(batch=2)))
+    data = config.data.replace(like=config.data.like.replace(batch=2))
+    return config.replace(data=data, check_memory=False, optim=config.optim.replace(steps=2))
+
+
+def trained(config, folder, device):
+    """A step, then another one of a run that goes on: its values, and what is exported."""
+    first = config.replace(optim=config.optim.replace(steps=1))
+    fit(first, folder, device=str(device))
+    done = fit(config, folder, resume="auto", device=str(device))
+    values = [{key: line[key] for key in line if key not in CLOCK} for line in read_log(folder / "log.jsonl")]
+    return values, done.model
+
+
+def used(config, folder, device):
+    """What it makes of a start: frames of a clip, frames of a game, a picture and back, or what it reads of a clip."""
+    video = to_video(config)
+    if (folder / CONFIG).is_file():
+        model = load(folder, device, torch.float32)
+        return pictures(model) if isinstance(model, Pictures) else dreams(model)
+    model = load_component(folder).to(device)
+    with torch.inference_mode():
+        if hasattr(model, "decode"):
+            return model.decode(model.encode(to_float(video).to(device))[0])[0]
+        return torch.cat([answer.flatten(1) for answer in model(video.to(device)).values()], 1)
+
+
+def to_video(config):
+    height, width = config.data.size
+    return (255 * Rng(3).uniform("init", shape=(1, 9, height, width, 3))).to(torch.uint8)
+
+
+def pictures(model):
+    reader = model.config.net.conditioner
+    if isinstance(reader, LabelEmbedConfig):
+        return torch.from_numpy(model.generate(labels=[0]).frames)
+    features = Rng(9).normal("token", shape=(1, 3, getattr(reader.encoder, "width", 1))).float()
+    prompts = ["a ring"] if model.config.reads_words else (features, torch.ones(1, 3, dtype=torch.bool))
+    return torch.from_numpy(model.generate(prompts=prompts).frames)
+
+
+def dreams(world):
+    config = world.config
+    start = (255 * Rng(3).uniform("init", shape=(config.context, config.height, config.width, 3))).to(torch.uint8)
+    frames = [torch.from_numpy(world.generate(start.numpy(), num_frames=2).frames[0])]
+    if config.frame_by_frame:
+        env = WorldVectorEnv(1, world)
+        env.reset(seed=0, options={"context": start.numpy()})
+        frames += [torch.from_numpy(env.step(env.action_space.sample() * 0)[0]) for _ in range(2)]
+    return torch.cat(frames)
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_training_step_mixes_no_devices_and_is_that_of_the_cpu(name, tmp_path, one_thread):
+def test_a_run_and_what_it_made_are_those_of_the_cpu(name, tmp_path, one_thread):
     config = small(name, tmp_path)
-    values, job = stepped(config, tmp_path / "cpu", torch.device("cpu"))
+    values, folder = trained(config, tmp_path / "cpu", CPU)
     with fake_cuda():
-        found, other = stepped(config, tmp_path / "cuda", CUDA)
-    assert values.keys() == found.keys() and all(float(values[key]) == float(found[key]) for key in values)
-    for mine, theirs in zip(job.model.parameters(), other.model.parameters(), strict=True):
-        assert torch.equal(mine, theirs.on_cpu)
+        found, other = trained(config, tmp_path / "cuda", CUDA)
+        seen = used(config, other, CUDA)
+    assert values == found
+    assert torch.equal(used(config, folder, CPU), seen.on_cpu if isinstance(seen, OnCuda) else seen)
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_training_step_on_cuda(name, tmp_path):
-    config = small(name, tmp_path)
-    values, _ = stepped(config.replace(precision="fp32"), tmp_path / "cuda", torch.device("cuda"))
-    assert all(torch.isfinite(value).all() for value in values.values())
+def test_a_run_and_what_it_made_on_cuda(name, tmp_path):
+    config, device = small(name, tmp_path), torch.device("cuda")
+    values, folder = trained(config.replace(precision="fp32"), tmp_path / "cuda", device)
+    assert all(math.isfinite(line["loss"]) for line in values if "loss" in line)
+    seen = used(config, folder, device)
+    assert len(seen) and torch.isfinite(seen.float()).all()
 
 
 def test_twin_one_tensor_of_prepare_on_the_cpu_fails(tmp_path, monkeypatch):
@@ -63,4 +121,12 @@ def test_twin_one_tensor_of_prepare_on_the_cpu_fails(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Flow, "prepare", moved)
     with fake_cuda(), pytest.raises(RuntimeError, match="Expected all tensors to be on the same device"):
-        stepped(small("world_doom", tmp_path), tmp_path / "cuda", CUDA)
+        trained(small("world_doom", tmp_path), tmp_path / "cuda", CUDA)
+
+
+def test_twin_a_frame_of_play_that_is_not_moved_fails(tmp_path, monkeypatch):
+    monkeypatch.setattr(World, "model", lambda self, *told: self.net(*told).float().cpu())
+    with fake_cuda():
+        _, folder = trained(small("world_doom", tmp_path), tmp_path / "cuda", CUDA)
+        with pytest.raises(RuntimeError, match="Expected all tensors to be on the same device"):
+            used(small("world_doom", tmp_path), folder, CUDA)
