@@ -53,6 +53,7 @@ def kept(monkeypatch):
 RULED = {
     "play in float32": replace(PLAY, dtype=torch.float32),
     "a small call": replace(PLAY, slots=2, keys=1290),
+    "many small rows of play": replace(PLAY, batch=64, slots=20, keys=140),
     "float64": replace(PLAY, dtype=torch.float64),
     "a small training": training(2, 1),
     "a GPU": replace(PLAY, device="cuda"),
@@ -70,6 +71,12 @@ def test_play_with_amx_is_torchs_own(kept, monkeypatch):
     monkeypatch.setattr(choice, "has_tiles", lambda: True)
     assert choose(PLAY) == "sdpa" and not kept
     assert choose(replace(PLAY, ring=False)) == "product" and kept  # no ring: no play
+
+
+def test_a_row_of_play_is_computed_alike_beside_however_many_others(kept):
+    for batch in (1, 3, 16):
+        choose(replace(PLAY, batch=batch))
+    assert len(set(kept)) == 1
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,15 @@
 The rule that keeps bits. Another form gives other last digits, so nothing may change forms between two runs:
 - A config other than AutoAttentionConfig fixes the form; nothing is timed.
 - Small cases, float64 and what is not on a CPU follow `rule`, a function of the case and of the processor's kind.
-- So does play (keys of a ring) in float32, and in bfloat16 with AMX: torch's attention is native there.
+- So does play (keys of a ring) in float32, and in bfloat16 with AMX: torch's attention is native there; and small
+  rows of play in bfloat16, so that the frames of a small world are the same on every kind of processor.
 - Everything else takes the first answer of this machine, see `vidar.nn.timing`; without a place to keep it, `rule`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from functools import cache
 
 import torch
@@ -27,6 +29,7 @@ from vidar.nn.timing import Kept, Times, times
 SHORTEST = 8  # slots of a group, on average, below which one masked product beats many small ones
 FEW = 512  # slots of a call up to which it beats them on a CPU with AMX
 LEAST = 2**26  # operations of a forward pass below which timing it would not be worth it
+LEAST_OF_ROW = 2**28  # of one row in play: what is below keeps the bits of torch's attention everywhere
 DENSE: dict[str, Dense] = {"sdpa": sdpa, "wide": wide, "product": product}
 SLICES = "slices"
 
@@ -35,8 +38,10 @@ def choose(case: Case) -> str:
     """The name of the form: of `DENSE`, or `SLICES`."""
     if case.device != "cpu" or case.work < LEAST or case.dtype == torch.float64:
         return rule(case)
-    if case.ring and (case.dtype == torch.float32 or has_tiles()):
-        return rule(case)
+    if case.ring:
+        case = replace(case, batch=1)  # a row has the same bits beside however many others
+        if case.dtype == torch.float32 or has_tiles() or case.work < LEAST_OF_ROW:
+            return rule(case)
     return _measured(case.enough(torch.get_num_threads()), torch.get_num_threads())
 
 
