@@ -57,10 +57,10 @@ def world(request):
 
 
 @pytest.mark.parametrize("guesses", [False, True])
-def test_frame_400_costs_what_frame_100_costs(world, guesses):
-    told = costs(world, (100, 101, 400), guesses)
-    assert told[100] == told[101] == told[400]
-    calls, (size, tensors, *_) = told[100]
+def test_frame_160_costs_what_frame_60_costs(world, guesses):
+    told = costs(world, (60, 61, 160), guesses)
+    assert told[60] == told[61] == told[160]
+    calls, (size, tensors, *_) = told[60]
     assert len(calls) == (2 if guesses else 1) * world.config.steps and size > 0 and tensors > 0
 
 

@@ -104,7 +104,7 @@ def replay(world: World, recording: Recording) -> Iterator[np.ndarray]:
             "load the world it was played in"
         )
     actions = config.actions.validate_actions(recording.actions, "the recording")
-    streams = Streams(world, told["capacity"], compiled=not told["eager"])
+    streams = Streams(world, told["capacity"], compiled=told["eager"] == 0 < len(actions))
     start = recording.start
     streams.begin(told["row"], start.frames, start.actions, start.seed)
     table = torch.from_numpy(np.tile(config.actions.noop(), (streams.capacity, 1)))
