@@ -108,7 +108,7 @@ _SOURCE = _Source()
 
 def _between(words: np.ndarray) -> np.ndarray:
     """Words uint64 [..] -> float64 in (0, 1)."""
-    u = (words >> np.uint64(11)).astype(np.float64)
+    u = (words >> np.uint64(11)).view(np.int64).astype(np.float64)  # below 2^53, and far quicker than unsigned
     u += 0.5
     u *= 2.0**-53
     return np.minimum(u, BELOW_1, out=u)  # the last word is rounded up to 1
