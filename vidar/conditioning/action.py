@@ -76,20 +76,38 @@ class ActionEmbed(nn.Module):
 
     def forward(self, conditions: Actions, layout: Layout) -> Cond:
         """Modulation [B, M, D]. A frame outside the record, or nobody, has an unknown action."""
-        batch, count = conditions.unknown.shape
-        device = conditions.unknown.device
-        start = torch.as_tensor(conditions.first, device=device).reshape(-1, 1)
-        frame = layout.row_cell.to(device).div(self.config.period, rounding_mode="floor")  # nobody stays negative
-        made, back = self._columns_once(conditions), self.back
-        column = (frame - start)[..., None] - back  # [B or 1, M, history + 1]
-        inside = (frame[..., None] >= back) & (column >= 0) & (column < count)
-        column = torch.where(inside, column, count).expand(batch, -1, -1).flatten(1)
-        seen = made.gather(1, column[..., None].expand(-1, -1, made.shape[-1]))
-        return Cond(modulation=self._mapped(seen.unflatten(1, (-1, len(back))).flatten(2)))
+        made, history = self._columns_once(conditions), self.config.history
+        seen = made.gather(1, self._column_once(conditions, layout).expand(len(made), -1, -1))
+        return Cond(modulation=self._mapped(seen.unflatten(1, (-1, history + 1)).flatten(2)))
+
+    def _column_once(self, conditions: Actions, layout: Layout) -> Tensor:
+        """`_column`: found once for a layout and those moved on from it, as the record moves on with them."""
+        first, history, period = conditions.first, self.config.history, self.config.period
+        starts = first.reshape(-1).tolist() if isinstance(first, Tensor) else [first]
+        cells = layout.row_cell.tolist()
+        if min(map(min, cells)) < history * period:  # some see no action: those before frame 0, or of nobody
+            return self._column(conditions, layout)
+        pairs = [(cells[row % len(cells)], starts[row % len(starts)]) for row in range(max(len(cells), len(starts)))]
+        since = tuple(tuple(cell - period * start for cell in own) for own, start in pairs)
+        key = "columns", history, period, conditions.unknown.shape[1], conditions.unknown.device, since
+        if key not in layout.fixed:
+            with torch.inference_mode(False):
+                layout.fixed[key] = self._column(conditions, layout)
+        return layout.fixed[key]
 
     def joined(self, seen: list[Tensor]) -> Tensor:
         """history + 1 embeddings [B, M, D] each -> [B, M, D]."""
         return self._mapped(torch.cat(seen, dim=-1))
+
+    def _column(self, conditions: Actions, layout: Layout) -> Tensor:
+        """Which column each row of a layout reads, of itself and of the actions before it: [B, M (history + 1), D]."""
+        (batch, count), device = conditions.unknown.shape, conditions.unknown.device
+        start = torch.as_tensor(conditions.first, device=device).reshape(-1, 1)
+        frame = layout.row_cell.to(device).div(self.config.period, rounding_mode="floor")  # nobody stays negative
+        column = (frame - start)[..., None] - self.back  # [B or 1, M, history + 1]
+        inside = (frame[..., None] >= self.back) & (column >= 0) & (column < count)
+        column = torch.where(inside, column, count).expand(batch, -1, -1).flatten(1)
+        return column[..., None].expand(-1, -1, self.config.width)
 
     def _mapped(self, seen: Tensor) -> Tensor:
         return self.second(F.silu(self.first(seen)))
@@ -106,7 +124,8 @@ class ActionEmbed(nn.Module):
         values, weight = conditions.values, self.first.weight
         made = weight.new_zeros(*conditions.unknown.shape, self.config.width)
         if self.numbers is not None:
-            scaled = (values[..., self._numbers] - self.centre) / self.reach
+            scaled = values if len(self._numbers) == values.shape[-1] else values[..., self._numbers]
+            scaled = (scaled - self.centre) / self.reach
             made = made + self.numbers(scaled.to(weight.dtype))
         for column, embedding in zip(self._choices, self.tables, strict=True):
             made = made + embedding(values[..., column].round().long())

@@ -64,9 +64,17 @@ def rope_nd(
         raise ValueError(
             f"split {tuple(split)} must have {coords.shape[-1]} axes and add up to head_width {head_width}"
         )
-    exact = coords.to(torch.float64)
-    bands = [exact[..., a, None] * frequencies(width, base) for a, width in enumerate(split)]
-    return _tables(torch.cat(bands, dim=-1), dtype)
+    bands = [frequencies(width, base) for width in split]
+    return _banded(range(len(split)), bands)(coords, dtype)
+
+
+def _banded(columns: Sequence[int], bands: Sequence[Tensor]) -> Callable[[Tensor, torch.dtype], Tables]:
+    """Coordinates [.., A], dtype -> tables: column a turns the pairs of channels that follow, by frequencies of its
+    own."""
+    with torch.inference_mode(False):
+        widths = torch.tensor([len(band) for band in bands])
+        column, theta = torch.tensor([*columns]).repeat_interleave(widths), torch.cat([*bands])
+    return lambda coords, dtype: _tables(coords.to(torch.float64).index_select(-1, column) * theta, dtype)
 
 
 def mm_rope(coords: Tensor, head_width: int, base: float = 10000.0, dtype: torch.dtype = torch.float32) -> Tables:
@@ -121,7 +129,7 @@ class AxialRopeConfig(Config):
         columns = _columns(self.axes, axes)
         split = even_split(head_width, len(self.axes)) if self.split is None else self.split
         rope_nd(torch.zeros(1, len(columns)), head_width, split, self.base)
-        return lambda coords, dtype: rope_nd(coords[..., columns], head_width, split, self.base, dtype)
+        return _banded(columns, [frequencies(width, self.base) for width in split])
 
 
 class LengthRopeConfig(Config):
@@ -146,12 +154,7 @@ class LengthRopeConfig(Config):
             )
         counts = [head_width * part // total // 2 for part in self.parts]
         bands = [length_frequencies(length, count) for length, count in zip(self.lengths, counts)]
-
-        def rope(coords: Tensor, dtype: torch.dtype) -> Tables:
-            exact = coords[..., columns].to(torch.float64)
-            return _tables(torch.cat([exact[..., a, None] * band for a, band in enumerate(bands)], -1), dtype)
-
-        return rope
+        return _banded(columns, bands)
 
 
 def length_frequencies(length: int, count: int) -> Tensor:
