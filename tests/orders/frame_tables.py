@@ -198,7 +198,7 @@ PREFIXES = Table(  # frames 0 | 1 2 | 3 4 | 5 6
             ...x...
             ....x..
             .....x.
-            ......x""", capacity=1),
+            ......x""", capacity=2, kept=1),
         "time": Mixer("""
             x......
             xx.....
@@ -206,11 +206,11 @@ PREFIXES = Table(  # frames 0 | 1 2 | 3 4 | 5 6
             xxxx...
             xxxxx..
             ..xxxx.
-            ..xxxxx""", joint=True, fold=("y", "x"), capacity=3),
+            ..xxxxx""", joint=True, fold=("y", "x"), capacity=4, kept=3),
     },
     unit=list(range(7)), cell=list(range(7)), sites=runs(1, 7), axes=TYX,
     coord=[(0, 0, 0), (1, 0, 0), (2, 0, 0), (3, 0, 0), (4, 0, 0), (0, 0, 0), (1, 0, 0)],
-    waves=one_by_one(7), commits=[[0], [1, 2], [3, 4], [5, 6]], frames=7, reach=4, warmup=4, period=2,
+    waves=one_by_one(7), frames=7, reach=4, warmup=4, period=2,
 )  # fmt: skip
 
 FRAME_TABLES = [

@@ -34,7 +34,7 @@ class Table:
     frames       as num_frames; 0: the constructor has no such argument
     unit         of each cell;  cell: of each site;  sites: of each unit;  coord: of each site, on `axes`
     needs        content edges: a line for each unit; "" for none
-    waves        units that run together;  commits: those that are committed together, where these are not the waves
+    waves        units that run together
     period       cells after which the rules repeat;  endless: whether they do, and there is a stream without an end
     """
 
@@ -48,7 +48,6 @@ class Table:
     axes: tuple[str, ...]
     coord: list[tuple[float, ...]]
     waves: list[list[int]]
-    commits: list[list[int]] | None = None
     frames: int = 0
     needs: str = ""
     reach: int = 0

@@ -120,12 +120,12 @@ def places_of(relation, sites):
 
 
 def test_a_ring_still_holds_what_is_read(table):
-    """Units are committed wave after wave, or chunk after chunk; nothing that one reads was overwritten by then."""
+    """Units are committed wave after wave; nothing that one reads was overwritten by then."""
     order, _ = built(table)
     for name, mixer in table.mixers.items():
         relation = order.relations[name]
         drawn, held, done = pairs(mixer.sees) | pairs(mixer.memory or mixer.sees), {}, set()
-        for units in table.commits or table.waves:
+        for units in table.waves:
             cells = {k for q, k in drawn if table.unit[q] in units and table.unit[k] in done}
             for site in (site for site, cell in enumerate(table.cell) if cell in cells):
                 assert held[places_of(relation, [site])[0]] == site, (name, units, site)

@@ -141,6 +141,14 @@ def chunk_in_flight(fused):
                 calls, codes=given)  # fmt: skip
 
 
+def chunks_in_waves():
+    """What is in flight together is committed frame by frame, so that the rings hold more than they show."""
+    order, grid = prefix_order(1, 2, 8, chunk=3, prefix=2, past=2)
+    objective = flow(grid)
+    schedule = lambda: by_waves(order, objective.passes)  # noqa: E731
+    return Case("chunks over a prefix, frame by frame", order, [grid], objective, schedule, 8 * 3)
+
+
 def endless_chunks(fused, sampler=None):
     """Ca2-VDM without an end: one frame, then chunks; positions go round; a hint, or a chain of betas (`sampler`)."""
     order, grid = PrefixOrderConfig(chunk=2, window=3, prefix=2).build(1, 2)
@@ -306,6 +314,7 @@ CASES = [
     endless_blocks(False), endless_blocks(True, 4), endless_cells(False), endless_cells(True),
     cells_apart(), endless_pyramids(False), endless_pyramids(True), chunk_in_flight(False),
     chunk_in_flight(True), endless_chunks(True), endless_chunks(False, AncestralConfig()), chunk_joint(),
+    chunks_in_waves(),
     pipeline_in_flight(False), pipeline_in_flight(True), scales(), clip_scales(), frame_scales(), plan(), random_dag(),
     guidance(), recurrent(False), recurrent(True), recurrent(True, 2),
 ]  # fmt: skip

@@ -88,6 +88,7 @@ def test_going_back_to_a_moment_is_exact_for_all_rows_and_for_some(world):
     streams.back(moment)
     assert all(torch.equal(streams.frame(a), b) for a, b in zip((second, first, second), want))
     streams.back(moment, [1])
+    streams.back(moment, [])
     streams.release(moment)
     again = streams.frame(second)
     assert torch.equal(again[1], want[0][1]) and not torch.equal(again[0], want[0][0])

@@ -76,6 +76,7 @@ def prefix_order(
 
     Choice: `prefix` has the keys of the paper's equation, [h_{P-P'} .. h_{P-1}, h_i], as a mixer of its own behind
     `space`, where the released code has it; that one leaves out h_i, and a frame without a prefix would read nothing.
+    Without `num_frames` a chunk must be committed in one call: the rings hold what is read then, and no more.
     positions: the coordinate t is the frame number modulo so many, which is what the model is told (2.3); None: the
     number itself. All frames that one reads in `time` have different positions where positions >= past + chunk.
     """
@@ -90,11 +91,11 @@ def prefix_order(
     def clean(q: Tensor, k: Tensor) -> Tensor:
         return (k <= q) & (k >= begin(q) - past)
 
-    sites = height * width
+    sites, early = height * width, 0 if num_frames is None else chunk - 1
     relations = {
         "space": Relation(own, fold=("t",), capacity=0),
-        "prefix": Relation(before_chunk, memory=own, capacity=prefix * sites),
-        "time": Relation(clean, joint=True, fold=("y", "x"), capacity=past * sites),
+        "prefix": Relation(before_chunk, memory=own, capacity=(prefix + early) * sites),
+        "time": Relation(clean, joint=True, fold=("y", "x"), capacity=(past + early) * sites),
     }
     reach = past + chunk - 1
     order = Order(relations, num_frames, num_frames, needs=never, reach=reach, period=chunk, warmup=reach)

@@ -222,7 +222,7 @@ class Streams:
         """Go back to a moment: all rows, or some. The moment stays held."""
         rows = None if rows is None else self._both(rows)
         self.state.rewind(moment.mark, rows)
-        pick = torch.arange(len(self.rngs)) if rows is None else torch.tensor(rows)
+        pick = torch.arange(len(self.rngs)) if rows is None else torch.tensor(rows, dtype=torch.long)
         values, unknown, following = moment.tape
         self.tape.values = self.tape.values.index_copy(0, pick, values[pick])
         self.tape.unknown = self.tape.unknown.index_copy(0, pick, unknown[pick])
