@@ -16,8 +16,7 @@ from torch import nn
 
 from vidar.config import Config, first_problem, load_file, override, parse_value, resolve
 from vidar.configs.recipe import status_of
-from vidar.core.grid import Grid
-from vidar.core.order import Order
+from vidar.core.system import System
 from vidar.train.fit import TrainConfig
 from vidar.types import UsageError
 from vidar.world.pictures import PicturesConfig
@@ -31,8 +30,8 @@ Found = TypeVar("Found")
 class Ordered(Protocol):
     """A config that knows in which order what it describes is made: of a world, of pictures."""
 
-    def system(self) -> tuple[Order, Grid, Any]:
-        """Order, grid and objective, as they are played."""
+    def system(self) -> System[Any]:
+        """What it compiles to, as it is played."""
         ...
 
 

@@ -136,12 +136,13 @@ def _group(config: Config, system: Ordered | None) -> str:
 
 def order_in_words(system: Ordered) -> str:
     """Units with their sites, and the sites that the rings keep."""
-    order, grid, objective = system.system()
+    made = system.system()
+    order, grid, objective = made.order, made.grid, made.objective
     if isinstance(objective, InPyramids):
         sizes = [sum(t * h * w for t, h, w in pyramid.sizes) for pyramid in objective.pyramids]
         units = f"{order.num_units} units in {len(sizes)} pyramid{'s' * (len(sizes) > 1)}"
     else:
-        sizes = [len(grid.sites(unit)) for unit in range(order.num_units or objective.period)]
+        sizes = [len(grid.sites(unit)) for unit in range(order.num_units or len(made.frames.units(0)))]
         units = f"{'endless' if order.endless else order.num_units} units"
     rings = {name: "all" if r.capacity is None else str(r.capacity) for name, r in order.relations.items()}
     kept = ", ".join(f"{name} {size}" for name, size in rings.items()) if len(rings) > 1 else [*rings.values()][0]

@@ -34,7 +34,8 @@ def cache_bytes(world: WorldConfig | PicturesConfig) -> dict[str, int]:
     """Keys and values in bfloat16 that one endless stream, or one picture, keeps, by relation."""
     net = on_meta(world.net)
     assert isinstance(net, WorldNet)
-    order, grid, _ = world.system()
+    system = world.system()
+    order, grid = system.order, system.grid
     sizes: dict[str, int] = {}
     for name, shape in net.ring_shapes().items():
         layers, heads, width = shape.layers, shape.heads, shape.width

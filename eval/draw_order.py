@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from vidar.core.layout import compile_layout
 from vidar.core.order import Order
 from vidar.core.relation import Relation
 from vidar.core.step import twin
+from vidar.core.system import System
 from vidar.data.atomic import check_output, replacing
 from vidar.orders.frame import frame_order
 from vidar.orders.frame_scale import frame_scale_order
@@ -56,13 +58,17 @@ def find_order(name: str, frames: int = 4) -> Ordered:
     config = known[name]()
     world, pictures = find_world(config), find_pictures(config)
     if pictures is not None:
-        return pictures.system()[:2]
+        return _order(pictures.system())
     if world is None:
         raise UsageError(f"{name} has no order: only worlds have one")
     if frames < 1:
         raise UsageError(f"{frames} units cannot be drawn; give 1 or more")
     whole = -(-frames // world.order.unit_frames) * world.order.unit_frames
-    return world.system(whole)[:2]
+    return _order(world.system(whole))
+
+
+def _order(system: System[Any]) -> tuple[Order, Grid]:
+    return system.order, system.grid
 
 
 def draw(order: Order, grid: Grid, out: str | os.PathLike[str], title: str = "") -> None:

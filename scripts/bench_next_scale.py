@@ -26,6 +26,7 @@ from vidar.core.decode import Decoder
 from vidar.core.grid import Grid
 from vidar.core.order import Order
 from vidar.core.relation import Relation
+from vidar.core.schedules import OneByOne
 from vidar.core.step import Row, Step
 from vidar.eval.provenance import hardware
 from vidar.nn.backbone import Backbone, BackboneConfig
@@ -43,13 +44,17 @@ def main(recipe: str = "videoar_doom", preset: str = "demo", frames: str = "20")
     world = find_world(find(recipe)(preset=preset))
     if world is None or not world.by_scales:
         raise SystemExit(f"{recipe} predicts no scales; take videoar_doom or videoar_shapes")
-    order, grid, objective = world.system()
+    system = world.system()
+    order, grid, objective = system.order, system.grid, system.objective
     assert isinstance(objective, NextScale)
-    scales = Runner(order, grid, objective, objective.frame_steps(), world.net.backbone)
+    calls = OneByOne().group(objective, system.frames)
+    scales = Runner(order, grid, objective, calls, world.net.backbone)
     per_frame = sum(h * w for _, h, w in objective.pyramid.sizes)
     raster = Raster(objective)
     steps = [Step((Row(0, MEMORY, 0),), 1)] * per_frame
-    other = Runner(*raster_order(objective, grid, order.reach // objective.period), raster, steps, world.net.backbone)
+    other = Runner(
+        *raster_order(objective, grid, order.reach // len(system.frames.units(0))), raster, steps, world.net.backbone
+    )
     print(f"vidar {vidar.__version__}, {recipe} {preset}, {hardware('cpu')}, one thread, {frames} frames a turn")
     seconds: dict[str, list[float]] = {"next-scale": [], "raster": []}
     for _ in range(TURNS):

@@ -70,7 +70,8 @@ def told(world: World, frames: int) -> Actions:
 
 def cached(world: World, order: PrefixOrderConfig, length: int) -> Callable[[], None]:
     """The next chunk after `length` committed frames; the state goes back after each run."""
-    graph, grid, objective = world.config.system()
+    system = world.config.system()
+    graph, grid, objective = system.order, system.grid, system.objective
     actions = told(world, length + 2 * order.chunk)
     state = RingState.create(graph, [grid], world.net.ring_shapes())
     decoder = Decoder(world.model, graph, [grid], objective, [Rng(0)], {}, lambda layout: actions)
@@ -98,7 +99,8 @@ def recomputed(world: World, order: PrefixOrderConfig, length: int) -> Callable[
     total = length + order.chunk
     wide = order.replace(window=order.whole(max(total, order.first)) + order.chunk)
     config = world.config.replace(order=wide)
-    graph, grid, objective = config.system(total)
+    system = config.system(total)
+    graph, grid, objective = system.order, system.grid, system.objective
     assert isinstance(objective, Flow)
     rows = [Row(u, MEMORY, None) for u in range(length)] + [Row(u, QUERY, 0) for u in range(length, total)]
     actions = told(world, total)

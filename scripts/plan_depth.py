@@ -25,7 +25,7 @@ def row(recipe: str, segments: int) -> tuple[int, int, int]:
     if world is None:
         raise UsageError(f"{recipe} has no order: only worlds have one")
     chain = chain_of(world)
-    order, _, _ = world.system(segments * chain.map.length)
+    order = world.system(segments * chain.map.length).order
     given = [s * chain.map.units + step for s in range(segments) for step in range(chain.map.plan)]
     frames = chain.made + (segments - 1) * chain.stride - chain.first
     return frames, chain_depth(order, given), chain_depth(frame_order(1, 1, frames, past=1)[0])

@@ -6,15 +6,11 @@ ring, U units, L layers, A axes, D width, K heads, E head width, V vocabulary, C
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from vidar.core.placement import Placement
-    from vidar.rng import Rng
 
 NOBODY = -1  # the cell of padding, of an empty ring slot, and of the frame before the first
 QUERY = 0  # role of a slot in flight: thrown away after the call
@@ -196,64 +192,7 @@ class State(Protocol):
         ...
 
 
-class RingShape(NamedTuple):
-    """What a model keeps for one relation: layers that use it, key heads K, head width E.
-
-    A model may keep several rings of a relation, as for classes of heads with policies of their own: then the ring has
-    a name of its own and says which relation it is of. placement: where it keeps its sites, None: as the relation says.
-    """
-
-    layers: int
-    heads: int
-    width: int
-    relation: str | None = None
-    placement: Placement | None = None
-
-
 Pass = tuple[int, int | None]  # (role, refinement step or None)
-
-
-class Objective(Protocol):
-    """What a unit is. decode calls the model; an objective never does, and it owns no parameters of the model."""
-
-    passes: tuple[Pass, ...]
-    input_width: int  # I: columns of the raw slot inputs
-
-    def start(self, unit: int, past: Past, rng: Rng) -> Any:
-        """What is in flight before the first step: the objective's own immutable record, stepper history included."""
-        ...
-
-    def inputs(self, unit: int, x: Any, step: int) -> Tensor:
-        """Raw slot inputs of a refinement step, [n, I]."""
-        ...
-
-    def update(self, unit: int, x: Any, out: Tensor, step: int, rng: Rng) -> Any:
-        """One solver step, one unmask round, or the prediction itself."""
-        ...
-
-    def finish(self, x: Any) -> Tensor:
-        """What was in flight -> the code, [n, C]."""
-        ...
-
-    def memory(self, unit: int, code: Tensor, past: Past, rng: Rng) -> Tensor:
-        """Raw slot inputs of the commit, [n, I]: what is committed need not be what is emitted."""
-        ...
-
-    def prepare(self, codes: Tensor, layout: Any, rngs: Sequence[Rng]) -> tuple[Tensor, Target, Tensor | None]:
-        """Training: codes [B, N, C] in site order -> (seen [B, S, I], target, keep bool [B, cells, cells] or None)."""
-        ...
-
-    def loss(self, out: Tensor, target: Target) -> Loss:
-        """out [B, S, O] -> Loss."""
-        ...
-
-
-class ContextTransform(Protocol):
-    """Part of `prepare`: changes what later units see of a unit. Play uses the same object, with its play setting."""
-
-    def __call__(self, unit: int, code: Tensor, rng: Rng, play: bool) -> tuple[Tensor, float]:
-        """code [n, C] -> (what is committed [n, C], the level that the model is told)."""
-        ...
 
 
 class Conditioner(Protocol):
@@ -261,41 +200,4 @@ class Conditioner(Protocol):
 
     def __call__(self, conditions: Any, layout: Any) -> Cond:
         """conditions: the conditioner's own record, [B, U, ...] by unit number."""
-        ...
-
-
-class Stepper(Protocol):
-    """A solver of the probability flow: which levels the model is asked at, and what to do with each answer."""
-
-    def evaluations(self, levels: Sequence[float]) -> list[float]:
-        """levels, from 1 (noise) down to 0 (data) -> the levels of the model calls, in order."""
-        ...
-
-    def update(
-        self,
-        x: Tensor,
-        v: Tensor,
-        call: int,
-        levels: Sequence[float],
-        history: Any,
-        noise: Callable[[], Tensor],
-        unit: int,
-    ) -> tuple[Tensor, Any]:
-        """(x, velocity at x, number of the call, levels, history, fresh noise, unit) -> (x to ask next, history)."""
-        ...
-
-
-class Method(Protocol):
-    """A training method."""
-
-    def step(self, model: Any, batch: Any, rngs: Sequence[Rng]) -> Loss:
-        """One loss on one batch; the loop owns backward and the optimiser."""
-        ...
-
-
-class Policy(Protocol):
-    """An eviction policy: looks at a state between steps and says which sites to drop. Leaves a trace."""
-
-    def __call__(self, state: Any) -> Iterable[tuple[str, int, Tensor]]:
-        """(relation, batch row, sites)."""
         ...

@@ -18,7 +18,8 @@ def net(told_both):
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
-    order, grid, objective = world.system(4, torch.float64)
+    system = world.system(4, torch.float64)
+    order, grid, objective = system.order, system.grid, system.objective
     return made, compile_layout(twin(range(2)), order, [grid]), objective
 
 

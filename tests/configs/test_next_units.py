@@ -10,7 +10,8 @@ def test_acdit_has_the_published_sizes(preset, millions):
     """Within 1.5 %."""
     config = find("acdit")(preset=preset)
     assert abs(parameters(config)["net"] / (millions * 1e6) - 1) < 0.015
-    order, grid, objective = find_world(config).system()
+    system = find_world(config).system()
+    order, grid, objective = system.order, system.grid, system.objective
     assert len(grid.sites(0)) == 4 * 256 and len(objective.calls) == 25 and order.unit_cells == 4
 
 
@@ -20,8 +21,9 @@ def test_xar_has_the_published_sizes(preset, millions, within):
     config = find("xar")(preset=preset)
     assert abs(parameters(config)["net"] / (millions * 1e6) - 1) < within
     world = find_world(config)
-    order, grid, objective = world.system()
-    assert [len(grid.sites(unit)) for unit in range(4)] == [64] * 4 and objective.period == 4
+    system = world.system()
+    order, grid, objective = system.order, system.grid, system.objective
+    assert [len(grid.sites(unit)) for unit in range(4)] == [64] * 4 and len(system.frames.units(0)) == 4
     assert [order.need(4, unit) for unit in range(4)] == [False] * 4  # an image sees no other
     assert objective.calls[0] == 1.0 and objective.calls[-1] == pytest.approx(0.04)
     assert len(objective.calls) == {"b": 40, "h": 50}[preset]

@@ -26,7 +26,7 @@ def test_var_has_73728_d_cubed_weights(depth):
     assert blocks < net < 1.04 * blocks
     pictures = find_pictures(config)
     assert pictures.net.backbone.depth == pictures.net.backbone.heads == depth
-    assert sum(side**2 for side in VAR_SIDES[256]) == 680 == pictures.system()[1].num_sites
+    assert sum(side**2 for side in VAR_SIDES[256]) == 680 == pictures.system().grid.num_sites
     assert (pictures.height, pictures.width) == (256, 256)
 
 
@@ -40,7 +40,7 @@ def test_names_are_sizes(name, preset, billions, within):
 
 
 def test_sequences_are_those_of_the_papers():
-    assert find_pictures(find("infinity")()).system()[1].num_sites == 10_521
+    assert find_pictures(find("infinity")()).system().grid.num_sites == 10_521
     star = find_pictures(find("infinitystar")())
     visits = [sum(t * h * w for t, h, w in sizes) for sizes in star.sizes()]
     assert visits == [3 * 3899, 3 * 77_980]  # every scale three times
@@ -51,7 +51,8 @@ def test_sequences_are_those_of_the_papers():
 def test_budget_is_what_a_picture_allocates(name):
     config = find(name)(preset="tiny")
     pictures = find_pictures(config)
-    order, grid, _ = pictures.system()
+    system = pictures.system()
+    order, grid = system.order, system.grid
     state = RingState.create(order, [grid], pictures.net.build().ring_shapes(), torch.bfloat16)
     held = {key: ring.k.nbytes + ring.v.nbytes for key, ring in state.rings.items()}
     found = budget(config)

@@ -9,6 +9,7 @@ import torch
 from vidar.core.layout import compile_layout
 from vidar.core.layouts import Layouts
 from vidar.core.order import Order
+from vidar.core.placement import RingShape
 from vidar.core.relation import Relation
 from vidar.core.step import Row, Step
 from vidar.orders.block import block_order
@@ -18,7 +19,7 @@ from vidar.orders.frame_scale import frame_scale_order
 from vidar.orders.prefix import PrefixOrderConfig
 from vidar.orders.pyramid import pyramid_order
 from vidar.orders.subsample import subsample_order
-from vidar.types import MEMORY, QUERY, RingShape, Slots
+from vidar.types import MEMORY, QUERY, Slots
 
 ORDERS = {
     "frames": lambda: frame_order(1, 2, None, 3),

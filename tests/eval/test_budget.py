@@ -12,7 +12,8 @@ from vidar.train.memory import training_bytes
 def test_cache_is_what_a_stream_allocates():
     config = find("world_shapes")(preset="tiny")
     world = find_world(config)
-    order, grid, _ = world.system()
+    system = world.system()
+    order, grid = system.order, system.grid
     state = RingState.create(order, [grid], world.net.build().ring_shapes(), torch.bfloat16)
     held = {name: ring.k.nbytes + ring.v.nbytes for name, ring in state.rings.items()}
     assert budget(config)["cache_bytes"] == {**held, "total": sum(held.values())}

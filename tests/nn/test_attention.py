@@ -9,6 +9,7 @@ from vidar.cache.ring import RingState
 from vidar.core.grid import frame_grid
 from vidar.core.layout import View, compile_layout
 from vidar.core.order import Order
+from vidar.core.placement import RingShape
 from vidar.core.relation import Relation, own, table_rule, window
 from vidar.core.step import Row, Step, single, twin
 from vidar.nn import attention
@@ -18,7 +19,7 @@ from vidar.nn.folded import FoldedConfig, fold_tables
 from vidar.nn.product import ProductConfig
 from vidar.nn.runs import groups
 from vidar.nn.slices import SlicesConfig, _softmax_backward
-from vidar.types import MEMORY, QUERY, RingShape
+from vidar.types import MEMORY, QUERY
 
 FRAMES, H, W, K, E = 5, 2, 3, 2, 4
 FORMS = [SDPAConfig(), SlicesConfig(), FoldedConfig(), ProductConfig(), AutoAttentionConfig()]

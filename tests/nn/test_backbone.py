@@ -8,6 +8,7 @@ from vidar.config import from_dict, to_dict
 from vidar.core.grid import Grid, frame_grid, table_grid
 from vidar.core.layout import Layout, compile_layout
 from vidar.core.order import Order
+from vidar.core.placement import RingShape
 from vidar.core.relation import Relation, own, window
 from vidar.core.step import Row, Step, single, twin
 from vidar.nn.attention import ExplicitConfig
@@ -16,7 +17,7 @@ from vidar.nn.embed import IndexEmbedConfig, LevelConfig
 from vidar.nn.heads import LinearHeadConfig
 from vidar.nn.mixers import CrossAttentionConfig, SelfAttentionConfig
 from vidar.nn.rope import AxialRopeConfig, MMRopeConfig, NoRopeConfig
-from vidar.types import MEMORY, NOBODY, QUERY, Cond, RingShape, UsageError
+from vidar.types import MEMORY, NOBODY, QUERY, Cond, UsageError
 
 FRAMES, H, W = 5, 2, 2
 LENGTH = 3

@@ -8,7 +8,6 @@ from vidar.objectives.hint import LastFrameHintConfig, PreviousHintConfig
 from vidar.objectives.prediction import DataConfig
 from vidar.orders.block import block_order
 from vidar.orders.cell import cell_order
-from vidar.orders.pyramid import PyramidFrames, pyramid_order
 from vidar.rng import Rng
 from vidar.types import Past
 
@@ -39,33 +38,9 @@ def test_a_silent_model_repeats_the_last_frame_that_is_known():
     )
     for grid, hint, back, unit, last in systems:
         config = FlowConfig(steps=3, hint=hint, prediction=DataConfig(), context=CleanConfig())
-        flow = config.build(3, grid, torch.float64, back)
+        flow = config.build(3, grid, torch.float64)
         code = torch.randn(grid.sites(0).shape[0], 3, dtype=torch.float64)
         x = flow.start(unit, Past({unit - back: code}, {}), Rng(1))
         for i in range(3):
             x = flow.update(unit, x, torch.zeros_like(code), i, Rng(1))
         torch.testing.assert_close(flow.finish(x), last(code), rtol=0, atol=1e-12)
-
-
-def test_a_frame_of_cells_is_taken_apart_and_put_together():
-    """Sites of the two cells lie apart: columns 0, 1 and 2, 3."""
-    _, grid = cell_order(2, 4, 1, 2, 1)
-    flow = FlowConfig().build(3, grid, torch.float64, 2)
-    codes = torch.arange(24.0).reshape(8, 3)
-    units = flow.frame_units(5, codes)
-    assert list(units) == [10, 11] and torch.equal(units[11], codes[[2, 3, 6, 7]])
-    assert torch.equal(flow.frame_code({**units, 9: codes[:4]}), codes)
-    batch = flow.frame_units(5, codes[None].expand(2, -1, -1))
-    assert torch.equal(batch[10][1], codes[[0, 1, 4, 5]])
-
-
-def test_a_frame_of_scales_is_averaged_and_its_finest_taken():
-    """2 x 4 sites to 1 x 2 means of four; what is emitted is the finest scale, whatever the coarse one holds."""
-    sides = [(1, 2), (2, 4)]
-    _, grid = pyramid_order(sides, 1)
-    flow = FlowConfig().build(3, grid, torch.float64, 2, PyramidFrames(sides))
-    codes = torch.arange(24.0).reshape(8, 3)
-    units = flow.frame_units(5, codes)
-    assert list(units) == [10, 11] and torch.equal(units[11], codes)
-    assert torch.equal(units[10], torch.stack([codes[[0, 1, 4, 5]].mean(0), codes[[2, 3, 6, 7]].mean(0)]))
-    assert torch.equal(flow.frame_code({11: codes, 10: torch.randn(2, 3)}), codes)

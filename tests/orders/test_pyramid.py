@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vidar.orders.pyramid import PyramidFrames, PyramidOrderConfig, pyramid_order
+from vidar.orders.pyramid import PyramidOrderConfig, PyramidSites, pyramid_order
 from vidar.types import UsageError
 
 SIDES = [(1, 1), (1, 2), (2, 4)]  # 11 sites a frame
@@ -34,7 +34,7 @@ def test_what_scales_see(window):
 def test_scales_are_means_of_areas():
     """2 x 4 sites of one latent, 0 .. 7: halves and the whole."""
     codes = torch.arange(8.0)[:, None]
-    made = PyramidFrames(SIDES).spread(codes)
+    made = PyramidSites(SIDES).spread(codes)
     assert made[:, 0].tolist() == [3.5, 2.5, 4.5, *range(8)]  # (0 + 1 + 4 + 5) / 4 and (2 + 3 + 6 + 7) / 4
 
 
@@ -42,13 +42,13 @@ def test_a_site_of_patches_is_taken_apart_first():
     """1 x 2 sites of 2 x 2 latents: one site holds 2 x 2 means over pairs of columns, each row by itself."""
     rows = torch.tensor([[0.0, 2.0, 4.0, 8.0], [10.0, 30.0, 50.0, 90.0]])
     codes = torch.tensor([[0.0, 2.0, 10.0, 30.0], [4.0, 8.0, 50.0, 90.0]])  # (p q) of each site
-    made = PyramidFrames([(1, 1), (1, 2)], patch=2).spread(codes)
+    made = PyramidSites([(1, 1), (1, 2)], patch=2).spread(codes)
     assert made.tolist() == [rows.unflatten(1, (2, 2)).mean(2).flatten().tolist(), *codes.tolist()]
 
 
 def test_channels_are_not_mixed():
     codes = torch.randn(8, 3 * 4, generator=torch.Generator().manual_seed(0))
-    frames = PyramidFrames([(1, 2), (2, 4)], patch=2)
+    frames = PyramidSites([(1, 2), (2, 4)], patch=2)
     whole = frames.spread(codes)
     for channel in range(3):
         own = slice(4 * channel, 4 * channel + 4)
@@ -57,14 +57,14 @@ def test_channels_are_not_mixed():
 
 def test_areas_that_do_not_divide_overlap():
     """3 columns to 2: 0, 1 and 1, 2, as torch's `area`."""
-    made = PyramidFrames([(1, 2), (1, 3)]).spread(torch.tensor([[1.0], [3.0], [7.0]]))
+    made = PyramidSites([(1, 2), (1, 3)]).spread(torch.tensor([[1.0], [3.0], [7.0]]))
     assert made[:2, 0].tolist() == [2.0, 5.0]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_the_frame_comes_back_in_bits(dtype):
     codes = torch.randn(2, 5, 8, 12, generator=torch.Generator().manual_seed(0)).to(dtype)
-    frames = PyramidFrames(SIDES, patch=2)
+    frames = PyramidSites(SIDES, patch=2)
     made = frames.spread(codes)
     assert made.shape == (2, 5, 11, 12) and made.dtype == torch.promote_types(dtype, torch.float32)
     assert torch.equal(frames.take(made), codes.to(made))

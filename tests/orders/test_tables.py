@@ -42,7 +42,7 @@ CONFIGS = [
     (ScaleOrderConfig(), ([(1, 1), (1, 2), (2, 4)], 1), "scales of an image"),
     (ClipScaleOrderConfig(clip=2), ([(1, 1), (1, 2)], 5), "scales of an image and of two clips"),
 ]  # fmt: skip
-WITHOUT = {"__init__", "depth", "in_parts"}  # files of vidar/orders that construct no order
+WITHOUT = {"__init__", "config", "depth", "in_parts"}  # files of vidar/orders that construct no order
 FAR = 40  # periods later
 
 

@@ -10,9 +10,10 @@ import torch
 from toys import OracleModel, OracleState, Recorder, ToyModel, codebook
 
 from vidar.cache.ring import RingState
-from vidar.core.decode import RowState, decode
+from vidar.core.decode import decode
 from vidar.core.grid import Grid
 from vidar.core.order import Order
+from vidar.core.state import RowState
 from vidar.objectives.context import ContextNoiseConfig
 from vidar.objectives.flow import FlowConfig
 from vidar.objectives.steppers import EulerConfig

@@ -121,7 +121,7 @@ def cells_apart():
 
 def endless_parts(what, order, grid, period, fused):
     hint = PreviousHintConfig(back=period)
-    objective = FlowConfig(steps=2, hint=hint).build(CHANNELS, grid, torch.float64, period)
+    objective = FlowConfig(steps=2, hint=hint).build(CHANNELS, grid, torch.float64)
     calls = 4 * period * (2 if fused else 3)
     schedule = lambda: islice(endless(2, fused), calls)  # noqa: E731
     name = f"endless, {what}, {'fused' if fused else 'eager'}"

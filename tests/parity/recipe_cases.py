@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from itertools import chain, islice, repeat
+from itertools import chain, islice
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -51,7 +51,7 @@ class Subject:
     model: Any
 
     def system(self, frames=None):
-        """Order, grid and objective; frames: of a finite order. Always the same draws."""
+        """What it compiles to; frames: of a finite order. Always the same draws."""
         torch.manual_seed(0)
         tokenizer = self.model.tokenizer
         pyramid = opened(tokenizer.pyramid.build(), 0.5) if isinstance(tokenizer, HasPyramid) else None
@@ -64,21 +64,21 @@ class Subject:
 
     @property
     def relations(self):
-        return self.usual[0].relations.values()
+        return self.usual.order.relations.values()
 
     @property
     def endless(self):
-        return self.usual[0].endless
+        return self.usual.order.endless
 
     @property
     def refines(self):
         """Calls of a unit in flight; 0: what predicts a unit commits it."""
-        return sum(role == QUERY for role, _ in self.usual[2].passes)
+        return sum(role == QUERY for role, _ in self.usual.objective.passes)
 
     @property
     def period(self):
         """Units of a frame, of an endless order."""
-        return self.usual[2].period
+        return len(self.usual.frames.units(0)) if self.endless else 1
 
     @property
     def unit_frames(self):
@@ -87,7 +87,7 @@ class Subject:
     @property
     def depth(self):
         """Units in flight together."""
-        return self.model.schedule.build().depth(self.refines) if self.endless and self.refines else 1
+        return self.usual.schedule.depth(self.refines) if self.endless and self.refines else 1
 
     @cached_property
     def rows(self) -> list[tuple[Row, ...]]:
@@ -112,7 +112,7 @@ class Subject:
     @property
     def commits_apart(self):
         """Whether anything is committed by rows of its own, so that these may ride on another call or not."""
-        return bool(self.refines or getattr(self.usual[2], "given", None))
+        return bool(self.refines or self.usual.objective.given)
 
     def whole(self, units):
         """So many frames that hold these units at least: whole units, whole groups in flight."""
@@ -211,9 +211,7 @@ def otherwise(model, cond, frame):
 
 def in_play(subject, objective):
     """The Steps of play, without an end."""
-    if subject.refines:
-        return subject.model.schedule.build().steps(subject.refines)
-    return chain.from_iterable(repeat(objective.frame_steps()))
+    return subject.usual.schedule.steps(objective, subject.usual.frames)
 
 
 def apart(steps, clock):
@@ -292,7 +290,8 @@ def made(subject, fused=True, frames=None):
 
 
 def endless_case(subject, fused, frames):
-    order, grid, objective = subject.usual
+    system = subject.usual
+    order, grid, objective = system.order, system.grid, system.objective
     window = order.reach + 1 - subject.depth
     frames = subject.whole(frames * subject.period // subject.unit_frames if frames else 3 * window + 2)
     units = frames // subject.unit_frames * subject.period
@@ -309,7 +308,8 @@ def finite_case(subject, fused, frames):
     """Of segments two, where an order is made of them. What is known in the second one comes over a content edge: the
     last sites of the unit that it comes from stand for what is encoded anew."""
     frames = frames or getattr(subject.model.order, "unit_frames", 0) * 2 or None
-    order, grid, objective = subject.system(frames)
+    system = subject.system(frames)
+    order, grid, objective = system.order, system.grid, system.objective
     codes = {unit: drawn(grid, [unit], objective.channels) for unit in subject.known}
     clip = 1 + max(row.unit for rows in subject.rows for row in rows)
     edges = [(u, v) for u, v in order.content_edges() if u % clip in subject.known]

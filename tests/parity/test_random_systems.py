@@ -12,7 +12,7 @@ from toys import OracleModel, OracleState
 
 from vidar.cache.list import ListState
 from vidar.cache.ring import RingState
-from vidar.core.decode import RowState
+from vidar.core.state import RowState
 from vidar.rng import Rng
 
 FEW, MANY = range(40), range(40, 400)

@@ -10,6 +10,7 @@ from recipe_cases import Acted, case_of, conditions, in_play, one_of_each, playe
 from test_p1 import passes_of
 from test_p1b import TOLERANCE, largest_difference
 
+from vidar.core.schedules import OneByOne
 from vidar.core.step import by_waves, prefill
 from vidar.sampling.guidance import guide
 
@@ -20,7 +21,7 @@ IN_TURN = [name for name in ENDLESS if SUBJECTS[name].depth == 1]
 CONTEXTS = [(name, known) for name in IN_TURN for known in (1, 2, 6) if not SUBJECTS[name].refines]
 CONTEXTS += [(name, 5) for name in one_of_each(IN_TURN) if SUBJECTS[name].refines]
 GUIDED = [name for name, s in SUBJECTS.items() if not isinstance(s.model, Acted) or s.model.guidance is not None]
-CLIPS = [name for name, s in SUBJECTS.items() if len(getattr(s.usual[2], "pyramids", ())) > 1]
+CLIPS = [name for name, s in SUBJECTS.items() if len(getattr(s.usual.objective, "pyramids", ())) > 1]
 
 
 @pytest.mark.parametrize("name, fused", WAYS)
@@ -37,15 +38,16 @@ def test_p1b_cached_decoding_equals_recomputation(name, fused):
 
 @pytest.mark.parametrize("name, known", CONTEXTS)
 def test_p1b_after_a_context(name, known):
-    """Frames are given as the objective lays them on units; the last of these rides on the first call."""
+    """Frames are given as the map lays them on units; the last of these rides on the first call."""
     subject, case = SUBJECTS[name], case_of(name)
-    o, sites = case.objective, subject.unit_frames * prod(subject.model.sites)
-    frames = torch.randn(known, 1, sites, o.channels, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    codes = {unit: code for f, frame in enumerate(frames) for unit, code in o.frame_units(f, frame).items()}
+    o, where, sites = case.objective, subject.usual.frames, prod(subject.model.sites)
+    size, generator = (known, 1, subject.unit_frames, sites, o.channels), torch.Generator().manual_seed(1)
+    groups = torch.randn(size, generator=generator, dtype=torch.float64)
+    codes = {unit: code for g, group in enumerate(groups) for unit, code in where.split(g, group).items()}
     *whole, _ = codes
     first = [prefill(whole, advance=known * subject.period)] if whole else []
     new = subject.model.order.window + 1
-    steps = [*first, *islice(in_play(subject, o), new * len(o.frame_steps()))]
+    steps = [*first, *islice(in_play(subject, o), new * len(OneByOne().group(o, where)))]
     case = case.but(codes=codes, clock=0 if whole else subject.period, schedule=lambda: iter(steps))
     ring = case.run_ring()
     assert {u for _, u in ring[0]} >= set(range(known * subject.period, (known + new) * subject.period - 1))

@@ -13,9 +13,9 @@ FINITE = [name for name in SUBJECTS if name not in ENDLESS]
 TOGETHER = [name for name in ENDLESS if SUBJECTS[name].depth > 1]
 
 
-def frames_read(case, rule, unit):
+def frames_read(case, rule, unit, period):
     """Frames before its own that a unit in flight reads something of, and which units of a frame it reads so."""
-    period, grid = case.objective.period, case.grids[0]
+    grid = case.grids[0]
     cell = grid.cell(grid.sites(unit)).min()
     earlier = range(unit // period * period)
     seen = [u for u in earlier if rule(cell, grid.cell(grid.sites(u))).any()]
@@ -30,7 +30,7 @@ def test_p6_rings_hold_the_window(name):
     order, grid, period = case.order, case.grids[0], subject.period
     step = max(period, subject.depth)
     begin = len(case.codes) + step * (order.reach // step + 2)  # of a frame, or of a chunk
-    read = {relation: frames_read(case, rules.sees, begin) for relation, rules in order.relations.items()}
+    read = {relation: frames_read(case, rules.sees, begin, period) for relation, rules in order.relations.items()}
     assert max(frames for frames, _ in read.values()) == subject.model.order.window
     assert set(state.rings) == {relation for relation, rules in order.relations.items() if rules.capacity}
     for relation, ring in state.rings.items():

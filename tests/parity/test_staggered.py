@@ -75,7 +75,8 @@ def test_the_network_of_a_recipe_equals_recomputation(schedule):
     """NFD's, tiny, in float64, after a context, with its actions."""
     config = world_nfd(preset="tiny").method.world.with_steps(2)
     config = with_schedule(config.replace(order=config.order.replace(window=3)), schedule)
-    order, grid, objective = config.system(dtype=torch.float64)
+    system = config.system(dtype=torch.float64)
+    order, grid, objective = system.order, system.grid, system.objective
     torch.manual_seed(0)
     net = config.net.build().double()
     with torch.no_grad():
@@ -87,7 +88,7 @@ def test_the_network_of_a_recipe_equals_recomputation(schedule):
 
     def steps():
         yield prefill([0, 1], advance=2)
-        yield from islice(schedule.build().steps(2), 10)
+        yield from islice(system.schedule.steps(objective, system.frames), 10)
 
     case = Case("nfd", order, [grid], objective, steps, 11, None, net, codes=known,
                 cond=lambda layout: actions)  # fmt: skip

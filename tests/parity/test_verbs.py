@@ -11,10 +11,11 @@ from verb_toys import DrawnFromOutput, HeadwiseModel, Masked
 
 from vidar.cache.list import ListState
 from vidar.core import layout
-from vidar.core.decode import Decoder, RowState
+from vidar.core.decode import Decoder
 from vidar.core.layout import compile_layout
 from vidar.core.order import Order
 from vidar.core.relation import Relation
+from vidar.core.state import RowState
 from vidar.core.step import Row, Step, by_waves, endless
 from vidar.core.trace import Evicted, replay
 from vidar.orders.frame import frame_order

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vidar.core.decode import RowState
 from vidar.core.layout import Layout, assemble, join
-from vidar.types import MEMORY, NOBODY, QUERY, Loss, RingShape, Slots, Target
+from vidar.core.placement import RingShape
+from vidar.core.state import RowState
+from vidar.types import MEMORY, NOBODY, QUERY, Loss, Slots, Target
 
 
 class ToyModel(nn.Module):

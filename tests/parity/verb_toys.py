@@ -3,8 +3,8 @@
 import torch
 from toys import ToyModel, sample
 
-from vidar.core.placement import FreePlacement
-from vidar.types import MEMORY, NOBODY, QUERY, RingShape
+from vidar.core.placement import FreePlacement, RingShape
+from vidar.types import MEMORY, NOBODY, QUERY
 
 
 class RecurrentModel(ToyModel):

@@ -45,13 +45,14 @@ def test_a_stream_equals_decoding_without_a_ring(world, begun):
     told = iter(actions[:, begun:].unbind(1))
     made = torch.stack(list(world.codes(codes, told, actions[:, :begun], [Rng(3, 0), Rng(3, 1)])), 1)
     assert made.shape == (2, FRAMES - begun, 20, 32)
-    order, grid, objective = world.config.flow_system(FRAMES, torch.float64)
+    system = world.config.flow_system(FRAMES, torch.float64)
+    order, grid, objective = system.order, system.grid, system.objective
     unknown = torch.arange(FRAMES)[None] == 0
     state = ListState.create(["main"], 1)
     given = {
         unit: code
         for frame in range(begun)
-        for unit, code in objective.frame_units(frame, codes[1, frame].double()).items()
+        for unit, code in system.frames.split(frame, codes[1, frame, None].double()).items()
     }
     for unit, code in given.items():
         state.give(unit, code[None])
@@ -61,7 +62,7 @@ def test_a_stream_equals_decoding_without_a_ring(world, begun):
         found = decode(world.net, order, [grid], objective, steps, state, [Rng(3, 1)], cond=lambda _: conditions)
         units = {unit: code for _, unit, code in found}
     for frame in range(begun, FRAMES):
-        slow = objective.frame_code({2 * frame: units[2 * frame], 2 * frame + 1: units[2 * frame + 1]})
+        slow = system.frames.join(frame, units)[0]
         assert (slow - made[1, frame - begun]).abs().max() < 1e-4 * slow.abs().max()
 
 
@@ -98,9 +99,10 @@ def test_training_meets_what_a_stream_begins_with(world, monkeypatch):
     method.step(world.net.float(), batch, [Rng(0, 0), Rng(0, 1)])
     world.net.double()
     for frame in range(5):
-        units = objective.frame_units(frame, codes[:, frame])
+        units = method.system.frames.split(frame, codes[:, frame, None])
         assert all(torch.equal(met[0][:, method.grid.sites(unit)], code) for unit, code in units.items())
-        assert torch.equal(objective.frame_code({u: code[1] for u, code in units.items()}), codes[1, frame].to(met[0]))
+        back = method.system.frames.join(frame, {u: code[1] for u, code in units.items()})
+        assert torch.equal(back[0], codes[1, frame].to(met[0]))
 
 
 def test_a_world_that_answers_nothing_shows_the_last_frame_again(world):

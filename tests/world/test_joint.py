@@ -100,7 +100,8 @@ class Slow:
         """Codes of `frames` frames under one action."""
         done = len(self.codes)
         count = done + frames
-        order, grid, objective = self.world.config.system(count)
+        system = self.world.config.system(count)
+        order, grid, objective = system.order, system.grid, system.objective
         layout = compile_layout(single(range(count)), order, [grid])
         table = torch.stack([*self.actions, *[action] * frames])[None]
         unknown = (torch.arange(count) == 0)[None]

@@ -93,7 +93,8 @@ def test_the_chain_is_the_whole_order_in_waves(world, context):
     """One state, all units of three segments by waves: what runs beside what differs, so equal up to rounding."""
     chain, map = chain_of(world.config), world.config.order.map
     first, actions, segments = world.encode(context)[:, -chain.first :], acts(60), 3
-    order, grid, objective = world.config.flow_system(segments * map.length)
+    system = world.config.flow_system(segments * map.length)
+    order, grid, objective = system.order, system.grid, system.objective
     told = [segment_actions(world.config, actions, s, chain.first) for s in range(segments)]
     joined = Actions(torch.cat([t.values for t in told], 1), torch.cat([t.unknown for t in told], 1))
     grids = [grid] * 2

@@ -55,7 +55,8 @@ def test_dreams_equal_decoding_without_a_ring(world):
 
 def slowly(world, context, actions, rng):
     """Codes [T - 4, n, C] after a context of two blocks, by waves of a finite order."""
-    order, grid, objective = world.config.flow_system(len(actions), torch.float64)
+    system = world.config.flow_system(len(actions), torch.float64)
+    order, grid, objective = system.order, system.grid, system.objective
     conditions = Actions(actions[None].double(), torch.arange(len(actions))[None] == 0)
     state, given = ListState.create(["main"], 1), dict(enumerate(context.unflatten(0, (2, 2)).flatten(1, 2)))
     for unit, code in given.items():

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from vidar.cache.carries import Carries
 from vidar.cache.store import fields_of
-from vidar.core.decode import RowState
 from vidar.core.layout import Layout, join
+from vidar.core.state import RowState
 from vidar.core.step import Step
 from vidar.core.trace import Discarded
 from vidar.types import MEMORY, NOBODY, Slots

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from vidar.cache.carries import Carries
 from vidar.cache.store import Ring, Saved, Write
-from vidar.core.decode import RowState
 from vidar.core.grid import Grid
 from vidar.core.layout import Layout
 from vidar.core.order import Order
+from vidar.core.placement import RingShape
+from vidar.core.state import RowState
 from vidar.core.step import Step
 from vidar.core.trace import Advanced, Attempt, Discarded, Evicted, Replaced, Stacked
-from vidar.types import NOBODY, RingShape, Slots
+from vidar.types import NOBODY, Slots
 
 
 @dataclass(frozen=True)

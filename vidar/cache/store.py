@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from vidar.core.layout import copied, empty_slots
-from vidar.core.placement import Placement
-from vidar.types import MEMORY, NOBODY, RingShape, Slots
+from vidar.core.placement import Placement, RingShape
+from vidar.types import MEMORY, NOBODY, Slots
 
 FIELDS = ("site", "cell", "unit", "role", "coord")
 

@@ -60,6 +60,9 @@ class ActionEmbed(nn.Module):
     def __init__(self, config: ActionEmbedConfig) -> None:
         super().__init__()
         self.config = config
+        self.centre: Tensor
+        self.reach: Tensor
+        self.back: Tensor
         actions = config.spec.actions
         self._numbers = [i for i, a in enumerate(actions) if a.kind in ("binary", "continuous")]
         self._choices = [i for i, a in enumerate(actions) if a.kind in ("choice", "camera")]

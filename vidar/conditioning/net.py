@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from vidar.config import Config
 from vidar.core.layout import Layout
+from vidar.core.placement import RingShape
 from vidar.nn.backbone import BackboneConfig
-from vidar.types import Cond, RingShape, State
+from vidar.types import Cond, State
 
 
 class WorldNetConfig(Config):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -29,6 +29,20 @@ class Placement(Protocol):
     def __call__(self, site: Tensor, kept: Tensor, held: Slots) -> Tensor:
         """site, kept [B, S]: those with True are to be kept; held [B, R] -> places [B, S], NOBODY: not kept."""
         ...
+
+
+class RingShape(NamedTuple):
+    """What a model keeps for one relation: layers that use it, key heads K, head width E.
+
+    A model may keep several rings of a relation, as for classes of heads with policies of their own: then the ring has
+    a name of its own and says which relation it is of. placement: where it keeps its sites, None: as the relation says.
+    """
+
+    layers: int
+    heads: int
+    width: int
+    relation: str | None = None
+    placement: Placement | None = None
 
 
 @dataclass(frozen=True)

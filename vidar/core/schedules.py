@@ -18,11 +18,111 @@ One builder serves them all. With n refinement calls a unit, only the calls betw
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from itertools import count
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import count, cycle, islice
+from typing import Protocol
 
-from vidar.core.step import Row, Step
+from vidar.core.frames import FrameMap
+from vidar.core.objective import Objective
+from vidar.core.step import Row, Step, chunk, endless
 from vidar.types import MEMORY, QUERY
+
+
+class Schedule(Protocol):
+    """When each unit of an endless stream is refined and committed.
+
+    pending: units of the context that the first Step commits. both_ways: the units in flight have to read the later
+    ones too.
+    """
+
+    @property
+    def pending(self) -> int:
+        """See above."""
+        ...
+
+    @property
+    def both_ways(self) -> bool:
+        """See above."""
+        ...
+
+    def depth(self, calls: int) -> int:
+        """Units in flight at most, for `calls` refinements of a unit."""
+        ...
+
+    def steps(self, objective: Objective, frames: FrameMap) -> Iterator[Step]:
+        """Steps without an end, units counted from the clock."""
+        ...
+
+
+class OneByOne:
+    """One unit after the other; its commit rides on the first call of the next."""
+
+    pending, both_ways = 1, False
+
+    def depth(self, calls: int) -> int:
+        """See `Schedule`."""
+        return 1
+
+    def steps(self, objective: Objective, frames: FrameMap) -> Iterator[Step]:
+        """See `Schedule`."""
+        return cycle(self.group(objective, frames))
+
+    def group(self, objective: Objective, frames: FrameMap) -> list[Step]:
+        """The calls of one group of frames, which come again and again.
+
+        What is refined moves the clock unit by unit. What is predicted and committed in one call moves it by a group,
+        whose last unit then is a given one, and is committed with the next group.
+        """
+        units = frames.units(0)
+        if objective.passes[-1][1] is None:
+            number = refinements(objective)
+            return list(islice(endless(number, fused=True), number * len(units)))
+        asked = [unit for unit in units if unit not in objective.given]
+        calls = [Row(unit, role, k) for unit in asked for role, k in objective.passes]
+        before = () if len(asked) == len(units) else (Row(-1, MEMORY, None),)
+        steps = [Step((*before, calls[0])), *(Step((row,)) for row in calls[1:])]
+        return [*steps[:-1], replace(steps[-1], advance=len(units))]
+
+
+class Chunks:
+    """`length` units in flight together, refined alike and committed with the next chunk's first call."""
+
+    pending, both_ways = 0, False
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def depth(self, calls: int) -> int:
+        """See `Schedule`."""
+        return self.length
+
+    def steps(self, objective: Objective, frames: FrameMap) -> Iterator[Step]:
+        """See `Schedule`."""
+        return chunk(None, self.length, refinements(objective), fused=True)
+
+
+class Staggered:
+    """`staggered`. delay: calls of a unit -> calls between the begin of two units."""
+
+    pending = 0
+
+    def __init__(self, delay: Callable[[int], float], both_ways: bool = False) -> None:
+        self.delay, self.both_ways = delay, both_ways
+
+    def depth(self, calls: int) -> int:
+        """See `Schedule`."""
+        return in_flight(calls, self.delay(calls))
+
+    def steps(self, objective: Objective, frames: FrameMap) -> Iterator[Step]:
+        """See `Schedule`."""
+        calls = refinements(objective)
+        return staggered(None, calls, self.delay(calls))
+
+
+def refinements(objective: Objective) -> int:
+    """Calls of the model for a unit, its commit apart."""
+    return sum(k is not None for _, k in objective.passes)
 
 
 def staggered(num_units: int | None, num_steps: int, delay: float, fused: bool = True) -> Iterator[Step]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vidar.config import Config
 from vidar.core.layout import Layout
+from vidar.core.placement import RingShape
 from vidar.nn.asked import reading
 from vidar.nn.attention import AttentionConfig, planned
 from vidar.nn.auto import AutoAttentionConfig
@@ -20,7 +21,7 @@ from vidar.nn.embed import IndexEmbedConfig, LevelConfig, LinearEmbedConfig
 from vidar.nn.heads import LinearHeadConfig
 from vidar.nn.mixers import MixerConfig, SelfAttentionConfig
 from vidar.nn.rope import AxialRopeConfig, Rope, RopeConfig, Tables
-from vidar.types import NOBODY, Cond, RingShape, State
+from vidar.types import NOBODY, Cond, State
 
 EMPTY = Cond()
 

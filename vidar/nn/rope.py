@@ -7,8 +7,9 @@ rot(x) = x * cos + concat(-x[E/2:], x[:E/2]) * sin.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import cache
+from typing import Any, TypeVar
 
 import torch
 from pydantic import Field
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from vidar.config import Config
 
+Made = TypeVar("Made")
 Tables = tuple[Tensor, Tensor]  # cos, sin [.., E]
 Rope = Callable[[Tensor, torch.dtype], Tables | None]  # (coordinates float64 [.., A], dtype) -> tables
 MM_GROUP = 16  # rotation pairs after which the owners of MM-RoPE repeat
@@ -23,24 +25,26 @@ MM_OWNER = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 1, 1, 2, 2, 1, 1, 2, 2])  # t 4
 
 
 def frequencies(width: int, base: float) -> Tensor:
-    """theta_i = base^(-2 i / width), float64 [width / 2], not to be changed. Raises ValueError for an odd width.
-
-    Kept, but where tensors have no storage (the meta device, a step that only counts bytes).
-    """
+    """theta_i = base^(-2 i / width), float64 [width / 2], not to be changed. Raises ValueError for an odd width."""
     if width % 2:
         raise ValueError(f"rotary width {width} is odd; pairs of channels rotate together")
-    stored = torch.get_default_device().type == "cpu" and not torch._C._len_torch_dispatch_stack()
-    return _kept(width, base) if stored else _frequencies(width, base)
-
-
-@cache
-def _kept(width: int, base: float) -> Tensor:
-    with torch.inference_mode(False):
-        return _frequencies(width, base)
+    return _once(_frequencies, width, base)
 
 
 def _frequencies(width: int, base: float) -> Tensor:
     return base ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+
+
+def _once(make: Callable[..., Made], *key: Hashable) -> Made:
+    """make(*key), kept; but made anew where tensors have no storage (the meta device, a step that counts bytes)."""
+    stored = torch.get_default_device().type == "cpu" and not torch._C._len_torch_dispatch_stack()
+    return _kept(make, *key) if stored else make(*key)
+
+
+@cache
+def _kept(make: Callable[..., Any], *key: Hashable) -> Any:
+    with torch.inference_mode(False):
+        return make(*key)
 
 
 def _tables(angles: Tensor, dtype: torch.dtype) -> Tables:
@@ -64,17 +68,28 @@ def rope_nd(
         raise ValueError(
             f"split {tuple(split)} must have {coords.shape[-1]} axes and add up to head_width {head_width}"
         )
-    bands = [frequencies(width, base) for width in split]
-    return _banded(range(len(split)), bands)(coords, dtype)
+    return _banded(coords, dtype, tuple(range(len(split))), tuple(split), (base,) * len(split), frequencies)
 
 
-def _banded(columns: Sequence[int], bands: Sequence[Tensor]) -> Callable[[Tensor, torch.dtype], Tables]:
-    """Coordinates [.., A], dtype -> tables: column a turns the pairs of channels that follow, by frequencies of its
-    own."""
-    with torch.inference_mode(False):
-        widths = torch.tensor([len(band) for band in bands])
-        column, theta = torch.tensor([*columns]).repeat_interleave(widths), torch.cat([*bands])
-    return lambda coords, dtype: _tables(coords.to(torch.float64).index_select(-1, column) * theta, dtype)
+def _banded(
+    coords: Tensor,
+    dtype: torch.dtype,
+    columns: tuple[int, ...],
+    first: tuple[int, ...],
+    second: tuple[Any, ...],
+    band: Callable[[int, Any], Tensor],
+) -> Tables:
+    """Coordinates [.., A] -> tables: each column turns pairs of its own, by the frequencies band(first, second)."""
+    column, theta = _once(_bands, columns, first, second, band)
+    return _tables(coords.to(torch.float64).index_select(-1, column) * theta, dtype)
+
+
+def _bands(
+    columns: tuple[int, ...], first: tuple[int, ...], second: tuple[Any, ...], band: Callable[[int, Any], Tensor]
+) -> tuple[Tensor, Tensor]:
+    bands = [band(a, b) for a, b in zip(first, second, strict=True)]
+    column = [number for number, own in zip(columns, bands, strict=True) for _ in range(len(own))]
+    return torch.tensor(column), torch.cat(bands)
 
 
 def mm_rope(coords: Tensor, head_width: int, base: float = 10000.0, dtype: torch.dtype = torch.float32) -> Tables:
@@ -129,7 +144,8 @@ class AxialRopeConfig(Config):
         columns = _columns(self.axes, axes)
         split = even_split(head_width, len(self.axes)) if self.split is None else self.split
         rope_nd(torch.zeros(1, len(columns)), head_width, split, self.base)
-        return _banded(columns, [frequencies(width, self.base) for width in split])
+        told = tuple(columns), split, (self.base,) * len(split), frequencies
+        return lambda coords, dtype: _banded(coords, dtype, *told)
 
 
 class LengthRopeConfig(Config):
@@ -152,9 +168,9 @@ class LengthRopeConfig(Config):
                 f"rope: lengths {self.lengths} and parts {self.parts} need one number for each of {self.axes}, and "
                 f"head_width {head_width} must be a multiple of {2 * total}"
             )
-        counts = [head_width * part // total // 2 for part in self.parts]
-        bands = [length_frequencies(length, count) for length, count in zip(self.lengths, counts)]
-        return _banded(columns, bands)
+        counts = tuple(head_width * part // total // 2 for part in self.parts)
+        told = tuple(columns), self.lengths, counts, length_frequencies
+        return lambda coords, dtype: _banded(coords, dtype, *told)
 
 
 def length_frequencies(length: int, count: int) -> Tensor:

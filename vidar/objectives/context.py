@@ -8,14 +8,14 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from vidar.config import Config
+from vidar.objectives.protocols import ContextConfig
 from vidar.objectives.rows import Units
 from vidar.rng import Rng, every, uniforms
 
 RECENT = 64  # draws kept: in play a unit is shown as memory, and as the hint of the next one and of its memory
 
 
-class CleanConfig(Config):
+class CleanConfig(ContextConfig):
     """Teacher forcing: later units see a unit as it is."""
 
     def build(self) -> Clean:
@@ -43,7 +43,7 @@ class Clean:
         return codes
 
 
-class ContextNoiseConfig(Config):
+class ContextNoiseConfig(ContextConfig):
     """Noise on what later units see, its level told to the model (NFD 3.3; Diffusion Forcing).
 
     Training draws the level uniformly from [0, most]; play uses `level`, which must lie inside.

@@ -8,22 +8,21 @@ that of q(x_{k-1} | x_k, x0) at v = -1 and log beta_k at v = 1 (Improved DDPM, e
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from itertools import islice
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from vidar.config import Config
-from vidar.core.decode import Content
 from vidar.core.grid import Grid
 from vidar.core.layout import Layout
 from vidar.core.relation import never
-from vidar.core.step import Step, endless
+from vidar.core.state import Content
 from vidar.objectives.context import CleanConfig, with_level, with_levels
 from vidar.objectives.hint import NoHint
+from vidar.objectives.protocols import ContextConfig, Draw
 from vidar.objectives.rows import rows_of
 from vidar.rng import Rng, every, uniforms
 from vidar.types import MEMORY, QUERY, Loss, Pass, Past, Target
@@ -99,9 +98,6 @@ def to_flow(x: Tensor, noise: Tensor, alpha_bar: Tensor) -> tuple[Tensor, Tensor
     return x / total, noise - data_of(x, noise, alpha_bar), (1 - alpha_bar).sqrt() / total
 
 
-Draw = Callable[[], Tensor]
-
-
 class AncestralConfig(Config):
     """DDPM: the step back is drawn."""
 
@@ -156,7 +152,7 @@ class DiffusionConfig(Config):
     first: float = Field(default=1e-4, gt=0, lt=1)
     last: float = Field(default=0.02, gt=0, lt=1)
     sampler: AncestralConfig | DDIMConfig = AncestralConfig()
-    context: Config = CleanConfig()
+    context: ContextConfig = CleanConfig()
     vlb: float = Field(default=1.0, ge=0)
 
     def build(self, channels: int, grid: Grid, dtype: torch.dtype = torch.float32) -> Diffusion:
@@ -179,7 +175,6 @@ class Diffusion:
         self.levels = [*(self.chain.time.flip(0) / config.count).tolist(), 0.0]
         self.calls = self.levels[:-1]
         self.needs = never
-        self.period = 1  # units of a frame
         self.given: Mapping[int, Content] = {}
         self.passes: tuple[Pass, ...] = (*((QUERY, i) for i in range(config.steps)), (MEMORY, None))
         self.input_width, self.output_width = channels + 1, 2 * channels
@@ -218,17 +213,10 @@ class Diffusion:
         """What later units see, [n, I]: the code through the context transform, told its level."""
         return with_level(*self.context(unit, code.to(self.dtype), rng, play=True))
 
-    def frame_code(self, codes: Mapping[int, Tensor]) -> Tensor:
-        """The code of the last of these frames, [n, C]: a frame is a unit."""
-        return codes[max(codes)]
-
-    def frame_units(self, frame: int, codes: Tensor) -> dict[int, Tensor]:
-        """The unit that holds a whole frame, with its code."""
-        return {frame: codes}
-
-    def frame_steps(self) -> list[Step]:
-        """The calls of one frame; the commit of the frame before rides on the first."""
-        return list(islice(endless(len(self.calls), fused=True), len(self.calls)))
+    def latents(self, codes: Mapping[int, Tensor]) -> Tensor:
+        """See `Objective`: codes are latents."""
+        sites = torch.cat([self.grid.sites(unit) for unit in codes])
+        return torch.cat([*codes.values()])[sites.argsort()]
 
     def training_levels(self, units: Sequence[int], rngs: Sequence[Rng]) -> Tensor:
         """Of every row and unit, float64 [B, U]: k / T, k uniform in 0 .. T - 1."""
@@ -240,19 +228,23 @@ class Diffusion:
         codes: Tensor,
         layout: Layout,
         rngs: Sequence[Rng],
+        *,
         play: bool = False,
         levels: Tensor | None = None,
+        context: Tensor | None = None,
     ) -> tuple[Tensor, Target, None]:
         """Training inputs of all rows; rows that only commit are context, every other row is asked.
 
         codes [B, N, C] in site order -> seen [B, S, I], target [B, S, C + 1]: e and k. `play` fixes the context
-        transform to its play setting; `levels` [B, rows], k / T, replaces the drawn ones.
+        transform to its play setting; `levels` [B, rows], k / T, replaces the drawn ones; `context` [B, N, C] replaces
+        the codes in what later units see.
         """
         codes = codes.to(self.dtype)
+        known = codes if context is None else context.to(self.dtype)
         rows = rows_of(layout, self.grid, ("no hint", NoHint()), codes)
         asked, commits, shown = rows.asked, rows.commits, rows.shown
         told = self.context.levels(shown.numbers, rngs, play).to(codes.device)
-        committed = self.context.of_units(shown, codes[:, shown.sites], told, rngs)
+        committed = self.context.of_units(shown, known[:, shown.sites], told, rngs)
         k = (rows.levels(levels, self.training_levels, rngs) * self.config.count).round()
         clean = codes[:, rows.noised.sites][:, asked.places]
         noise = rows.noised.normals(rngs, "start", codes)[:, asked.places]

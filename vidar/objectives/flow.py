@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -15,21 +14,20 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from vidar.config import Config
-from vidar.core.decode import Content
 from vidar.core.grid import Grid
 from vidar.core.layout import Layout
 from vidar.core.relation import Rule
-from vidar.core.step import Step, endless
+from vidar.core.state import Content
 from vidar.objectives.anchor_hint import AnchorHintConfig
 from vidar.objectives.begin import AnchorBeginConfig, NoiseBeginConfig
 from vidar.objectives.context import ContextNoiseConfig, mixed, with_level
 from vidar.objectives.hint import LastFrameHintConfig, NoHintConfig, PreviousHintConfig
 from vidar.objectives.prediction import DataConfig, VelocityConfig
 from vidar.objectives.prefix_hint import PrefixHintConfig
+from vidar.objectives.protocols import ContextConfig, StepperConfig
 from vidar.objectives.rows import rows_of
 from vidar.objectives.step_size import ToldConfig, UntoldConfig
 from vidar.objectives.steppers import EulerConfig
-from vidar.orders.parts import WHOLE, FrameSites
 from vidar.rng import Rng, every, normals, uniforms
 from vidar.types import MEMORY, QUERY, Loss, Pass, Past, Target
 
@@ -56,8 +54,8 @@ class FlowConfig(Config):
     std: float = Field(default=1.0, gt=0)
     p_context: float = Field(default=0.0, ge=0, le=1)
     given: int = Field(default=0, ge=0)
-    stepper: Config = EulerConfig()
-    context: Config = ContextNoiseConfig()
+    stepper: StepperConfig = EulerConfig()
+    context: ContextConfig = ContextNoiseConfig()
     hint: NoHintConfig | PreviousHintConfig | LastFrameHintConfig | PrefixHintConfig | AnchorHintConfig = NoHintConfig()
     prediction: VelocityConfig | DataConfig = VelocityConfig()
     step_size: UntoldConfig | ToldConfig = UntoldConfig()
@@ -74,14 +72,9 @@ class FlowConfig(Config):
         channels: int,
         grid: Grid,
         dtype: torch.dtype = torch.float32,
-        period: int = 1,
-        frames: FrameSites = WHOLE,
     ) -> Flow:
-        """The objective over units of a grid with `channels` numbers per site.
-
-        period: units of a frame. frames: how the code of a frame lies on their sites.
-        """
-        return Flow(self, channels, grid, dtype, period, frames)
+        """The objective over units of a grid with `channels` numbers per site."""
+        return Flow(self, channels, grid, dtype)
 
 
 class InFlight(NamedTuple):
@@ -105,11 +98,8 @@ class Flow:
         channels: int,
         grid: Grid,
         dtype: torch.dtype = torch.float32,
-        period: int = 1,
-        frames: FrameSites = WHOLE,
     ):
-        self.config, self.channels, self.grid, self.dtype, self.period = config, channels, grid, dtype, period
-        self.frames = frames
+        self.config, self.channels, self.grid, self.dtype = config, channels, grid, dtype
         self.stepper = config.stepper.build()
         self.context = config.context.build()
         self.hint = config.hint.build(channels)
@@ -170,31 +160,17 @@ class Flow:
     def _played_hint(self, unit: int, past: Past, rng: Rng, like: Tensor) -> Tensor:
         return self.hint(unit, lambda v: self.context(v, past.codes[v].to(self.dtype), rng, play=True)[0], like)
 
-    def frame_code(self, codes: Mapping[int, Tensor]) -> Tensor:
-        """The code of the last frame of these units, [n, C]."""
-        units = self._frame(max(codes) // self.period)
-        sites = torch.cat([self.grid.sites(unit) for unit in units])
-        return self.frames.take(torch.cat([codes[unit] for unit in units])[sites.argsort()])
-
-    def frame_units(self, frame: int, codes: Tensor) -> dict[int, Tensor]:
-        """The units that hold a whole frame, whose codes are [.., n, C], with their codes."""
-        sites = {unit: self.grid.sites(unit) for unit in self._frame(frame)}
-        codes, first = self.frames.spread(codes), min(int(own.min()) for own in sites.values())
-        return {unit: codes[..., own - first, :] for unit, own in sites.items()}
-
-    def _frame(self, frame: int) -> range:
-        return range(frame * self.period, (frame + 1) * self.period)
-
-    def frame_steps(self) -> list[Step]:
-        """The calls of one frame, unit after unit; the commit of the unit before rides on the first of each."""
-        calls = len(self.calls)
-        return list(islice(endless(calls, fused=True), calls * self.period))
+    def latents(self, codes: Mapping[int, Tensor]) -> Tensor:
+        """See `Objective`: codes are latents."""
+        sites = torch.cat([self.grid.sites(unit) for unit in codes])
+        return torch.cat([*codes.values()])[sites.argsort()]
 
     def prepare(
         self,
         codes: Tensor,
         layout: Layout,
         rngs: Sequence[Rng],
+        *,
         play: bool = False,
         levels: Tensor | None = None,
         context: Tensor | None = None,
@@ -218,7 +194,7 @@ class Flow:
         x, hint, last = seen[..., : self.channels], self.hint_of(seen), seen[..., -1]
         x[:, asked.slots], last[:, asked.slots] = mixed(clean, noise, level), level.to(seen)
         x[:, commits.slots], last[:, commits.slots] = committed[:, commits.places], told[:, commits.number].to(seen)
-        if rows.hint is not None:
+        if rows.hint is not None and rows.blank is not None:
             hint[:] = committed.index_select(1, rows.hint).masked_fill_(rows.blank, 0)
         if play and self.step_size.width:
             sizes = [self.step_size.of_call(step) if step >= 0 else 0.0 for step in layout.row_step.tolist()]

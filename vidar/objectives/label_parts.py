@@ -62,6 +62,12 @@ def filters_of(
     return [tuple(f.build() for f in (*every, *own)) for own in more]  # pyright: ignore
 
 
+def no_levels(levels: Tensor | None, context: Tensor | None) -> None:
+    """Raises ValueError where a caller gives levels or another context: labels have neither."""
+    if levels is not None or context is not None:
+        raise ValueError("labels stand at no level, and what later units see of them follows from their flips alone")
+
+
 def unchanged(scale: int, labels: Tensor) -> Tensor:
     """The flip that flips nothing."""
     return labels

@@ -15,13 +15,13 @@ from pydantic import Field
 from torch import Tensor
 
 from vidar.config import Config
-from vidar.core.decode import Content
 from vidar.core.grid import Grid
 from vidar.core.layout import Layout
-from vidar.core.step import Row, Step
+from vidar.core.objective import Prepared
+from vidar.core.state import Content
 from vidar.objectives.flips import random_flips
 from vidar.objectives.hint import NoHintConfig, PreviousFrameHintConfig
-from vidar.objectives.label_parts import LabelParts, filters_of, unchanged
+from vidar.objectives.label_parts import LabelParts, filters_of, no_levels, unchanged
 from vidar.objectives.rows import Place, once, one_hot, side_by_side
 from vidar.rng import Rng, every, uniforms
 from vidar.types import MEMORY, Loss, Pass, Past, Quantiser, Target
@@ -186,34 +186,27 @@ class NextScale:
             total = self.pyramid.accumulate(total, labels, k)
         return total
 
-    def frame_code(self, codes: Mapping[int, Tensor]) -> Tensor:
-        """The frame of these units, of which only the scales of the last frame among them count, float [n_K, C]."""
-        first = max(codes) // self.period * self.period
-        return self.total(codes, first, self.scales)[0].flatten(1).T
-
-    def frame_unit(self, frame: int) -> int:
-        """The unit that holds a whole frame: what context is given as."""
-        return frame * self.period + self.scales
-
-    def frame_units(self, frame: int, codes: Tensor) -> dict[int, Tensor]:
-        """That unit, with its code."""
-        return {self.frame_unit(frame): codes}
-
-    def frame_steps(self) -> list[Step]:
-        """The calls of one frame: scale after scale; the memory unit of the frame before rides on the first."""
-        rows = [(Row(k, MEMORY, 0),) for k in range(self.scales)]
-        rows[0] = (Row(-1, MEMORY, None), *rows[0])
-        return [Step(row, self.period if k == self.scales - 1 else 0) for k, row in enumerate(rows)]
+    def latents(self, codes: Mapping[int, Tensor]) -> Tensor:
+        """See `Objective`: the frame that the scales of its units add up to, float [n_K, C]."""
+        return self.total(codes, min(codes), self.scales)[0].flatten(1).T
 
     def prepare(
-        self, codes: Tensor, layout: Layout, rngs: Sequence[Rng], play: bool = False
-    ) -> tuple[Tensor, Target, Tensor | None]:
+        self,
+        codes: Tensor,
+        layout: Layout,
+        rngs: Sequence[Rng],
+        *,
+        play: bool = False,
+        levels: Tensor | None = None,
+        context: Tensor | None = None,
+    ) -> Prepared:
         """Training inputs of all rows of a layout of whole frames.
 
         codes: latents float [B, T n_K, C] before quantisation, frame by frame (an error can be corrected only where
         they are known) -> seen [B, S, I], labels long [B, S, G] with weight 0 on memory units, keep bool [B, U, U].
         `play`: nothing is flipped or hidden.
         """
+        no_levels(levels, context)
         batch, (_, h, w) = len(codes), self.pyramid.sizes[-1]
         frames = codes.shape[1] // (h * w)
         latents = codes.to(self.dtype).reshape(batch * frames, h, w, self.channels).permute(0, 3, 1, 2)[:, :, None]
@@ -255,8 +248,8 @@ class NextScale:
         """[R, C, 1, h, w] -> [R, n, I]. kind: the scale, or K. hint: F of the frames before [R, C, 1, h, w]."""
         columns = [x.flatten(2).transpose(1, 2)]
         if self.hinted:
-            known = hint is not None and kind < self.scales
-            columns.append(self.pyramid.down(hint, kind).flatten(2).transpose(1, 2) if known else 0 * columns[0])
+            known = None if hint is None or kind == self.scales else self.pyramid.down(hint, kind)
+            columns.append(0 * columns[0] if known is None else known.flatten(2).transpose(1, 2))
         return torch.cat([*columns, one_hot(kind, self.period, x).expand(*columns[0].shape[:2], -1)], -1)
 
     def _frame(self, code: Tensor) -> Tensor:
@@ -308,4 +301,4 @@ class Contents:
         if unit not in self:
             raise KeyError(unit)
         first = unit - self.objective.scales
-        return lambda row: self.objective.frame_code({u: row.codes[u] for u in range(first, unit)})
+        return lambda row: self.objective.latents({u: row.codes[u] for u in range(first, unit)})

@@ -16,8 +16,10 @@ from torch import Tensor
 
 from vidar.config import Config
 from vidar.core.layout import Layout
+from vidar.core.objective import Prepared
+from vidar.core.state import Content
 from vidar.objectives.flips import random_flips
-from vidar.objectives.label_parts import LabelParts, filters_of, unchanged
+from vidar.objectives.label_parts import LabelParts, filters_of, no_levels, unchanged
 from vidar.objectives.next_scale import Pyramid
 from vidar.objectives.rows import Place, once, one_hot, side_by_side
 from vidar.rng import Rng
@@ -60,6 +62,7 @@ class Pyramids:
 
     def __init__(self, config: PyramidsConfig, pyramids: Sequence[Pyramid], dtype: torch.dtype = torch.float32):
         self.config, self.pyramids, self.dtype = config, list(pyramids), dtype
+        self.given: Mapping[int, Content] = {}
         quantiser = pyramids[0].quantiser
         self.channels, self.scales = quantiser.channels, len(pyramids[0].sizes)
         self.parts = LabelParts(quantiser.classes)
@@ -102,14 +105,38 @@ class Pyramids:
             total = pyramid.accumulate(total, labels, k)
         return total
 
+    def latents(self, codes: Mapping[int, Tensor]) -> Tensor:
+        """See `Objective`: what the scales of whole pyramids add up to, float [t h w, C]."""
+        numbers = dict.fromkeys(unit // self.scales for unit in sorted(codes))
+        return torch.cat([self.total(codes, number)[0].flatten(1).T for number in numbers])
+
+    def labels(self, number: int, latents: Tensor) -> list[Tensor]:
+        """Labels of the scales of a pyramid, long [.., n_k, G], by quantising its latents [.., t, h w, C]."""
+        (_, h, w), before = self.pyramids[number].sizes[-1], latents.shape[:-3]
+        grid = latents.reshape(-1, *latents.shape[-3:]).unflatten(2, (h, w)).permute(0, 4, 1, 2, 3)
+        made = self.pyramids[number].quantise(grid).labels
+        return [label.flatten(1, 3).reshape(*before, -1, label.shape[-1]) for label in made]
+
+    def needs(self, q: Tensor, k: Tensor) -> Tensor:
+        """Content edges: the coarser scales of the pyramid."""
+        return (q // self.scales == k // self.scales) & (k < q)
+
     def prepare(
-        self, codes: Tensor, layout: Layout, rngs: Sequence[Rng], play: bool = False
-    ) -> tuple[Tensor, Target, Tensor | None]:
+        self,
+        codes: Tensor,
+        layout: Layout,
+        rngs: Sequence[Rng],
+        *,
+        play: bool = False,
+        levels: Tensor | None = None,
+        context: Tensor | None = None,
+    ) -> Prepared:
         """Training inputs of the units of a layout, which may be some of all.
 
         codes: latents float [B, N, C] before quantisation, frame by frame -> seen [B, S, I], labels long [B, S, G] with
         their weights, and None: nobody is hidden. `play`: nothing is flipped.
         """
+        no_levels(levels, context)
         h, w = self.pyramids[0].sizes[-1][1:]
         latents = codes.to(self.dtype).unflatten(1, (-1, h, w)).permute(0, 4, 1, 2, 3)  # [B, C, T, h, w]
         inputs, labels, start = list[Tensor](), list[Tensor](), 0

@@ -7,18 +7,16 @@ call, unit is the one that is denoised.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import Field
 from torch import Tensor
 
-from vidar.config import Config
-
-Draw = Callable[[], Tensor]
+from vidar.objectives.protocols import Draw, StepperConfig
 
 
-class EulerConfig(Config):
+class EulerConfig(StepperConfig):
     """Euler: one model call per step."""
 
     def build(self) -> Euler:
@@ -40,7 +38,7 @@ class Euler:
         return x + (levels[call + 1] - levels[call]) * v, None
 
 
-class HeunConfig(Config):
+class HeunConfig(StepperConfig):
     """Heun: two model calls per step, one for the last."""
 
     def build(self) -> Heun:
@@ -72,7 +70,7 @@ class Heun:
         return before + width * 0.5 * (slope + v), None
 
 
-class AdamsBashforthConfig(Config):
+class AdamsBashforthConfig(StepperConfig):
     """Adams-Bashforth of order 2: one model call per step. extrapolation: share of its second-order term, 0 is Euler.
 
     rise: in unit u of a video, context counted, the share is extrapolation (1 - exp(-u / rise)); None: the same in all.
@@ -117,7 +115,7 @@ class AdamsBashforth:
         return x + h * slope, v
 
 
-class RenoiseConfig(Config):
+class RenoiseConfig(StepperConfig):
     """The walk of a consistency student (Song et al., "Consistency Models", 2023, algorithm 1)."""
 
     def build(self) -> Renoise:
@@ -140,7 +138,7 @@ class Renoise:
         return (data if level == 0 else (1 - level) * data + level * noise()), None
 
 
-class DPMSolverConfig(Config):
+class DPMSolverConfig(StepperConfig):
     """DPM-Solver++(2M) (Lu et al., 2022, algorithm 2): second order in one model call per step."""
 
     def build(self) -> DPMSolver:
@@ -178,7 +176,7 @@ def _lambda(level: float) -> float:
     return math.log((1 - level) / level)
 
 
-class EulerMaruyamaConfig(Config):
+class EulerMaruyamaConfig(StepperConfig):
     """Euler-Maruyama, the sampler of xAR. last: level of the last call, which has no noise."""
 
     last: float = Field(default=0.04, gt=0, lt=1)

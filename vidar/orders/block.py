@@ -6,14 +6,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from vidar.config import Config
 from vidar.core.grid import Grid, frame_grid
 from vidar.core.order import Order
 from vidar.core.relation import Relation, Rule, never
+from vidar.orders.config import OrderConfig
 from vidar.types import NOBODY, UsageError
 
 
-class BlockOrderConfig(Config):
+class BlockOrderConfig(OrderConfig):
     """frames: of a block. window: blocks a block sees before itself.
 
     in_flight > 1: blocks in flight read each other, later ones too with `forward` (MAGI-1; Rolling Forcing).

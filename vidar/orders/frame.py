@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from vidar.config import Config
 from vidar.core.grid import Grid, frame_grid
 from vidar.core.order import Order
 from vidar.core.relation import Relation, Rule, never, window
+from vidar.orders.config import OrderConfig
 
 
 def all_in_flight(length: int, ahead: int, sinks: int = 0) -> Rule:
@@ -20,7 +20,7 @@ def all_in_flight(length: int, ahead: int, sinks: int = 0) -> Rule:
     return rule
 
 
-class FrameOrderConfig(Config):
+class FrameOrderConfig(OrderConfig):
     """Frames generated one after the other, or `in_flight` together.
 
     window: past frames a frame may see beside itself (None: all; needs a finite length). sinks: first frames never
@@ -31,11 +31,6 @@ class FrameOrderConfig(Config):
     sinks: int = 0
     in_flight: int = 1
     forward: bool = False
-
-    @property
-    def unit_frames(self) -> int:
-        """Frames of a unit."""
-        return 1
 
     def build(self, height: int, width: int, num_frames: int | None = None) -> tuple[Order, Grid]:
         """Order and grid of frames of height x width sites; endless without `num_frames`."""

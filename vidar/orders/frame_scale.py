@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from vidar.config import Config
 from vidar.core.grid import Grid
+from vidar.core.objective import Objective
 from vidar.core.order import Order
 from vidar.core.placement import PeriodicPlacement
 from vidar.core.relation import Relation
+from vidar.orders.config import OrderConfig
 from vidar.orders.scale import scale_sites
 from vidar.types import UsageError
 
 
-class FrameScaleOrderConfig(Config):
+class FrameScaleOrderConfig(OrderConfig):
     """sides: (h, w) of every scale, coarse to fine. window: past frames a frame sees, by their memory units."""
 
     sides: tuple[tuple[int, int], ...]
     window: int = Field(default=7, ge=1)
 
-    @property
-    def unit_frames(self) -> int:
-        """A frame is several units, and made as one."""
-        return 1
+    def frame_map(self, grid: Grid, patch: int, objective: Objective) -> MemoryFrames:
+        """Frames of scales and a memory unit."""
+        return MemoryFrames(len(self.sides) + 1, objective.latents)
 
     def build(self, height: int, width: int, num_frames: int | None = None) -> tuple[Order, Grid]:
         """Order and grid of frames whose finest scale is height x width; endless without `num_frames`.
@@ -37,6 +38,42 @@ class FrameScaleOrderConfig(Config):
             last = " x ".join(map(str, self.sides[-1])) if self.sides else "none"
             raise UsageError(f"order.sides: the last scale is {last}, the latents are {height} x {width}")
         return frame_scale_order(self.sides, num_frames, self.window)
+
+
+@dataclass(frozen=True)
+class MemoryFrames:
+    """Frames of `num_units` units, of which the last holds the whole frame. latents: what the others add up to."""
+
+    num_units: int
+    latents: Callable[[Mapping[int, Tensor]], Tensor]
+
+    def group(self, unit: int) -> int:
+        """See `vidar.core.frames.FrameMap`."""
+        return unit // self.num_units
+
+    def units(self, group: int) -> range:
+        """See `FrameMap`."""
+        return range(group * self.num_units, (group + 1) * self.num_units)
+
+    def frames(self, group: int) -> range:
+        """See `FrameMap`."""
+        return range(group, group + 1)
+
+    def whole(self, frames: int) -> int:
+        """See `FrameMap`."""
+        return frames
+
+    def spread(self, codes: Tensor) -> Tensor:
+        """See `FrameMap`: training quantises the frames itself."""
+        return codes
+
+    def split(self, group: int, codes: Tensor) -> dict[int, Tensor]:
+        """See `FrameMap`: the memory unit."""
+        return {self.units(group)[-1]: codes[..., 0, :, :]}
+
+    def join(self, group: int, codes: Mapping[int, Tensor]) -> Tensor:
+        """See `FrameMap`."""
+        return self.latents({unit: codes[unit] for unit in self.units(group)[:-1]})[None]
 
 
 def frame_scale_order(

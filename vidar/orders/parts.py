@@ -2,59 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import abstractmethod
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from vidar.config import Config
+from vidar.core.frames import EvenFrames, EverySite, FrameSites
 from vidar.core.grid import Grid
+from vidar.core.objective import Objective
 from vidar.core.order import Order
 from vidar.core.relation import Relation, never
+from vidar.orders.config import OrderConfig
 from vidar.types import UsageError
 
 
-class FrameSites(Protocol):
-    """How the code of a frame lies on the sites of its units."""
-
-    def spread(self, codes: Tensor) -> Tensor:
-        """Codes [.., n, C] of frames -> those of the sites of their units, in site order, [.., N, C]."""
-        ...
-
-    def take(self, codes: Tensor) -> Tensor:
-        """Back: [.., N, C] -> [.., n, C]."""
-        ...
-
-
-class Whole:
-    """Each site of a frame is a site of one of its units."""
-
-    def spread(self, codes: Tensor) -> Tensor:
-        """The same."""
-        return codes
-
-    def take(self, codes: Tensor) -> Tensor:
-        """The same."""
-        return codes
-
-
-WHOLE = Whole()
-
-
-class PartsConfig(Config):
+class PartsConfig(OrderConfig):
     """window: frames that a part sees before its own, 0: every frame by itself."""
 
     window: int = Field(default=4, ge=0)
 
     @property
-    def unit_frames(self) -> int:
-        """A frame is several units, and made as one."""
-        return 1
+    @abstractmethod
+    def period(self) -> int:
+        """Units of a frame."""
 
-    def frames(self, patch: int) -> FrameSites:
+    def frame_sites(self, patch: int) -> FrameSites:
         """How the code of a frame lies on the sites of its parts, each patch x patch latents."""
-        return WHOLE
+        return EverySite()
+
+    def frame_map(self, grid: Grid, patch: int, objective: Objective) -> EvenFrames:
+        """Frames of `period` units."""
+        return EvenFrames(grid, 1, self.period, self.frame_sites(patch))
 
 
 class LatticeConfig(PartsConfig):

@@ -10,7 +10,9 @@ tasks of their own, and the chain of what waits for another grows by one unit a 
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import torch
 from pydantic import Field, model_validator
@@ -18,8 +20,10 @@ from torch import Tensor
 
 from vidar.config import Config
 from vidar.core.grid import Grid, table_grid
+from vidar.core.objective import Objective
 from vidar.core.order import Order
 from vidar.core.relation import Relation
+from vidar.orders.config import OrderConfig
 from vidar.types import UsageError
 
 
@@ -142,7 +146,7 @@ class FromMiddleConfig(Config):
         return map.middle[-1]
 
 
-class PlanOrderConfig(Config):
+class PlanOrderConfig(OrderConfig):
     """Segments of one step map. onward: which anchors the next segment starts from."""
 
     map: StepMap
@@ -160,6 +164,10 @@ class PlanOrderConfig(Config):
         """Frames that are made from one start: a segment."""
         return self.map.length
 
+    def frame_map(self, grid: Grid, patch: int, objective: Objective) -> SegmentFrames:
+        """Frames of segments, each unit the frames of one step."""
+        return SegmentFrames(self.map)
+
     def build(self, height: int, width: int, num_frames: int | None = None) -> tuple[Order, Grid]:
         """Order and grid of `num_frames` frames of height x width sites in whole segments; None: of one segment.
 
@@ -169,6 +177,45 @@ class PlanOrderConfig(Config):
         if rest or not segments:
             raise UsageError(f"{num_frames} frames are not whole segments of {self.map.length}; give a multiple")
         return plan_order(segments, self.map, height, width)
+
+
+@dataclass(frozen=True)
+class SegmentFrames:
+    """Segments of one step map: unit k of a segment holds the frames of step k."""
+
+    map: StepMap
+
+    def group(self, unit: int) -> int:
+        """See `vidar.core.frames.FrameMap`."""
+        return unit // self.map.units
+
+    def units(self, group: int) -> range:
+        """See `FrameMap`."""
+        return range(group * self.map.units, (group + 1) * self.map.units)
+
+    def frames(self, group: int) -> range:
+        """See `FrameMap`: counted in segments, though these share their ends."""
+        return range(group * self.map.length, (group + 1) * self.map.length)
+
+    def whole(self, frames: int) -> int:
+        """See `FrameMap`: the frames of the first steps, at most those before the plan."""
+        ends = accumulate(len(self.map.frames(step)) for step in range(self.map.plan))
+        return max((end for end in ends if end <= frames), default=0)
+
+    def spread(self, codes: Tensor) -> Tensor:
+        """See `FrameMap`."""
+        return codes
+
+    def split(self, group: int, codes: Tensor) -> dict[int, Tensor]:
+        """See `FrameMap`."""
+        steps = zip(self.units(group), map(self.map.frames, range(self.map.units)), strict=True)
+        return {unit: codes[..., list(frames), :, :].flatten(-3, -2) for unit, frames in steps}
+
+    def join(self, group: int, codes: Mapping[int, Tensor]) -> Tensor:
+        """See `FrameMap`."""
+        steps = [self.map.frames(step) for step in range(self.map.units)]
+        made = [codes[unit].unflatten(0, (len(own), -1)) for unit, own in zip(self.units(group), steps, strict=True)]
+        return torch.cat(made)[torch.tensor([frame for own in steps for frame in own]).argsort()]
 
 
 def plan_order(num_segments: int, map: StepMap, height: int, width: int) -> tuple[Order, Grid]:

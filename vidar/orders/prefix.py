@@ -6,16 +6,20 @@ first = 1, chunk = 2, prefix = 2      frames  0 | 1 2 | 3 4 | 5 6
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from vidar.config import Config
+from vidar.core.frames import EvenFrames
 from vidar.core.grid import Grid, frame_grid
+from vidar.core.objective import Objective
 from vidar.core.order import Order
 from vidar.core.relation import Relation, never, own
+from vidar.orders.config import OrderConfig
 
 
-class PrefixOrderConfig(Config):
+class PrefixOrderConfig(OrderConfig):
     """chunk: frames in flight together, l. window: clean frames before a chunk that its frames see at most, P_max.
 
     first: frames before the first chunk; chunks begin at first, first + chunk, and so on. prefix: frames before a chunk
@@ -40,11 +44,6 @@ class PrefixOrderConfig(Config):
         return self
 
     @property
-    def unit_frames(self) -> int:
-        """Frames of a unit."""
-        return 1
-
-    @property
     def positions(self) -> int:
         """Length of the table of temporal positions, L_max = P_max + l."""
         return self.window + self.chunk
@@ -53,9 +52,24 @@ class PrefixOrderConfig(Config):
         """Of so many frames of context, how many the world can go on from: the last ones, up to a chunk's border."""
         return max(0, frames - (frames - self.first) % self.chunk) if frames >= self.first else 0
 
+    def frame_map(self, grid: Grid, patch: int, objective: Objective) -> PrefixFrames:
+        """Frames of one unit each, of which whole chunks are gone on from."""
+        return PrefixFrames(grid, order=self)
+
     def build(self, height: int, width: int, num_frames: int | None = None) -> tuple[Order, Grid]:
         """Order and grid of frames of height x width sites; endless without `num_frames`."""
         return prefix_order(height, width, num_frames, self.chunk, self.prefix, self.window, self.first, self.positions)
+
+
+@dataclass(frozen=True)
+class PrefixFrames(EvenFrames):
+    """`EvenFrames` that are gone on from at the border of a chunk."""
+
+    order: PrefixOrderConfig = field(kw_only=True)
+
+    def whole(self, frames: int) -> int:
+        """See `PrefixOrderConfig.whole`."""
+        return self.order.whole(frames)
 
 
 def prefix_order(

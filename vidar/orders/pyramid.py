@@ -29,9 +29,9 @@ class PyramidOrderConfig(PartsConfig):
         """Units of a frame."""
         return len(self.sides)
 
-    def frames(self, patch: int) -> PyramidFrames:
+    def frame_sites(self, patch: int) -> PyramidSites:
         """The contents of the scales, for sites of patch x patch latents."""
-        return PyramidFrames(self.sides, patch)
+        return PyramidSites(self.sides, patch)
 
     def build(self, height: int, width: int, num_frames: int | None = None) -> tuple[Order, Grid]:
         """Order and grid of frames whose finest scale is height x width sites; endless without `num_frames`.
@@ -54,7 +54,7 @@ def pyramid_order(sides: Sequence[Side], window: int, num_frames: int | None = N
     return parts_order(part, place, ("s", "t", "y", "x"), window, num_frames)
 
 
-class PyramidFrames:
+class PyramidSites:
     """How the code of a frame lies on the sites of its scales: each holds the frame, scaled down to its size.
 
     Choice: means over areas (torch's `area`, as VAR scales down), of latents, not of sites: a site is patch x patch

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from pydantic import Field
@@ -55,6 +57,48 @@ class ClipScaleOrderConfig(Config):
     def build(self, pyramids: Sequence[Sequence[Size]]) -> tuple[Order, Grid]:
         """See `clip_scale_order`."""
         return clip_scale_order(pyramids)
+
+
+@dataclass(frozen=True)
+class PyramidFrames:
+    """Groups of frames that are one pyramid each. lengths: latent frames of each.
+
+    latents: what labels by unit add up to, [t h w, C]. labels: of a pyramid, by its number, and latents [.., t, n, C].
+    """
+
+    lengths: Sequence[int]
+    scales: int
+    latents: Callable[[Mapping[int, Tensor]], Tensor]
+    labels: Callable[[int, Tensor], Sequence[Tensor]]
+
+    def group(self, unit: int) -> int:
+        """See `vidar.core.frames.FrameMap`."""
+        return unit // self.scales
+
+    def units(self, group: int) -> range:
+        """See `vidar.core.frames.FrameMap`."""
+        return range(group * self.scales, (group + 1) * self.scales)
+
+    def frames(self, group: int) -> range:
+        """See `FrameMap`."""
+        first = sum(self.lengths[:group])
+        return range(first, first + self.lengths[group])
+
+    def whole(self, frames: int) -> int:
+        """See `FrameMap`."""
+        return max((end for end in accumulate(self.lengths) if end <= frames), default=0)
+
+    def spread(self, codes: Tensor) -> Tensor:
+        """See `FrameMap`: training quantises the frames itself."""
+        return codes
+
+    def split(self, group: int, codes: Tensor) -> dict[int, Tensor]:
+        """See `FrameMap`: the labels of all scales."""
+        return dict(zip(self.units(group), self.labels(group, codes), strict=True))
+
+    def join(self, group: int, codes: Mapping[int, Tensor]) -> Tensor:
+        """See `FrameMap`."""
+        return self.latents({unit: codes[unit] for unit in self.units(group)}).unflatten(0, (self.lengths[group], -1))
 
 
 def scale_sites(sizes: Sequence[Size]) -> tuple[Tensor, Tensor]:

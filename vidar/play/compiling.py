@@ -39,7 +39,7 @@ def may_compile(world: World) -> bool:
         check_compiler()
     except UsageError:
         return False
-    relations = world.config.system(pyramid=world.pyramid)[0].relations.values()
+    relations = world.config.system(pyramid=world.pyramid).order.relations.values()
     return world.device.type == "cpu" and not any(relation.fold for relation in relations)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import threading
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -23,12 +23,20 @@ from vidar.train import checkpoint
 from vidar.train.checkpoint import Counters
 from vidar.train.ema import Ema
 from vidar.train.log import RunLog
-from vidar.types import Method, VidarError
+from vidar.types import Loss, VidarError
 
 if TYPE_CHECKING:
     from vidar.train.fit import TrainConfig
 
 MOST_SKIPPED = 10  # non-finite batches in a row before the run stops
+
+
+class Method(Protocol):
+    """A training method."""
+
+    def step(self, model: Any, batch: Any, rngs: Sequence[Rng]) -> Loss:
+        """One loss on one batch, one Rng per sample; the loop owns backward and the optimiser."""
+        ...
 
 
 @runtime_checkable

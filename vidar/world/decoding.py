@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from vidar.core.decode import RowState
+from vidar.core.state import RowState
 from vidar.types import Tree
 
 if TYPE_CHECKING:

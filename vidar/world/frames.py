@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from vidar.core.decode import RowState
+from vidar.core.state import RowState
 from vidar.orders.plan import PlanOrderConfig
 from vidar.rng import Rng
 from vidar.types import UsageError

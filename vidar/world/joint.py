@@ -49,7 +49,7 @@ class JointStream:
         config = world.config if steps is None else world.config.with_steps(steps)
         if frames > 1:
             config = config.replace(order=config.order.replace(in_flight=frames))
-        self.frames, self.objective = frames, config.flow_system()[2]
+        self.frames, self.objective = frames, config.flow_system().objective
         self.calls = len(self.objective.passes) - 1  # of a proposal
         self.streams = Streams(World(config, world.tokenizer, world.net, world.start), 1)
         self.held: deque[Tensor] = deque()
@@ -138,7 +138,7 @@ def check_joint(world: World, frames: int) -> None:
         raise UsageError(
             f"world {name!r} has guidance; joint speculation has one row: leave guidance out of world.json"
         )
-    order, _, _ = config.flow_system()
+    order = config.flow_system().order
     if not isinstance(config.order, FrameOrderConfig):
         raise UsageError(f"world {name!r} does not make whole frames one by one; none can be in flight together")
     if any(order.need(later, earlier) for later in range(frames) for earlier in range(later)):

@@ -20,11 +20,10 @@ from vidar.conditioning.net import WorldNet, WorldNetConfig
 from vidar.conditioning.text import GivenFeaturesConfig, Text, TextConfig, utf8
 from vidar.config import Config
 from vidar.core.decode import Decoder
-from vidar.core.grid import Grid
-from vidar.core.order import Order
 from vidar.core.step import by_waves
+from vidar.core.system import System
 from vidar.objectives.pyramids import Pyramids, PyramidsConfig
-from vidar.orders.scale import ClipScaleOrderConfig, ScaleOrderConfig, Size
+from vidar.orders.scale import ClipScaleOrderConfig, PyramidFrames, ScaleOrderConfig, Size
 from vidar.rng import Rng
 from vidar.sampling.guidance import GuidanceConfig, ProjectedGuidanceConfig
 from vidar.tokenizers.multi_scale import MultiScale
@@ -108,8 +107,8 @@ class PicturesConfig(Config):
 
     def system(
         self, frames: int | None = None, dtype: torch.dtype = torch.float32, pyramid: MultiScale | None = None
-    ) -> tuple[Order, Grid, Pyramids]:
-        """Order, grid and objective. pyramid: of the trained tokenizer; None: one with fresh weights.
+    ) -> System[Pyramids]:
+        """What the config compiles to. pyramid: of the trained tokenizer; None: one with fresh weights.
 
         Raises UsageError where widths do not fit, or the trained pyramid has another codebook or other scales.
         """
@@ -126,7 +125,8 @@ class PicturesConfig(Config):
         for field, width in (("in_width", objective.input_width), ("out_width", objective.output_width)):
             if getattr(self.net.backbone, field) != width:
                 raise UsageError(f"net.backbone.{field} is {getattr(self.net.backbone, field)}, this needs {width}")
-        return order, grid, objective
+        pyramids = PyramidFrames([size[-1][0] for size in sizes], len(sizes[0]), objective.latents, objective.labels)
+        return System(order.needing(objective.needs), grid, objective, pyramids)
 
     def conditions(self, told: Tensor, mask: Tensor, none: Tensor) -> Conditions:
         """What the conditioner reads: see `vidar.train.pictures.PictureBatch`; none bool [B]: hidden."""
@@ -212,7 +212,8 @@ class Pictures:
         known: Mapping[int, Tensor] | None = None,
     ) -> tuple[list[dict[int, Tensor]], list[float]]:
         """Labels of every unit, by row, and the seconds of each call. known: unit -> labels [B, n, G] that stay."""
-        order, grid, objective = self.config.system(num_frames, pyramid=self._pyramid())
+        system = self._system(num_frames)
+        order, grid, objective = system.order, system.grid, system.objective
         batch, known = len(told), known or {}
         hidden = torch.zeros(batch, dtype=torch.bool)
         if guidance is not None:
@@ -242,7 +243,7 @@ class Pictures:
     @torch.inference_mode()
     def decode(self, codes: Sequence[Mapping[int, Tensor]], num_frames: int | None = None) -> Tensor:
         """Labels of every unit, by row -> uint8 [B, T, H, W, 3]."""
-        objective = self.config.system(num_frames, pyramid=self._pyramid())[2]
+        objective = self._system(num_frames).objective
         numbers = range(len(objective.pyramids))
         total = torch.cat([torch.cat([objective.total(row, n) for n in numbers], 2) for row in codes])
         video, _ = self.tokenizer.decode(Codes("latent", total.to(self.device, self.tokenizer.dtype)))
@@ -260,19 +261,15 @@ class Pictures:
                 f"the context is {video.dtype} {list(video.shape)}; expected uint8 {want[0]} x T x {want[1]} x "
                 f"{want[2]} x 3"
             )
-        sizes = self.config.known_sizes(video.shape[1], num_frames)
+        groups = range(len(self.config.known_sizes(video.shape[1], num_frames)))
         latents = self.tokenizer.latents(to_float(video).to(self.device, self.tokenizer.dtype))[0].data.float().cpu()
-        pyramid, found, start = self._pyramid(), dict[int, Tensor](), 0
-        for size in sizes:
-            piece = latents[:, :, start : start + size[-1][0]]
-            for label in pyramid.at(size).quantise(piece).labels:
-                found[len(found)] = label.flatten(1, 3)
-            start += size[-1][0]
-        return found
+        codes, frames = latents.flatten(3).permute(0, 2, 3, 1), self._system(num_frames).frames
+        known = (frames.split(group, codes[:, list(frames.frames(group))]) for group in groups)
+        return {unit: labels for split in known for unit, labels in split.items()}
 
-    def _pyramid(self) -> MultiScale:
-        """The tokenizer's, on the CPU in float32, where labels are drawn."""
-        return copy.deepcopy(self.tokenizer.pyramid).to("cpu", torch.float32)
+    def _system(self, num_frames: int | None) -> System[Pyramids]:
+        """With the pyramid of the tokenizer, on the CPU in float32, where labels are drawn."""
+        return self.config.system(num_frames, pyramid=copy.deepcopy(self.tokenizer.pyramid).to("cpu", torch.float32))
 
     def _answer(self, inputs: Tensor, layout: Any, cond: Any = None, state: Any = None) -> Tensor:
         """One call of the network, from and to the CPU."""

@@ -31,7 +31,8 @@ from torch import Tensor
 
 from vidar.cache.ring import RingState
 from vidar.conditioning.action import Actions
-from vidar.core.decode import Content, Decoder, RowState
+from vidar.core.decode import Decoder
+from vidar.core.state import Content, RowState
 from vidar.core.step import by_waves
 from vidar.orders.plan import PlanOrderConfig, StepMap
 from vidar.rng import Rng
@@ -201,7 +202,8 @@ class _Task:
     def __init__(self, world: World, rngs: Sequence[Rng], actions: Actions, segment: int, steps: int | None) -> None:
         config = world.config if steps is None else world.config.with_steps(steps)
         self.map, self.given = chain_of(config).map, dict[int, Tensor]()
-        self.order, grid, self.objective = config.flow_system()
+        system = config.flow_system()
+        self.order, grid, self.objective = system.order, system.grid, system.objective
         own = [SegmentRng(rng.seed, rng.video, rng.attempt, segment * self.map.units) for rng in rngs]
         grids, dtype = [grid] * len(rngs), next(world.net.parameters()).dtype
         self.state = RingState.create(self.order, grids, world.net.ring_shapes(), dtype, world.device)

@@ -5,10 +5,11 @@ For batch work, where all actions are known: a frame that is begun ahead of its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from itertools import count, islice
+from typing import TYPE_CHECKING
 
 import torch
 from pydantic import Field
@@ -18,8 +19,8 @@ from vidar.cache.ring import RingState
 from vidar.config import Config
 from vidar.core.decode import Decoder
 from vidar.core.order import Order
-from vidar.core.schedules import in_flight, staggered
-from vidar.core.step import Step, chunk, endless, prefill
+from vidar.core.schedules import Chunks, OneByOne, Staggered, refinements
+from vidar.core.step import Step, prefill
 from vidar.orders.block import BlockOrderConfig
 from vidar.orders.frame import FrameOrderConfig
 from vidar.orders.in_parts import InParts
@@ -32,45 +33,12 @@ if TYPE_CHECKING:
     from vidar.world.world import World, WorldConfig
 
 
-class Schedule(Protocol):
-    """What a config of this file builds: when each unit is refined and committed.
-
-    pending: units of the context that the first Step commits. depth: units in flight at most, for `calls` of a unit.
-    both_ways: the units in flight have to read the later ones too.
-    """
-
-    pending: int
-    both_ways: bool
-
-    def depth(self, calls: int) -> int:
-        """Units in flight at most."""
-        ...
-
-    def steps(self, calls: int) -> Iterator[Step]:
-        """Steps without an end, units counted from the clock; calls: of the solver for a unit."""
-        ...
-
-
 class OneByOneConfig(Config):
     """One unit after the other; its commit rides on the first call of the next."""
 
     def build(self) -> OneByOne:
         """The schedule."""
         return OneByOne()
-
-
-class OneByOne:
-    """`vidar.core.step.endless`."""
-
-    pending, both_ways = 1, False
-
-    def depth(self, calls: int) -> int:
-        """See `Schedule`."""
-        return 1
-
-    def steps(self, calls: int) -> Iterator[Step]:
-        """See `Schedule`."""
-        return endless(calls, fused=True)
 
 
 class ChunksConfig(Config):
@@ -81,23 +49,6 @@ class ChunksConfig(Config):
     def build(self) -> Chunks:
         """The schedule."""
         return Chunks(self.length)
-
-
-class Chunks:
-    """`vidar.core.step.chunk`."""
-
-    pending, both_ways = 0, False
-
-    def __init__(self, length: int) -> None:
-        self.length = length
-
-    def depth(self, calls: int) -> int:
-        """See `Schedule`."""
-        return self.length
-
-    def steps(self, calls: int) -> Iterator[Step]:
-        """See `Schedule`."""
-        return chunk(None, self.length, calls, fused=True)
 
 
 class PyramidConfig(Config):
@@ -156,23 +107,6 @@ class RollingConfig(Config):
         return Staggered(lambda calls: 1, both_ways=True)
 
 
-class Staggered:
-    """`vidar.core.schedules.staggered`. delay: calls of a unit -> calls between two units."""
-
-    pending = 0
-
-    def __init__(self, delay: Callable[[int], float], both_ways: bool = False) -> None:
-        self.delay, self.both_ways = delay, both_ways
-
-    def depth(self, calls: int) -> int:
-        """See `Schedule`."""
-        return in_flight(calls, self.delay(calls))
-
-    def steps(self, calls: int) -> Iterator[Step]:
-        """See `Schedule`."""
-        return staggered(None, calls, self.delay(calls))
-
-
 ScheduleConfig = OneByOneConfig | ChunksConfig | PyramidConfig | PipelineConfig | AsynchronousConfig | RollingConfig
 
 
@@ -189,9 +123,9 @@ def check_schedule(config: WorldConfig) -> None:
         raise UsageError(f"world {config.name!r} makes its frames part by part, one by one; leave schedule out")
     if config.by_scales:
         raise UsageError(f"world {config.name!r} predicts its frames scale by scale, one by one; leave schedule out")
-    order, grid, objective = config.system()
-    schedule, calls = config.schedule.build(), len(objective.passes) - 1
-    depth, name = schedule.depth(calls), config.name
+    system = config.system()
+    order, grid, schedule, calls = system.order, system.grid, system.schedule, refinements(system.objective)
+    depth, name, most = schedule.depth(calls), config.name, 4 * schedule.depth(calls) * calls
     if depth == 1:
         return
     relations = order.relations.values()
@@ -205,7 +139,8 @@ def check_schedule(config: WorldConfig) -> None:
         )
     if depth > order.reach:
         raise UsageError(f"world {name!r}: {depth} units in flight do not fit its window of {order.reach}")
-    if not any(_in_turn_known(order, schedule.steps(calls), first, 4 * depth * calls) for first in range(depth + 1)):
+    steps = partial(schedule.steps, system.objective, system.frames)
+    if not any(_in_turn_known(order, steps(), first, most) for first in range(depth + 1)):
         raise UsageError(
             f"world {name!r} makes a unit from the code of one before (objective.hint) that would be in flight with it;"
             " use a schedule with one unit in flight, or train a world without a hint"
@@ -233,7 +168,7 @@ def with_schedule(config: WorldConfig, schedule: ScheduleConfig) -> WorldConfig:
     """
     order, made = config.order, schedule.build()
     if isinstance(order, FrameOrderConfig | BlockOrderConfig):
-        calls = len(config.system()[2].passes) - 1
+        calls = refinements(config.system().objective)
         order = order.replace(in_flight=made.depth(calls), forward=made.both_ways)
     return config.replace(schedule=schedule, order=order)
 
@@ -273,19 +208,17 @@ def scheduled(
     Raises UsageError where the context is no whole unit.
     """
     config, net = world.config if steps is None else world.config.with_steps(steps), world.net
-    order, grid, objective = config.system()
-    per, schedule, batch = config.order.unit_frames, config.schedule.build(), len(context)
-    begun, calls, least = context.shape[1] // per, len(objective.passes) - 1, per
-    if isinstance(config.order, PrefixOrderConfig):
-        begun, least = config.order.whole(begun), config.order.first
-    if not begun:
-        name = f"world {config.name!r}"
+    system = config.system()
+    order, grid, objective, schedule = system.order, system.grid, system.objective, system.schedule
+    per, batch, frames = len(system.frames.frames(0)), len(context), system.frames.whole(context.shape[1])
+    if not frames:
+        name, least = f"world {config.name!r}", next(n for n in count(1) if system.frames.whole(n))
         raise UsageError(f"{name} makes {per} frames together; give a context of at least {least} frames")
-    frames = begun * per
+    begun = frames // per
     state = RingState.create(order, [grid] * batch, net.ring_shapes(), next(net.parameters()).dtype, world.device)
     for unit, codes in enumerate(context[:, -frames:].unflatten(1, (begun, per)).unbind(1)):
         state.give(unit, codes.flatten(1, 2))
-    keep = frames + (order.reach + schedule.depth(calls) + 1) * per
+    keep = frames + (order.reach + schedule.depth(refinements(objective)) + 1) * per
     tape = _tape(config, batch, frames, keep, context_actions)
     decoder = Decoder(world.model, order, [grid] * batch, objective, rngs, objective.given, tape)
     whole = begun - schedule.pending
@@ -294,7 +227,7 @@ def scheduled(
     for row in state.rows:
         row.clock = begun
     source = Ahead(tape, iter(actions), torch.from_numpy(config.actions.noop()).expand(batch, -1))
-    yield from _in_turn(decoder, state, schedule.steps(calls), source, per)
+    yield from _in_turn(decoder, state, schedule.steps(objective, system.frames), source, per)
 
 
 def _tape(config: WorldConfig, batch: int, frames: int, keep: int, actions: Tensor | None) -> ActionTape:

@@ -15,19 +15,16 @@ from vidar.cache.ring import Mark, RingState
 from vidar.conditioning.action import Actions
 from vidar.core.decode import Decoder
 from vidar.core.layouts import Layouts
+from vidar.core.objective import Objective
+from vidar.core.schedules import OneByOne
 from vidar.core.step import Step, prefill
 from vidar.nn.static import Build
-from vidar.objectives.diffusion import Diffusion
-from vidar.objectives.flow import Flow
-from vidar.objectives.next_scale import NextScale
 from vidar.rng import Rng
 from vidar.types import Model, UsageError
 from vidar.world.decoding import EXTRA, Decoding, following, looks_back, remember
 
 if TYPE_CHECKING:
     from vidar.world.world import World
-
-Framed = Flow | NextScale | Diffusion
 
 
 class ActionTape:
@@ -94,11 +91,12 @@ class Streams:
         build = None if isinstance(compiled, bool) else compiled
         self.model = world.compiled(build) if compiled else world.model
         total = capacity if config.guidance is None else 2 * capacity
-        self.order, self.grid, objective = config.system(pyramid=world.pyramid)
+        system = config.system(pyramid=world.pyramid)
+        self.order, self.grid, self.frames = system.order, system.grid, system.frames
         self.layouts = Layouts()
         self.most = config.steps  # calls of a frame, where it is not given another number
-        self._schedules: dict[int, tuple[Framed, list[Step]]] = {}
-        reach = -(-self.order.reach // objective.period)
+        self._schedules: dict[int, tuple[Objective, list[Step]]] = {}
+        reach = -(-self.order.reach // len(self.frames.units(0)))
         self.tape = ActionTape(total, config.actions.width, config.context + reach + 2)
         self.rngs = [Rng(0, b % capacity) for b in range(total)]
         self.state = self._fresh(total)
@@ -124,11 +122,11 @@ class Streams:
         unknown = self._twice(unknown, torch.ones_like(unknown))
         batch = len(codes)
         state, objective = self._fresh(batch), self._schedule(self.most)[0]
-        begin, units = first * objective.period, list[int]()
+        begin, units = self.frames.units(first).start, list[int]()
         for row in state.rows:
             row.clock = begin
         for frame in range(length):
-            for unit, code in objective.frame_units(first + frame, codes[:, frame]).items():
+            for unit, code in self.frames.split(first + frame, codes[:, frame, None]).items():
                 state.give(unit, code)
                 units.append(unit - begin)
         *whole, last = [unit for unit in units if not self._lacks(begin + unit, first)] or [-1]
@@ -138,10 +136,10 @@ class Streams:
             tape = ActionTape(batch, known.shape[2], length)
             tape.start(range(batch), known, unknown, first)
             decoder = self._decoder(tape, rngs[:batch], objective, self.world.model)
-            decoder.step(prefill(whole, advance=length * objective.period), state)
+            decoder.step(prefill(whole, advance=self.frames.units(first + length).start - begin), state)
         else:
             for row in state.rows:
-                row.clock += length * objective.period
+                row.clock = self.frames.units(first + length).start
         remember(self.world, state.rows[: len(context)], context)
         self.tape.start(rows, known, unknown, first)
         self.state.replace(rows, state)
@@ -156,7 +154,7 @@ class Streams:
         [b, T, A], as in `open`, which this is at the row's own frame number and noise. Choice: sinks that have left the
         window are not among them and are forgotten (LongLive's `global_sink` false).
         """
-        period = self._schedule(self.most)[0].period
+        period = len(self.frames.units(0))
         for row, known, told in zip(rows, codes, actions, strict=True):
             frame = self.state.rows[row].clock // period
             keep = min(len(known), frame, -(-self.order.reach // period))
@@ -193,7 +191,7 @@ class Streams:
                 decoder = replace(decoder, combine=partial(self.guidance.combine, weights=weights))
             for row, unit, code in decoder.step(step, self.state):
                 made[row][unit] = code
-        return torch.stack([objective.frame_code(codes) for codes in made[: self.capacity]])
+        return torch.stack([self._joined(codes) for codes in made[: self.capacity]])
 
     def decoding(self, codes: Tensor) -> Decoding:
         """Of the frame that was just made, codes [B, n, C] of `frame`: its pictures [B, 1, H, W, 3], not yet decoded.
@@ -202,7 +200,7 @@ class Streams:
         """
         if not looks_back(self.world.config):
             return Decoding(self.world, codes[:, None])
-        rows, period = self.state.rows[: self.capacity], self._schedule(self.most)[0].period
+        rows, period = self.state.rows[: self.capacity], len(self.frames.units(0))
         for row in rows:
             seen = row.extras.get(EXTRA)
             if row.clock != period + (0 if seen is None else seen.clock):
@@ -246,16 +244,20 @@ class Streams:
             self.order, [self.grid] * batch, net.ring_shapes(), next(net.parameters()).dtype, device
         )
 
-    def _schedule(self, steps: int) -> tuple[Framed, list[Step]]:
+    def _schedule(self, steps: int) -> tuple[Objective, list[Step]]:
         """The objective with so many calls of a frame, and these calls."""
         if steps not in self._schedules:
-            objective = self.world.config.with_steps(steps).system(pyramid=self.world.pyramid)[2]
-            self._schedules[steps] = objective, objective.frame_steps()
+            objective = self.world.config.with_steps(steps).system(pyramid=self.world.pyramid).objective
+            self._schedules[steps] = objective, OneByOne().group(objective, self.frames)
         return self._schedules[steps]
+
+    def _joined(self, codes: dict[int, Tensor]) -> Tensor:
+        """The code of the frame that the newest of these units is of, [n, C]."""
+        return self.frames.join(self.frames.group(max(codes)), codes)[0]
 
     def _lacks(self, unit: int, first: int) -> bool:
         """Whether a unit needs one of a frame before number `first`."""
-        start = first * self._schedule(self.most)[0].period
+        start = self.frames.units(first).start
         return any(self.order.need(unit, v) for v in range(max(0, start - self.order.reach), start))
 
     def _warm_up(self) -> None:
@@ -265,6 +267,6 @@ class Streams:
         self.back(moment)
         self.release(moment)
 
-    def _decoder(self, tape: ActionTape, rngs: Sequence[Rng], objective: Framed, model: Model) -> Decoder:
+    def _decoder(self, tape: ActionTape, rngs: Sequence[Rng], objective: Objective, model: Model) -> Decoder:
         grids = [self.grid] * len(rngs)
         return Decoder(model, self.order, grids, objective, rngs, objective.given, tape, layouts=self.layouts)

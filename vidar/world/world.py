@@ -19,6 +19,7 @@ from vidar.conditioning.net import WorldNet, WorldNetConfig
 from vidar.config import Config
 from vidar.core.grid import Grid
 from vidar.core.order import Order
+from vidar.core.system import Asked, System
 from vidar.nn.outcome import OutcomeNet, OutcomeNetConfig
 from vidar.nn.static import Build
 from vidar.objectives.diffusion import Diffusion, DiffusionConfig
@@ -27,7 +28,7 @@ from vidar.objectives.next_scale import NextScale, NextScaleConfig, Pyramid
 from vidar.orders.block import BlockOrderConfig
 from vidar.orders.frame import FrameOrderConfig
 from vidar.orders.frame_scale import FrameScaleOrderConfig
-from vidar.orders.in_parts import InParts, frame_parts
+from vidar.orders.in_parts import InParts
 from vidar.orders.plan import PlanOrderConfig
 from vidar.orders.prefix import PrefixOrderConfig
 from vidar.rng import Rng
@@ -113,8 +114,8 @@ class WorldConfig(Config):
 
     def system(
         self, num_frames: int | None = None, dtype: torch.dtype = torch.float32, pyramid: Pyramid | None = None
-    ) -> tuple[Order, Grid, Flow | NextScale | Diffusion]:
-        """Order, grid and objective; endless without `num_frames`. Raises UsageError where widths do not fit.
+    ) -> System[Flow | NextScale | Diffusion]:
+        """What the config compiles to; endless without `num_frames`. Raises UsageError where widths do not fit.
 
         pyramid: of the trained tokenizer, where frames are predicted scale by scale; None: one with fresh weights.
         """
@@ -126,8 +127,7 @@ class WorldConfig(Config):
         else:
             assert isinstance(self.tokenizer, PyramidAutoencoderConfig)
             objective = self.objective.build(pyramid or self.tokenizer.pyramid.build(), grid, dtype)
-        self._check_widths(objective)
-        return order.needing(objective.needs), grid, objective
+        return self._system(order, grid, objective)
 
     @property
     def flow(self) -> FlowConfig:
@@ -138,21 +138,20 @@ class WorldConfig(Config):
             raise UsageError(f"world {self.name!r} predicts its frames scale by scale; this needs one that denoises")
         raise UsageError(f"world {self.name!r} denoises by a chain of betas; this needs one of rectified flow")
 
-    def flow_system(
-        self, num_frames: int | None = None, dtype: torch.dtype = torch.float32
-    ) -> tuple[Order, Grid, Flow]:
+    def flow_system(self, num_frames: int | None = None, dtype: torch.dtype = torch.float32) -> System[Flow]:
         """`system` of a world of rectified flow. Raises UsageError where it has another objective."""
         order, grid = self.order.build(*self.sites, num_frames)
-        objective = self.flow.build(self.channels, grid, dtype, *frame_parts(self.order, self.patch))
-        self._check_widths(objective)
-        return order.needing(objective.needs), grid, objective
+        return self._system(order, grid, self.flow.build(self.channels, grid, dtype))
 
-    def _check_widths(self, objective: Flow | NextScale | Diffusion) -> None:
+    def _system(self, order: Order, grid: Grid, objective: Asked) -> System[Asked]:
+        """Raises UsageError where the network has other widths."""
         for field, width in (("in_width", objective.input_width), ("out_width", objective.output_width)):
             if getattr(self.net.backbone, field) != width:
                 raise UsageError(
                     f"net.backbone.{field} is {getattr(self.net.backbone, field)}, this world needs {width}"
                 )
+        frames = self.order.frame_map(grid, self.patch, objective)
+        return System(order.needing(objective.needs), grid, objective, frames, self.schedule.build())
 
     def check_outcome(self, head: OutcomeNetConfig) -> None:
         """Raises UsageError where a head of reward and end reads other latents or actions than this world's."""

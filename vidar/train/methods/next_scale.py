@@ -53,9 +53,9 @@ class TrainScales:
 
     def __init__(self, config: TrainScalesConfig):
         self.config = config
-        order, grid, objective = config.world.system(config.clip_frames)
-        units = range(config.clip_frames * objective.period - 1)
-        self.layout: Layout = compile_layout(single(units), order, [grid])
+        system = config.world.system(config.clip_frames)
+        units = range(system.frames.units(config.clip_frames).start - 1)
+        self.layout: Layout = compile_layout(single(units), system.order, [system.grid])
 
     @cached_property
     def tokenizer(self) -> PyramidAutoencoder:
@@ -65,7 +65,8 @@ class TrainScales:
     @cached_property
     def objective(self) -> NextScale:
         """With the pyramid of the trained tokenizer."""
-        return cast(NextScale, self.config.world.system(self.config.clip_frames, pyramid=self.tokenizer.pyramid)[2])
+        system = self.config.world.system(self.config.clip_frames, pyramid=self.tokenizer.pyramid)
+        return cast(NextScale, system.objective)
 
     def to(self, device: torch.device) -> None:
         """Move the tokenizer, whose pyramid is asked in every step."""

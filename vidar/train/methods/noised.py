@@ -88,7 +88,7 @@ def noised(
     for m, (unit, step) in enumerate(rows):
         if unit in given and step >= 0:
             levels[:, m] = drawn[:, given.index(unit)]
-    codes = objective.frames.spread(batch.codes).flatten(1, 2)
+    codes = clips.system.frames.spread(batch.codes).flatten(1, 2)
     context = None if net is None else clips.own_context(net, codes, actions, rngs)
     seen, target, _ = objective.prepare(codes, layout, rngs, levels=levels, context=context)
     slots = slot_tables(layout, seen.device)

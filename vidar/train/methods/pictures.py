@@ -52,8 +52,8 @@ class TrainPictures:
 
     def __init__(self, config: TrainPicturesConfig):
         self.config = config
-        order, grid, _ = config.pictures.system()
-        self.layout: Layout = compile_layout(single(range(order.num_units or 0)), order, [grid])
+        system = config.pictures.system()
+        self.layout: Layout = compile_layout(single(range(system.order.num_units or 0)), system.order, [system.grid])
 
     @cached_property
     def tokenizer(self) -> PyramidAutoencoder:
@@ -63,7 +63,7 @@ class TrainPictures:
     @cached_property
     def objective(self) -> Pyramids:
         """With the pyramid of the trained tokenizer."""
-        return self.config.pictures.system(pyramid=self.tokenizer.pyramid)[2]
+        return self.config.pictures.system(pyramid=self.tokenizer.pyramid).objective
 
     def to(self, device: torch.device) -> None:
         """Move the tokenizer, whose pyramid is asked in every step."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from pydantic import Field, model_validator
@@ -13,10 +14,9 @@ from torch import Tensor
 from vidar.conditioning.net import WorldNet
 from vidar.config import Config
 from vidar.core.layout import Layout, compile_layout
+from vidar.core.objective import Denoiser
 from vidar.core.step import Row
 from vidar.nn.pretrained import load_component
-from vidar.objectives.diffusion import Diffusion
-from vidar.objectives.flow import Flow
 from vidar.objectives.prefix_hint import PrefixHintConfig
 from vidar.orders.prefix import PrefixOrderConfig
 from vidar.rng import Rng
@@ -75,9 +75,8 @@ class TrainPrefix:
 
     def __init__(self, config: TrainPrefixConfig):
         self.config, order = config, config.order
-        self.order, self.grid, objective = config.world.system(config.clip_frames)
-        assert isinstance(objective, Flow | Diffusion)
-        self.objective = objective
+        system = config.world.system(config.clip_frames)
+        self.order, self.grid, self.objective = system.order, system.grid, cast(Denoiser, system.objective)
         self.lengths = range(order.first, order.window + 1, order.chunk)
         self.layouts = {length: self._layout(length) for length in self.lengths}
         self.layout = self.layouts[order.window]  # the largest

@@ -68,10 +68,11 @@ class Exit:
     """A flow whose units leave with the model's x0 at call `last`, and do not walk on to level 0."""
 
     def __init__(self, flow: Flow, last: int) -> None:
-        self.flow, self.last, self.input_width = flow, last, flow.input_width
+        self.flow, self.last, self.given, self.needs = flow, last, flow.given, flow.needs
+        self.input_width, self.output_width = flow.input_width, flow.output_width
         self.passes: tuple[Pass, ...] = (*((QUERY, i) for i in range(last + 1)), (MEMORY, None))
         self.start, self.inputs, self.finish, self.memory = flow.start, flow.inputs, flow.finish, flow.memory
-        self.prepare, self.loss = flow.prepare, flow.loss
+        self.latents, self.prepare, self.loss = flow.latents, flow.prepare, flow.loss
 
     def update(self, unit: int, x: InFlight, out: Tensor, step: int, rng: Rng) -> InFlight:
         """A step of the flow; at the last call the estimate of x0."""
@@ -123,7 +124,7 @@ class SelfForcing(Distilled):
         """
         rngs = [rng.kept("hidden_actions", "start") for rng in seen_alike(rngs)]
         actions = told(batch, rngs, self.pair.clips.config.p_unknown)
-        codes = self.flow.frames.spread(batch.codes).flatten(1, 2).to(self.flow.dtype)
+        codes = self.pair.clips.system.frames.spread(batch.codes).flatten(1, 2).to(self.flow.dtype)
         due = self.matching is None or self.matching.due(model.steps)
         with torch.set_grad_enabled(due and torch.is_grad_enabled()):
             made = self.dream(model.net, codes, actions, rngs, self.exit(model.steps, rngs))

@@ -93,7 +93,8 @@ class TrainWorld:
 
     def __init__(self, config: TrainWorldConfig):
         self.config = config
-        self.order, self.grid, self.objective = config.world.flow_system(config.clip_frames)
+        self.system = config.world.flow_system(config.clip_frames)
+        self.order, self.grid, self.objective = self.system.order, self.system.grid, self.system.objective
         rows = config.stream.rows(self.order.num_units or 0)
         self.weight = config.weight.build()
         self.layout: Layout = asking(compile_layout(rows, self.order, [self.grid]))
@@ -104,7 +105,7 @@ class TrainWorld:
 
     def step(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
         """Loss on a batch of latent clips, one Rng per clip."""
-        codes = self.objective.frames.spread(batch.codes).flatten(1, 2)
+        codes = self.system.frames.spread(batch.codes).flatten(1, 2)
         actions = told(batch, rngs, self.config.p_unknown)
         rngs = seen_alike(rngs)
         context = self.own_context(model, codes, actions, rngs)
@@ -137,7 +138,7 @@ class TrainWorld:
         seen, _, keep = self.objective.prepare(codes, self.layout, rngs, levels=noise, context=context)
         out = model(seen, self.layout.with_keep(keep), actions)
         slots, answers = slot_tables(self.layout, seen.device), self.objective.estimate(seen, out)
-        later = slots.asked[slots.unit[slots.asked] >= self.objective.period]
+        later = slots.asked[slots.unit[slots.asked] >= len(self.system.frames.units(0))]
         return codes.to(seen).index_copy(1, slots.site[later], answers[:, later])
 
     def world(self, model: WorldNet) -> World:

@@ -1,0 +1,121 @@
+"""FrameMap: which units hold which frames, and their codes. Nobody else counts units per frame.
+
+Frames come in groups that are made from one start: one frame, a block of frames, a segment of a plan. A group is whole
+units, a frame may be several units (cells, scales) or a part of one (blocks).
+
+    units of a frame     0 | 1 | 2     blocks of two frames     0 0 | 1 1     four cells     0 1 2 3 | 4 5 6 7
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from vidar.core.grid import Grid
+
+
+class FrameMap(Protocol):
+    """Frames <-> units. Codes of frames are float [.., F, n, C]: what a tokenizer makes of each frame."""
+
+    def group(self, unit: int) -> int:
+        """The group that a unit is of."""
+        ...
+
+    def units(self, group: int) -> range:
+        """The units of a group."""
+        ...
+
+    def frames(self, group: int) -> range:
+        """The frames of a group."""
+        ...
+
+    def whole(self, frames: int) -> int:
+        """Of a context of so many frames, how many can be gone on from, the last ones: whole groups."""
+        ...
+
+    def spread(self, codes: Tensor) -> Tensor:
+        """Codes [.., n, C] of frames -> of their sites in site order, [.., N, C]: what training prepares from."""
+        ...
+
+    def split(self, group: int, codes: Tensor) -> dict[int, Tensor]:
+        """Codes [.., F, n, C] of the frames of a group -> by unit, of those units that a context is given as."""
+        ...
+
+    def join(self, group: int, codes: Mapping[int, Tensor]) -> Tensor:
+        """Back: codes of the units of a group, by unit -> of its frames, [F, n, C]."""
+        ...
+
+
+class FrameSites(Protocol):
+    """How the code of one frame lies on the sites of its units."""
+
+    def spread(self, codes: Tensor) -> Tensor:
+        """Codes [.., n, C] of frames -> those of the sites of their units, in site order, [.., N, C]."""
+        ...
+
+    def take(self, codes: Tensor) -> Tensor:
+        """Back: [.., N, C] -> [.., n, C]."""
+        ...
+
+
+class EverySite:
+    """Each place of a frame is a site of one of its units."""
+
+    def spread(self, codes: Tensor) -> Tensor:
+        """The same."""
+        return codes
+
+    def take(self, codes: Tensor) -> Tensor:
+        """The same."""
+        return codes
+
+
+@dataclass(frozen=True)
+class EvenFrames:
+    """Groups of `per_group` frames in `num_units` units each, which hold their sites in any order.
+
+    sites: how a frame lies on the sites of its units; several frames a group have theirs one after another.
+    """
+
+    grid: Grid
+    per_group: int = 1
+    num_units: int = 1
+    sites: FrameSites = EverySite()
+
+    def group(self, unit: int) -> int:
+        """See `FrameMap`."""
+        return unit // self.num_units
+
+    def units(self, group: int) -> range:
+        """See `FrameMap`."""
+        return range(group * self.num_units, (group + 1) * self.num_units)
+
+    def frames(self, group: int) -> range:
+        """See `FrameMap`."""
+        return range(group * self.per_group, (group + 1) * self.per_group)
+
+    def whole(self, frames: int) -> int:
+        """See `FrameMap`."""
+        return frames // self.per_group * self.per_group
+
+    def spread(self, codes: Tensor) -> Tensor:
+        """See `FrameMap`."""
+        return self.sites.spread(codes)
+
+    def split(self, group: int, codes: Tensor) -> dict[int, Tensor]:
+        """See `FrameMap`."""
+        sites = {unit: self.grid.sites(unit) for unit in self.units(group)}
+        codes, first = self.spread(codes).flatten(-3, -2), min(int(own.min()) for own in sites.values())
+        return {unit: codes[..., own - first, :] for unit, own in sites.items()}
+
+    def join(self, group: int, codes: Mapping[int, Tensor]) -> Tensor:
+        """See `FrameMap`."""
+        units = self.units(group)
+        sites, made = [self.grid.sites(unit) for unit in units], [codes[unit] for unit in units]
+        if len(units) > 1:
+            sites, made = [torch.cat(sites)], [torch.cat(made)]
+        return self.sites.take(made[0][sites[0].argsort()].unflatten(0, (self.per_group, -1)))

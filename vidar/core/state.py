@@ -1,0 +1,94 @@
+"""What decoding keeps of each batch row, and what it asks of a State."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from vidar.core.layout import Layout
+from vidar.core.step import Step
+from vidar.types import Slots
+
+
+@dataclass
+class RowState:
+    """The small parts of one batch row. Tensors in it are replaced, never changed in place.
+
+    codes      finished codes somebody still needs; a code that is not in `committed` is pending
+    outs       outputs of committing passes that a later `start` reads
+    x          what is in flight
+    committed  units whose keys have been written;  done: units whose code has existed
+    extras     further trees of the row: tokenizer state, retrieval memory
+    attempt    see `vidar.rng.Rng.attempt`
+    """
+
+    clock: int = 0
+    codes: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
+    outs: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
+    x: dict[int, Any] = field(default_factory=dict[int, Any])
+    committed: set[int] = field(default_factory=set[int])
+    done: set[int] = field(default_factory=set[int])
+    extras: dict[str, Any] = field(default_factory=dict[str, Any])
+    attempt: int = 0
+
+    def copy(self) -> RowState:
+        """A copy that shares tensors."""
+        maps = dict(self.codes), dict(self.outs), dict(self.x)
+        return RowState(self.clock, *maps, set(self.committed), set(self.done), dict(self.extras), self.attempt)
+
+    def draft(self, unit: int, code: Tensor) -> None:
+        """A code [n, C] on trial: it may be committed, but until it is accepted nothing before it is forgotten."""
+        self.codes[unit] = code
+
+    def accept(self, unit: int) -> None:
+        """A draft counts from here on."""
+        self.done.add(unit)
+
+    def discard(self, units: Iterable[int]) -> None:
+        """Take units back, as if they had never been; the clock stays. Keys are the State's business."""
+        for unit in units:
+            for known in (self.codes, self.outs, self.x):
+                known.pop(unit, None)
+            self.committed.discard(unit)
+            self.done.discard(unit)
+
+    def settled(self, units: Iterable[int]) -> bool:
+        """Whether all of these have keys and are no drafts."""
+        return all(unit in self.committed and unit in self.done for unit in units)
+
+
+Content = Callable[[RowState], Tensor]  # the row -> the code of a given unit
+
+
+class Given(Protocol):
+    """By unit, the function that gives its code: a dictionary, or a formula for an endless stream."""
+
+    def __contains__(self, unit: object, /) -> bool: ...
+
+    def __getitem__(self, unit: int, /) -> Content: ...
+
+
+class DecodeState(Protocol):
+    """What decode asks of a State, beside what the model asks (`vidar.types.State`)."""
+
+    rows: list[RowState]
+
+    @property
+    def ring_relations(self) -> Mapping[str, str]:
+        """The relation of each ring that is not named as its relation."""
+        ...
+
+    def held(self) -> Mapping[str, Slots] | None:
+        """By ring, the slots that it keeps now."""
+        ...
+
+    def begin(self, layout: Layout, inputs: Tensor) -> None:
+        """Before the model call: where the MEMORY slots will go; saves what they overwrite while a mark is open."""
+        ...
+
+    def end(self, step: Step) -> None:
+        """After the model call: the rings now hold the MEMORY slots; the step joins the trace."""
+        ...

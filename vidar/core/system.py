@@ -1,0 +1,28 @@
+"""System: what the config of a model compiles to. What is above the core takes a System and a network, no class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from vidar.core.frames import FrameMap
+from vidar.core.grid import Grid
+from vidar.core.objective import Objective
+from vidar.core.order import Order
+from vidar.core.schedules import OneByOne, Schedule
+
+Asked = TypeVar("Asked", bound=Objective, covariant=True)  # the objective
+
+
+@dataclass(frozen=True)
+class System(Generic[Asked]):
+    """order, grid: what is made together, and who sees whom. objective: what a unit is. frames: the units of frames.
+
+    schedule: when each unit of an endless stream is made; a finite order goes by its waves.
+    """
+
+    order: Order
+    grid: Grid
+    objective: Asked
+    frames: FrameMap
+    schedule: Schedule = OneByOne()
