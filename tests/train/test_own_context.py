@@ -98,6 +98,6 @@ def test_clips_of_scales_are_noised_scale_by_scale():
     levels = torch.full((BATCH, made.layout.num_rows), 0.5)
     clips = noised(made, batch, [Rng(0, b) for b in range(BATCH)], levels)
     coarse = clips.clean[:, made.layout.slots.unit[0] == 2][:, :6]
-    torch.testing.assert_close(coarse, world.order.frames(world.patch).spread(codes)[:, 1, :6])
+    torch.testing.assert_close(coarse, world.order.frame_sites(world.patch).spread(codes)[:, 1, :6])
     finest = clips.clean[:, made.layout.slots.unit[0] == 3]
     assert torch.equal(finest, codes[:, 1]) and clips.clean.shape[1] == FRAMES * 26
