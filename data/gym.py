@@ -27,9 +27,9 @@ class GymConfig(Config):
     """A registered environment. height and width are given together, or neither: the environment's own size."""
 
     env_id: str
-    height: int | None = Field(None, ge=8)
-    width: int | None = Field(None, ge=8)
-    frames: int = Field(300, ge=2)  # at most; an episode that ends earlier is shorter
+    height: int | None = Field(default=None, ge=8)
+    width: int | None = Field(default=None, ge=8)
+    frames: int = Field(default=300, ge=2)  # at most; an episode that ends earlier is shorter
 
     def build(self) -> GymRecorder:
         """Make the environment. Raises UsageError for an unknown id."""

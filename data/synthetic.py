@@ -49,12 +49,12 @@ SPEC = ActionSpec(
 class ShapesConfig(Config):
     """Size and length of the world. The last `num_blinkers` shapes appear or vanish whenever they hit a side wall."""
 
-    height: int = Field(32, ge=8, le=1024)
-    width: int = Field(32, ge=8, le=1024)
-    frames: int = Field(32, ge=2)
-    num_shapes: int = Field(4, ge=1, le=len(COLOURS))
-    num_blinkers: int = Field(1, ge=0)
-    fps: float = Field(10.0, gt=0)
+    height: int = Field(default=32, ge=8, le=1024)
+    width: int = Field(default=32, ge=8, le=1024)
+    frames: int = Field(default=32, ge=2)
+    num_shapes: int = Field(default=4, ge=1, le=len(COLOURS))
+    num_blinkers: int = Field(default=1, ge=0)
+    fps: float = Field(default=10.0, gt=0)
 
     @property
     def step(self) -> float:

@@ -62,10 +62,10 @@ class VizdoomConfig(Config):
     """A scenario that ships with ViZDoom (or the path of a .cfg file), and the size and length of its episodes."""
 
     scenario: str = "my_way_home"
-    height: int = Field(64, ge=8, le=600)
-    width: int = Field(80, ge=8, le=800)
-    frame_skip: int = Field(2, ge=1, le=35)  # tics a frame; the game runs 35 tics a second
-    frames: int = Field(300, ge=2)  # at most; a game that ends earlier gives a shorter episode
+    height: int = Field(default=64, ge=8, le=600)
+    width: int = Field(default=80, ge=8, le=800)
+    frame_skip: int = Field(default=2, ge=1, le=35)  # tics a frame; the game runs 35 tics a second
+    frames: int = Field(default=300, ge=2)  # at most; a game that ends earlier gives a shorter episode
 
     @property
     def fps(self) -> float:

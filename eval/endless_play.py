@@ -34,13 +34,13 @@ class EndlessConfig(Config):
     """
 
     scenario: str = "my_way_home"
-    first_game: int = Field(1_500_000, ge=0)
-    games_per_seed: int = Field(1_000, ge=1)
-    shortest_game: int = Field(128, ge=2)
-    judged: int = Field(64, ge=8)  # last frames whose keys are read back
-    reference: int = Field(12, ge=1)
-    reference_frames: int = Field(2_000, ge=100)
-    quantile: float = Field(0.01, gt=0, lt=0.5)  # what is left out at either end of a range
+    first_game: int = Field(default=1_500_000, ge=0)
+    games_per_seed: int = Field(default=1_000, ge=1)
+    shortest_game: int = Field(default=128, ge=2)
+    judged: int = Field(default=64, ge=8)  # last frames whose keys are read back
+    reference: int = Field(default=12, ge=1)
+    reference_frames: int = Field(default=2_000, ge=100)
+    quantile: float = Field(default=0.01, gt=0, lt=0.5)  # what is left out at either end of a range
 
     def first_of(self, seed: int) -> int:
         """The first game of a seed of the suite. Raises UsageError where the engine has no such seed."""

@@ -42,16 +42,16 @@ class AutoencodeConfig(Config):
 
     tokenizer: AutoencoderConfig | PyramidAutoencoderConfig = AutoencoderConfig()
     start: str | None = None
-    l1: float = Field(1.0, ge=0)
-    l2: float = Field(1.0, ge=0)
-    structure: float = Field(0.1, ge=0)
-    texture: float = Field(0.0, ge=0)
-    texture_power: float = Field(1.0, ge=1)  # see `texture_loss`
-    grain: float = Field(0.0, ge=0)
-    energy: float = Field(0.0, ge=0)
-    latent_penalty: float = Field(1e-4, ge=0)
-    latent_noise: float = Field(0.1, ge=0)
-    quantiser: float = Field(1.0, ge=0)  # of a tokenizer that has one
+    l1: float = Field(default=1.0, ge=0)
+    l2: float = Field(default=1.0, ge=0)
+    structure: float = Field(default=0.1, ge=0)
+    texture: float = Field(default=0.0, ge=0)
+    texture_power: float = Field(default=1.0, ge=1)  # see `texture_loss`
+    grain: float = Field(default=0.0, ge=0)
+    energy: float = Field(default=0.0, ge=0)
+    latent_penalty: float = Field(default=1e-4, ge=0)
+    latent_noise: float = Field(default=0.1, ge=0)
+    quantiser: float = Field(default=1.0, ge=0)  # of a tokenizer that has one
     gan: DiscriminatorConfig | None = None
     video_gan: DiscriminatorConfig | None = None
 

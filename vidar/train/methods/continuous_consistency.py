@@ -73,7 +73,7 @@ class DifferenceConfig(Config):
     what is left of them in an answer outweighs the rest. At most half of the way that is left.
     """
 
-    size: float = Field(0.02, gt=0)
+    size: float = Field(default=0.02, gt=0)
 
     def build(self) -> Difference:
         """The derivative."""
@@ -113,9 +113,9 @@ class ContinuousConsistencyConfig(DistillationConfig):
     """
 
     mean: float = 0.0
-    std: float = Field(1.6, gt=0)
-    warmup_steps: int = Field(1000, ge=0)
-    anchor: float = Field(0.1, ge=0)
+    std: float = Field(default=1.6, gt=0)
+    warmup_steps: int = Field(default=1000, ge=0)
+    anchor: float = Field(default=0.1, ge=0)
     derivative: ForwardModeConfig | DifferenceConfig = ForwardModeConfig()
 
     def build(self) -> ContinuousConsistency:
