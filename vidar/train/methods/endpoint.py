@@ -10,14 +10,14 @@ its dreams the detail and motion that the exact path (consistency.py) has less o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from vidar.conditioning.net import WorldNet
-from vidar.config import Config
+from vidar.config import Builds, Config
 from vidar.objectives.flow import shift
 from vidar.objectives.rows import slot_tables
 from vidar.objectives.steppers import AdamsBashforthConfig
@@ -26,7 +26,7 @@ from vidar.train.latents import LatentBatch
 from vidar.train.methods.adversary import Student, product
 from vidar.train.methods.consistency import Net
 from vidar.train.methods.distillation import DistillationConfig, Distilled, squared
-from vidar.types import Loss, UsageError
+from vidar.types import Loss, Stepper, UsageError
 
 
 class EndpointConfig(DistillationConfig):
@@ -57,7 +57,7 @@ class Endpoint(Distilled):
     def __init__(self, config: EndpointConfig) -> None:
         self.config = config
         super().__init__(config)
-        self.solver: Any = config.solver.build()
+        self.solver = cast(Builds[Stepper], config.solver).build()
         ends = self.levels(torch.tensor([[[0.0, 1.0], [1.0, 0.5]]], dtype=torch.float64))  # from noise, from between
         if not all(one_call_a_level(self.solver, walk) for walk in torch.stack(ends, -1)[0].tolist()):
             raise UsageError(
