@@ -29,8 +29,13 @@ def frequencies(width: int, base: float) -> Tensor:
     """
     if width % 2:
         raise ValueError(f"rotary width {width} is odd; pairs of channels rotate together")
-    stored = torch.get_default_device().type == "cpu" and not torch._C._len_torch_dispatch_stack()
+    stored = torch.get_default_device().type == "cpu" and not _dispatch_modes()
     return _kept(width, base) if stored else _frequencies(width, base)
+
+
+def _dispatch_modes() -> int:
+    """How many modes watch over every operation; torch has no public name for it."""
+    return torch._C._len_torch_dispatch_stack()  # pyright: ignore[reportPrivateUsage]
 
 
 @cache

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -76,6 +77,7 @@ class AutoencodeConfig(Config):
 
 
 AnyAutoencoder = Autoencoder | PyramidAutoencoder
+Judged = TypeVar("Judged", bound=AnyAutoencoder)
 
 
 class AdversarialPair(nn.Module):
@@ -119,7 +121,7 @@ class Autoencode:
             take_over(known, pyramids.autoencoder if pyramids else model, start)
         return self.judged(model)
 
-    def judged(self, autoencoder: AnyAutoencoder) -> AnyAutoencoder | AdversarialPair:
+    def judged(self, autoencoder: Judged) -> Judged | AdversarialPair:
         """An autoencoder with fresh adversaries, if there are any."""
         config, channels = self.config, self.config.tokenizer.video_channels
         if config.gan is None and config.video_gan is None:

@@ -8,7 +8,7 @@ is moved against df/dt. NFD+ gives every frame a time and a norm of its own (cau
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from pydantic import Field
@@ -61,7 +61,8 @@ class ForwardMode:
     def __call__(self, student: Net, x: Tensor, time: Tensor, slope: Tensor) -> Change:
         """x [.., C], time [.., 1], slope: the teacher's F [.., C]."""
         pace = time.cos() * time.sin()
-        here, change = torch.func.jvp(student, (x, time), (pace * slope, pace))
+        told = torch.func.jvp(student, (x, time), (pace * slope, pace))
+        here, change = cast(tuple[Tensor, Tensor], told)
         return Change(here, change, time)
 
 
