@@ -59,11 +59,12 @@ class Draws:
     def pick(self, weights: dict[str, float]) -> str:
         """A name with probability proportional to its weight."""
         left = self.uniform() * sum(weights.values())
-        for name, weight in weights.items():
-            left -= weight
+        names = list(weights)
+        for name in names:
+            left -= weights[name]
             if left <= 0:
                 return name
-        return name
+        return names[-1]
 
 
 class ReplayPolicy:

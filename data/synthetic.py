@@ -7,7 +7,7 @@ white) lies in front of shape 1, that in front of shape 2, ... Shapes do not col
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,7 +139,8 @@ def _ring(dx: np.ndarray, dy: np.ndarray, radius: float) -> np.ndarray:
     return np.abs(_circle(dx, dy, 0.75 * radius)) - 0.25 * radius
 
 
-DISTANCES = dict(zip(KINDS, (_circle, _square, _triangle, _ring)))  # kind -> signed distance in pixels
+Distance = Callable[[np.ndarray, np.ndarray, float], np.ndarray]  # (dx, dy, radius) -> signed distance in pixels
+DISTANCES: dict[str, Distance] = dict(zip(KINDS, (_circle, _square, _triangle, _ring)))
 
 
 class ShapesWorld:

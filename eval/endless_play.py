@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from vidar.data.explore import ReplayPolicy
 from vidar.data.vizdoom import VizdoomGame
 from vidar.eval.endless_figures import RealRange, Sample, real_range, sample
 from vidar.eval.held_out import game_of, same_game
+from vidar.rng import Rng
 from vidar.types import UsageError, VidarError
 from vidar.world.world import WorldConfig
 
@@ -194,8 +195,15 @@ class Elsewhere:
     def __init__(self, frames: np.ndarray) -> None:
         self.frames = torch.from_numpy(frames)
 
-    def rollout(self, *_: object) -> Iterator[torch.Tensor]:
-        """Frame after frame of all rollouts, [E, H, W, 3]."""
+    def rollout(
+        self,
+        context: torch.Tensor,
+        actions: Iterable[torch.Tensor],
+        context_actions: torch.Tensor | None = None,
+        rngs: Sequence[Rng] | None = None,
+        steps: int | None = None,
+    ) -> Iterator[torch.Tensor]:
+        """Frame after frame of all rollouts, [E, H, W, 3], whatever is asked for."""
         return iter(self.frames.unbind(1))
 
 
