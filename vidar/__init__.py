@@ -12,7 +12,8 @@ _LAZY = {
     "fit": "vidar.train.fit",
     "record": "vidar.data.record",
 }
-__all__ = ["DISTRIBUTION", "__version__", "load", "World", "fit", "record"]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = ["DISTRIBUTION", "__version__"]
+__all__.extend(["load", "World", "fit", "record"])  # pyright: ignore[reportUnsupportedDunderAll]  # see __getattr__
 
 import_module("vidar.play.registration")  # `import vidar` knows Vidar/World-v0
 
