@@ -197,8 +197,8 @@ class Elsewhere:
 
     def rollout(
         self,
-        context: torch.Tensor,
-        actions: Iterable[torch.Tensor],
+        context: torch.Tensor | None = None,
+        actions: Iterable[torch.Tensor] = (),
         context_actions: torch.Tensor | None = None,
         rngs: Sequence[Rng] | None = None,
         steps: int | None = None,
