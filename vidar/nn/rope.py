@@ -77,8 +77,8 @@ def _banded(columns: Sequence[int], bands: Sequence[Tensor]) -> Callable[[Tensor
     """Coordinates [.., A], dtype -> tables: column a turns the pairs of channels that follow, by frequencies of its
     own."""
     with torch.inference_mode(False):
-        widths = torch.tensor([len(band) for band in bands])
-        column, theta = torch.tensor([*columns]).repeat_interleave(widths), torch.cat([*bands])
+        pairs = [column for column, band in zip(columns, bands, strict=True) for _ in range(len(band))]
+        column, theta = torch.tensor(pairs), torch.cat([*bands])
     return lambda coords, dtype: _tables(coords.to(torch.float64).index_select(-1, column) * theta, dtype)
 
 
