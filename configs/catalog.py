@@ -8,13 +8,13 @@ import pkgutil
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, get_type_hints, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, get_type_hints, runtime_checkable
 
 import torch
 from pydantic import ValidationError, validate_call
 from torch import nn
 
-from vidar.config import Config, first_problem, load_file, override, parse_value, resolve
+from vidar.config import Builds, Config, first_problem, load_file, override, parse_value, resolve
 from vidar.configs.recipe import status_of
 from vidar.core.system import System
 from vidar.train.fit import TrainConfig
@@ -108,7 +108,7 @@ def _components(config: Config, name: str) -> Iterator[tuple[str, Config]]:
 def on_meta(config: Config) -> nn.Module:
     """The network of a config without storage."""
     with torch.device("meta"):
-        return config.build()  # type: ignore[attr-defined]
+        return cast(Builds[nn.Module], config).build()
 
 
 def parameters(config: Config) -> dict[str, int]:
@@ -128,7 +128,7 @@ def find_pictures(config: Config) -> PicturesConfig | None:
 
 def find_system(config: Config) -> Ordered | None:
     """The part of a config that has an Order, if one has."""
-    return _find(config, Ordered)  # type: ignore[type-abstract]
+    return _find(config, Ordered)
 
 
 def _find(config: Config, kind: type[Found]) -> Found | None:

@@ -248,8 +248,15 @@ def _below(one: Entry) -> Iterator[str]:
 
 
 def _item(text: str, indent: str = "") -> list[str]:
-    lead = {"initial_indent": f"{indent}- ", "subsequent_indent": f"{indent}  "}
-    return wrap(text, WIDTH, break_on_hyphens=False, break_long_words=False, **lead)
+    first, others = f"{indent}- ", f"{indent}  "
+    return wrap(
+        text,
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=others,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
 
 
 def readme() -> str:

@@ -66,7 +66,7 @@ class ShapeCaptionConfig(Config):
 
         def found(episode: Episode, clip: Clip) -> str:
             actions = episode.actions[clip][1:, 0]  # the first acts before the clip
-            scene = Scene(ShapesConfig(), *_looks(episode))  # pyright: ignore[reportCallIssue]
+            scene = Scene(ShapesConfig(), *_looks(episode))
             return scene.caption([int(action) for action in actions])
 
         return found

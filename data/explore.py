@@ -59,11 +59,12 @@ class Draws:
     def pick(self, weights: dict[str, float]) -> str:
         """A name with probability proportional to its weight."""
         left = self.uniform() * sum(weights.values())
-        for name, weight in weights.items():
-            left -= weight
+        names = list(weights)
+        for name in names:
+            left -= weights[name]
             if left <= 0:
                 return name
-        return name
+        return names[-1]
 
 
 class ReplayPolicy:
@@ -85,9 +86,9 @@ class ReplayPolicy:
 class HoldPolicyConfig(Config):
     """Random actions, every column held for a random number of steps and at rest with probability p_rest."""
 
-    shortest: int = Field(2, ge=1)
-    longest: int = Field(12, ge=1)
-    p_rest: float = Field(0.25, ge=0, le=1)
+    shortest: int = Field(default=2, ge=1)
+    longest: int = Field(default=12, ge=1)
+    p_rest: float = Field(default=0.25, ge=0, le=1)
 
     def build(self) -> HoldPolicy:
         """The policy."""
@@ -142,7 +143,7 @@ class ExplorePolicyConfig(Config):
     strafe: float = 0.16
     pause: float = 0.06
     retrace: float = 0.03
-    cell: float = Field(64.0, gt=0)  # map units
+    cell: float = Field(default=64.0, gt=0)  # map units
     near: float = 12.0  # depth value below which the way ahead is blocked
     open: float = 16.0  # depth value from which a view is worth stopping a turn for
     speed: float = 1.5  # map units a step below which a runner counts as stuck

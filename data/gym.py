@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 import gymnasium
 import numpy as np
@@ -27,9 +27,9 @@ class GymConfig(Config):
     """A registered environment. height and width are given together, or neither: the environment's own size."""
 
     env_id: str
-    height: int | None = Field(None, ge=8)
-    width: int | None = Field(None, ge=8)
-    frames: int = Field(300, ge=2)  # at most; an episode that ends earlier is shorter
+    height: int | None = Field(default=None, ge=8)
+    width: int | None = Field(default=None, ge=8)
+    frames: int = Field(default=300, ge=2)  # at most; an episode that ends earlier is shorter
 
     def build(self) -> GymRecorder:
         """Make the environment. Raises UsageError for an unknown id."""
@@ -92,15 +92,16 @@ class GymRecorder:
             picture = observation if is_picture(observation) else self.env.render()
         except NotImplementedError:  # what an environment without pictures does
             picture = None
-        if not is_picture(picture):
+        found = picture if is_picture(picture) else None
+        if found is None:
             remedy = "make it with render_mode='rgb_array'"
             raise VidarError(f"{self.source}: neither observes nor renders colour pictures; {remedy}")
-        if self.size is not None and picture.shape[:2] != self.size[::-1]:
-            picture = np.asarray(Image.fromarray(picture).resize(self.size, Image.Resampling.BOX))
-        return np.array(picture)  # a copy: some environments reuse their buffer
+        if self.size is not None and found.shape[:2] != self.size[::-1]:
+            found = np.asarray(Image.fromarray(found).resize(self.size, Image.Resampling.BOX))
+        return np.array(found)  # a copy: some environments reuse their buffer
 
 
-def is_picture(value: Any) -> bool:
+def is_picture(value: Any) -> TypeGuard[np.ndarray]:
     """Whether a value is an array uint8 [H, W, 3]."""
     return isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim == 3 and value.shape[2] == 3
 
@@ -120,7 +121,7 @@ def make(env_id: str) -> gymnasium.Env:
         raise VidarError(f"{env_id}: {str(error).splitlines()[0]}") from error
 
 
-def action_columns(space: spaces.Space, name: str) -> tuple[ActionSpec, Callable[[np.ndarray], Any]]:
+def action_columns(space: spaces.Space[Any], name: str) -> tuple[ActionSpec, Callable[[np.ndarray], Any]]:
     """An action space as columns, and the way back: row float32 [A] -> action. Raises VidarError for other spaces."""
     if isinstance(space, spaces.Discrete):
         start = int(space.start)

@@ -83,6 +83,15 @@ class _Source:
     extras: Mapping[str, np.ndarray]
 
 
+@dataclass(frozen=True)
+class _Clip:
+    """Frames of an episode, decoded, and what belongs to them."""
+
+    frames: np.ndarray
+    actions: np.ndarray
+    extras: Mapping[str, np.ndarray]
+
+
 class Clips:
     """An endless stream of ClipBatch. skipped: episodes shorter than a clip; windows: clips per epoch."""
 
@@ -157,7 +166,7 @@ class Clips:
         episode = int(np.searchsorted(self._first, window, side="right")) - 1
         return episode, (window - int(self._first[episode])) * self.config.stride
 
-    def _clip(self, episode: int, start: int) -> _Source:
+    def _clip(self, episode: int, start: int) -> _Clip:
         sample, side = self.episodes[episode]
         count = self.config.clip_frames
         source = self._source(episode)
@@ -167,7 +176,7 @@ class Clips:
             frames = decode_frames(sample, side, sample.read("mp4"), start, count)
         actions = source.actions[start : start + count].copy()
         actions[0] = 0  # unknown
-        return _Source(frames, actions, {n: array[start : start + count] for n, array in source.extras.items()})
+        return _Clip(frames, actions, {n: array[start : start + count] for n, array in source.extras.items()})
 
     def _source(self, episode: int) -> _Source:
         """An episode, its hashes verified on first use. Choice: what fits the budget first stays; nothing is evicted,

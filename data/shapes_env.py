@@ -28,14 +28,16 @@ class ShapesEnv(gymnasium.Env):
         self.observation_space = spaces.Box(0, 255, size, np.uint8)
         self.action_space = spaces.Discrete(len(MOVES))
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start the scene of `seed`, or the next one of the generator."""
         super().reset(seed=seed)
         self.scene, self.state = self.world.scene(int(self.np_random.integers(2**31)) if seed is None else seed)
         self.time = 0
         return self.scene.render(self.state), {"state": self.state}
 
-    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """One frame."""
         self.state = self.scene.next_state(self.state, int(action))
         self.time += 1

@@ -7,7 +7,7 @@ white) lies in front of shape 1, that in front of shape 2, ... Shapes do not col
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,12 +49,12 @@ SPEC = ActionSpec(
 class ShapesConfig(Config):
     """Size and length of the world. The last `num_blinkers` shapes appear or vanish whenever they hit a side wall."""
 
-    height: int = Field(32, ge=8, le=1024)
-    width: int = Field(32, ge=8, le=1024)
-    frames: int = Field(32, ge=2)
-    num_shapes: int = Field(4, ge=1, le=len(COLOURS))
-    num_blinkers: int = Field(1, ge=0)
-    fps: float = Field(10.0, gt=0)
+    height: int = Field(default=32, ge=8, le=1024)
+    width: int = Field(default=32, ge=8, le=1024)
+    frames: int = Field(default=32, ge=2)
+    num_shapes: int = Field(default=4, ge=1, le=len(COLOURS))
+    num_blinkers: int = Field(default=1, ge=0)
+    fps: float = Field(default=10.0, gt=0)
 
     @property
     def step(self) -> float:
@@ -139,7 +139,8 @@ def _ring(dx: np.ndarray, dy: np.ndarray, radius: float) -> np.ndarray:
     return np.abs(_circle(dx, dy, 0.75 * radius)) - 0.25 * radius
 
 
-DISTANCES = dict(zip(KINDS, (_circle, _square, _triangle, _ring)))  # kind -> signed distance in pixels
+Distance = Callable[[np.ndarray, np.ndarray, float], np.ndarray]  # (dx, dy, radius) -> signed distance in pixels
+DISTANCES: dict[str, Distance] = dict(zip(KINDS, (_circle, _square, _triangle, _ring)))
 
 
 class ShapesWorld:

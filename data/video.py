@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -107,7 +107,7 @@ def video_timing(source: bytes | str, name: str) -> Timing:
 
 
 @contextmanager
-def open_video(source: Any, name: str) -> Iterator[Any]:
+def open_video(source: Any, name: str) -> Generator[Any]:
     """An open PyAV container with a video stream; every FFmpeg error becomes a VidarError naming `name`."""
     try:
         with av.open(source, "r") as container:
@@ -138,9 +138,11 @@ def _lossless() -> _Codec:
     return _Codec("libx264rgb", "rgb24", {"crf": "0", "preset": "veryfast", "bf": "0"})
 
 
-def _encode(container: Any, frames: Iterable[np.ndarray], fps: float, codec: _Codec, gop: int, name: str) -> None:
+def _encode(
+    container: Any, frames: Iterable[np.ndarray], fps: float | Fraction, codec: _Codec, gop: int, name: str
+) -> None:
     if not 0.01 <= fps <= 1000:
-        raise VidarError(f"{name}: fps is {fps:g}, must lie in 0.01 .. 1000")
+        raise VidarError(f"{name}: fps is {float(fps):g}, must lie in 0.01 .. 1000")
     iterator = iter(frames)
     first = next(iterator, None)
     if first is None:

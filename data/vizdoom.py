@@ -62,10 +62,10 @@ class VizdoomConfig(Config):
     """A scenario that ships with ViZDoom (or the path of a .cfg file), and the size and length of its episodes."""
 
     scenario: str = "my_way_home"
-    height: int = Field(64, ge=8, le=600)
-    width: int = Field(80, ge=8, le=800)
-    frame_skip: int = Field(2, ge=1, le=35)  # tics a frame; the game runs 35 tics a second
-    frames: int = Field(300, ge=2)  # at most; a game that ends earlier gives a shorter episode
+    height: int = Field(default=64, ge=8, le=600)
+    width: int = Field(default=80, ge=8, le=800)
+    frame_skip: int = Field(default=2, ge=1, le=35)  # tics a frame; the game runs 35 tics a second
+    frames: int = Field(default=300, ge=2)  # at most; a game that ends earlier gives a shorter episode
 
     @property
     def fps(self) -> float:
@@ -99,10 +99,9 @@ def scenario_file(name: str) -> Path:
 
 def screen_and_box(height: int, width: int) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
     """The (width, height) to render at and the centred box (left, top, right, bottom) of the aspect height:width."""
-    for w, h in SCREENS:
-        scale = min(w / width, h / height)
-        if scale >= 2 or (w, h) == SCREENS[-1]:
-            break
+    wide_enough = (screen for screen in SCREENS if min(screen[0] / width, screen[1] / height) >= 2)
+    w, h = next(wide_enough, SCREENS[-1])
+    scale = min(w / width, h / height)
     box_w, box_h = round(width * scale), round(height * scale)
     left, top = (w - box_w) // 2, (h - box_h) // 2
     return (w, h), (left, top, left + box_w, top + box_h)
@@ -169,7 +168,7 @@ class VizdoomGame:
             row = policy(View(seen[-1]["frame"], seen[-1]["depth"], seen[-1]["pose"]))
             reward = self.game.make_action([float(v) for v in row], self.config.frame_skip)
             state = self.game.get_state()
-            if state is None:
+            if state is None:  # pyright: ignore[reportUnnecessaryComparison]  # the stub leaves out a game that is over
                 rewards[-1] += reward
                 ended = not self._timed_out()
                 break

@@ -131,7 +131,7 @@ def _cpu() -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {"torch": torch.__version__}
+    found: dict[str, str] = {"torch": torch.__version__}
     for name in ("av", "numpy", "gymnasium", "vizdoom"):
         try:
             found[name] = version(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,6 +27,9 @@ from vidar.orders.ring import ring_order
 from vidar.orders.scale import clip_scale_order, scale_order
 from vidar.orders.token import token_order
 from vidar.types import MEMORY, QUERY, UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Ordered = tuple[Order, Grid]
 SIZES = [(1, 1, 1), (1, 2, 2), (1, 4, 4)]
@@ -87,7 +90,7 @@ def draw(order: Order, grid: Grid, out: str | os.PathLike[str], title: str = "")
     figure = Figure(figsize=(2.0 * columns, 6.0), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(f"{title}: {order.num_units} units in {len(order.waves())} waves; number = unit, colour = wave")
-    above, below = figure.subfigures(2, 1, height_ratios=[1, 2])
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=[1, 2])[:, 0]
     for axes, (label, plane) in zip(above.subplots(1, len(places), squeeze=False)[0], places.items()):
         _draw_plane(axes, label, plane, order.wave_of)
     layout = compile_layout(twin(range(order.num_units)), order, [grid])
@@ -115,7 +118,7 @@ def planes(grid: Grid, units: int) -> dict[str, np.ndarray]:
     return made
 
 
-def _draw_plane(axes, label: str, plane: np.ndarray, wave_of: Tensor) -> None:
+def _draw_plane(axes: Axes, label: str, plane: np.ndarray, wave_of: Tensor) -> None:
     waves = np.where(plane >= 0, wave_of.numpy()[plane.clip(0)], np.nan)
     axes.imshow(waves, cmap="viridis", vmin=0, vmax=max(int(wave_of.max()), 1))
     axes.set_title(label, fontsize=8)
@@ -127,7 +130,7 @@ def _draw_plane(axes, label: str, plane: np.ndarray, wave_of: Tensor) -> None:
             axes.text(column, row, str(unit), ha="center", va="center", fontsize=7, color="white" if light else "black")
 
 
-def _draw_mask(axes, name: str, mask: Tensor, unit: Tensor, role: Tensor) -> None:
+def _draw_mask(axes: Axes, name: str, mask: Tensor, unit: Tensor, role: Tensor) -> None:
     axes.imshow(mask.numpy(), cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
     change = torch.nonzero((unit[1:] != unit[:-1]) | (role[1:] != role[:-1]))[:, 0] + 0.5
     for edge in change.tolist():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -19,6 +19,7 @@ from vidar.eval.endless_play import EndlessConfig, Tick, elsewhere, play
 from vidar.eval.endless_report import endless_page, summary
 from vidar.eval.output import MARK, bar, begin, folder, write
 from vidar.eval.provenance import hardware, versions
+from vidar.orders.plan import PlanOrderConfig
 from vidar.types import UsageError
 from vidar.world.load import load
 
@@ -46,7 +47,10 @@ def run(
     place, started = folder(out), time.perf_counter()
     scenario_file(config.scenario)  # says so where the game is missing
     world = load(model, device)
-    c, window = world.config.context, world.config.order.window or 1
+    order = world.config.order
+    if isinstance(order, PlanOrderConfig):
+        raise UsageError(f"world {world.config.name!r} plans segments; the endless suite dreams frame after frame")
+    c, window = world.config.context, order.window or 1
     if rollouts < 2 or frames < max(LEAST_FRAMES, 6 * window):
         least = max(LEAST_FRAMES, 6 * window)
         raise UsageError(f"the endless suite needs 2 rollouts and {least} frames or more, not {rollouts} and {frames}")
@@ -92,7 +96,7 @@ def _judge(net: Any) -> Judge:
 
 
 @contextmanager
-def _counting(total: int, progress: Callable[[int, int], None] | None) -> Iterator[Tick]:
+def _counting(total: int, progress: Callable[[int, int], None] | None) -> Generator[Tick]:
     """Yields tick(count); told to `progress`, or to a bar on stderr where there is none."""
     done = 0
 

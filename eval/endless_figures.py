@@ -108,7 +108,7 @@ def first_run(bad: np.ndarray, length: int) -> np.ndarray:
     count = bad.shape[1]
     if count < length:
         return np.full(len(bad), count)
-    runs = np.lib.stride_tricks.sliding_window_view(bad, length, axis=1).all(-1)
+    runs = np.all(np.lib.stride_tricks.sliding_window_view(bad, length, axis=1), axis=-1)
     return np.where(runs.any(1), runs.argmax(1) + 1, count)
 
 

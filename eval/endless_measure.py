@@ -12,7 +12,7 @@ import gc
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -223,7 +223,7 @@ def _dream(world: Dreamer, played: Play, seed: int, tick: Tick) -> tuple[np.ndar
 
 
 @contextmanager
-def _cache_of(world: Dreamer) -> Iterator[Callable[[], list[int] | None]]:
+def _cache_of(world: Dreamer) -> Generator[Callable[[], list[int] | None]]:
     """Yields a function: the addresses of the keys and values that the latest call read; None without a cache."""
     if not isinstance(world, World):
         yield lambda: None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from vidar.data.explore import ReplayPolicy
 from vidar.data.vizdoom import VizdoomGame
 from vidar.eval.endless_figures import RealRange, Sample, real_range, sample
 from vidar.eval.held_out import game_of, same_game
+from vidar.rng import Rng
 from vidar.types import UsageError, VidarError
 from vidar.world.world import WorldConfig
 
@@ -34,13 +35,13 @@ class EndlessConfig(Config):
     """
 
     scenario: str = "my_way_home"
-    first_game: int = Field(1_500_000, ge=0)
-    games_per_seed: int = Field(1_000, ge=1)
-    shortest_game: int = Field(128, ge=2)
-    judged: int = Field(64, ge=8)  # last frames whose keys are read back
-    reference: int = Field(12, ge=1)
-    reference_frames: int = Field(2_000, ge=100)
-    quantile: float = Field(0.01, gt=0, lt=0.5)  # what is left out at either end of a range
+    first_game: int = Field(default=1_500_000, ge=0)
+    games_per_seed: int = Field(default=1_000, ge=1)
+    shortest_game: int = Field(default=128, ge=2)
+    judged: int = Field(default=64, ge=8)  # last frames whose keys are read back
+    reference: int = Field(default=12, ge=1)
+    reference_frames: int = Field(default=2_000, ge=100)
+    quantile: float = Field(default=0.01, gt=0, lt=0.5)  # what is left out at either end of a range
 
     def first_of(self, seed: int) -> int:
         """The first game of a seed of the suite. Raises UsageError where the engine has no such seed."""
@@ -194,8 +195,15 @@ class Elsewhere:
     def __init__(self, frames: np.ndarray) -> None:
         self.frames = torch.from_numpy(frames)
 
-    def rollout(self, *_: object) -> Iterator[torch.Tensor]:
-        """Frame after frame of all rollouts, [E, H, W, 3]."""
+    def rollout(
+        self,
+        context: torch.Tensor | None = None,
+        actions: Iterable[torch.Tensor] = (),
+        context_actions: torch.Tensor | None = None,
+        rngs: Sequence[Rng] | None = None,
+        steps: int | None = None,
+    ) -> Iterator[torch.Tensor]:
+        """Frame after frame of all rollouts, [E, H, W, 3], whatever is asked for."""
         return iter(self.frames.unbind(1))
 
 

@@ -7,6 +7,7 @@ float64 and one video at a time.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
@@ -29,7 +30,7 @@ def psnr(video: Video, reference: Video, data_range: float) -> Tensor:
     exact, and with a ceiling of 100 dB the one frame in ten that does so decides every mean.
     """
     frames, references = _pair(video, reference)
-    error = torch.stack([(f - r).square().mean((1, 2, 3)) for f, r in _each(frames, references)])
+    error = torch.stack([(f - r).square().mean((1, 2, 3)) for f, r in zip(_each(frames), _each(references))])
     decibel = 10.0 * (2.0 * math.log10(data_range) - torch.log10(error))
     return decibel.clamp(max=MOST_DB)
 
@@ -45,7 +46,7 @@ def ssim(video: Video, reference: Video, data_range: float) -> Tensor:
         raise UsageError(f"ssim needs frames of at least 11x11 pixels, got {tuple(frames.shape[2:4])}")
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     result = []
-    for f, r in _each(frames, references):
+    for f, r in zip(_each(frames), _each(references)):
         x, y = rearrange(f, "T H W C -> (T C) 1 H W"), rearrange(r, "T H W C -> (T C) 1 H W")
         mx, my, xx, yy, xy = (_blur(z) for z in (x, y, x * x, y * y, x * y))
         structure = (2.0 * (xy - mx * my) + c2) / (xx - mx * mx + yy - my * my + c2)
@@ -120,11 +121,9 @@ def _pair(video: Video, reference: Video) -> tuple[Tensor, Tensor]:
     return frames, references
 
 
-def _each(*videos: Tensor):
-    """One video at a time, float64 [T, H, W, 3]; of several videos, tuples."""
-    for rows in zip(*videos):
-        doubled = tuple(row.double() for row in rows)
-        yield doubled if len(doubled) > 1 else doubled[0]
+def _each(videos: Tensor) -> Iterator[Tensor]:
+    """One video at a time, float64 [T, H, W, 3]."""
+    return (video.double() for video in videos)
 
 
 def _luma(frames: Tensor) -> Tensor:

@@ -44,7 +44,9 @@ class Bar:
     tone: int
 
 
-def page(title: str, lead: str, cards: Sequence[tuple[str, ...]], sections: Sequence[Section], kicker: str = "") -> str:
+def page(
+    title: str, lead: str, cards: Sequence[Card | tuple[str, str]], sections: Sequence[Section], kicker: str = ""
+) -> str:
     """The whole file. cards: `Card`, or (number, what it is); kicker: a small line above the title."""
     links = "\n".join(f'<a href="#{anchor(s.title)}">{escape(s.title)}</a>' for s in sections)
     bodies = "\n".join(
@@ -57,7 +59,7 @@ def page(title: str, lead: str, cards: Sequence[tuple[str, ...]], sections: Sequ
         title=escape(title),
         kicker=escape(kicker),
         lead=escape(lead),
-        cards="\n".join(_card(Card(*card)) for card in cards),
+        cards="\n".join(_card(card if isinstance(card, Card) else Card(*card)) for card in cards),
         links=links,
         sections=bodies,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import repeat
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -43,9 +44,7 @@ def film(
         shown = range(start, min(start + COLUMNS * ROWS, count))
         for k in range(frames):
             sheet = _page(scores, spec, fps, scale, shown, k)
-            yield sheet
-        for _ in range(round(hold * fps)):
-            yield sheet
+            yield from repeat(sheet, 1 if k < frames - 1 else 1 + round(hold * fps))
 
 
 def _page(scores: WorldScores, spec: ActionSpec, fps: float, scale: int, shown: Sequence[int], k: int) -> np.ndarray:

@@ -240,8 +240,8 @@ def _dream(
 def _ssim(answer: np.ndarray, real: np.ndarray) -> np.ndarray:
     """[E, T, H, W, 3] each -> [E, T]; one frame at a time, which stays in the processor's cache: five times faster."""
     shape = real.shape
-    one_by_one = (video.reshape(-1, 1, *shape[2:]) for video in (answer, real))
-    return ssim(*one_by_one, 255.0).numpy().reshape(shape[:2])
+    mine, theirs = (video.reshape(-1, 1, *shape[2:]) for video in (answer, real))
+    return ssim(mine, theirs, 255.0).numpy().reshape(shape[:2])
 
 
 def _mean_of_others(clips: np.ndarray) -> np.ndarray:

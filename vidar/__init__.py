@@ -1,8 +1,7 @@
 """vidar: autoregressive video generation and world models."""
 
 from importlib import import_module
-
-from vidar.play import registration as _registration  # noqa: F401  # `import vidar` knows Vidar/World-v0
+from typing import Any
 
 __version__ = "0.1.0"
 DISTRIBUTION = "vidar-world"  # the name on the package index; messages that name an extra use it
@@ -13,10 +12,13 @@ _LAZY = {
     "fit": "vidar.train.fit",
     "record": "vidar.data.record",
 }
-__all__ = ["DISTRIBUTION", "__version__", "load", "World", "fit", "record"]
+__all__ = ["DISTRIBUTION", "__version__"]
+__all__.extend(["load", "World", "fit", "record"])  # pyright: ignore[reportUnsupportedDunderAll]  # see __getattr__
+
+import_module("vidar.play.registration")  # `import vidar` knows Vidar/World-v0
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'vidar' has no attribute {name!r}")
     return getattr(import_module(_LAZY[name]), name)

@@ -13,12 +13,22 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Protocol, Self, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vidar.types import UsageError
+
+Made = TypeVar("Made", covariant=True)
+
+
+class Builds(Protocol[Made]):
+    """What the config of an open slot does, one typed `Config`: `cast(Builds[Stepper], config.stepper).build()`."""
+
+    def build(self) -> Made:
+        """What the slot is for."""
+        ...
 
 
 class Config(BaseModel):

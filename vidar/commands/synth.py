@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Annotated
@@ -53,7 +53,7 @@ def synth(
 
 
 @contextmanager
-def bars() -> Iterator[tuple[Callable[[str, int, int, int], None], Callable[[str], None]]]:
+def bars() -> Generator[tuple[Callable[[str, int, int, int], None], Callable[[str], None]]]:
     """A bar on stderr (in a terminal) for every video in work, and lines above them: (progress, say)."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

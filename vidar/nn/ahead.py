@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.utils._pytree as pytree
 from torch import Tensor, nn
 
 from vidar.data.atomic import replacing
@@ -49,15 +50,19 @@ class AheadOfTime:
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory() as made, replacing(file) as temporary:
                 shutil.move(package(module, example, Path(made) / "function.pt2"), temporary)
-        self.loaded[file] = torch._inductor.aoti_load_package(str(file))
+        import torch._inductor as inductor
+
+        self.loaded[file] = inductor.aoti_load_package(str(file))
         return self.loaded[file]
 
 
 def package(module: nn.Module, example: tuple[Any, ...], file: Path) -> str:
     """Export, compile with constant weights (`freezing`), write."""
+    import torch._inductor as inductor
+
     exported = torch.export.export(module, example)
     options = {"freezing": True}
-    return torch._inductor.aoti_compile_and_package(exported, package_path=str(file), inductor_configs=options)
+    return inductor.aoti_compile_and_package(exported, package_path=str(file), inductor_configs=options)
 
 
 def cache_folder() -> Path:
@@ -83,7 +88,7 @@ def digest(module: nn.Module, example: tuple[Any, ...]) -> str:
     for name, tensor in sorted(module.state_dict().items()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         found.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    leaves, shape = torch.utils._pytree.tree_flatten(example)
+    leaves, shape = pytree.tree_flatten(example)
     told = [(tuple(x.shape), str(x.dtype)) if isinstance(x, Tensor) else x for x in leaves]
     machine = torch.__version__, torch.cpu.get_capabilities(), torch.get_num_threads()
     found.update(repr((told, str(shape), str(module), machine)).encode())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -136,7 +136,8 @@ class Backbone(nn.Module):
             x = block(x, mapped, call)
         if asked is None:
             return self.head(x, rows, call.row)
-        x = self.blocks[-1].answer(x, mapped, call, asked)
+        last = cast(Block, self.blocks[-1])
+        x = last.answer(x, mapped, call, asked)
         return self.head(x, asked.of_rows(rows), asked.call.row)
 
     def features(self, inputs: Tensor, layout: Layout, cond: Cond | None, blocks: Collection[int]) -> list[Tensor]:

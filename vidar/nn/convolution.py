@@ -56,7 +56,8 @@ class ConvShape(Config):
 
 def conv(channels_in: int, channels_out: int) -> nn.Conv2d:
     """3 x 3, zeros around the picture."""
-    return nn.Conv2d(channels_in, channels_out, 3, padding=1).to(memory_format=torch.channels_last)  # pyright: ignore
+    made = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+    return made.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # missing in the stub
 
 
 def apply(layer: nn.Conv2d, x: Tensor) -> Tensor:
@@ -131,7 +132,8 @@ class ConvHead(nn.Module):
         self.blocks = nn.ModuleList([ConvBlock(width, config.channels, gate_std) for _ in range(config.depth)])
         self.out = conv(config.channels, out_width // config.patch**2)
         nn.init.normal_(self.out.weight, std=config.std) if config.std > 0 else nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)  # pyright: ignore
+        assert self.out.bias is not None
+        nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor, rows: Tensor, row: Tensor | None) -> Tensor:
         """The outputs come in float32 or wider."""

@@ -140,7 +140,7 @@ class InverseDynamicsNet(nn.Module):
         self.tower = nn.Sequential(*layers, nn.Conv2d(later[-1], config.head, 1), nn.SiLU(), nn.Flatten())
         self.hidden = nn.Sequential(nn.Linear(config.head * rows * columns, 128), nn.SiLU())
         self.out = nn.Linear(128, sum(len(group.labels) for group in config.groups.values()))
-        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # missing in the stub
 
     def forward(self, frames: Tensor) -> dict[str, Tensor]:
         """Clips [B, T, H, W, 3], uint8 or float in [0, 255] -> for each group the logits [B, T', labels].

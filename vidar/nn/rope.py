@@ -37,8 +37,13 @@ def _frequencies(width: int, base: float) -> Tensor:
 
 def _once(make: Callable[..., Made], *key: Hashable) -> Made:
     """make(*key), kept; but made anew where tensors have no storage (the meta device, a step that counts bytes)."""
-    stored = torch.get_default_device().type == "cpu" and not torch._C._len_torch_dispatch_stack()
+    stored = torch.get_default_device().type == "cpu" and not _dispatch_modes()
     return _kept(make, *key) if stored else make(*key)
+
+
+def _dispatch_modes() -> int:
+    """How many modes watch over every operation; torch has no public name for it."""
+    return torch._C._len_torch_dispatch_stack()  # pyright: ignore[reportPrivateUsage]
 
 
 @cache

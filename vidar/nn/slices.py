@@ -33,7 +33,7 @@ class SlicesConfig(AttentionConfig):
 
 def by_slices(found: Sequence[Group]) -> Attention:
     """The attention of these groups."""
-    return lambda q, k, v: SliceAttention.apply(q, k, v, found, None)  # type: ignore[no-any-return]
+    return lambda q, k, v: SliceAttention.apply(q, k, v, found, None)
 
 
 class SliceAttention(torch.autograd.Function):
@@ -63,7 +63,9 @@ class SliceAttention(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # of a decorated one
+        ctx: Any, d_out: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, None, None]:
         """dv = P' do, dS = P (do v' - sum(do v' P)), dq = dS k, dk = dS' q."""
         q, k, v, *kept = ctx.saved_tensors
         scale, d_q, probabilities = q.shape[-1] ** -0.5, q.new_empty(q.shape), iter(kept)
@@ -80,7 +82,8 @@ class SliceAttention(torch.autograd.Function):
             _add(d_v, group.keys, p, do_g)
             _add(d_k, group.keys, d_s, q_g)
         shape = (q.shape[0], q.shape[2], *k.shape[1:])
-        return d_q, *(heads_first(part.view(shape)).to(q.dtype) for part in (d_k, d_v)), None, None
+        d_k, d_v = (heads_first(part.view(shape)).to(q.dtype) for part in (d_k, d_v))
+        return d_q, d_k, d_v, None, None
 
 
 def _softmax(logits: Tensor, shape: torch.Size, hidden: Tensor | None) -> Tensor:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.utils._pytree as pytree
 from torch import Tensor, nn
 
 from vidar.core.layout import Layout, View
@@ -140,7 +141,7 @@ class StaticBackbone:
         return layout.fixed[key]
 
     def _built(self, layout: Layout, args: tuple[Any, ...]) -> Callable[..., Any]:
-        shapes = tuple(tuple(x.shape) for x in torch.utils._pytree.tree_leaves(args) if x is not None)
+        shapes = tuple(tuple(x.shape) for x in pytree.tree_leaves(args) if x is not None)
         key = (shapes, tuple(layout.row_start.tolist()))
         if key not in self.functions:
             with torch.inference_mode(False), torch.no_grad():
@@ -148,7 +149,7 @@ class StaticBackbone:
                 module = Function(
                     self.backbone, layout.row_start.clone(), row, layout.row_length, self._kernels(args[3])
                 )
-                example = torch.utils._pytree.tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, args)
+                example = pytree.tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, args)
                 self.functions[key] = self.build(module.eval(), example)
         return self.functions[key]
 

@@ -97,11 +97,11 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             raise UsageError(f"reset: unknown option {', '.join(sorted(unknown))}; valid: {', '.join(OPTIONS)}")
         if options.get("prompt") is not None:
             raise UsageError(f"world {self.world.config.name!r} takes no prompt: it was trained on actions alone")
-        super().reset(seed=None if seed is None or _many(seed) else int(seed))
+        super().reset(seed=int(seed) if isinstance(seed, int | np.integer) else None)
         mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, bool)), bool)
         if mask.shape != (self.num_envs,):
             raise UsageError(f"reset_mask has shape {list(mask.shape)}, expected [{self.num_envs}]")
-        seeds = list(seed) if _many(seed) else [None if seed is None else seed + i for i in range(self.num_envs)]
+        seeds = _seeds(seed, self.num_envs)
         if len(seeds) != self.num_envs:
             raise UsageError(f"{len(seeds)} seeds for {self.num_envs} dreams; give one each")
         for row in np.flatnonzero(mask):
@@ -221,14 +221,17 @@ class WorldEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         frames, reward, terminated, truncated, info = self.rows.step(np.asarray(action)[None])
         return frames[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), _single(info)
 
-    def render(self) -> np.ndarray | None:  # type: ignore[override]
+    def render(self) -> np.ndarray | None:
         """The current frame."""
         shown = self.rows.render()
         return None if shown is None else shown[0]
 
 
-def _many(seed: object) -> bool:
-    return seed is not None and not isinstance(seed, int | np.integer)
+def _seeds(seed: int | Sequence[int | None] | None, count: int) -> list[int | None]:
+    """Those that are given; of one, seed + i."""
+    if seed is None:
+        return [None] * count
+    return [seed + i for i in range(count)] if isinstance(seed, int | np.integer) else list(seed)
 
 
 def _single(info: Info) -> Info:

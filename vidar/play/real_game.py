@@ -37,7 +37,8 @@ class RealGame:
         try:
             engine.make_action([float(value) for value in row], self.running.config.frame_skip)
             state = engine.get_state()
-            return None if state is None else self._picture(state)
+            over = state is None  # pyright: ignore[reportUnnecessaryComparison]  # the stub leaves it out
+            return None if over else self._picture(state)
         except Exception as error:
             raise _stopped(error) from None
 

@@ -72,7 +72,7 @@ def read(file: str | os.PathLike[str]) -> Recording:
     """A file that `keep` wrote. Raises VidarError, naming it, where it is none."""
     path = Path(file)
     try:
-        with safe_open(path, "pt") as stored:  # pyright: ignore
+        with safe_open(path, "pt") as stored:
             told = json.loads((stored.metadata() or {}).get("vidar", "{}"))
             names = stored.keys()
             tensors = {name: stored.get_tensor(name).numpy() for name in names}

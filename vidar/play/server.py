@@ -11,7 +11,7 @@ import contextlib
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -295,7 +295,7 @@ def run(house: House, sock: socket.socket) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None]:
     """uvicorn sends itself once more the signals that stopped it; by then all is done."""
     if threading.current_thread() is not threading.main_thread():
         yield

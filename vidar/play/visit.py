@@ -169,6 +169,11 @@ class Visit:
                 await self.socket.send(say.to_json("beside", on=False, why=str(error)))
         return self.house.start(seed, clip)
 
+    @property
+    def _accompanied(self) -> bool:
+        """Whether this player has the real game now."""
+        return self.beside is not None
+
     def _take_up(self, seat: Seat, start: Start) -> None:
         seat.reset(start)
         if self.beside is not None:
@@ -208,7 +213,7 @@ class Visit:
         if seat.row == BESIDE_ROW and self.house.beside is not None:
             self.beside = self.house.beside
             start = await self._start(self.seed, self.clip)
-            if self.beside is not None:
+            if self._accompanied:
                 self._take_up(seat, start)
         self.ready.set()
         await self.socket.send(self._greeting(seat))
@@ -315,7 +320,7 @@ class Visit:
             seat=seat.row,
             session=self.session,
             starts=self._choices(),
-            beside=self.beside is not None,
+            beside=self._accompanied,
             codec=self.house.codec,
             h264=self.house.h264,
         )

@@ -164,7 +164,7 @@ def save_anchors(plan: Anchors, file: Path) -> None:
 def read_anchors(file: Path) -> Anchors:
     """A file of `save_anchors`. Raises VidarError."""
     try:
-        with safe_open(file, "np") as stored:  # pyright: ignore
+        with safe_open(file, "np") as stored:
             return Anchors(*(stored.get_tensor(name) for name in ("first", "anchors", "after")))
     except (OSError, SafetensorError, ValueError) as error:
         raise VidarError(f"{file}: not readable as a plan ({str(error).splitlines()[0]})") from None

@@ -174,7 +174,7 @@ def _connect(ray: Any, address: str, count: int) -> None:
 
 def _ray() -> Any:
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]  # an extra
     except ImportError:
         raise UsageError(f"--ray needs the package ray: pip install '{vidar.DISTRIBUTION}[ray]'") from None
     return ray

@@ -117,7 +117,7 @@ def save_boundary(boundary: Boundary, file: Path) -> None:
 def read_boundary(file: Path) -> Boundary:
     """A file of `save_boundary`. Raises VidarError."""
     try:
-        with safe_open(file, "np") as stored:  # pyright: ignore
+        with safe_open(file, "np") as stored:
             first = json.loads((stored.metadata() or {})["vidar"])["first"]
             return Boundary(stored.get_tensor("codes"), stored.get_tensor("actions"), int(first))
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:

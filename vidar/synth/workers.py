@@ -78,9 +78,9 @@ class LocalWorkers:
     def wait(self) -> list[Event]:
         """See `Placement.wait`."""
         events: list[Event] = []
-        by_pipe = {worker.pipe: worker for worker in self._workers}
-        for pipe in wait(list(by_pipe), POLL):
-            event = self._receive(by_pipe[pipe])  # pyright: ignore
+        by_pipe: dict[object, Worker] = {worker.pipe: worker for worker in self._workers}
+        for pipe in wait([worker.pipe for worker in self._workers], POLL):
+            event = self._receive(by_pipe[pipe])
             if event is not None:
                 events.append(event)
         return events

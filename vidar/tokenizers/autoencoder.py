@@ -29,11 +29,11 @@ class AutoencoderConfig(Config):
 
     widths: tuple[int, ...] = (64, 128, 256)
     num_res_blocks: tuple[int, ...] = (1, 2, 2)  # per level of the encoder, and of the decoder
-    latent_channels: int = Field(8, ge=1)
+    latent_channels: int = Field(default=8, ge=1)
     space_stride: Literal[8, 16, 32] = 8
     time_stride: Literal[1, 2, 4, 8] = 1
     time_kernel: Literal[1, 3] = 1  # 1: every frame by itself, an image tokenizer
-    video_channels: int = Field(3, ge=1)
+    video_channels: int = Field(default=3, ge=1)
 
     @model_validator(mode="after")
     def _check(self) -> AutoencoderConfig:

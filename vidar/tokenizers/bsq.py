@@ -19,7 +19,7 @@ class BSQConfig(Config):
     """channels: d bits. The auxiliary loss is zeta / invT w_e (gamma_0 H_s - gamma H_b) + w_c |v - sg(code)|^2."""
 
     channels: int = Field(ge=1)
-    inverse_temperature: float = Field(100.0, gt=0)
+    inverse_temperature: float = Field(default=100.0, gt=0)
     zeta: float = 1.0
     gamma_0: float = 1.0  # weight of H_s: small where every position is sure of its bits
     gamma: float = 1.0  # weight of H_b: large where every bit is used evenly over the batch

@@ -27,11 +27,12 @@ class CausalConv(nn.Module):
         pad = kernel // 2
         if time_kernel == 1:
             conv = nn.Conv2d(channels_in, channels_out, kernel, padding=pad)
-            self.conv = conv.to(memory_format=torch.channels_last)
+            # torch's stub of `to` has no overload for a memory format alone
+            self.conv = conv.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         else:
             size = (time_kernel, kernel, kernel)
             conv = nn.Conv3d(channels_in, channels_out, size, padding=(0, pad, pad))
-            self.conv = conv.to(memory_format=torch.channels_last_3d)
+            self.conv = conv.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]
 
     def forward(self, x: Tensor, stream: Stream) -> Tensor:
         """[B, T, H, W, C] -> [B, T, H, W, C']."""

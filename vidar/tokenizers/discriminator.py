@@ -30,17 +30,17 @@ class DiscriminatorConfig(Config):
     (StyleGAN2). lecam: weight of LeCAM (InfinityStar: 0.05), whose anchors move by `lecam_decay`. 0: none.
     """
 
-    width: int = Field(32, ge=1)
-    num_layers: int = Field(3, ge=1)
-    detail: float = Field(0.0, ge=0)
+    width: int = Field(default=32, ge=1)
+    num_layers: int = Field(default=3, ge=1)
+    detail: float = Field(default=0.0, ge=0)
     weight: float = 0.1
     adaptive: bool = False  # VQGAN (Esser et al. 2021, eq. 7): scale the weight by the ratio of gradient norms
-    start: int = Field(2000, ge=0)
-    warmup: int = Field(1000, ge=1)
-    r1: float = Field(0.0, ge=0)
-    r1_every: int = Field(16, ge=1)
-    lecam: float = Field(0.0, ge=0)
-    lecam_decay: float = Field(0.99, ge=0, lt=1)
+    start: int = Field(default=2000, ge=0)
+    warmup: int = Field(default=1000, ge=1)
+    r1: float = Field(default=0.0, ge=0)
+    r1_every: int = Field(default=16, ge=1)
+    lecam: float = Field(default=0.0, ge=0)
+    lecam_decay: float = Field(default=0.99, ge=0, lt=1)
 
     def build(self) -> Discriminator:
         """A new discriminator with random weights."""

@@ -60,8 +60,8 @@ class LFQConfig(Config):
     """
 
     channels: int = Field(ge=1)
-    scale: float = Field(1.0, gt=0)
-    inverse_temperature: float = Field(100.0, gt=0)
+    scale: float = Field(default=1.0, gt=0)
+    inverse_temperature: float = Field(default=100.0, gt=0)
     entropy_weight: float = 0.1
     commitment_weight: float = 0.25
     gamma: float = 1.0  # weight of the entropy of the mean

@@ -72,12 +72,12 @@ class MultiScaleConfig(Config):
     quantiser: VQConfig | LFQConfig | FSQConfig | BSQConfig
     sizes: tuple[Size, ...]
     up: Literal["bicubic", "trilinear"] = "trilinear"
-    num_phi: int = Field(0, ge=0)
+    num_phi: int = Field(default=0, ge=0)
     rho: float = 0.5
     beta: float | None = None
-    p_drop: float = Field(0.0, ge=0, lt=1)
-    num_short: int | None = Field(None, ge=1)
-    p_short: float = Field(0.5, ge=0, le=1)
+    p_drop: float = Field(default=0.0, ge=0, lt=1)
+    num_short: int | None = Field(default=None, ge=1)
+    p_short: float = Field(default=0.5, ge=0, le=1)
     gains: tuple[float, ...] | None = None
 
     @model_validator(mode="after")

@@ -66,11 +66,11 @@ class VQConfig(Config):
     """
 
     channels: int = Field(ge=1)
-    size: int = Field(4096, ge=1)
-    beta: float = Field(0.25, ge=0)
+    size: int = Field(default=4096, ge=1)
+    beta: float = Field(default=0.25, ge=0)
     cosine: bool = False  # nearest by angle instead of distance (VAR's `using_znorm`)
-    decay: float | None = Field(None, ge=0, lt=1)
-    revive_after: int | None = Field(None, ge=1)
+    decay: float | None = Field(default=None, ge=0, lt=1)
+    revive_after: int | None = Field(default=None, ge=1)
     seed: int = 0
 
     def build(self) -> VQ:

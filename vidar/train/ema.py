@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Ema:
@@ -17,13 +17,14 @@ class Ema:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
-        self._parameters = list(self.model.parameters()), list(model.parameters())
+        self._averaged: list[Tensor] = list(self.model.parameters())
+        self._trained: list[Tensor] = list(model.parameters())
         self._buffers = list(zip(self.model.buffers(), model.buffers()))
 
     @torch.no_grad()
     def update(self, count: int) -> None:
         """Take in the weights of the model it was made from; `count` is the number of updates before this one."""
         decay = min(self.decay, (1 + count) / (10 + count))
-        torch._foreach_lerp_(*self._parameters, 1.0 - decay)
+        torch._foreach_lerp_(self._averaged, self._trained, 1.0 - decay)  # pyright: ignore[reportPrivateUsage]
         for mine, theirs in self._buffers:
             mine.copy_(theirs)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
 from pydantic import Field
 from torch import nn
 
-from vidar.config import Config, to_yaml
+from vidar.config import Builds, Config, to_yaml
 from vidar.rng import Rng
 from vidar.train import checkpoint
 from vidar.train.ema import Ema
 from vidar.train.log import RunLog
-from vidar.train.loop import Job, Stop, train
+from vidar.train.loop import Batches, Job, Method, Stop, train
 from vidar.train.memory import check_memory
 from vidar.train.optim import OptimConfig
 from vidar.train.resume import check_same
@@ -61,6 +61,14 @@ class FitResult:
     stopped: str | None
     checkpoint: Path
     model: Path | None
+
+
+class Trains(Method, Protocol):
+    """A method that makes what it trains."""
+
+    def build_model(self) -> nn.Module:
+        """The model, with fresh weights or those it goes on from."""
+        ...
 
 
 @runtime_checkable
@@ -162,12 +170,12 @@ def check(folder: Path, resume: str | os.PathLike[str] | None) -> Path | None:
 
 def build(config: TrainConfig, folder: Path, device: torch.device) -> Job:
     """Everything a run holds, from its config; the weights are a function of the seed."""
-    data: Any = config.data.build()  # type: ignore[attr-defined]
-    method: Any = config.method.build()  # type: ignore[attr-defined]
+    data = cast(Builds[Batches], config.data).build()
+    method = cast(Builds[Trains], config.method).build()
     if isinstance(method, Movable):
         method.to(device)
     torch.manual_seed(int(Rng(config.seed).raw("weights", 0, 0, 1)[0] >> 1))
-    model: nn.Module = method.build_model().to(device)
+    model = method.build_model().to(device)
     if isinstance(method, Calibrates):
         method.calibrate(model, data)
     ema = Ema(model, config.ema_decay)

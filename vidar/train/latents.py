@@ -75,7 +75,7 @@ class LatentClips:
         stored = Path(config.path) / f"latents-{config.split}-{digest}-p{config.patch}.safetensors"
         if not stored.is_file():
             encode_split(config, stored)
-        with safe_open(stored, "pt") as file:  # pyright: ignore
+        with safe_open(stored, "pt") as file:
             self.codes, self.actions = file.get_tensor("codes"), file.get_tensor("actions")
             lengths = file.get_tensor("lengths")
             self.names = (file.metadata() or {})["names"].split("\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from vidar.rng import Rng
 from vidar.train.dreams import DreamClipsConfig
 from vidar.train.latents import LatentBatch, LatentClipsConfig
 from vidar.train.methods.adversary import Student
-from vidar.train.methods.autoencode import AutoencodeConfig
+from vidar.train.methods.autoencode import AdversarialPair, AnyAutoencoder, AutoencodeConfig
 from vidar.train.methods.decode import DecodeConfig
 from vidar.train.methods.distillation import Distillation, DistillationConfig
 from vidar.train.methods.next_scale import TrainScalesConfig
@@ -88,18 +88,23 @@ class Taught(nn.Module):
 
 def kept_bytes(model: nn.Module, call: Any) -> int:
     """Bytes of the storages that the graph of `call()` keeps, without those of the model."""
-    own = {tensor.untyped_storage()._cdata for tensor in (*model.parameters(), *model.buffers())}
+    own = {_address(tensor.untyped_storage()) for tensor in (*model.parameters(), *model.buffers())}
     found: dict[int, torch.UntypedStorage] = {}
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            found[storage._cdata] = storage  # held, so that no other storage takes its address
+        if (address := _address(storage)) not in own:
+            found[address] = storage  # held, so that no other storage takes its address
         return tensor
 
     with saved_tensors_hooks(note, lambda tensor: tensor):
         call()
     return sum(storage.nbytes() for storage in found.values())
+
+
+def _address(storage: torch.UntypedStorage) -> int:
+    """Of the object, as a storage without memory has no other."""
+    return storage._cdata  # pyright: ignore[reportPrivateUsage]
 
 
 def meta_step(config: TrainConfig) -> tuple[nn.Module, Any] | None:
@@ -139,7 +144,8 @@ def _pixels(method: Any, data: ClipsConfig) -> tuple[nn.Module, Any]:
     sides = torch.zeros(data.batch, data.clip_frames)
     batch = Segment(video, sides[..., None], sides.bool(), torch.arange(data.batch), [""] * data.batch)
     rngs = [Rng(0, number) for number in range(data.batch)]
-    return model, lambda: method.build().step(model, batch, rngs)  # pyright: ignore[reportArgumentType]
+    autoencoder = cast(AnyAutoencoder | AdversarialPair, model)  # what its method builds
+    return model, lambda: method.build().step(autoencoder, batch, rngs)
 
 
 def _decoder(method: DecodeConfig, data: DreamClipsConfig) -> tuple[nn.Module, Any]:

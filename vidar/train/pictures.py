@@ -87,7 +87,7 @@ class PictureClips:
         stored = Path(config.path) / f"pictures-{config.split}-{key}.safetensors"
         if not stored.is_file():
             encode_clips(config, stored)
-        with safe_open(stored, "pt") as file:  # pyright: ignore
+        with safe_open(stored, "pt") as file:
             self.codes = file.get_tensor("codes")
             known = file.metadata() or {}
         self.names: list[str] = json.loads(known["names"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -42,16 +43,16 @@ class AutoencodeConfig(Config):
 
     tokenizer: AutoencoderConfig | PyramidAutoencoderConfig = AutoencoderConfig()
     start: str | None = None
-    l1: float = Field(1.0, ge=0)
-    l2: float = Field(1.0, ge=0)
-    structure: float = Field(0.1, ge=0)
-    texture: float = Field(0.0, ge=0)
-    texture_power: float = Field(1.0, ge=1)  # see `texture_loss`
-    grain: float = Field(0.0, ge=0)
-    energy: float = Field(0.0, ge=0)
-    latent_penalty: float = Field(1e-4, ge=0)
-    latent_noise: float = Field(0.1, ge=0)
-    quantiser: float = Field(1.0, ge=0)  # of a tokenizer that has one
+    l1: float = Field(default=1.0, ge=0)
+    l2: float = Field(default=1.0, ge=0)
+    structure: float = Field(default=0.1, ge=0)
+    texture: float = Field(default=0.0, ge=0)
+    texture_power: float = Field(default=1.0, ge=1)  # see `texture_loss`
+    grain: float = Field(default=0.0, ge=0)
+    energy: float = Field(default=0.0, ge=0)
+    latent_penalty: float = Field(default=1e-4, ge=0)
+    latent_noise: float = Field(default=0.1, ge=0)
+    quantiser: float = Field(default=1.0, ge=0)  # of a tokenizer that has one
     gan: DiscriminatorConfig | None = None
     video_gan: DiscriminatorConfig | None = None
 
@@ -76,6 +77,7 @@ class AutoencodeConfig(Config):
 
 
 AnyAutoencoder = Autoencoder | PyramidAutoencoder
+Judged = TypeVar("Judged", bound=AnyAutoencoder)
 
 
 class AdversarialPair(nn.Module):
@@ -119,7 +121,7 @@ class Autoencode:
             take_over(known, pyramids.autoencoder if pyramids else model, start)
         return self.judged(model)
 
-    def judged(self, autoencoder: AnyAutoencoder) -> AnyAutoencoder | AdversarialPair:
+    def judged(self, autoencoder: Judged) -> Judged | AdversarialPair:
         """An autoencoder with fresh adversaries, if there are any."""
         config, channels = self.config, self.config.tokenizer.video_channels
         if config.gan is None and config.video_gan is None:

@@ -31,8 +31,8 @@ class ConsistencyConfig(DistillationConfig):
     anywhere, not on a grid, so that the student is asked at every level.
     """
 
-    intervals: int = Field(48, ge=2)
-    shift: float = Field(3.0, gt=0)
+    intervals: int = Field(default=48, ge=2)
+    shift: float = Field(default=3.0, gt=0)
 
     def build(self) -> Consistency:
         """The method. Raises UsageError where the student does not play as one."""

@@ -8,7 +8,7 @@ is moved against df/dt. NFD+ gives every frame a time and a norm of its own (cau
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from pydantic import Field
@@ -61,7 +61,8 @@ class ForwardMode:
     def __call__(self, student: Net, x: Tensor, time: Tensor, slope: Tensor) -> Change:
         """x [.., C], time [.., 1], slope: the teacher's F [.., C]."""
         pace = time.cos() * time.sin()
-        here, change = torch.func.jvp(student, (x, time), (pace * slope, pace))
+        told = torch.func.jvp(student, (x, time), (pace * slope, pace))
+        here, change = cast(tuple[Tensor, Tensor], told)
         return Change(here, change, time)
 
 
@@ -73,7 +74,7 @@ class DifferenceConfig(Config):
     what is left of them in an answer outweighs the rest. At most half of the way that is left.
     """
 
-    size: float = Field(0.02, gt=0)
+    size: float = Field(default=0.02, gt=0)
 
     def build(self) -> Difference:
         """The derivative."""
@@ -113,9 +114,9 @@ class ContinuousConsistencyConfig(DistillationConfig):
     """
 
     mean: float = 0.0
-    std: float = Field(1.6, gt=0)
-    warmup_steps: int = Field(1000, ge=0)
-    anchor: float = Field(0.1, ge=0)
+    std: float = Field(default=1.6, gt=0)
+    warmup_steps: int = Field(default=1000, ge=0)
+    anchor: float = Field(default=0.1, ge=0)
     derivative: ForwardModeConfig | DifferenceConfig = ForwardModeConfig()
 
     def build(self) -> ContinuousConsistency:

@@ -17,7 +17,14 @@ from vidar.rng import Rng
 from vidar.train.latents import LatentBatch
 from vidar.train.methods.adversary import AdversaryConfig, Student, hinge_terms, product
 from vidar.train.methods.noised import Noised, noised
-from vidar.train.methods.world import OwnContextConfig, SingleConfig, TrainWorldConfig, TwinConfig, network
+from vidar.train.methods.world import (
+    OwnContextConfig,
+    SingleConfig,
+    TrainWorld,
+    TrainWorldConfig,
+    TwinConfig,
+    network,
+)
 from vidar.types import Loss, UsageError
 from vidar.world.load import START, load, locate, save
 from vidar.world.world import World, WorldConfig
@@ -54,9 +61,8 @@ class Distillation:
         if adversary is not None and adversary.width != backbone.width:
             raise UsageError(f"method.adversary.width is {adversary.width}, the teacher's is {backbone.width}")
         shared = {name: getattr(config, name) for name in ("world", "stream", "clip_frames", "own_context")}
-        plain = TrainWorldConfig(tokenizer="", p_unknown=0.05, **shared)
         self.config = config
-        self.clips = plain.build()
+        self.clips = TrainWorld(TrainWorldConfig(tokenizer="", p_unknown=0.05, **shared))
 
     @cached_property
     def teacher(self) -> World:

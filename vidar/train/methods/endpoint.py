@@ -17,8 +17,8 @@ from pydantic import Field
 from torch import Tensor
 
 from vidar.conditioning.net import WorldNet
-from vidar.config import Config
 from vidar.objectives.flow import shift
+from vidar.objectives.protocols import StepperConfig
 from vidar.objectives.rows import slot_tables
 from vidar.objectives.steppers import AdamsBashforthConfig
 from vidar.rng import Rng
@@ -39,7 +39,7 @@ class EndpointConfig(DistillationConfig):
     the squared error of a frame's mean code beside that of its sites, in which it has a share of one in as many sites.
     """
 
-    solver: Config = AdamsBashforthConfig()
+    solver: StepperConfig = AdamsBashforthConfig()
     calls: int = Field(default=2, ge=1)
     shift: float = Field(default=3.0, gt=0)
     p_noise: float = Field(default=0.5, ge=0, le=1)
@@ -57,7 +57,7 @@ class Endpoint(Distilled):
     def __init__(self, config: EndpointConfig) -> None:
         self.config = config
         super().__init__(config)
-        self.solver: Any = config.solver.build()
+        self.solver = config.solver.build()
         ends = self.levels(torch.tensor([[[0.0, 1.0], [1.0, 0.5]]], dtype=torch.float64))  # from noise, from between
         if not all(one_call_a_level(self.solver, walk) for walk in torch.stack(ends, -1)[0].tolist()):
             raise UsageError(

@@ -26,12 +26,12 @@ class WearConfig(Config):
     in 1 +- contrast. noise: deviation. intact: share of the clips that stay as they are.
     """
 
-    blur: float = Field(2.0, ge=0)
-    light: float = Field(0.2, ge=0)
-    tint: float = Field(0.1, ge=0)
-    contrast: float = Field(0.25, ge=0, lt=1)
-    noise: float = Field(0.1, ge=0)
-    intact: float = Field(0.3, ge=0, le=1)
+    blur: float = Field(default=2.0, ge=0)
+    light: float = Field(default=0.2, ge=0)
+    tint: float = Field(default=0.1, ge=0)
+    contrast: float = Field(default=0.25, ge=0, lt=1)
+    noise: float = Field(default=0.1, ge=0)
+    intact: float = Field(default=0.3, ge=0, le=1)
 
 
 class InverseDynamicsConfig(Config):

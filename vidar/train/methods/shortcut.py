@@ -114,8 +114,8 @@ def intervals(size: Tensor, place: Tensor, finest: int, k: float) -> Interval:
     """Two uniform numbers [..] -> a step: 1, 2, 4, .. or `finest` of them from noise to data, all shifted by k."""
     count = 2.0 ** torch.floor(size * finest.bit_length())
     first = torch.floor(place * count)
-    levels = (shift(1 - (first + part) / count, k) for part in (0.0, 0.5, 1.0))
-    return Interval(*levels, count == finest)
+    start, middle, end = (shift(1 - (first + part) / count, k) for part in (0.0, 0.5, 1.0))
+    return Interval(start, middle, end, count == finest)
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from pydantic import Field
@@ -63,6 +64,28 @@ class OwnContextConfig(Config):
     generations: int = Field(default=1, ge=1)
 
 
+class WorldMethod(Protocol):
+    """What a method does that trains a world on latent clips."""
+
+    layout: Layout
+
+    def build_model(self) -> WorldNet:
+        """The network that is trained."""
+        ...
+
+    def step(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
+        """Loss on a batch of latent clips, one Rng per clip."""
+        ...
+
+    def export(self, model: WorldNet, directory: Path) -> None:
+        """Write a world directory."""
+        ...
+
+    def sample(self, model: WorldNet, batch: LatentBatch, path: Path) -> None:
+        """Write what it dreams."""
+        ...
+
+
 class TrainWorldConfig(Config):
     """tokenizer: directory of the trained one. start: directory of a world whose network is gone on from.
 
@@ -83,7 +106,7 @@ class TrainWorldConfig(Config):
     guidance: float = Field(default=1.0, ge=1)
     weight: EvenWeightConfig | BellWeightConfig = EvenWeightConfig()
 
-    def build(self) -> TrainWorld:
+    def build(self) -> WorldMethod:
         """The method."""
         return TrainWorld(self)
 
