@@ -194,7 +194,7 @@ def _stream(world: Dreamer, played: Play, rows: list[int], seed: int) -> Iterato
     table = torch.from_numpy(played.actions[rows])
     context = torch.from_numpy(np.ascontiguousarray(played.frames[rows, :c]))
     caused_by = (table[:, t] for t in range(c, table.shape[1]))
-    return iter(world.rollout(context, caused_by, table[:, :c], [Rng(seed, e) for e in rows]))
+    return iter(world.frames(context, caused_by, table[:, :c], [Rng(seed, e) for e in rows]))
 
 
 def _dream(world: Dreamer, played: Play, seed: int, tick: Tick) -> tuple[np.ndarray, Memory]:

@@ -193,9 +193,9 @@ class Elsewhere:
     """Played frames [E, T, H, W, 3] in the place of a dream, so that they are measured like one."""
 
     def __init__(self, frames: np.ndarray) -> None:
-        self.frames = torch.from_numpy(frames)
+        self.recorded = torch.from_numpy(frames)
 
-    def rollout(
+    def frames(
         self,
         context: torch.Tensor | None = None,
         actions: Iterable[torch.Tensor] = (),
@@ -204,7 +204,7 @@ class Elsewhere:
         steps: int | None = None,
     ) -> Iterator[torch.Tensor]:
         """Frame after frame of all rollouts, [E, H, W, 3], whatever is asked for."""
-        return iter(self.frames.unbind(1))
+        return iter(self.recorded.unbind(1))
 
 
 def _games(running: VizdoomGame, first: int, config: EndlessConfig) -> Iterator[Episode]:

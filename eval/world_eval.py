@@ -43,7 +43,7 @@ LEAST_SIDE = 11  # pixels: the window of SSIM
 class Dreamer(Protocol):
     """What is evaluated: `World`, or anything that rolls out like it."""
 
-    def rollout(
+    def frames(
         self,
         context: Tensor,
         actions: Iterable[Tensor],
@@ -167,7 +167,7 @@ def latency(
     context, rest = torch.from_numpy(episode.frames[None, :context_frames]), episode.actions[context_frames:]
     source = (torch.from_numpy(row)[None] for row in cycle(rest))
     before = torch.from_numpy(episode.actions[None, :context_frames])
-    stream = iter(world.rollout(context, source, before, [Rng(seed)], steps))
+    stream = iter(world.frames(context, source, before, [Rng(seed)], steps))
     for _ in islice(stream, max(1, warm_up)):
         pass
     marks = [time.perf_counter()]
@@ -232,7 +232,7 @@ def _dream(
     count = context.shape[1]
     table = torch.from_numpy(np.ascontiguousarray(actions))
     caused_by = (table[:, count + k] for k in range(frames))
-    stream = world.rollout(torch.from_numpy(context.copy()), caused_by, table[:, :count], rngs, steps)
+    stream = world.frames(torch.from_numpy(context.copy()), caused_by, table[:, :count], rngs, steps)
     for frame in islice(stream, frames):
         yield frame.numpy()
 

@@ -38,7 +38,6 @@ from vidar.tokenizers.vq import VQConfig
 from vidar.train.fit import TrainConfig
 from vidar.types import VidarError
 from vidar.world.load import load
-from vidar.world.streams import Streams
 
 BITS, SEEDS, KNOWN, FRAMES, UNSEEN = 12, (0, 1), 4, 64, 1_000_000
 STRETCHES = ((1, 8), (9, 16), (17, 32), (33, 64))
@@ -128,7 +127,7 @@ def reconstruction(model: Path, count: int) -> dict[str, Any]:
 def dreams(model: Path, count: int) -> dict[str, Any]:
     """PSNR in dB of every episode and frame, and sharpness over that of the game, all episodes in one batch."""
     made, scenes = load(model), episodes(count)
-    streams = Streams(made, count)
+    streams = made.rollout(count)
     for row, scene in enumerate(scenes):
         streams.begin(row, scene.frames[:KNOWN], scene.actions[:KNOWN], row)
     actions = torch.from_numpy(np.stack([scene.actions[KNOWN:] for scene in scenes]))

@@ -29,7 +29,6 @@ from vidar.orders.token import token_order
 from vidar.rng import Rng
 from vidar.types import MEMORY, Past
 from vidar.world.load import load
-from vidar.world.streams import Streams
 
 TURNS, WARM_UP, LABELS = 3, 20, 512
 
@@ -112,7 +111,7 @@ def token_side(batch: int) -> Callable[[], tuple[float, float]]:
 def frame_side(model: str, frames: int, compiled: bool) -> Callable[[], tuple[float, float]]:
     """A turn of so many frames: seconds of a frame (median), and of the network in it."""
     world, inside = load(model), Inside()
-    streams = Streams(world, 1, compiled=compiled)
+    streams = world.rollout(1, compiled=compiled)
     rest = torch.from_numpy(world.config.actions.noop()).expand(1, -1)
     world.net.conditioner._mapped = inside(world.net.conditioner._mapped)
     world.net.backbone.run = inside(world.net.backbone.run)

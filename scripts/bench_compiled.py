@@ -15,15 +15,15 @@ import time
 import torch
 
 from vidar.eval.provenance import hardware
+from vidar.rollout.driver import Rollout
 from vidar.world.load import load
-from vidar.world.streams import Streams
 
 TURNS, WARM_UP = 3, 10
 
 
-def median_ms(streams: Streams, frames: int) -> float:
+def median_ms(streams: Rollout, frames: int) -> float:
     """Of so many frames."""
-    rest = torch.from_numpy(streams.world.config.actions.noop()).expand(streams.capacity, -1)
+    rest = torch.from_numpy(streams.setting.rest.numpy()).expand(streams.capacity, -1)
     spent: list[float] = []
     for _ in range(WARM_UP + frames):
         begun = time.perf_counter()
@@ -36,7 +36,7 @@ def main(model: str = "doom", frames: str = "200", rows: str = "1") -> None:
     """Print both sides and their ratio."""
     torch.set_num_threads(1)
     world = load(model)
-    sides = {name: Streams(world, int(rows), compiled=name == "compiled") for name in ("eager", "compiled")}
+    sides = {name: world.rollout(int(rows), compiled=name == "compiled") for name in ("eager", "compiled")}
     found: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(TURNS):
         for name, streams in sides.items():

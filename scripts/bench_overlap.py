@@ -23,7 +23,6 @@ from vidar.play.codec import H264, Coder, Jpeg
 from vidar.play.gallery import own_clips
 from vidar.play.session import Pictures, Start, Table
 from vidar.world.load import load
-from vidar.world.streams import Streams
 from vidar.world.world import World
 
 WARM_UP, TURNS, SEED = 5, 3, 0
@@ -75,7 +74,7 @@ def session(table: Table, coder: Coder, frames: int) -> float:
 
 def costs(world: World, codec: str, frames: int) -> dict[str, float]:
     """Median ms of CPU time of each part of a frame, one after the other on one thread."""
-    streams, coder = Streams(world, 1), coder_of(world, codec)
+    streams, coder = world.rollout(1), coder_of(world, codec)
     streams.begin(0, own_clips(world)[0], None, SEED)
     rest, spent = torch.from_numpy(world.config.actions.noop())[None], list[list[float]]()
     for number in range(1, frames + 1):

@@ -38,10 +38,10 @@ from vidar.eval.provenance import hardware, versions
 from vidar.objectives.hint import NoHintConfig
 from vidar.play.clock import Clock
 from vidar.rng import Rng
+from vidar.rollout.driver import Moment
 from vidar.types import VidarError
 from vidar.world.joint import JointStream
 from vidar.world.load import load
-from vidar.world.streams import Moment, Streams
 from vidar.world.world import World
 
 
@@ -165,7 +165,7 @@ class Dream:
 
 
 class Nowhere:
-    """The places of `Streams` to come back to, in simulated time."""
+    """The places of `Rollout` to come back to, in simulated time."""
 
     def hold(self) -> None:
         """None."""
@@ -235,7 +235,7 @@ class Joint(Dream):
 
 def real_ahead(most: int, world: World, rows: torch.Tensor) -> Ahead:
     """Of a world, from its own start."""
-    streams = Streams(world, 1)
+    streams = world.rollout(1)
     streams.begin(0, None, None, 0)
     return Ahead(most, streams, lambda kind: world.decode(streams.frame(rows[kind][None])[:, None]))
 

@@ -18,8 +18,8 @@ import torch
 
 import vidar
 from vidar.eval.provenance import hardware
+from vidar.rollout.driver import Rollout
 from vidar.world.load import load
-from vidar.world.streams import Streams
 from vidar.world.world import World
 
 EARLY = 100
@@ -32,7 +32,7 @@ def main(model: str = "doom", late: str = "10000", frames: str = "200") -> None:
     print(f"vidar {vidar.__version__}, world {model}, {hardware('cpu')}, one thread, medians of {count} frames")
     size = world.config.height, world.config.width
     known = None if world.start else np.zeros((1, *size, 3), np.uint8)  # what is dreamed does not matter here
-    old, young = Streams(world, 1), Streams(world, 1)
+    old, young = world.rollout(1), world.rollout(1)
     for streams in (old, young):
         streams.begin(0, known, None, 1)
         advance(world, streams, EARLY)
@@ -54,7 +54,7 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
-def advance(world: World, streams: Streams, count: int) -> float:
+def advance(world: World, streams: Rollout, count: int) -> float:
     """So many frames, decoded too; the median of their seconds. Keys change every seven frames."""
     spent: list[float] = []
     for number in range(count):

@@ -58,7 +58,7 @@ def dreamed(world: World, clips: np.ndarray, actions: np.ndarray, seed: int, bat
         table = torch.from_numpy(actions[rows])
         rngs = [Rng(seed, e) for e in range(rows.start, rows.stop)]
         context = torch.from_numpy(clips[rows, :CONTEXT].copy())
-        stream = world.rollout(context, iter(table[:, CONTEXT:].unbind(1)), table[:, :CONTEXT], rngs)
+        stream = world.frames(context, iter(table[:, CONTEXT:].unbind(1)), table[:, :CONTEXT], rngs)
         made.append(torch.stack(list(islice(stream, clips.shape[1] - CONTEXT)), 1))
     return torch.cat(made).numpy()
 

@@ -22,7 +22,6 @@ import vidar
 from vidar.eval import endless, world_suite
 from vidar.eval.provenance import hardware
 from vidar.world.load import START, load, locate, save
-from vidar.world.streams import Streams
 from vidar.world.world import World
 
 HORIZONS = (1, 4, 8, 16, 32)
@@ -86,7 +85,7 @@ def judged(folder: Path, place: Path) -> dict[str, Any]:
 
 def frames_per_second(worlds: list[World]) -> np.ndarray:
     """Of one dream each, generation and decoding; medians over turns."""
-    streams = [Streams(world, 1) for world in worlds]
+    streams = [world.rollout(1) for world in worlds]
     rates = np.zeros((TURNS, len(worlds)))
     for turn in range(TURNS):
         for number, (world, stream) in enumerate(zip(worlds, streams, strict=True)):

@@ -20,7 +20,7 @@ GROUPS = {"turning": KeyGroup(classes=(("LEFT",), ("RIGHT",))), "left": KeyGroup
 class Truth:
     """Turns the ring of noise of the turning game by the keys."""
 
-    def rollout(self, context, actions, *rest):
+    def frames(self, context, actions, *rest):
         now = context[:, -1]
         for action in actions:
             steps = (3 * (action[:, 1] - action[:, 0])).int().tolist()

@@ -91,7 +91,7 @@ def test_film_and_page(made):
 
 def test_film_shows_the_keys_that_cause_the_frame(turning):
     class Still:
-        def rollout(self, context, actions, *rest):
+        def frames(self, context, actions, *rest):
             yield from (context[:, -1] for _ in actions)
 
     episodes = turning(5, 19)

@@ -72,7 +72,7 @@ class Dream:
     def __init__(self, played, change=lambda k, frames: frames, other=0):
         self.frames, self.change, self.other = played.frames, change, other
 
-    def rollout(self, context, actions, context_actions=None, rngs=None, steps=None):
+    def frames(self, context, actions, context_actions=None, rngs=None, steps=None):
         rows = [(rng.video + self.other) % len(self.frames) for rng in rngs]
         assert self.other or np.array_equal(context, self.frames[rows, :CONTEXT])
         for k, _ in enumerate(actions):
@@ -83,8 +83,8 @@ class Dream:
 class Frozen(Dream):
     """Stands still from frame 100 on."""
 
-    def rollout(self, context, *rest, **more):
-        for k, frame in enumerate(super().rollout(context, *rest, **more)):
+    def frames(self, context, *rest, **more):
+        for k, frame in enumerate(super().frames(context, *rest, **more)):
             last = frame if k <= 100 else last  # noqa: F821
             yield last
 
@@ -162,9 +162,9 @@ def test_nothing_counts_across_a_join(played):
 
 def test_a_leak_is_seen(played):
     class Leaks(Dream):
-        def rollout(self, *args, **more):
+        def frames(self, *args, **more):
             self.kept = []
-            for frame in super().rollout(*args, **more):
+            for frame in super().frames(*args, **more):
                 self.kept.append(np.ones(400_000, np.uint8))
                 yield frame
 
@@ -207,7 +207,7 @@ def test_frame_times_compare_an_old_and_a_young_stream_in_turn(played, monkeypat
 
     def world(slope):
         class Slow(Dream):
-            def rollout(self, context, actions, *rest):
+            def frames(self, context, actions, *rest):
                 for k, _ in enumerate(actions):
                     now[0] += 1e-3 * (1 + slope * k)
                     order.append(k)
@@ -314,7 +314,7 @@ def test_bad_input_is_one_line(played, tmp_path):
     with pytest.raises(UsageError, match="at least 64 frames, not 4 and 40"):
         measure(Dream(played), SimpleNamespace(context=4, frames=played.frames[:, :44]))
     with pytest.raises(VidarError, match="ended after 99 of 400 frames"):
-        short = SimpleNamespace(rollout=lambda *a, **k: list(Dream(played).rollout(*a, **k))[:99])
+        short = SimpleNamespace(frames=lambda *a, **k: list(Dream(played).frames(*a, **k))[:99])
         measure(short, played)
     with pytest.raises(UsageError, match="seeds 0 to"):
         EndlessConfig().first_of(2**32)

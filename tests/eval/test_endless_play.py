@@ -47,13 +47,13 @@ def test_elsewhere_is_the_game_under_the_same_keys_in_another_place(monkeypatch)
     pytest.importorskip("vizdoom")
     world = world_doom(preset="tiny").method.world.replace(context=4)
     made = play(world, 2, 64, 3, SMALL)
-    seen = torch.stack(list(elsewhere(world, made, 3, SMALL).rollout()), 1).numpy()
+    seen = torch.stack(list(elsewhere(world, made, 3, SMALL).frames()), 1).numpy()
     assert seen.shape == (2, 64, 64, 80, 3) and not np.array_equal(seen, made.frames[:, 4:])
     keys = np.concatenate([np.zeros((1, 5), np.float32), made.actions[0, 4:]])
     with game_of(world, SMALL.scenario, 65).build() as running:
         assert np.array_equal(seen[0], running.episode(SMALL.first_of(3) + 500, ReplayPolicy(keys)).frames[1:])
     monkeypatch.setattr(places, "game_of", lambda world, scenario, frames: game_of(world, scenario, 40))
-    joined_up = torch.stack(list(elsewhere(world, made, 3, SMALL).rollout()), 1).numpy()  # games of 39 steps
+    joined_up = torch.stack(list(elsewhere(world, made, 3, SMALL).frames()), 1).numpy()  # games of 39 steps
     assert np.array_equal(joined_up[0, :39], seen[0, :39]) and joined_up[:, 39:].any((2, 3, 4)).all()
 
 

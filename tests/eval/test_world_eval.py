@@ -19,7 +19,7 @@ class Oracle:
 
     shift = 0  # an error of this many frames in the alignment of the actions
 
-    def rollout(self, context, actions, context_actions=None, rngs=None, steps=None):
+    def frames(self, context, actions, context_actions=None, rngs=None, steps=None):
         frame = context.numpy()
         for t in range(1, frame.shape[1]):
             for row in range(len(frame)):
@@ -37,15 +37,15 @@ class Oracle:
 class Late(Oracle):
     shift = 1
 
-    def rollout(self, context, actions, *rest, **more):
+    def frames(self, context, actions, *rest, **more):
         padded = (a for part in (actions, [torch.zeros(len(context), 2)]) for a in part)
-        yield from super().rollout(context, padded, *rest, **more)
+        yield from super().frames(context, padded, *rest, **more)
 
 
 class Still:
     """Repeats the last context frame."""
 
-    def rollout(self, context, actions, context_actions=None, rngs=None, steps=None):
+    def frames(self, context, actions, context_actions=None, rngs=None, steps=None):
         for _ in actions:
             yield context[:, -1]
 
@@ -53,7 +53,7 @@ class Still:
 class Noise:
     """Hears no keys: noise of its own for every row and frame."""
 
-    def rollout(self, context, actions, context_actions=None, rngs=None, steps=None):
+    def frames(self, context, actions, context_actions=None, rngs=None, steps=None):
         for unit, _ in enumerate(actions):
             draws = [rng.uniform("start", unit=unit, shape=context.shape[2:]) for rng in rngs]
             yield (torch.stack(draws) * 255).to(torch.uint8)
@@ -181,8 +181,8 @@ def test_latency_counts_frames_after_the_warm_up(turning):
     import time
 
     class Slow(Still):
-        def rollout(self, context, actions, *rest):
-            for number, frame in enumerate(super().rollout(context, actions)):
+        def frames(self, context, actions, *rest):
+            for number, frame in enumerate(super().frames(context, actions)):
                 time.sleep(0.05 if number < 2 else 0.002)
                 yield frame
 

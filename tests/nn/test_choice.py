@@ -21,7 +21,6 @@ from vidar.nn.runs import Group, groups
 from vidar.nn.slices import SlicesConfig
 from vidar.nn.static import StaticBackbone
 from vidar.orders.frame import frame_order
-from vidar.world.streams import Streams
 
 PLAY = Case("cpu", torch.bfloat16, 1, 6, 144, 1296, 64, masked=True, ring=True)
 
@@ -221,7 +220,7 @@ def played(world, functions):
         functions.append((module, example))
         return module
 
-    streams = Streams(world, 1)
+    streams = world.rollout(1)
     backbone = StaticBackbone(world.net.backbone, build)
     streams.model = lambda inputs, layout, cond=None, state=None: backbone(
         inputs, layout, world.net.condition(cond, layout), state

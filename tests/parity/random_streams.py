@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vidar.rng import Rng
-from vidar.world.streams import Moment, Streams
+from vidar.rollout.driver import Moment
 
 CAPACITY = 3
 PATTERNS = (  # with moments inside one another, and ones that are given up before the last is
@@ -69,7 +69,7 @@ class Player:
     shown: dict[tuple[int, tuple], torch.Tensor] = field(default_factory=dict)
 
     def __post_init__(self):
-        self.streams = Streams(self.world, CAPACITY)
+        self.streams = self.world.rollout(CAPACITY)
         self.histories: list[tuple] = [()] * CAPACITY
         self.held: list[Held] = []
         self.generator = torch.Generator().manual_seed(self.random.randrange(1 << 30))
@@ -167,7 +167,7 @@ class Player:
 
 def alone(world, row: int, histories: list[tuple]) -> dict[tuple, torch.Tensor]:
     """What a row shows that no other row was ever opened beside: by history, each of them a way that was gone."""
-    streams, shown, place = Streams(world, CAPACITY), {}, ()
+    streams, shown, place = world.rollout(CAPACITY), {}, ()
     for history in histories:
         done = len(place) if place == history[: len(place)] else 0
         for n in range(done, len(history)):

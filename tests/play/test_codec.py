@@ -16,7 +16,6 @@ from vidar.play import codec
 from vidar.play import messages as say
 from vidar.rng import Rng
 from vidar.types import VidarError
-from vidar.world.streams import Streams
 
 FPS = 20.0
 
@@ -42,7 +41,7 @@ def picture(height, width, at=0):
 
 def dreamed(world, log, capacity, row):
     """The frames of a log, uint8 [H, W, 3], from 1 on."""
-    streams = Streams(world, capacity)
+    streams = world.rollout(capacity)
     streams.open([row], world.encode(torch.from_numpy(log.start.frames)[None]), None, [Rng(log.start.seed)])
     for number, action in enumerate(list(log.rows), 1):
         table = torch.zeros(capacity, 5)

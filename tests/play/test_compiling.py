@@ -14,7 +14,6 @@ from vidar.play.replay import write_replay
 from vidar.play.session import Start, Table
 from vidar.types import UsageError, VidarError
 from vidar.world.load import load, save
-from vidar.world.streams import Streams
 
 SLOW = 300  # seconds a compiler may take on a busy machine
 
@@ -45,7 +44,7 @@ def test_frames_after_the_change_are_of_the_new_model_and_the_replay_follows(
     seat = table.sit(Start(first_frames, None, 11))
     shown = rounds(table, seat, 3)
     assert not built and not table.compiled
-    table.use(Streams(table.world, 1, compiled=True).model)
+    table.use(table.world.rollout(1, compiled=True).model)
     functions = len(built)
     shown = np.concatenate([shown, rounds(table, seat, 4)])
     assert len(built) == functions > 0 and table.compiled
@@ -99,7 +98,7 @@ def test_a_machine_without_a_compiler_plays_on_as_it_is(folder, tmp_path, monkey
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert not may_compile(world)
     with pytest.raises(UsageError, match="--no-compile"):
-        Streams(world, 1, compiled=True)
+        world.rollout(1, compiled=True)
 
 
 def test_a_process_that_fails_leaves_the_table_as_it_is(folder, first_frames, tmp_path):

@@ -10,7 +10,6 @@ from gymnasium.vector import AutoresetMode
 from vidar.data.video import write_video
 from vidar.nn.outcome import OutcomeNetConfig
 from vidar.types import UsageError
-from vidar.world.streams import Streams
 from vidar.world.world import World
 
 ID = "Vidar/World-v0"
@@ -72,7 +71,7 @@ def random_keys(seed, *shape):
 
 def test_the_reward_is_what_the_head_says_of_the_frame_before_this_one_and_the_key(seeing, start):
     env = gymnasium.make_vec(ID, num_envs=2, model=seeing, capacity=3, autoreset_mode=AutoresetMode.DISABLED)
-    streams = Streams(seeing, 3)
+    streams = seeing.rollout(3)
     env.reset(seed=[4, 5], options=start)
     last = torch.zeros(3, 20, 32)
     for row, seed in enumerate((4, 5)):

@@ -12,7 +12,6 @@ from vidar.configs.shapes import world_shapes
 from vidar.play.env import WorldEnv, WorldVectorEnv
 from vidar.play.recording import keep, read, replay
 from vidar.play.session import Start, Table
-from vidar.world.streams import Streams
 
 CONTEXT = 4
 
@@ -41,7 +40,7 @@ def keys(seed, count, *shape):
 
 def alone(world, start, actions, row, capacity):
     """The frames of one row among rows that nobody opened: of its codes, decoded one by one, nothing forgotten."""
-    streams = Streams(world, capacity)
+    streams = world.rollout(capacity)
     context = streams.begin(row, start.frames, start.actions, start.seed)
     memory, frames = world.decode(context[None])[1], []
     memory = {"first": False, "past": {name: x.expand(capacity, *x.shape[1:]) for name, x in memory["past"].items()}}

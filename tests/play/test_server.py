@@ -15,12 +15,11 @@ from vidar.play.guard import HEADERS
 from vidar.play.server import PAGE
 from vidar.play.visit import look
 from vidar.rng import Rng
-from vidar.world.streams import Streams
 
 
 def dream(world, log, capacity, row):
-    """The JPEGs of a log, in a row of a fresh Streams, nobody else there."""
-    streams = Streams(world, capacity)
+    """The JPEGs of a log, in a row of a fresh rollout, nobody else there."""
+    streams = world.rollout(capacity)
     streams.open([row], world.encode(torch.from_numpy(log.start.frames)[None]), None, [Rng(log.start.seed)])
     shown = []
     for action in log.rows:

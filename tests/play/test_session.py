@@ -13,7 +13,6 @@ from vidar.play.keys import Hands, Keys, code_of
 from vidar.play.session import Start, Table
 from vidar.rng import Rng
 from vidar.types import UsageError, VidarError
-from vidar.world.streams import Streams
 
 CAPACITY = 3
 
@@ -25,8 +24,8 @@ def start(seed):
 
 
 def headless(world, log, row):
-    """The dream of a log in a row of a fresh Streams, nobody else there."""
-    streams = Streams(world, CAPACITY)
+    """The dream of a log in a row of a fresh rollout, nobody else there."""
+    streams = world.rollout(CAPACITY)
     codes = world.encode(torch.from_numpy(log.start.frames)[None])
     streams.open([row], codes, torch.from_numpy(log.start.actions)[None], [Rng(log.start.seed)])
     frames = []
@@ -115,7 +114,7 @@ def test_speculation_hits_while_keys_are_held_and_is_thrown_away_on_a_change(wor
             turn(table, [(player, row)])
         log = player.seat.log
     assert (table.hits, table.misses, table.remade) == (15, 5, 0)
-    streams = Streams(world, 1)
+    streams = world.rollout(1)
     one = start(1)
     streams.open([0], world.encode(torch.from_numpy(one.frames)[None]), torch.from_numpy(one.actions)[None], [Rng(1)])
     for number, action in enumerate(log.rows, 1):
@@ -137,7 +136,7 @@ def test_a_guess_is_made_anew_where_keys_change_in_time(world):
             player.look()
         assert (table.hits, table.misses, table.remade) == (3, 0, 3)
         log, last = player.seat.log, player.seat.shown
-    streams = Streams(world, 1)
+    streams = world.rollout(1)
     streams.begin(0, log.start.frames, log.start.actions, 1)
     for action in log.rows[: last.number]:
         code = streams.frame(torch.from_numpy(action)[None])

@@ -8,7 +8,6 @@ from tiny import SEGMENT, pictures
 from vidar.rng import Rng
 from vidar.synth.segments import Boundary, Maker, Task, boundary_frames, read_boundary, save_boundary
 from vidar.types import UsageError, VidarError
-from vidar.world.streams import Streams
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +37,7 @@ def test_a_segmented_video_is_the_unsegmented_one(wide):
     """Exact up to rounding, with a boundary of depth 2 x window 3 + 3 actions + 2; two frames fewer are too few."""
     assert boundary_frames(wide.config) == 11
     actions = keys(2 * SEGMENT + 5)
-    streams = Streams(wide, 2)
+    streams = wide.rollout(2)
     codes = wide.encode(torch.from_numpy(pictures(3, 1))[None])
     streams.open([1], codes, None, [Rng(7)])
     codes = [streams.frame(torch.from_numpy(row).expand(2, -1))[1] for row in actions]

@@ -14,7 +14,6 @@ from vidar.train.methods.world import TwinConfig
 from vidar.types import UsageError
 from vidar.world.joint import JointStream
 from vidar.world.scheduled import ChunksConfig
-from vidar.world.streams import Streams
 from vidar.world.world import World
 
 FRAMES = 9
@@ -68,7 +67,7 @@ def test_a_stream_equals_decoding_without_a_ring(world, begun):
 
 def test_a_moment_is_come_back_to(world):
     codes, actions = known()
-    streams = Streams(world, 2)
+    streams = world.rollout(2)
     streams.open(range(2), codes, actions[:, :2], [Rng(3, 0), Rng(3, 1)])
     moment = streams.hold()
     first = [streams.frame(actions[:, t]) for t in range(2, 8)]
@@ -78,7 +77,7 @@ def test_a_moment_is_come_back_to(world):
 
 def test_rows_begun_at_different_frames(world):
     codes, actions = known()
-    both, alone = Streams(world, 2), Streams(world, 2)
+    both, alone = world.rollout(2), world.rollout(2)
     both.open([0], codes[:1], actions[:1, :2], [Rng(3, 0)])
     both.frame(actions[:, 2])
     for streams in (both, alone):
@@ -89,7 +88,7 @@ def test_rows_begun_at_different_frames(world):
 
 
 def test_training_meets_what_a_stream_begins_with(world, monkeypatch):
-    """Frames of a clip on the sites of their units, as `Streams.open` gives them; and the frames back, in bits."""
+    """Frames of a clip on the sites of their units, as `Rollout.open` gives them; and the frames back, in bits."""
     method = RECIPES[world.config.name](preset="tiny").method.build()
     codes = torch.randn(2, 5, 20, 32, generator=torch.Generator().manual_seed(0)).bfloat16()
     batch = LatentBatch(codes, torch.zeros(2, 5, 5), torch.zeros(2, 5, dtype=torch.bool), torch.arange(2), ["a", "b"])

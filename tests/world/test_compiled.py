@@ -16,7 +16,6 @@ from vidar.nn.ahead import AheadOfTime, digest
 from vidar.nn.graphed import Graphed
 from vidar.sampling.guidance import GuidanceConfig
 from vidar.types import UsageError
-from vidar.world.streams import Streams
 
 
 def built(config):
@@ -47,7 +46,7 @@ def scales():
 
 def played(world, model=None, frames=6):
     """Codes of two rows, the second one begun two frames later with a shorter context."""
-    streams, config = Streams(world, 2), world.config
+    streams, config = world.rollout(2), world.config
     streams.model = model or streams.model
     rng = np.random.default_rng(0)
     size = (config.height, config.width, 3)

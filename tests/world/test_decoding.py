@@ -10,11 +10,10 @@ from vidar.configs.shapes import world_shapes
 from vidar.configs.videoar import videoar_shapes
 from vidar.objectives.hint import NoHintConfig
 from vidar.rng import Rng
+from vidar.rollout.codec import Decoding
+from vidar.rollout.hooks import APART
 from vidar.sampling.guidance import GuidanceConfig
-from vidar.world.decoding import Decoding
 from vidar.world.joint import JointStream
-from vidar.world.renewal import APART
-from vidar.world.streams import Streams
 
 CAPACITY = 3
 
@@ -84,7 +83,7 @@ def test_streams_of_one_row_show_the_frames_of_generate(made):
     world = built(made())
     frames, pressed = video(2, 6)[0], keys(2, 5)
     want = world.generate(frames, pressed[:, 0].numpy(), seed=7).frames[0]
-    streams = Streams(world, 1)
+    streams = world.rollout(1)
     streams.begin(0, frames, None, 7)
     for number, action in enumerate(pressed):
         assert np.array_equal(streams.decode(streams.frame(action))[0].numpy(), want[number])
@@ -92,7 +91,7 @@ def test_streams_of_one_row_show_the_frames_of_generate(made):
 
 def alone(world, row, seed, count, length=4):
     """Frames [count, H, W, 3] of one stream in a given row, the other rows never opened."""
-    streams = Streams(world, CAPACITY)
+    streams = world.rollout(CAPACITY)
     streams.begin(row, video(seed, length)[0], None, seed)
     table = torch.zeros(count, CAPACITY, 1)
     table[:, row] = keys(seed, count)[:, 0]
@@ -101,7 +100,7 @@ def alone(world, row, seed, count, length=4):
 
 def test_rows_opened_at_different_times_show_what_each_shows_alone(world):
     """In bits. Row 2 joins after two frames with a context of one, row 0 begins anew after four."""
-    streams, made = Streams(world, CAPACITY), {}
+    streams, made = world.rollout(CAPACITY), {}
     began = {0: (10, 0), 1: (11, 0)}
     streams.begin(0, video(10)[0], None, 10)
     streams.begin(1, video(11)[0], None, 11)
@@ -126,7 +125,7 @@ def test_rows_opened_at_different_times_show_what_each_shows_alone(world):
 
 def test_going_back_brings_back_what_was_remembered(world):
     """Of all rows and of one; pictures of what is thrown away may be asked for late, or never."""
-    streams = Streams(world, 2)
+    streams = world.rollout(2)
     for row in range(2):
         streams.begin(row, video(row)[0], None, row)
     first, second = keys(1, 2)[:, :, 0].expand(2, 2)[..., None]
@@ -149,7 +148,7 @@ def test_going_back_brings_back_what_was_remembered(world):
 
 def test_pictures_may_be_asked_for_later(world):
     """Two frames are made before the first one is decoded, and the second one is asked for first."""
-    want, streams, pressed = alone(world, 0, 3, 3), Streams(world, CAPACITY), keys(3, 3)
+    want, streams, pressed = alone(world, 0, 3, 3), world.rollout(CAPACITY), keys(3, 3)
     streams.begin(0, video(3)[0], None, 3)
     late = []
     for action in pressed:
@@ -160,7 +159,7 @@ def test_pictures_may_be_asked_for_later(world):
 
 
 def test_a_frame_that_is_left_out_is_refused(world):
-    streams = Streams(world, 2)
+    streams = world.rollout(2)
     streams.begin(0, video(3)[0], None, 3)
     still = torch.zeros(2, 1)
     code = streams.frame(still)
@@ -187,12 +186,12 @@ def test_what_was_shown_is_not_kept(world):
 def test_a_renewed_dream_goes_on_from_the_pictures_that_were_shown(world, every):
     """`every` below and above the context of 4. Codes are the same whether pictures are asked for or not."""
     context, pressed, rngs = video(5, 4, 2), keys(5, 2 * every + 1, 2), [Rng(5, b) for b in range(2)]
-    frames = list(world.rollout(context, iter(pressed), None, rngs, renew=every))
+    frames = list(world.frames(context, iter(pressed), None, rngs, renew=every))
     for start in (every, 2 * every):
         keep, fresh = min(every, 4), [Rng(5, b + start // every * APART) for b in range(2)]
         known = pressed[start - keep : start].transpose(0, 1)
         shown = torch.stack(frames[start - keep : start], 1)
-        again = list(world.rollout(shown, iter(pressed[start : start + every]), known, fresh))
+        again = list(world.frames(shown, iter(pressed[start : start + every]), known, fresh))
         assert all(torch.equal(a, b) for a, b in zip(again, frames[start:]))
     codes = list(world.codes(world.encode(context), iter(pressed), None, rngs, renew=every))
     other = list(world.codes(world.encode(shown), iter(pressed[2 * every :]), known, fresh))

@@ -9,7 +9,6 @@ from vidar.configs.videoar import videoar_shapes
 from vidar.sampling.guidance import GuidanceConfig, ProjectedGuidanceConfig, guide
 from vidar.types import UsageError
 from vidar.world.joint import JointStream
-from vidar.world.streams import Streams
 from vidar.world.world import World
 
 RECIPES = {"frames": world_shapes, "scales": videoar_shapes}
@@ -42,7 +41,7 @@ def table(world, count, seed=1):
 
 
 def codes(world, actions, seed=3, before=None):
-    streams = Streams(world, 1)
+    streams = world.rollout(1)
     streams.begin(0, context(), before, seed)
     return torch.stack([streams.frame(action[None])[0] for action in actions])
 
@@ -72,7 +71,7 @@ def test_one_solver_step_is_linear_in_the_weight():
 def test_guided_rows_are_alone_and_go_back(recipe):
     world = guided(built(recipe), first=1.5, last=3.0)
     actions = table(world, 6)
-    both, alone = Streams(world, 2), Streams(world, 2)
+    both, alone = world.rollout(2), world.rollout(2)
     for streams in (both, alone):
         streams.begin(0, context(), None, 5)
     both.begin(1, context(seed=4), None, 6)

@@ -12,9 +12,9 @@ from vidar.configs.nfd import world_nfd
 from vidar.core.layout import compile_layout
 from vidar.core.step import single
 from vidar.rng import Rng
+from vidar.rollout.driver import Rollout
 from vidar.types import Past, UsageError, VidarError
 from vidar.world.joint import JointStream, check_joint
-from vidar.world.streams import Streams
 from vidar.world.world import World
 
 WINDOW, CONTEXT = 6, 4
@@ -189,7 +189,7 @@ def test_a_held_frame_is_not_in_the_state(world):
 def test_one_frame_in_flight_is_streams_to_the_bit(world, hint, begun):
     """Past the window; with a hint too, and from nothing."""
     world = lively(world_doom(preset="tiny").method.world) if hint else world
-    joint, plain = JointStream(world, 1), Streams(world, 1)
+    joint, plain = JointStream(world, 1), world.rollout(1)
     if begun:
         codes, actions = given(world)
         joint.open(codes, actions, Rng(3))
@@ -233,7 +233,7 @@ def test_worlds_that_cannot_are_refused_in_one_line(world, monkeypatch):
     def allocated(*_):
         raise AssertionError("a state was allocated")
 
-    monkeypatch.setattr(Streams, "__init__", allocated)
+    monkeypatch.setattr(Rollout, "__init__", allocated)
     hinted = lively(world_doom(preset="tiny").method.world)
     forward = World(
         world.config.replace(order=world.config.order.replace(forward=True, in_flight=3)), world.tokenizer, world.net

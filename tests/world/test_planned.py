@@ -17,7 +17,6 @@ from vidar.rng import Rng
 from vidar.types import UsageError
 from vidar.world.load import load, save
 from vidar.world.planned import SegmentRng, again, boundaries, chain_of, plan, planned, populate, segment_actions
-from vidar.world.streams import Streams
 from vidar.world.world import World
 
 IMAGE = StepMap(steps=(0, 1, 2, 3, 2, 2, 4, 2, 2), plan=2)  # as I2V: the second frame is made from the first
@@ -249,7 +248,7 @@ def test_wrong_use_is_one_line(context):
     with pytest.raises(UsageError, match="starts from 2 frames, not 1; give a context of as many"):
         dreamed(world, codes[:, :1], acts(3))
     with pytest.raises(UsageError, match="cannot be played"):
-        Streams(world, 1)
+        world.rollout(1)
     with pytest.raises(UsageError, match="does not plan segments"):
         chain_of(world_shapes(preset="tiny").method.world)
     told = segment_actions(CONFIG, acts(9), 0, 2)

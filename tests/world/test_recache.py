@@ -10,7 +10,6 @@ from vidar.configs.doom import world_doom
 from vidar.configs.nfd import world_nfd
 from vidar.rng import Rng
 from vidar.types import UsageError
-from vidar.world.streams import Streams
 
 CAPACITY = 2
 
@@ -37,7 +36,7 @@ def presses(world, count, seed):
 
 def begun(world, row, length, seed):
     """A stream with a context in one row: what it knows of codes and actions, as lists."""
-    config, streams = world.config, Streams(world, CAPACITY)
+    config, streams = world.config, world.rollout(CAPACITY)
     shape = (length, math.prod(config.sites), config.channels)
     codes = torch.from_numpy(np.random.default_rng(seed).normal(size=shape).astype(np.float32))
     actions = presses(world, length, seed)
@@ -64,7 +63,7 @@ def test_it_is_a_fresh_stream_of_the_last_codes_and_the_new_actions(world, row, 
     streams.recache([row], torch.stack(codes)[None], other[None])
     window, number = streams.order.reach, context + frames
     keep = min(number, window + (world.config.name.startswith("doom") and number > window))
-    fresh = Streams(world, CAPACITY)
+    fresh = world.rollout(CAPACITY)
     fresh.open([row], torch.stack(codes)[None, -keep:], other[None, -keep:], [Rng(3)], number - keep)
     after = presses(world, window + 2, 6)
     made, want = play(streams, row, after), play(fresh, row, after)
@@ -91,7 +90,7 @@ def test_rows_of_other_streams_go_on_as_they_were(world):
     streams, codes, actions = begun(world, 0, 2, 3)
     _, second, more = begun(world, 1, 4, 8)
     streams.open([1], torch.stack(second)[None], torch.stack(more)[None], [Rng(8)])
-    plain = Streams(world, CAPACITY)
+    plain = world.rollout(CAPACITY)
     plain.open([0], torch.stack(codes)[None], torch.stack(actions)[None], [Rng(3)])
     plain.open([1], torch.stack(second)[None], torch.stack(more)[None], [Rng(8)])
     streams.recache([0], torch.stack(codes)[None], presses(world, 2, 9)[None])
@@ -114,7 +113,7 @@ def test_a_dream_is_recached_where_its_action_changes_and_nowhere_else(world):
     def dreamt(**options):
         return list(world.codes(context, told, before, rngs, **options))
 
-    streams = Streams(world, 2)
+    streams = world.rollout(2)
     streams.open(range(2), context, before, rngs)
     codes, want = list(context.unbind(1)), []
     for frame, action in enumerate(told):

@@ -7,8 +7,8 @@ import torch
 from vidar.configs.shapes import world_shapes
 from vidar.configs.videoar import videoar_shapes
 from vidar.rng import Rng
+from vidar.rollout.hooks import APART
 from vidar.types import UsageError
-from vidar.world.renewal import APART
 
 EVERY, BATCH = 3, 2
 

@@ -8,7 +8,6 @@ from vidar.configs.videoar import videoar_shapes
 from vidar.types import UsageError
 from vidar.world.joint import JointStream
 from vidar.world.load import load, save
-from vidar.world.streams import Streams
 from vidar.world.world import World
 
 
@@ -43,13 +42,13 @@ def test_a_clip_is_that_of_its_seed_and_its_keys(world):
 def test_rows_are_alone_and_one_may_begin_later(world):
     """At equal capacity a row has the bits of itself alone, whatever the other does."""
     table = torch.from_numpy(actions(8))
-    both, alone = Streams(world, 2), Streams(world, 2)
+    both, alone = world.rollout(2), world.rollout(2)
     both.begin(0, context(), None, 5)
     alone.begin(0, context(), None, 5)
     for t in range(3):
         assert torch.equal(both.frame(table[[t, t]])[0], alone.frame(table[[t, t]])[0])
     both.begin(1, context(2, seed=9), None, 6)
-    later = Streams(world, 2)
+    later = world.rollout(2)
     later.begin(1, context(2, seed=9), None, 6)
     for t in range(3, 8):
         pair = both.frame(table[[t, t]])
@@ -59,7 +58,7 @@ def test_rows_are_alone_and_one_may_begin_later(world):
 
 
 def test_going_back_gives_the_same_bits(world):
-    table, streams = torch.from_numpy(actions(12)), Streams(world, 1)
+    table, streams = torch.from_numpy(actions(12)), world.rollout(1)
     streams.begin(0, context(), None, 5)
     straight = []
     moment = streams.hold()
@@ -75,7 +74,7 @@ def test_going_back_gives_the_same_bits(world):
 
 def test_what_is_shown_is_what_later_frames_see(world):
     """The code of a frame is the content of its memory unit."""
-    streams = Streams(world, 1)
+    streams = world.rollout(1)
     streams.begin(0, context(), None, 5)
     code = streams.frame(torch.from_numpy(actions(1)))
     row = streams.state.rows[0]

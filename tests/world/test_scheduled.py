@@ -13,7 +13,6 @@ from vidar.data.episode import Episode
 from vidar.eval.world_eval import evaluate
 from vidar.rng import Rng
 from vidar.types import UsageError
-from vidar.world.streams import Streams
 from vidar.world.world import World
 
 
@@ -102,6 +101,6 @@ def test_refusals(world):
     with pytest.raises(UsageError, match="give a context of at least 2 frames"):
         next(world.codes(known(1)[0], iter([torch.zeros(2, 5)])))
     with pytest.raises(UsageError, match="cannot be played"):
-        Streams(world, 1)
+        world.rollout(1)
     with pytest.raises(UsageError, match="5 frames are not whole blocks of 2"):
         world.config.system(5)

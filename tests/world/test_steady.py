@@ -8,7 +8,6 @@ from torch.utils._pytree import tree_leaves
 from vidar.configs.doom import world_doom
 from vidar.configs.videoar import videoar_doom
 from vidar.types import NOBODY
-from vidar.world.streams import Streams
 
 
 def held(streams):
@@ -24,7 +23,7 @@ def held(streams):
 
 def costs(world, numbers, guesses=False):
     """For each numbered frame: shapes of its calls, keys every slot sees, and what is held after it."""
-    streams, told, calls = Streams(world, 2), {}, []
+    streams, told, calls = world.rollout(2), {}, []
 
     def note(module, args, kwargs, out):
         layout = args[1]

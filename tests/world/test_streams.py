@@ -1,4 +1,4 @@
-"""Streams: every row as if it were alone at that capacity; moments are exact."""
+"""Rollout: every row as if it were alone at that capacity; moments are exact."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,6 @@ import torch
 from vidar.configs.doom import world_doom
 from vidar.rng import Rng
 from vidar.types import UsageError
-from vidar.world.streams import Streams
 from vidar.world.world import World
 
 CAPACITY = 3
@@ -36,7 +35,7 @@ def keys(seed, count):
 
 def alone(world, row, seed, count, length=4):
     """Codes [count, n, C] of one stream in a given row, the other rows never opened."""
-    streams = Streams(world, CAPACITY)
+    streams = world.rollout(CAPACITY)
     streams.open([row], *given(world, seed, length), [Rng(seed)])
     pressed = keys(seed, count)
     table = torch.zeros(count, CAPACITY, 5)
@@ -46,7 +45,7 @@ def alone(world, row, seed, count, length=4):
 
 def test_rows_opened_at_different_times_are_bit_equal_to_each_alone(world):
     """Seven frames pass the window of 3; row 2 joins after two frames, row 0 begins anew after four."""
-    streams, made = Streams(world, CAPACITY), {}
+    streams, made = world.rollout(CAPACITY), {}
     plays = {0: (10, keys(10, 9)), 1: (11, keys(11, 9)), 2: (12, keys(12, 9))}
     streams.open([0], *given(world, 10), [Rng(10)])
     streams.open([1], *given(world, 11, 6), [Rng(11)])
@@ -76,7 +75,7 @@ def test_a_stream_is_the_world_s_own(world):
 
 
 def test_going_back_to_a_moment_is_exact_for_all_rows_and_for_some(world):
-    streams = Streams(world, CAPACITY)
+    streams = world.rollout(CAPACITY)
     for row in range(CAPACITY):
         streams.open([row], *given(world, row), [Rng(row)])
     first, second = keys(1, CAPACITY), keys(2, CAPACITY)
@@ -106,16 +105,16 @@ def test_a_video_goes_on_elsewhere_from_its_last_frames(world):
     wide.tokenizer.load_state_dict(world.tokenizer.state_dict())
     codes, before = given(wide, 3, 8)
     pressed = keys(3, 9)
-    streams = Streams(wide, 1)
+    streams = wide.rollout(1)
     streams.open([0], codes, before, [Rng(3)])
     made = torch.stack([streams.frame(actions[None])[0] for actions in pressed])
     codes, before = torch.cat([codes[0], made]), torch.cat([before[0], pressed])
     apart = {}
     for keep in (2, 9, 10, 12):
-        other, first = Streams(wide, 2), 14 - keep
+        other, first = wide.rollout(2), 14 - keep
         other.open([1], codes[None, first:14], before[None, first:14], [Rng(3)], first=first)
         again = torch.stack([other.frame(actions.expand(2, -1))[1] for actions in pressed[6:]])
         apart[keep] = (again - made[6:]).abs().max().item()
     with pytest.raises(UsageError, match="too short"):
-        Streams(wide, 1).open([0], codes[None, 13:14], before[None, 13:14], [Rng(3)], first=13)
+        wide.rollout(1).open([0], codes[None, 13:14], before[None, 13:14], [Rng(3)], first=13)
     assert apart[10] < 1e-9 and apart[12] < 1e-9 < apart[9] < apart[2], apart

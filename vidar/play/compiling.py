@@ -19,7 +19,6 @@ from vidar.nn.static import Build
 from vidar.play.session import Table
 from vidar.types import UsageError
 from vidar.world.load import load
-from vidar.world.streams import Streams
 from vidar.world.world import World
 
 
@@ -27,7 +26,7 @@ def kept(world: World, capacity: int, steps: int | None) -> bool | Build:
     """What a Table takes as `compiled` where this world's functions are on disk already; False: they are not."""
     build = AheadOfTime(make=False)
     try:
-        Streams(world, capacity, steps, build)
+        world.rollout(capacity, steps, build)
     except NotMade:
         return False
     return build  # which holds them now
@@ -69,7 +68,7 @@ class Compiling:
     def _run(self) -> None:
         told = self.table.world, self.table.capacity, self.steps
         if self.process.wait() == 0 and (build := kept(*told)):
-            self.table.use(Streams(*told, compiled=build).model)
+            self.table.use(told[0].rollout(*told[1:], compiled=build).model)
 
 
 def main(model: str, capacity: int, steps: int, threads: int) -> None:
@@ -77,7 +76,7 @@ def main(model: str, capacity: int, steps: int, threads: int) -> None:
     if hasattr(os, "nice"):
         os.nice(19)
     torch.set_num_threads(threads)
-    Streams(load(model), capacity, steps or None, compiled=True)
+    load(model).rollout(capacity, steps or None, compiled=True)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vidar.world.streams import Moment
+from vidar.rollout.driver import Moment
 
 if TYPE_CHECKING:
     from vidar.play.session import Seat

@@ -20,10 +20,9 @@ from gymnasium.vector.utils import batch_space
 
 from vidar.data.reader import episodes
 from vidar.rng import Rng
+from vidar.rollout.codec import last_picture
 from vidar.types import UsageError
-from vidar.world.decoding import last_picture
 from vidar.world.load import load
-from vidar.world.streams import Streams
 from vidar.world.world import World
 
 OPTIONS = ("context", "actions", "episode", "prompt", "reset_mask")
@@ -76,7 +75,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.single_action_space = config.actions.space()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self.streams = Streams(self.world, capacity or num_envs, steps, compiled)
+        self.streams = self.world.rollout(capacity or num_envs, steps, compiled)
         self.starts = None if starts is None else _starts(starts, starts_split, self.world)
         self.frames = np.zeros(self.observation_space.shape or (), np.uint8)
         self.codes = torch.zeros(self.streams.capacity, math.prod(config.sites), config.channels)

@@ -23,7 +23,6 @@ from vidar.data.atomic import replacing
 from vidar.play.session import Seat, Start
 from vidar.types import VidarError
 from vidar.world.fingerprint import fingerprint
-from vidar.world.streams import Streams
 from vidar.world.world import World
 
 SCHEMA = 2
@@ -104,7 +103,7 @@ def replay(world: World, recording: Recording) -> Iterator[np.ndarray]:
             "load the world it was played in"
         )
     actions = config.actions.validate_actions(recording.actions, "the recording")
-    streams = Streams(world, told["capacity"], compiled=told["eager"] == 0 < len(actions))
+    streams = world.rollout(told["capacity"], compiled=told["eager"] == 0 < len(actions))
     start = recording.start
     streams.begin(told["row"], start.frames, start.actions, start.seed)
     table = torch.from_numpy(np.tile(config.actions.noop(), (streams.capacity, 1)))

@@ -21,9 +21,8 @@ from vidar.play.clock import Clock, Meter
 from vidar.play.dream import Guess, Log, Pictures, Round, Shown, Start
 from vidar.play.governor import Governor
 from vidar.play.keys import Hands, Keys
+from vidar.rollout.codec import Decoding
 from vidar.types import Model, UsageError
-from vidar.world.decoding import Decoding
-from vidar.world.streams import Streams
 from vidar.world.world import World
 
 UNREAD = 1.0  # seconds without a reader after which a dream waits
@@ -106,7 +105,7 @@ class Table:
     anew where keys change while there still is time; under other keys than those it is thrown away. Frames are the same
     either way. hits, misses: guesses that were the frame, or were not; remade: those replaced before it was due.
     least_steps: fewest solver steps to which the governor may go to hold the rate; None: every frame gets `steps`.
-    compiled: see `Streams`. Use it as a context, or call `start` and `stop`.
+    compiled: see `Rollout`. Use it as a context, or call `start` and `stop`.
     """
 
     def __init__(
@@ -124,7 +123,7 @@ class Table:
             raise UsageError("a table needs a capacity of at least 1")
         self.world, self.capacity, self.compiled, self.now = world, capacity, bool(compiled), now
         self.keys = Keys(world.config.actions)
-        self.streams = Streams(world, capacity, steps, compiled)
+        self.streams = world.rollout(capacity, steps, compiled)
         self.clock, self.meter = Clock(fps, now), Meter()
         most = self.streams.most
         self.governor = Governor(least_steps or most, most, self.clock.period)

@@ -27,7 +27,6 @@ from vidar.rng import Rng
 from vidar.synth.graph import Item, Kind
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoderConfig
 from vidar.types import UsageError, VidarError
-from vidar.world.streams import Streams
 from vidar.world.world import World, WorldConfig
 
 CHUNK = 8  # frames decoded in one call: bits depend on it
@@ -161,7 +160,7 @@ class Maker:
     """Makes segments of a world, up to `rows` of them in one forward of fixed capacity."""
 
     def __init__(self, world: World, rows: int) -> None:
-        self.world, self.streams = world, Streams(world, rows)
+        self.world, self.streams = world, world.rollout(rows)
         self.keep = boundary_frames(world.config)
         self.idle = torch.from_numpy(world.config.actions.noop())
 

@@ -29,7 +29,7 @@ class ClipRequest(Config):
     """What to make. out: x.mp4; x.json is written beside it. frames None: as many as actions.
 
     context: .mp4 or .png (None: start.mp4 of the model). actions: .npy [N, A] (None: nothing is pressed).
-    label, prompt: what a model of pictures is told (vidar.world.models). renew, recache: see `vidar.world.renewal`.
+    label, prompt: what a model of pictures is told (vidar.world.models). renew, recache: see `vidar.rollout.hooks`.
     schedule: None: as the model has it.
     """
 

@@ -17,17 +17,16 @@ from vidar.core.step import Row, Step
 from vidar.orders.frame import FrameOrderConfig
 from vidar.rng import Rng
 from vidar.types import MEMORY, QUERY, UsageError, VidarError
-from vidar.world.streams import Streams
 from vidar.world.world import World
 
 
 class JointStream:
-    """One stream of a world that dreams `frames` frames at once; used like `Streams` of capacity 1.
+    """One stream of a world that dreams `frames` frames at once; used like `Rollout` of capacity 1.
 
     All of them stand at the same level, read the frames before them (block-causal) and have the action of the first, so
     that a solver step of all is one model call. The first is shown at once. The others are held: each is accepted as
     long as the action asked for is exactly equal, another action throws the rest away. No quality is tested and no
-    distribution corrected; with frames=1 it is `Streams`, to the bit.
+    distribution corrected; with frames=1 it is `Rollout`, to the bit.
 
     An accepted frame is committed with the first model call after it was accepted. So the ring never holds a frame that
     is thrown away, and going back to the last accepted one takes nothing out of it: no mark, no journal. A frame never
@@ -51,18 +50,18 @@ class JointStream:
             config = config.replace(order=config.order.replace(in_flight=frames))
         self.frames, self.objective = frames, config.flow_system().objective
         self.calls = len(self.objective.passes) - 1  # of a proposal
-        self.streams = Streams(World(config, world.tokenizer, world.net, world.start), 1)
+        self.streams = World(config, world.tokenizer, world.net, world.start).rollout()
         self.held: deque[Tensor] = deque()
         self.action: Tensor | None = None
         self.hits = self.proposals = self.discarded = 0
 
     def open(self, codes: Tensor, actions: Tensor | None, rng: Rng) -> None:
-        """Begin anew after a context: codes [1, T, n, C], actions [1, T, A] or None. See `Streams.open`."""
+        """Begin anew after a context: codes [1, T, n, C], actions [1, T, A] or None. See `Rollout.open`."""
         self._drop()
         self.streams.open([0], codes, actions, [rng])
 
     def begin(self, frames: Any, actions: Any, seed: int) -> Tensor:
-        """`open` after uint8 frames [T, H, W, 3] and their actions [T, A]; their codes. See `Streams.begin`."""
+        """`open` after uint8 frames [T, H, W, 3] and their actions [T, A]; their codes. See `Rollout.begin`."""
         self._drop()
         return self.streams.begin(0, frames, actions, seed)
 
@@ -84,7 +83,7 @@ class JointStream:
         return code[None]
 
     def decode(self, codes: Tensor) -> Tensor:
-        """The picture of the frame that was just asked for, code [1, n, C] -> uint8 [1, H, W, 3]. See `Streams`."""
+        """The picture of the frame that was just asked for, code [1, n, C] -> uint8 [1, H, W, 3]. See `Rollout`."""
         return self.streams.decode(codes)
 
     def _drop(self) -> None:
@@ -93,14 +92,14 @@ class JointStream:
 
     def _propose(self, actions: Tensor) -> list[Tensor]:
         """Codes [n, C] of all frames in flight. The state afterwards has accepted the first and knows no other."""
-        state, tape, world = self.streams.state, self.streams.tape, self.streams.world
+        state, tape, system = self.streams.state, self.streams.tape, self.streams.system
         values = torch.cat([tape.values, actions[:, None].expand(-1, self.frames, -1).to(tape.values)], 1)
         unknown = torch.cat([tape.unknown, torch.zeros(1, self.frames, dtype=torch.bool)], 1)
         known = Actions(values[:, 1:], unknown[:, 1:], tape.next + self.frames - values.shape[1] + 1)
         decoder = Decoder(
-            world.model,
-            self.streams.order,
-            [self.streams.grid],
+            self.streams.model,
+            system.order,
+            [system.grid],
             self.objective,
             self.streams.rngs,
             cond=lambda layout: known,

@@ -1,36 +1,26 @@
-"""Worlds whose frames are not made one by one: blocks, several frames in flight, any schedule of Steps.
-
-For batch work, where all actions are known: a frame that is begun ahead of its turn asks for its action then.
-"""
+"""Schedules as configs, and which of them a world can play by."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from functools import partial
-from itertools import count, islice
+from itertools import islice
 from typing import TYPE_CHECKING
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
-from vidar.cache.ring import RingState
 from vidar.config import Config
-from vidar.core.decode import Decoder
 from vidar.core.order import Order
 from vidar.core.schedules import Chunks, OneByOne, Staggered, refinements
-from vidar.core.step import Step, prefill
+from vidar.core.step import Step
 from vidar.orders.block import BlockOrderConfig
 from vidar.orders.frame import FrameOrderConfig
 from vidar.orders.in_parts import InParts
 from vidar.orders.prefix import PrefixOrderConfig
-from vidar.rng import Rng
 from vidar.types import UsageError
-from vidar.world.streams import ActionTape
 
 if TYPE_CHECKING:
-    from vidar.world.world import World, WorldConfig
+    from vidar.world.world import WorldConfig
 
 
 class OneByOneConfig(Config):
@@ -171,98 +161,3 @@ def with_schedule(config: WorldConfig, schedule: ScheduleConfig) -> WorldConfig:
         calls = refinements(config.system().objective)
         order = order.replace(in_flight=made.depth(calls), forward=made.both_ways)
     return config.replace(schedule=schedule, order=order)
-
-
-class Ahead:
-    """The actions of rows, taken from an iterator as frames are begun; after its end nothing is pressed.
-
-    total: frames whose action was asked for and given, those of the context included.
-    """
-
-    def __init__(self, tape: ActionTape, source: Iterator[Tensor], rest: Tensor) -> None:
-        self.tape, self.source, self.rest = tape, source, rest
-        self.total, self.ended = int(tape.next[0]), False
-
-    def until(self, frames: int) -> None:
-        """Actions of all frames before number `frames` are on the tape."""
-        while int(self.tape.next[0]) < frames:
-            action = None if self.ended else next(self.source, None)
-            self.ended = action is None
-            self.total += action is not None
-            self.tape.append(self.rest if action is None else action, torch.zeros(len(self.rest), dtype=torch.bool))
-
-
-@torch.inference_mode()
-def scheduled(
-    world: World,
-    context: Tensor,
-    actions: Iterable[Tensor],
-    context_actions: Tensor | None,
-    rngs: Sequence[Rng],
-    steps: int | None = None,
-) -> Iterator[Tensor]:
-    """Codes [B, n, C] of the frames after a context, by the schedule of the world, until the actions end.
-
-    context: codes [B, T, n, C], of which the last ones count, up to whole units or the border of a chunk;
-    context_actions [B, T, A] or None.
-    Raises UsageError where the context is no whole unit.
-    """
-    config, net = world.config if steps is None else world.config.with_steps(steps), world.net
-    system = config.system()
-    order, grid, objective, schedule = system.order, system.grid, system.objective, system.schedule
-    per, batch, frames = len(system.frames.frames(0)), len(context), system.frames.whole(context.shape[1])
-    if not frames:
-        name, least = f"world {config.name!r}", next(n for n in count(1) if system.frames.whole(n))
-        raise UsageError(f"{name} makes {per} frames together; give a context of at least {least} frames")
-    begun = frames // per
-    state = RingState.create(order, [grid] * batch, net.ring_shapes(), next(net.parameters()).dtype, world.device)
-    for unit, codes in enumerate(context[:, -frames:].unflatten(1, (begun, per)).unbind(1)):
-        state.give(unit, codes.flatten(1, 2))
-    keep = frames + (order.reach + schedule.depth(refinements(objective)) + 1) * per
-    tape = _tape(config, batch, frames, keep, context_actions)
-    decoder = Decoder(world.model, order, [grid] * batch, objective, rngs, objective.given, tape)
-    whole = begun - schedule.pending
-    if whole:
-        decoder.step(prefill(range(whole)), state)
-    for row in state.rows:
-        row.clock = begun
-    source = Ahead(tape, iter(actions), torch.from_numpy(config.actions.noop()).expand(batch, -1))
-    yield from _in_turn(decoder, state, schedule.steps(objective, system.frames), source, per)
-
-
-def _tape(config: WorldConfig, batch: int, frames: int, keep: int, actions: Tensor | None) -> ActionTape:
-    """What is known of the actions of a context of so many frames."""
-    tape = ActionTape(batch, config.actions.width, keep)
-    known = torch.zeros(batch, frames, config.actions.width)
-    unknown = torch.ones(batch, frames, dtype=torch.bool)
-    if actions is not None:
-        known, unknown[:, 1:] = actions[:, -frames:].to(known), False
-    tape.start(range(batch), known, unknown)
-    return tape
-
-
-def _in_turn(decoder: Decoder, state: RingState, steps: Iterator[Step], source: Ahead, per: int) -> Iterator[Tensor]:
-    """Frames [B, n, C] in order, as soon as those before are there, until those with actions are made."""
-    batch, turn = len(state.rows), state.rows[0].clock
-    made: dict[int, list[Tensor]] = {}
-    for step in steps:
-        clock = state.rows[0].clock
-        source.until((clock + max(row.unit for row in step.rows) + 1) * per)
-        if source.ended and turn * per >= source.total:
-            return
-        for _, unit, code in decoder.step(_left(step, clock, per, source), state):
-            made.setdefault(unit, []).append(code)
-        while len(made.get(turn, ())) == batch:
-            frames = torch.stack(made.pop(turn)).unflatten(1, (per, -1)).unbind(1)
-            for number, frame in enumerate(frames, turn * per):
-                if source.ended and number >= source.total:
-                    return
-                yield frame
-            turn += 1
-
-
-def _left(step: Step, clock: int, per: int, source: Ahead) -> Step:
-    """A Step without the units behind the last frame that has an action: what is in flight runs out at the end."""
-    if not source.ended:
-        return step
-    return replace(step, rows=tuple(row for row in step.rows if (clock + row.unit) * per < source.total))

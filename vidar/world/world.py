@@ -32,16 +32,18 @@ from vidar.orders.in_parts import InParts
 from vidar.orders.plan import PlanOrderConfig
 from vidar.orders.prefix import PrefixOrderConfig
 from vidar.rng import Rng
+from vidar.rollout.driver import Rollout, Setting
+from vidar.rollout.stream import Shown, interactive, pictured
 from vidar.sampling.guidance import GuidanceConfig
 from vidar.tokenizers.autoencoder import Autoencoder, AutoencoderConfig
 from vidar.tokenizers.patch import from_sites, to_sites
 from vidar.tokenizers.pixels import to_float, to_uint8
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder, PyramidAutoencoderConfig
 from vidar.types import Codes, Model, UsageError
-from vidar.world.compiled import compiled
 from vidar.world.context import check_size, context_frames
-from vidar.world.frames import frames
+from vidar.world.planned import planned
 from vidar.world.scheduled import OneByOneConfig, ScheduleConfig, check_schedule
+from vidar.world.setting import compiled, setting
 
 InTurn = FrameOrderConfig | FrameScaleOrderConfig | BlockOrderConfig | InParts  # unit after unit
 
@@ -249,7 +251,7 @@ class World:
         build: makes them, None: `AheadOfTime()` on the CPU (numbers differ from `model`'s by rounding), `Graphed()` on
         CUDA. Raises UsageError on another device, where no C++ compiler is, or where a relation of the order folds.
         """
-        return compiled(self, build)
+        return compiled(self.net, build)
 
     @torch.inference_mode()
     def encode(self, video: Tensor) -> Tensor:
@@ -295,10 +297,10 @@ class World:
         first refinement of the next one. renew, recache: see `Renewal` (None: never) and `Switch`.
         """
         rngs = rngs or rows(0, len(context))
-        for code, _ in frames(self, context, actions, context_actions, rngs, steps, renew, recache):
+        for code, _ in self._shown(context, actions, context_actions, rngs, steps, renew, recache):
             yield code
 
-    def rollout(
+    def frames(
         self,
         context: Tensor,
         actions: Iterable[Tensor],
@@ -313,8 +315,59 @@ class World:
         context = context[:, -keep:]
         context_actions = None if context_actions is None else context_actions[:, -keep:]
         rngs, codes = rngs or rows(0, len(context)), self.encode(context)
-        for _, picture in frames(self, codes, actions, context_actions, rngs, steps, renew, recache):
+        for _, picture in self._shown(codes, actions, context_actions, rngs, steps, renew, recache):
             yield picture()
+
+    def _shown(
+        self,
+        context: Tensor,
+        actions: Iterable[Tensor],
+        before: Tensor | None,
+        rngs: Sequence[Rng],
+        steps: int | None,
+        renew: int | None,
+        recache: bool,
+    ) -> Iterator[Shown]:
+        """Codes of frames and their pictures, by whatever order and schedule the world has."""
+        config = self.config
+        if config.frame_by_frame:
+            return interactive(self.rollout(len(context), steps), context, actions, before, rngs, renew, recache)
+        if renew is not None or recache:
+            name = "--recache" if recache else "--renew"
+            raise UsageError(f"world {config.name!r} does not make frame after frame; leave {name} out")
+        if isinstance(config.order, PlanOrderConfig):
+            codes = planned(self, context, actions, before, rngs, steps)
+        else:
+            rollout = Rollout(self.setting(steps), len(context))
+            rollout.open(range(len(context)), context, before, rngs)
+            codes = rollout.run(actions)
+        return pictured(self, context, codes)
+
+    def setting(self, steps: int | None = None) -> Setting:
+        """What a rollout of this world is made of. steps: calls of a frame, None: as many as usual."""
+        config = self.config if steps is None else self.config.with_steps(steps)
+        return setting(config, self.net, self.model, self, self.pyramid)
+
+    def rollout(self, capacity: int = 1, steps: int | None = None, compiled: bool | Build = False) -> Rollout:
+        """`capacity` rows that dream frame after frame, each when its action is known.
+
+        compiled: the calls of a frame are, at once, which takes a minute the first time; by a Build of its own, if one
+        is given. Raises UsageError for a world that does not make frame after frame.
+        """
+        if not self.config.frame_by_frame:
+            raise UsageError(
+                f"world {self.config.name!r} does not make frame after frame, so it cannot be played; generate"
+            )
+        if not compiled:
+            return Rollout(self.setting(steps), capacity)
+        made = Rollout(self.setting(steps), capacity, self.compiled(None if compiled is True else compiled))
+        made.warm_up()
+        return made
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether the picture of a frame depends on the codes of earlier ones."""
+        return self.config.tokenizer.time_kernel > 1
 
     def stream(
         self,
@@ -331,12 +384,12 @@ class World:
         context: uint8 [T, H, W, 3], one frame [H, W, 3], or the path of a video; None: the world's own start. actions:
         [A] for each new frame, asked for one by one; None: nothing is pressed, without an end.
         """
-        frames = self.context_frames(context)
+        known = self.context_frames(context)
         rest = self.config.actions.noop()
         source = repeat(rest) if actions is None else self._checked(actions)
         steps_of = (torch.as_tensor(np.asarray(a, np.float32))[None] for a in source)
         before = None if context_actions is None else torch.as_tensor(context_actions, dtype=torch.float32)[None]
-        for frame in self.rollout(frames[None], steps_of, before, [Rng(seed)], steps, renew, recache):
+        for frame in self.frames(known[None], steps_of, before, [Rng(seed)], steps, renew, recache):
             yield frame[0].numpy()
 
     def generate(

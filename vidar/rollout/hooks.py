@@ -1,8 +1,4 @@
-"""What may happen to streams between two frames: a dream goes on from its own pictures; a switch counts at once.
-
-Re-encoding is VideoAR's way beyond the training length (scale-wise 6); keys made anew at a switch are LongLive's
-(causal-diffusion 11.3).
-"""
+"""Hooks of a rollout: periodic re-encoding (VideoAR, 2026) and keys made anew when actions change (LongLive, 2025)."""
 
 from __future__ import annotations
 
@@ -13,9 +9,8 @@ import torch
 from torch import Tensor
 
 from vidar.rng import Rng
+from vidar.rollout.driver import Rollout
 from vidar.types import UsageError
-from vidar.world.decoding import looks_back
-from vidar.world.streams import Streams
 
 Picture = Callable[[], Tensor]  # -> uint8 [B, H, W, 3]
 APART = 2**32  # between the video numbers of noise before and after a renewal, as frames count from 0 again
@@ -39,12 +34,12 @@ class Renewal(Follower):
     that were shown.
     """
 
-    def __init__(self, streams: Streams, every: int, rngs: Sequence[Rng]) -> None:
+    def __init__(self, rollout: Rollout, every: int, rngs: Sequence[Rng]) -> None:
         """rngs: one per stream. Raises UsageError for `every` below 1."""
         if every < 1:
             raise UsageError(f"renew is {every}; give a number of frames, 1 or more")
-        self.streams, self.every, self.rngs, self.count = streams, every, rngs, 0
-        keep = min(every, streams.world.config.context)
+        self.rollout, self.every, self.rngs, self.count = rollout, every, rngs, 0
+        keep = min(every, rollout.setting.context)
         self.codes: deque[Tensor] = deque(maxlen=keep)
         self.actions: deque[Tensor] = deque(maxlen=keep)
         self.pictures: deque[Tensor] = deque(maxlen=keep)
@@ -53,30 +48,30 @@ class Renewal(Follower):
         """See `Follower`."""
         self.codes.append(code)
         self.actions.append(action)
-        if looks_back(self.streams.world.config):
+        if self.rollout.codec.looks_back:
             self.pictures.append(picture())
         self.count += 1
         if self.count % self.every:
             return
-        world, number = self.streams.world, self.count // self.every
-        context = world.encode(self._shown())
+        number = self.count // self.every
+        context = self.rollout.codec.encode(self._shown())
         rngs = [Rng(rng.seed, rng.video + number * APART) for rng in self.rngs]
-        self.streams.open(range(len(context)), context, torch.stack(list(self.actions), 1), rngs)
+        self.rollout.open(range(len(context)), context, torch.stack(list(self.actions), 1), rngs)
 
     def _shown(self) -> Tensor:
         """The last pictures, uint8 [B, T, H, W, 3]."""
         if self.pictures:
             return torch.stack(list(self.pictures), 1)
-        return self.streams.world.decode(torch.stack(list(self.codes), 1))[0]
+        return self.rollout.codec.decode(torch.stack(list(self.codes), 1))[0]
 
 
 class Switch(Follower):
     """Streams whose action changes see their last frames as if they had been made under the new one (`recache`)."""
 
-    def __init__(self, streams: Streams, context: Tensor, actions: Tensor | None) -> None:
+    def __init__(self, rollout: Rollout, context: Tensor, actions: Tensor | None) -> None:
         """context [B, T, n, C]; actions [B, T, A] or None: unknown, so that the first one is no switch."""
-        self.streams = streams
-        self.codes = deque(context.unbind(1), maxlen=streams.tape.values.shape[1])
+        self.rollout = rollout
+        self.codes = deque(context.unbind(1), maxlen=rollout.tape.values.shape[1])
         self.last = None if actions is None else actions[:, -1]
 
     def before(self, action: Tensor) -> None:
@@ -87,7 +82,7 @@ class Switch(Follower):
         if len(rows):
             codes = torch.stack(list(self.codes), 1)[rows]
             told = action[rows, None].expand(-1, codes.shape[1], -1)
-            self.streams.recache(rows.tolist(), codes, told)
+            self.rollout.recache(rows.tolist(), codes, told)
 
     def after(self, code: Tensor, action: Tensor, picture: Picture) -> None:
         """See `Follower`."""
@@ -96,7 +91,7 @@ class Switch(Follower):
 
 
 def followed(
-    streams: Streams,
+    rollout: Rollout,
     context: Tensor,
     actions: Tensor | None,
     rngs: Sequence[Rng],
@@ -107,5 +102,5 @@ def followed(
     if renew is not None and recache:
         raise UsageError("renew and recache exclude each other: frames before a renewal are no longer seen")
     if recache:
-        return Switch(streams, context, actions)
-    return Follower() if renew is None else Renewal(streams, renew, rngs)
+        return Switch(rollout, context, actions)
+    return Follower() if renew is None else Renewal(rollout, renew, rngs)

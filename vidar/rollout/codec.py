@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -17,15 +17,28 @@ from torch import Tensor
 from vidar.core.state import RowState
 from vidar.types import Tree
 
-if TYPE_CHECKING:
-    from vidar.world.world import World, WorldConfig
-
 EXTRA = "tokenizer"  # its name in RowState.extras
 
 
-def looks_back(config: WorldConfig) -> bool:
-    """Whether the picture of a frame depends on the codes of earlier ones."""
-    return config.tokenizer.time_kernel > 1
+class Codec(Protocol):
+    """Pictures to codes and back."""
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether the picture of a frame depends on the codes of earlier ones."""
+        ...
+
+    def context_frames(self, context: Any) -> Tensor:
+        """Frames, one frame, a path, or None (its own start) -> uint8 [T, H, W, 3]. Raises VidarError otherwise."""
+        ...
+
+    def encode(self, video: Tensor) -> Tensor:
+        """uint8 [B, T, H, W, 3] -> codes float32 [B, T, n, C], by frame."""
+        ...
+
+    def decode(self, codes: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Codes [B, T, n, C] -> (uint8 [B, T, H, W, 3], what the tokenizer remembers)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -38,13 +51,13 @@ class Memory:
 
 
 class Decoding:
-    """Pictures that are decoded when they are first asked for; all decodings of a world's rows by the same thread.
+    """Pictures that are decoded when they are first asked for; all decodings of a codec's rows by the same thread.
 
     codes [B, T, n, C]; before: what is remembered of each row, None: nothing, it is a new video. Of all: None.
     """
 
-    def __init__(self, world: World, codes: Tensor, before: Sequence[Memory | None] | None = None) -> None:
-        self.world, self._codes, self._before = world, codes, before or [None] * len(codes)
+    def __init__(self, codec: Codec, codes: Tensor, before: Sequence[Memory | None] | None = None) -> None:
+        self.codec, self._codes, self._before = codec, codes, before or [None] * len(codes)
         self._frames: Tensor | None = None
         self._after: list[tuple[Tree, int]] = []
 
@@ -64,7 +77,7 @@ class Decoding:
     def _decoded(self) -> tuple[Tensor, list[tuple[Tree, int]]]:
         """Rows of equal trees in one call. Always the whole batch, as the bits of a row depend on its size."""
         if not any(self._before):
-            video, tree = self.world.decode(self._codes)
+            video, tree = self.codec.decode(self._codes)
             return video, [(tree, row) for row in range(len(video))]
         known = [None if memory is None else memory.decoding.after(memory.row) for memory in self._before]
         groups: dict[Hashable, list[int]] = {}
@@ -76,32 +89,32 @@ class Decoding:
             parts = [known[row if row in group else group[0]] for row in range(len(known))]
             filled = [part for part in parts if part is not None]
             before = _joined([tree for tree, _ in filled], [row for _, row in filled]) if filled else None
-            video, tree = self.world.decode(self._codes, before)
+            video, tree = self.codec.decode(self._codes, before)
             frames = video if frames is None else frames.index_copy(0, torch.tensor(group), video[group])
             after |= {row: (tree, row) for row in group}
         assert frames is not None
         return frames, [after[row] for row in range(len(known))]
 
 
-def remember(world: World, rows: Sequence[RowState], codes: Tensor) -> None:
+def remember(codec: Codec, rows: Sequence[RowState], codes: Tensor) -> None:
     """Rows go on after a context, codes [b, T, n, C]: the tokenizer has seen it, and nothing before it."""
-    if looks_back(world.config):
-        _note(rows, Decoding(world, codes))
+    if codec.looks_back:
+        _note(rows, Decoding(codec, codes))
 
 
-def following(world: World, rows: Sequence[RowState], codes: Tensor) -> Decoding:
+def following(codec: Codec, rows: Sequence[RowState], codes: Tensor) -> Decoding:
     """The pictures [b, 1, H, W, 3] of the next frame of some rows, codes [b, n, C]."""
-    decoding = Decoding(world, codes[:, None], [row.extras.get(EXTRA) for row in rows])
-    if looks_back(world.config):
+    decoding = Decoding(codec, codes[:, None], [row.extras.get(EXTRA) for row in rows])
+    if codec.looks_back:
         _note(rows, decoding)
     return decoding
 
 
-def last_picture(world: World, row: RowState, context: Tensor) -> Tensor:
+def last_picture(codec: Codec, row: RowState, context: Tensor) -> Tensor:
     """Of the context that a row was begun after, codes [T, n, C]: uint8 [H, W, 3]."""
     memory: Memory | None = row.extras.get(EXTRA)
     if memory is None:
-        return world.decode(context[None, -1:])[0][0, 0]
+        return codec.decode(context[None, -1:])[0][0, 0]
     return memory.decoding.frames()[memory.row, -1]
 
 

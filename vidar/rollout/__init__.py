@@ -1,0 +1,1 @@
+"""The one driver of every System, and its hooks."""

@@ -1,0 +1,72 @@
+"""The actions of a rollout: the latest ones of each row, and those that are asked for ahead of their turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vidar.conditioning.action import Actions
+
+
+class ActionTape:
+    """The latest `keep` actions of each row, the newest in the last column; what a conditioner is given at each call.
+
+    next: long [B], the frame that the next column will belong to. Tensors in it are replaced, never changed in place.
+    """
+
+    def __init__(self, batch: int, width: int, keep: int) -> None:
+        self.values = torch.zeros(batch, keep, width)
+        self.unknown = torch.ones(batch, keep, dtype=torch.bool)
+        self.next = torch.zeros(batch, dtype=torch.long)
+        self._told, self._told_of = Actions(self.values, self.unknown, self.next - keep, {}), self._now()
+
+    def append(self, values: Tensor, unknown: Tensor) -> None:
+        """One frame of every row: values [B, A], unknown [B]."""
+        self.values = torch.cat([self.values[:, 1:], values[:, None].to(self.values)], 1)
+        self.unknown = torch.cat([self.unknown[:, 1:], unknown[:, None]], 1)
+        self.next = self.next + 1
+
+    def start(self, rows: Sequence[int], values: Tensor, unknown: Tensor, first: int = 0) -> None:
+        """Some rows begin anew with n frames, from number `first` on: values [b, n, A], unknown [b, n]."""
+        pick, count, keep = torch.tensor(list(rows)), values.shape[1], self.values.shape[1]
+        fresh = torch.zeros(len(pick), keep, values.shape[2]), torch.ones(len(pick), keep, dtype=torch.bool)
+        used = min(count, keep)
+        fresh[0][:, keep - used :], fresh[1][:, keep - used :] = values[:, count - used :], unknown[:, count - used :]
+        self.values = self.values.index_copy(0, pick, fresh[0])
+        self.unknown = self.unknown.index_copy(0, pick, fresh[1])
+        self.next = self.next.index_fill(0, pick, first + count)
+
+    def __call__(self, layout: Any) -> Actions:
+        """The conditions of one call: the same for all calls of a frame, whose columns are embedded once."""
+        now = self._now()
+        if any(a is not b for a, b in zip(now, self._told_of)):
+            self._told, self._told_of = Actions(self.values, self.unknown, self.next - self.values.shape[1], {}), now
+        return self._told
+
+    def _now(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.values, self.unknown, self.next
+
+
+class Ahead:
+    """The actions of rows, taken from an iterator as frames are begun; after its end nothing is pressed.
+
+    total: frames whose action was asked for and given, those of the context included.
+    """
+
+    def __init__(
+        self, tape: ActionTape, source: Iterator[Tensor], tell: Callable[[Tensor], None], rest: Tensor
+    ) -> None:
+        """tell: puts actions [B, A] of the next frame on the tape; rest: those of nothing pressed."""
+        self.tape, self.source, self.tell, self.rest = tape, source, tell, rest
+        self.total, self.ended = int(tape.next[0]), False
+
+    def until(self, frames: int) -> None:
+        """Actions of all frames before number `frames` are on the tape."""
+        while int(self.tape.next[0]) < frames:
+            action = None if self.ended else next(self.source, None)
+            self.ended = action is None
+            self.total += action is not None
+            self.tell(self.rest if action is None else action)
