@@ -24,6 +24,7 @@ import torch
 from vidar.configs.mmpl import mmpl_doom
 from vidar.data.video import write_video
 from vidar.eval.provenance import hardware, versions
+from vidar.orders.plan import chain_of
 from vidar.synth.ahead import pattern_of
 from vidar.synth.driver import SynthRequest, synthesise
 from vidar.synth.gantt import write_gantt
@@ -35,7 +36,6 @@ from vidar.synth.workers import LocalWorkers
 from vidar.train.methods.world import TrainWorldConfig
 from vidar.types import VidarError
 from vidar.world.load import START, load_config, save
-from vidar.world.planned import chain_of
 
 RATIO, ERROR = 0.65, 0.15
 UNTRAINED, SEED = "untrained", 0
@@ -85,7 +85,12 @@ def untrained(folder: Path) -> Path:
     torch.manual_seed(SEED)
     world = method.world.build()
     save(world, folder / "model")
-    shape = (max(world.config.context, chain_of(world.config).first), world.config.height, world.config.width, 3)
+    shape = (
+        max(world.config.context, chain_of(world.config.order, world.config.name).first),
+        world.config.height,
+        world.config.width,
+        3,
+    )
     noise = np.random.default_rng(SEED).integers(0, 255, shape, dtype=np.uint8)
     write_video(folder / "model" / START, noise, world.config.fps)
     return folder / "model"
@@ -93,7 +98,8 @@ def untrained(folder: Path) -> Path:
 
 def run(kept: Kept, model: Path, folder: Path, segments: int) -> tuple[list[Span], list[str]]:
     """One video of so many segments: spans of its tasks, hashes of its segments."""
-    frames = segments * chain_of(load_config(model)).stride
+    config = load_config(model)
+    frames = segments * chain_of(config.order, config.name).stride
     folder.mkdir()
     jobs = folder / "jobs.jsonl"
     jobs.write_text(json.dumps({"id": "a", "seed": SEED, "frames": frames, "planner": "plan"}) + "\n")

@@ -15,8 +15,8 @@ import typer
 from vidar.configs.catalog import find_world, resolve_recipe
 from vidar.orders.depth import chain_depth
 from vidar.orders.frame import frame_order
+from vidar.orders.plan import chain_of
 from vidar.types import UsageError
-from vidar.world.planned import chain_of
 
 
 def row(recipe: str, segments: int) -> tuple[int, int, int]:
@@ -24,7 +24,7 @@ def row(recipe: str, segments: int) -> tuple[int, int, int]:
     world = find_world(resolve_recipe(recipe))
     if world is None:
         raise UsageError(f"{recipe} has no order: only worlds have one")
-    chain = chain_of(world)
+    chain = chain_of(world.order, world.name)
     order = world.system(segments * chain.map.length).order
     given = [s * chain.map.units + step for s in range(segments) for step in range(chain.map.plan)]
     frames = chain.made + (segments - 1) * chain.stride - chain.first

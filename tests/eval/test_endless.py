@@ -70,13 +70,13 @@ class Dream:
     """The recorded frames, changed by `change(k, frames float [B, H, W, 3])`; asks for every action."""
 
     def __init__(self, played, change=lambda k, frames: frames, other=0):
-        self.frames, self.change, self.other = played.frames, change, other
+        self.recorded, self.change, self.other = played.frames, change, other
 
     def frames(self, context, actions, context_actions=None, rngs=None, steps=None):
-        rows = [(rng.video + self.other) % len(self.frames) for rng in rngs]
-        assert self.other or np.array_equal(context, self.frames[rows, :CONTEXT])
+        rows = [(rng.video + self.other) % len(self.recorded) for rng in rngs]
+        assert self.other or np.array_equal(context, self.recorded[rows, :CONTEXT])
         for k, _ in enumerate(actions):
-            made = self.change(k, self.frames[rows, CONTEXT + k].astype(float))
+            made = self.change(k, self.recorded[rows, CONTEXT + k].astype(float))
             yield torch.from_numpy(made.round().clip(0, 255).astype(np.uint8))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-import vidar.world.compiled
+import vidar.world.setting
 from vidar.play.compiling import Compiling, kept, may_compile
 from vidar.play.recording import keep, read
 from vidar.play.replay import write_replay
@@ -39,7 +39,7 @@ def test_frames_after_the_change_are_of_the_new_model_and_the_replay_follows(
     folder, first_frames, tmp_path, monkeypatch
 ):
     built = []
-    monkeypatch.setattr(vidar.world.compiled, "AheadOfTime", lambda: lambda module, example: built.append(1) or module)
+    monkeypatch.setattr(vidar.world.setting, "AheadOfTime", lambda: lambda module, example: built.append(1) or module)
     table = Table(load(folder), 1)
     seat = table.sit(Start(first_frames, None, 11))
     shown = rounds(table, seat, 3)

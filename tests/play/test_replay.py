@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-import vidar.world.compiled
+import vidar.world.setting
 from vidar.data.video import decode_video, encode_video, read_video
 from vidar.play.recording import keep
 from vidar.play.replay import write_replay
@@ -56,7 +56,7 @@ def test_a_replay_is_a_video_of_the_shown_frames(folder, played, tmp_path):
 
 def test_a_compiled_dream_is_replayed_compiled(folder, first_frames, tmp_path, monkeypatch):
     built = []
-    monkeypatch.setattr(vidar.world.compiled, "AheadOfTime", lambda: lambda module, example: built.append(1) or module)
+    monkeypatch.setattr(vidar.world.setting, "AheadOfTime", lambda: lambda module, example: built.append(1) or module)
     table = Table(load(folder), 1, compiled=True)
     seat = table.sit(Start(first_frames, None, 11))
     table.round()

@@ -17,6 +17,8 @@ from tiny import Here, lively, pictures, stored
 import vidar.synth.film as films
 from vidar.configs.mmpl import mmpl_doom
 from vidar.data.video import read_video, write_video
+from vidar.orders.plan import chain_of
+from vidar.rollout.segments import segment_actions
 from vidar.synth.ahead import pattern_of
 from vidar.synth.driver import SynthRequest, synthesise
 from vidar.synth.graph import Kind, Link
@@ -35,7 +37,6 @@ from vidar.synth.ray_workers import RayWorkers
 from vidar.synth.watch import Watch
 from vidar.synth.workers import LocalWorkers
 from vidar.types import UsageError, VidarError
-from vidar.world.planned import chain_of, segment_actions
 
 PLAN, POP = Kind.PLAN, Kind.POP
 LENGTHS = {"a": 21, "b": 3}  # segments of 8 new frames: 3 and 1
@@ -153,11 +154,12 @@ def test_frames_are_those_of_one_process(planner, synth, tmp_path, hashes):
     context = pictures(5, 0)
     write_video(tmp_path / "c.mp4", context, 17.5)
     context = read_video(tmp_path / "c.mp4")[0]
-    chain = chain_of(planner.config)
+    chain = chain_of(planner.config.order, planner.config.name)
     want = planner.generate(context, walk, seed=7).frames[0]
     frames, before, maker = [], context[-planner.config.context :], PlanMaker(planner)
     for number in range(chain.segments(21, chain.first)):
-        actions = segment_actions(planner.config, torch.from_numpy(walk)[None], number, chain.first)
+        rest = torch.from_numpy(planner.config.actions.noop())
+        actions = segment_actions(chain, rest, torch.from_numpy(walk)[None], number, chain.first)
         told = Told(actions.values[0].numpy(), actions.unknown[0].numpy())
         (planned,) = maker.make([PlanTask(0, number, 7, before, told)])
         (made,) = maker.make([PopTask(0, number, 7, planned.plan, told, (chain.first, chain.made))])

@@ -69,7 +69,7 @@ def at_once(world, context, codes):
 def test_a_rollout_is_one_video(exact):
     """Nine frames of two rows; the state that goes from frame to frame is all that the tokenizer knows of the past."""
     context, pressed = video(1, 4, 2), keys(1, 9, 2)
-    frames = [frame for frame, _ in zip(exact.rollout(context, iter(pressed)), pressed)]
+    frames = [frame for frame, _ in zip(exact.frames(context, iter(pressed)), pressed)]
     codes = list(exact.codes(exact.encode(context), iter(pressed)))
     want = at_once(exact, exact.encode(context), torch.stack(codes, 1))
     assert torch.equal(torch.stack(frames, 1), want)
@@ -202,7 +202,7 @@ def test_keys_made_anew_at_a_switch_change_no_memory(exact):
     """Every action is a switch; the pictures are those of one video, longer than what is made anew."""
     narrow = built(config(order=exact.config.order.replace(window=2))).to(dtype=torch.float64)
     context, pressed = video(6, 4), keys(6, 7)
-    frames = torch.stack(list(narrow.rollout(context, iter(pressed), recache=True)), 1)
+    frames = torch.stack(list(narrow.frames(context, iter(pressed), recache=True)), 1)
     codes = list(narrow.codes(narrow.encode(context), iter(pressed), recache=True))
     assert torch.equal(frames, at_once(narrow, narrow.encode(context), torch.stack(codes, 1)))
     plain = list(narrow.codes(narrow.encode(context), iter(pressed)))

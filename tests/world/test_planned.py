@@ -12,11 +12,12 @@ from vidar.configs.mmpl import mmpl_shapes
 from vidar.configs.shapes import world_shapes
 from vidar.core.decode import Decoder
 from vidar.core.step import by_waves
-from vidar.orders.plan import FromMiddleConfig, StepMap
+from vidar.orders.plan import FromMiddleConfig, StepMap, chain_of
 from vidar.rng import Rng
+from vidar.rollout import segments as made_of
+from vidar.rollout.segments import SegmentRng, again, boundaries, plan, planned, populate
 from vidar.types import UsageError
 from vidar.world.load import load, save
-from vidar.world.planned import SegmentRng, again, boundaries, chain_of, plan, planned, populate, segment_actions
 from vidar.world.world import World
 
 IMAGE = StepMap(steps=(0, 1, 2, 3, 2, 2, 4, 2, 2), plan=2)  # as I2V: the second frame is made from the first
@@ -61,6 +62,14 @@ def acts(count, batch=2, seed=0):
     return torch.from_numpy(np.random.default_rng(seed).integers(0, 5, (batch, count, 1)).astype(np.float32))
 
 
+def segments_of(config):
+    return chain_of(config.order, config.name)
+
+
+def segment_actions(config, *told):
+    return made_of.segment_actions(segments_of(config), torch.from_numpy(config.actions.noop()), *told)
+
+
 def dreamed(world, codes, actions, rngs=None, before=None):
     """[B, T, n, C] by `World.codes`."""
     return torch.stack(list(world.codes(codes, iter(actions.unbind(1)), before, rngs)), 1)
@@ -71,7 +80,7 @@ RNGS = [Rng(3, 0), Rng(3, 1)]
 
 def test_tasks_in_any_order_and_place_are_the_chain_in_bits(world, context):
     """All plans first, then the fills from the last segment to the first; a plan travels through pickle."""
-    chain, first, actions = chain_of(world.config), world.encode(context), acts(21)
+    chain, first, actions = segments_of(world.config), world.encode(context), acts(21)
     expected = dreamed(world, first, actions, RNGS)
     first = first[:, -chain.first :]
     given = first.shape[1]
@@ -79,9 +88,9 @@ def test_tasks_in_any_order_and_place_are_the_chain_in_bits(world, context):
     told = [segment_actions(world.config, actions, s, given) for s in range(segments)]
     plans = []
     for s in range(segments):
-        plans.append(pickle.loads(pickle.dumps(plan(world, first, told[s], RNGS, s))))
+        plans.append(pickle.loads(pickle.dumps(plan(world.setting(), first, told[s], RNGS, s))))
         first = plans[-1].after
-    parts = {s: populate(world, plans[s], told[s], RNGS, s) for s in reversed(range(segments))}
+    parts = {s: populate(world.setting(), plans[s], told[s], RNGS, s) for s in reversed(range(segments))}
     made = torch.cat([parts[s][:, chain.new(s, given)] for s in range(segments)], 1)
     assert made.shape[1] - chain.stride < 21 <= made.shape[1]
     assert torch.equal(made[:, :21], expected)
@@ -90,7 +99,7 @@ def test_tasks_in_any_order_and_place_are_the_chain_in_bits(world, context):
 
 def test_the_chain_is_the_whole_order_in_waves(world, context):
     """One state, all units of three segments by waves: what runs beside what differs, so equal up to rounding."""
-    chain, map = chain_of(world.config), world.config.order.map
+    chain, map = segments_of(world.config), world.config.order.map
     first, actions, segments = world.encode(context)[:, -chain.first :], acts(60), 3
     system = world.config.flow_system(segments * map.length)
     order, grid, objective = system.order, system.grid, system.objective
@@ -98,7 +107,7 @@ def test_the_chain_is_the_whole_order_in_waves(world, context):
     joined = Actions(torch.cat([t.values for t in told], 1), torch.cat([t.unknown for t in told], 1))
     grids = [grid] * 2
     state = RingState.create(order, grids, world.net.ring_shapes())
-    given = boundaries(world, segments)
+    given = boundaries(world.setting(), segments)
     known = set(given)
     for step in range(map.plan):
         state.give(step, first[:, list(map.frames(step))].flatten(1, 2))
@@ -109,8 +118,8 @@ def test_the_chain_is_the_whole_order_in_waves(world, context):
         for row, unit, code in decoder(by_waves(order, objective.passes, known, fused=True), state):
             made[row, unit] = code.unflatten(0, (len(map.frames(unit % map.units)), -1))
     for s in range(segments):
-        part = plan(world, first, told[s], RNGS, s)
-        filled = populate(world, part, told[s], RNGS, s)
+        part = plan(world.setting(), first, told[s], RNGS, s)
+        filled = populate(world.setting(), part, told[s], RNGS, s)
         for t in range(chain.first, chain.made):
             step = map.steps[t]
             whole = torch.stack([made[b, s * map.units + step][map.frames(step).index(t)] for b in range(2)])
@@ -123,7 +132,7 @@ def test_twin_noise_of_other_units_is_another_dream(world, context, monkeypatch)
     first, actions = world.encode(context), acts(14)
     expected = dreamed(world, first, actions, RNGS)
     monkeypatch.setattr(SegmentRng, "raw", Rng.raw)
-    other, chain = dreamed(world, first, actions, RNGS), chain_of(world.config)
+    other, chain = dreamed(world, first, actions, RNGS), segments_of(world.config)
     count = chain.made - min(chain.first, first.shape[1])
     assert torch.equal(other[:, :count], expected[:, :count])
     assert not torch.equal(other[:, count], expected[:, count])
@@ -140,13 +149,13 @@ def test_exactly_as_many_frames_as_asked_for(world, context, count):
 
 def test_frames_that_two_segments_hold_are_written_once(world, context):
     """Frame t of segment s is frame s stride + t: none twice, none left out, and the first segment is not cut."""
-    chain, codes, actions = chain_of(world.config), world.encode(context), acts(24)
+    chain, codes, actions = segments_of(world.config), world.encode(context), acts(24)
     made = torch.cat([codes[:, -chain.first :], dreamed(world, codes, actions, RNGS)], 1)
     first = codes[:, -chain.first :]
     for s in range(2):
         told = segment_actions(world.config, actions, s, chain.first)
-        part = plan(world, first, told, RNGS, s)
-        filled = populate(world, part, told, RNGS, s)
+        part = plan(world.setting(), first, told, RNGS, s)
+        filled = populate(world.setting(), part, told, RNGS, s)
         from_here = made[:, s * chain.stride :][:, : chain.made]
         assert torch.equal(filled[:, chain.first :], from_here[:, chain.first :])
         torch.testing.assert_close(part.after, again(world, filled[:, chain.made - chain.first :]))
@@ -155,8 +164,7 @@ def test_frames_that_two_segments_hold_are_written_once(world, context):
 
 def test_published_lengths_add_up():
     """1.10: 81 + (S - 1)(81 - 5) pixel frames: in latents 21 + (S - 1)(21 - 2)."""
-    from vidar.orders.plan import T2V
-    from vidar.world.planned import Chain
+    from vidar.orders.plan import T2V, Chain
 
     chain = Chain(T2V, T2V.first, T2V.length)
     for segments in (1, 2, 5):
@@ -167,7 +175,7 @@ def test_published_lengths_add_up():
 
 def test_each_action_is_told_once_and_where_it_acts(world):
     """Row t of segment s is the action between frames t - 1 and t: counted through the video."""
-    chain, given = chain_of(world.config), chain_of(world.config).first
+    chain, given = segments_of(world.config), segments_of(world.config).first
     actions = torch.arange(1.0, 40.0)[None, :, None] % 5
     before = torch.full((1, given, 1), 4.0)
     for s in range(3):
@@ -192,7 +200,7 @@ def test_rows_of_a_batch_are_each_their_own(world, context):
 
 def test_an_action_moves_frames_of_its_segment_and_later_ones(world, context):
     """The plan hears of an action before its turn: frames before it in the segment may move, those before it not."""
-    chain, codes, actions = chain_of(world.config), world.encode(context), acts(24)
+    chain, codes, actions = segments_of(world.config), world.encode(context), acts(24)
     other = actions.clone()
     frame = chain.made + 2 - chain.first  # of segment 1, which starts from the last frames of segment 0
     other[:, frame] = (other[:, frame] + 1) % 5
@@ -206,9 +214,9 @@ def test_an_action_moves_frames_of_its_segment_and_later_ones(world, context):
 
 def test_a_state_is_never_passed_on(world, context):
     """Only codes travel: a plan is a few codes."""
-    chain, codes = chain_of(world.config), world.encode(context)
+    chain, codes = segments_of(world.config), world.encode(context)
     told = segment_actions(world.config, acts(20), 0, chain.first)
-    made = plan(world, codes[:, -chain.first :], told, RNGS, 0)
+    made = plan(world.setting(), codes[:, -chain.first :], told, RNGS, 0)
     frames = 2 * chain.first + len(chain.map.frames(chain.map.plan))
     assert len(pickle.dumps(made)) < frames * codes[:, 0].numel() * 4 + 4096
 
@@ -219,7 +227,7 @@ def test_a_world_begins_with_its_image(context):
     codes, actions = world.encode(context), acts(12)
     assert dreamed(world, codes[:, :1], actions).shape[1] == 12
     told = segment_actions(world.config, actions, 0, 1)
-    made = plan(world, codes[:, :1], told, RNGS, 0)
+    made = plan(world.setting(), codes[:, :1], told, RNGS, 0)
     assert torch.equal(made.first[:, :1], codes[:, :1]) and made.first.shape[1] == 2
 
 
@@ -250,8 +258,8 @@ def test_wrong_use_is_one_line(context):
     with pytest.raises(UsageError, match="cannot be played"):
         world.rollout(1)
     with pytest.raises(UsageError, match="does not plan segments"):
-        chain_of(world_shapes(preset="tiny").method.world)
+        segments_of(world_shapes(preset="tiny").method.world)
     told = segment_actions(CONFIG, acts(9), 0, 2)
     with pytest.raises(UsageError, match="that of segment 0, not 1"):
-        populate(world, plan(world, codes[:, -2:], told, RNGS, 0), told, RNGS, 1)
-    assert list(planned(world, codes, iter(()), None, RNGS)) == []
+        populate(world.setting(), plan(world.setting(), codes[:, -2:], told, RNGS, 0), told, RNGS, 1)
+    assert list(planned(world.setting(), codes, iter(()), None, RNGS)) == []

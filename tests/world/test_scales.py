@@ -78,7 +78,7 @@ def test_what_is_shown_is_what_later_frames_see(world):
     streams.begin(0, context(), None, 5)
     code = streams.frame(torch.from_numpy(actions(1)))
     row = streams.state.rows[0]
-    objective = streams._schedule(streams.most)[0]
+    objective = streams.system.objective
     unit = row.clock - 1
     assert torch.equal(objective.given[unit](row), code[0])
 

@@ -126,6 +126,28 @@ def _three(length: int, first: int) -> StepMap:
     return StepMap(steps=tuple(steps))
 
 
+@dataclass(frozen=True)
+class Chain:
+    """How segments lie in a video. first: frames k a segment starts from. made: frames m it gives, those included."""
+
+    map: StepMap
+    first: int
+    made: int
+
+    @property
+    def stride(self) -> int:
+        """Frames by which one segment starts after the other."""
+        return self.made - self.first
+
+    def segments(self, frames: int, given: int) -> int:
+        """Segments for so many new frames after a context of `given` frames."""
+        return max(1, -(-(frames + given - self.first) // self.stride))
+
+    def new(self, segment: int, given: int) -> slice:
+        """Which frames of `populate` are new: of segment 0 all behind the context, of others all but the first k."""
+        return slice(given if segment == 0 else self.first, None)
+
+
 class FromTerminalConfig(Config):
     """The next segment starts from the terminal anchors: most frames a segment (maximum throughput, 1.8)."""
 
@@ -164,9 +186,14 @@ class PlanOrderConfig(OrderConfig):
         """Frames that are made from one start: a segment."""
         return self.map.length
 
+    @property
+    def chain(self) -> Chain:
+        """How segments lie in a video."""
+        return Chain(self.map, self.map.first, self.onward.last(self.map) + 1)
+
     def frame_map(self, grid: Grid, patch: int, objective: Objective) -> SegmentFrames:
         """Frames of segments, each unit the frames of one step."""
-        return SegmentFrames(self.map)
+        return SegmentFrames(self.chain)
 
     def build(self, height: int, width: int, num_frames: int | None = None) -> tuple[Order, Grid]:
         """Order and grid of `num_frames` frames of height x width sites in whole segments; None: of one segment.
@@ -179,11 +206,23 @@ class PlanOrderConfig(OrderConfig):
         return plan_order(segments, self.map, height, width)
 
 
+def chain_of(order: OrderConfig, name: str) -> Chain:
+    """The segments of a world's order. Raises UsageError for a world that does not plan."""
+    if not isinstance(order, PlanOrderConfig):
+        raise UsageError(f"world {name!r} does not plan segments; this needs an order of PlanOrderConfig")
+    return order.chain
+
+
 @dataclass(frozen=True)
 class SegmentFrames:
     """Segments of one step map: unit k of a segment holds the frames of step k."""
 
-    map: StepMap
+    chain: Chain
+
+    @property
+    def map(self) -> StepMap:
+        """The step in which each frame of a segment is made."""
+        return self.chain.map
 
     def group(self, unit: int) -> int:
         """See `vidar.core.frames.FrameMap`."""

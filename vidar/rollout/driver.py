@@ -109,7 +109,8 @@ class Rollout:
         if not length:
             least = next(frames for frames in count(1) if self.frames.whole(frames))
             per = len(self.frames.frames(0))
-            raise UsageError(f"{self.setting.name} makes {per} frames together; give a context of {least} at least")
+            name = self.setting.name
+            raise UsageError(f"{name} makes {per} frames together; give a context of at least {least} frames")
         codes, context = codes[:, -length:], codes[:, -length:]
         known = torch.zeros(len(codes), length, len(self.setting.rest)) if actions is None else actions[:, -length:]
         unknown = torch.ones(len(codes), length, dtype=torch.bool)

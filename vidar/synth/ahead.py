@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vidar.orders.plan import chain_of
+from vidar.rollout.segments import segment_actions
 from vidar.synth.film import Film
 from vidar.synth.graph import Item, Kind, Link, graph_of, links
 from vidar.synth.jobs import Plan
@@ -17,7 +19,6 @@ from vidar.synth.schedule import Scheduler
 from vidar.synth.segments import Made
 from vidar.synth.writer import Writer
 from vidar.types import VidarError
-from vidar.world.planned import chain_of, segment_actions
 from vidar.world.world import WorldConfig
 
 ENOUGH = 3  # segments of an order that show what all of them wait for
@@ -42,7 +43,8 @@ class Ahead:
     def __init__(self, plans: Sequence[Plan], writer: Writer, in_flight: int) -> None:
         self.plans, self.writer = plans, writer
         self.config = plans[0].config
-        self.chain, self.pattern = chain_of(self.config), pattern_of(self.config)
+        self.chain, self.pattern = chain_of(self.config.order, self.config.name), pattern_of(self.config)
+        self.rest = torch.from_numpy(self.config.actions.noop())
         self.policy = Scheduler(in_flight)
         self.unstarted = list(range(len(plans)))
         self.videos: dict[int, Video] = {}
@@ -121,7 +123,7 @@ class Ahead:
     def _task(self, item: Item) -> PlanTask | PopTask:
         video, number = self.videos[item.job], item.segment
         seed = video.film.plan.job.seed
-        actions = segment_actions(self.config, video.actions, number, video.given)
+        actions = segment_actions(self.chain, self.rest, video.actions, number, video.given)
         told = Told(actions.values[0].numpy(), actions.unknown[0].numpy())
         if item.kind is Kind.PLAN:
             start = video.anchors[number - 1] if number else video.context

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from vidar.config import Config
-from vidar.orders.plan import PlanOrderConfig
+from vidar.orders.plan import PlanOrderConfig, chain_of
 from vidar.synth.ahead import Ahead
 from vidar.synth.in_turn import InTurn
 from vidar.synth.jobs import read_jobs
@@ -25,7 +25,6 @@ from vidar.synth.writer import Progress, Writer
 from vidar.types import UsageError
 from vidar.world.clip import versions
 from vidar.world.load import START, load_config, locate
-from vidar.world.planned import chain_of
 from vidar.world.world import WorldConfig
 
 ROWS, SEGMENT = 4, 64
@@ -119,7 +118,7 @@ def _segment(config: WorldConfig, wanted: int | None) -> tuple[int, int]:
     if not isinstance(config.order, PlanOrderConfig):
         least = boundary_frames(config)
         return max(SEGMENT, least), least
-    own = chain_of(config).stride
+    own = chain_of(config.order, config.name).stride
     if wanted not in (None, own):
         raise UsageError(f"--segment {wanted}: this world plans segments of {own} new frames; leave it out")
     return own, own

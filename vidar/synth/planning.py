@@ -16,18 +16,18 @@ from torch import Tensor
 
 from vidar.conditioning.action import Actions
 from vidar.data.atomic import replacing
-from vidar.orders.plan import PlanOrderConfig
+from vidar.orders.plan import PlanOrderConfig, chain_of
 from vidar.rng import Rng
+from vidar.rollout.segments import Plan, plan, populate
 from vidar.synth.graph import Item, Kind
 from vidar.synth.segments import CHUNK, Made, Maker, Task
 from vidar.types import VidarError
-from vidar.world.planned import Plan, chain_of, plan, populate
 from vidar.world.world import World
 
 
 @dataclass(frozen=True)
 class Anchors:
-    """A `vidar.world.planned.Plan` of one video: first [k, n, C], anchors [p, n, C], after [k, n, C], float32."""
+    """A `vidar.rollout.segments.Plan` of one video: first [k, n, C], anchors [p, n, C], after [k, n, C], float32."""
 
     first: np.ndarray
     anchors: np.ndarray
@@ -36,7 +36,7 @@ class Anchors:
 
 @dataclass(frozen=True)
 class Told:
-    """What a segment is told: values float32 [N, A], unknown bool [N]; see `vidar.world.planned.segment_actions`."""
+    """What a segment is told: values float32 [N, A], unknown bool [N]; see `vidar.rollout.segments.segment_actions`."""
 
     values: np.ndarray
     unknown: np.ndarray
@@ -100,7 +100,8 @@ class PlanMaker:
     """Does tasks one by one: their bits depend on nothing beside them."""
 
     def __init__(self, world: World) -> None:
-        self.world, self.chain = world, chain_of(world.config)
+        self.world, self.chain = world, chain_of(world.config.order, world.config.name)
+        self.setting = world.setting()
 
     def make(self, tasks: Sequence[PlanTask | PopTask]) -> Iterator[Planned | Made]:
         """The result of each task."""
@@ -112,7 +113,7 @@ class PlanMaker:
             first = torch.from_numpy(task.start.after)[None]
         else:
             first = self.world.encode(torch.from_numpy(task.start)[None])[:, -self.chain.first :]
-        made = plan(self.world, first, _actions(task.told), [Rng(task.seed)], task.number)
+        made = plan(self.setting, first, _actions(task.told), [Rng(task.seed)], task.number)
         first, anchors, after = (codes[0].contiguous().numpy() for codes in (made.first, made.anchors, made.after))
         return Planned(task.job, task.number, Anchors(first, anchors, after))
 
@@ -120,7 +121,7 @@ class PlanMaker:
         given = task.plan
         first, anchors, after = (torch.from_numpy(x)[None] for x in (given.first, given.anchors, given.after))
         made = Plan(task.number, first, anchors, after)
-        codes = populate(self.world, made, _actions(task.told), [Rng(task.seed)], task.number)
+        codes = populate(self.setting, made, _actions(task.told), [Rng(task.seed)], task.number)
         return Made(task.job, task.number, self._pictures(codes, *task.new), None)
 
     def _pictures(self, codes: Tensor, start: int, end: int) -> np.ndarray:
@@ -129,7 +130,7 @@ class PlanMaker:
         Choice: a tokenizer that looks back meets the segment's own first frames and none of other segments, so that
         they may be decoded in any order; as in the released code.
         """
-        looks_back = self.world.config.tokenizer.time_kernel > 1
+        looks_back = self.world.looks_back
         state = self.world.decode(codes[:, :start])[1] if looks_back else None
         frames: list[np.ndarray] = []
         for piece in codes[:, start:end].split(CHUNK, 1):

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -14,17 +11,16 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vidar.cache.ring import RingState
 from vidar.conditioning.label import LabelEmbedConfig, Labels
 from vidar.conditioning.net import WorldNet, WorldNetConfig
 from vidar.conditioning.text import GivenFeaturesConfig, Text, TextConfig, utf8
 from vidar.config import Config
-from vidar.core.decode import Decoder
-from vidar.core.step import by_waves
 from vidar.core.system import System
 from vidar.objectives.pyramids import Pyramids, PyramidsConfig
 from vidar.orders.scale import ClipScaleOrderConfig, PyramidFrames, ScaleOrderConfig, Size
 from vidar.rng import Rng
+from vidar.rollout.driver import Network
+from vidar.rollout.task import Task
 from vidar.sampling.guidance import GuidanceConfig, ProjectedGuidanceConfig
 from vidar.tokenizers.multi_scale import MultiScale
 from vidar.tokenizers.pixels import to_float, to_uint8
@@ -212,33 +208,17 @@ class Pictures:
         known: Mapping[int, Tensor] | None = None,
     ) -> tuple[list[dict[int, Tensor]], list[float]]:
         """Labels of every unit, by row, and the seconds of each call. known: unit -> labels [B, n, G] that stay."""
-        system = self._system(num_frames)
-        order, grid, objective = system.order, system.grid, system.objective
         batch, known = len(told), known or {}
         hidden = torch.zeros(batch, dtype=torch.bool)
         if guidance is not None:
-            told, mask, rngs = torch.cat([told, told]), torch.cat([mask, mask]), [*rngs, *rngs]
-            hidden = torch.cat([hidden, ~hidden])
+            told, mask, hidden = torch.cat([told, told]), torch.cat([mask, mask]), torch.cat([hidden, ~hidden])
         conditions = self.config.conditions(*(x.to(self.device) for x in (told, mask, hidden)))
-        grids, weight = [grid] * len(rngs), next(self.net.parameters())
-        state = RingState.create(order, grids, self.net.ring_shapes(), weight.dtype, self.device)
+        network = Network(self._answer, self.net.ring_shapes(), next(self.net.parameters()).dtype, self.device)
+        task = Task(self._system(num_frames), network, rngs, lambda layout: conditions, guidance)
         for unit, labels in known.items():
-            state.give(unit, labels if guidance is None else torch.cat([labels, labels]))
-        made = [{unit: labels[row] for unit, labels in known.items()} for row in range(batch)]
-        decoder = Decoder(self._answer, order, grids, objective, rngs, {}, lambda layout: conditions)
-        seconds: list[float] = []
-        for step in by_waves(order, objective.passes, known):
-            began = time.perf_counter()
-            if guidance is not None:
-                number, k = divmod(step.rows[-1].unit, objective.scales)
-                frame = sum(p.sizes[-1][0] for p in objective.pyramids[:number])
-                weights = guidance.weights(k, objective.scales, torch.full((batch,), float(frame)))
-                decoder = replace(decoder, combine=partial(guidance.combine, weights=weights))
-            for row, unit, code in decoder.step(step, state):
-                if row < batch:
-                    made[row][unit] = code
-            seconds.append(time.perf_counter() - began)
-        return made, seconds
+            task.give(unit, labels)
+        made = {**known, **task.run(fused=False)}
+        return [{unit: labels[row] for unit, labels in made.items()} for row in range(batch)], task.seconds
 
     @torch.inference_mode()
     def decode(self, codes: Sequence[Mapping[int, Tensor]], num_frames: int | None = None) -> Tensor:

@@ -33,6 +33,7 @@ from vidar.orders.plan import PlanOrderConfig
 from vidar.orders.prefix import PrefixOrderConfig
 from vidar.rng import Rng
 from vidar.rollout.driver import Rollout, Setting
+from vidar.rollout.segments import planned
 from vidar.rollout.stream import Shown, interactive, pictured
 from vidar.sampling.guidance import GuidanceConfig
 from vidar.tokenizers.autoencoder import Autoencoder, AutoencoderConfig
@@ -41,7 +42,6 @@ from vidar.tokenizers.pixels import to_float, to_uint8
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder, PyramidAutoencoderConfig
 from vidar.types import Codes, Model, UsageError
 from vidar.world.context import check_size, context_frames
-from vidar.world.planned import planned
 from vidar.world.scheduled import OneByOneConfig, ScheduleConfig, check_schedule
 from vidar.world.setting import compiled, setting
 
@@ -336,7 +336,7 @@ class World:
             name = "--recache" if recache else "--renew"
             raise UsageError(f"world {config.name!r} does not make frame after frame; leave {name} out")
         if isinstance(config.order, PlanOrderConfig):
-            codes = planned(self, context, actions, before, rngs, steps)
+            codes = planned(self.setting(steps), context, actions, before, rngs)
         else:
             rollout = Rollout(self.setting(steps), len(context))
             rollout.open(range(len(context)), context, before, rngs)

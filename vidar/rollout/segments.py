@@ -7,9 +7,9 @@ frame s (m - k) + t of the video; k first frames of a segment are the last ones 
 
     first = world.encode(video)[:, -k:]                            # k: `Chain.first`, video uint8 [B, T, H, W, 3]
     for s in range(chain.segments(frames, given)):                 # given: frames of `first`
-        told = segment_actions(config, actions, s, given)
-        made = plan(world, first, told, rngs, s)                   # codes of anchors
-        codes = populate(world, made, told, rngs, s)               # may run anywhere, at any time
+        told = segment_actions(chain, rest, actions, s, given)
+        made = plan(world.setting(), first, told, rngs, s)         # codes of anchors
+        codes = populate(world.setting(), made, told, rngs, s)     # may run anywhere, at any time
         video += codes[:, chain.new(s, given)]                     # the frames that segment s adds
         first = made.after
 
@@ -20,56 +20,22 @@ the terminal anchors by the number of a step (`StepMap.sees`); its noise at the 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vidar.cache.ring import RingState
 from vidar.conditioning.action import Actions
-from vidar.core.decode import Decoder
 from vidar.core.state import Content, RowState
-from vidar.core.step import by_waves
-from vidar.orders.plan import PlanOrderConfig, StepMap
+from vidar.orders.plan import Chain, SegmentFrames, StepMap
 from vidar.rng import Rng
+from vidar.rollout.codec import Codec
+from vidar.rollout.driver import Setting
+from vidar.rollout.task import Task
 from vidar.types import UsageError
-
-if TYPE_CHECKING:
-    from vidar.world.world import World, WorldConfig
-
-
-@dataclass(frozen=True)
-class Chain:
-    """How segments lie in a video. first: frames k a segment starts from. made: frames m it gives, those included."""
-
-    map: StepMap
-    first: int
-    made: int
-
-    @property
-    def stride(self) -> int:
-        """Frames by which one segment starts after the other."""
-        return self.made - self.first
-
-    def segments(self, frames: int, given: int) -> int:
-        """Segments for so many new frames after a context of `given` frames."""
-        return max(1, -(-(frames + given - self.first) // self.stride))
-
-    def new(self, segment: int, given: int) -> slice:
-        """Which frames of `populate` are new: of segment 0 all behind the context, of others all but the first k."""
-        return slice(given if segment == 0 else self.first, None)
-
-
-def chain_of(config: WorldConfig) -> Chain:
-    """The segments of a world. Raises UsageError for a world that does not plan."""
-    if not isinstance(config.order, PlanOrderConfig):
-        raise UsageError(f"world {config.name!r} does not plan segments; this needs an order of PlanOrderConfig")
-    map = config.order.map
-    return Chain(map, map.first, config.order.onward.last(map) + 1)
 
 
 @dataclass(frozen=True)
@@ -98,15 +64,24 @@ class SegmentRng(Rng):
         return super().raw(name, unit + self.offset, step, count)
 
 
+def _chain(setting: Setting) -> Chain:
+    """The segments of a model. Raises UsageError for one that does not plan."""
+    frames = setting.system.frames
+    if not isinstance(frames, SegmentFrames):
+        raise UsageError(f"{setting.name} does not plan segments; this needs an order of PlanOrderConfig")
+    return frames.chain
+
+
 def segment_actions(
-    config: WorldConfig, actions: Tensor, segment: int, given: int, before: Tensor | None = None
+    chain: Chain, rest: Tensor, actions: Tensor, segment: int, given: int, before: Tensor | None = None
 ) -> Actions:
     """What a segment is told: values [B, N, A], unknown [B, N]; row t acts between its frames t - 1 and t.
 
     actions: [B, T, A] of the new frames of the video, after their end nothing is pressed; given: frames of the context;
-    before [B, given, A]: their actions, None: unknown. The first action of a segment is never told.
+    before [B, given, A]: their actions, None: unknown; rest [A]: nothing is pressed. The first action of a segment is
+    never told.
     """
-    chain, rest = chain_of(config), torch.from_numpy(config.actions.noop()).to(actions)
+    rest = rest.to(actions)
     start = segment * chain.stride - given  # of the segment, counted in new frames
     rows, unknown = [rest.expand(len(actions), -1)], [True]
     for new in range(start + 1, start + chain.map.length):
@@ -121,58 +96,53 @@ def segment_actions(
 
 
 @torch.inference_mode()
-def plan(
-    world: World, first: Tensor, actions: Actions, rngs: Sequence[Rng], segment: int, steps: int | None = None
-) -> Plan:
+def plan(setting: Setting, first: Tensor, actions: Actions, rngs: Sequence[Rng], segment: int) -> Plan:
     """The anchors of a segment, jointly.
 
     first: codes [B, k, n, C], or fewer where a step between them and the plan makes the others (I2V: the image).
     actions: see `segment_actions`. rngs: one per row, of the video. Raises UsageError where `first` is no whole step.
     """
-    chain = chain_of(world.config)
-    task = _Task(world, rngs, actions, segment, steps)
-    for step, codes in task.split(first).items():
+    chain = _chain(setting)
+    map, task = chain.map, _task(setting, rngs, actions, segment)
+    for step, codes in _split(map, first).items():
         task.give(step, codes)
-    made = task.run(range(chain.map.plan + 1), [chain.map.plan])
-    anchors = made[chain.map.plan]
-    begun = torch.cat([task.given.get(s, made.get(s, first[:, :0])) for s in range(chain.map.plan)], 1)
-    return Plan(segment, begun, anchors, again(world, _next_first(chain, anchors)))
+    made = _frames(map, {**task.given, **task.run(range(map.plan + 1), [map.plan])})
+    begun = torch.cat([made[step] for step in range(map.plan)], 1)
+    return Plan(segment, begun, made[map.plan], again(setting.codec, _next_first(chain, made[map.plan])))
 
 
 @torch.inference_mode()
-def populate(
-    world: World, made: Plan, actions: Actions, rngs: Sequence[Rng], segment: int, steps: int | None = None
-) -> Tensor:
+def populate(setting: Setting, made: Plan, actions: Actions, rngs: Sequence[Rng], segment: int) -> Tensor:
     """The frames of a segment between its anchors: codes [B, m, n, C] of all frames that it gives, anchors included.
 
     Segments are independent given their plans.
     """
     if made.segment != segment:
         raise UsageError(f"the plan is that of segment {made.segment}, not {segment}")
-    chain, map = chain_of(world.config), chain_of(world.config).map
-    task = _Task(world, rngs, actions, segment, steps)
-    for step, codes in {**task.split(made.first), map.plan: made.anchors}.items():
+    chain = _chain(setting)
+    map, task = chain.map, _task(setting, rngs, actions, segment)
+    for step, codes in {**_split(map, made.first), map.plan: made.anchors.flatten(1, 2)}.items():
         task.give(step, codes)
     wanted = [step for step in range(map.plan + 1, map.units) if map.frames(step)[0] < chain.made]
-    codes = {**task.given, **task.run([*range(map.plan + 1), *wanted], wanted)}
+    codes = _frames(map, {**task.given, **task.run([*range(map.plan + 1), *wanted], wanted)})
     place = [(map.steps[t], map.frames(map.steps[t]).index(t)) for t in range(chain.made)]
     return torch.stack([codes[step][:, number] for step, number in place], 1)
 
 
 @torch.inference_mode()
-def again(world: World, codes: Tensor) -> Tensor:
-    """Codes [B, k, n, C] of neighbouring frames, decoded to pixels (uint8) and encoded anew, the same shape (1.7).
+def again(codec: Codec, codes: Tensor) -> Tensor:
+    """Codes [B, k, n, C] of neighbouring frames, decoded to pixels (uint8) and encoded anew, the same shape.
 
     The first frames of a segment were encoded from pixels in training, and so they are here: without it colours drift
     and the seam flickers. The released code repeats the first of them to warm its tokenizer up; ours pads with it, to
     the same effect. Choice: as many frames as latents, because a frame of ours is one latent.
     """
-    return world.encode(world.decode(codes)[0])
+    return codec.encode(codec.decode(codes)[0])
 
 
-def boundaries(world: World, num_segments: int) -> dict[int, Content]:
+def boundaries(setting: Setting, num_segments: int) -> dict[int, Content]:
     """For a run of the whole order at once: unit -> its code from the plan of the segment before (`again`)."""
-    chain = chain_of(world.config)
+    chain = _chain(setting)
     map = chain.map
 
     def content(unit: int) -> Content:
@@ -181,7 +151,7 @@ def boundaries(world: World, num_segments: int) -> dict[int, Content]:
 
         def code(row: RowState) -> Tensor:
             anchors = row.codes[source].unflatten(0, (len(map.frames(map.plan)), -1))[None]
-            return again(world, _next_first(chain, anchors))[0, frames].flatten(0, 1)
+            return again(setting.codec, _next_first(chain, anchors))[0, frames].flatten(0, 1)
 
         return code
 
@@ -196,58 +166,41 @@ def _next_first(chain: Chain, anchors: Tensor) -> Tensor:
     return anchors[:, [frames.index(t) for t in range(chain.stride, chain.made)]]
 
 
-class _Task:
-    """Some units of one segment in a state of their own. Codes here are [B, frames of a step, n, C]."""
+def _task(setting: Setting, rngs: Sequence[Rng], actions: Actions, segment: int) -> Task:
+    """Of one segment, whose units count from 0."""
+    units = _chain(setting).map.units
+    own = [SegmentRng(rng.seed, rng.video, rng.attempt, segment * units) for rng in rngs]
+    return Task(setting.system, setting.network, own, lambda layout: actions)
 
-    def __init__(self, world: World, rngs: Sequence[Rng], actions: Actions, segment: int, steps: int | None) -> None:
-        config = world.config if steps is None else world.config.with_steps(steps)
-        self.map, self.given = chain_of(config).map, dict[int, Tensor]()
-        system = config.flow_system()
-        self.order, grid, self.objective = system.order, system.grid, system.objective
-        own = [SegmentRng(rng.seed, rng.video, rng.attempt, segment * self.map.units) for rng in rngs]
-        grids, dtype = [grid] * len(rngs), next(world.net.parameters()).dtype
-        self.state = RingState.create(self.order, grids, world.net.ring_shapes(), dtype, world.device)
-        self.decoder = Decoder(world.model, self.order, grids, self.objective, own, cond=lambda layout: actions)
 
-    def split(self, first: Tensor) -> dict[int, Tensor]:
-        """Codes [B, f, n, C] of the first frames -> by step. Raises UsageError where steps are not whole."""
-        given = [step for step in range(self.map.plan) if self.map.frames(step)[-1] < first.shape[1]]
-        need = [len(self.map.frames(step)) for step in range(self.map.plan)]
-        if not given or first.shape[1] != sum(need[: len(given)]):
-            ways = " or ".join(str(sum(need[: n + 1])) for n in range(len(need)))
-            raise UsageError(f"a segment starts from {ways} frames, not {first.shape[1]}; give a context of as many")
-        return {step: first[:, list(self.map.frames(step))] for step in given}
+def _split(map: StepMap, first: Tensor) -> dict[int, Tensor]:
+    """Codes [B, f, n, C] of the first frames -> by unit, [B, N, C]. Raises UsageError where steps are not whole."""
+    given = [step for step in range(map.plan) if map.frames(step)[-1] < first.shape[1]]
+    need = [len(map.frames(step)) for step in range(map.plan)]
+    if not given or first.shape[1] != sum(need[: len(given)]):
+        ways = " or ".join(str(sum(need[: n + 1])) for n in range(len(need)))
+        raise UsageError(f"a segment starts from {ways} frames, not {first.shape[1]}; give a context of as many")
+    return {step: first[:, list(map.frames(step))].flatten(1, 2) for step in given}
 
-    def give(self, step: int, codes: Tensor) -> None:
-        """A step that is known."""
-        self.given[step] = codes
-        self.state.give(step, codes.flatten(1, 2))
 
-    def run(self, units: Collection[int], wanted: Collection[int]) -> dict[int, Tensor]:
-        """The waves of some units, until the wanted ones are made; a commit that nobody reads is left out."""
-        made: dict[int, list[Tensor]] = {}
-        for step in by_waves(self.order, self.objective.passes, self.given, fused=True, units=units):
-            if all(unit in made for unit in wanted):
-                break
-            for _, unit, code in self.decoder.step(step, self.state):
-                made.setdefault(unit, []).append(code)
-        return {unit: torch.stack(codes).unflatten(1, (len(self.map.frames(unit)), -1)) for unit, codes in made.items()}
+def _frames(map: StepMap, codes: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    """Codes of units [B, N, C] -> of their frames, [B, f, n, C]."""
+    return {unit: code.unflatten(1, (len(map.frames(unit)), -1)) for unit, code in codes.items()}
 
 
 def planned(
-    world: World,
+    setting: Setting,
     context: Tensor,
     actions: Iterable[Tensor],
     context_actions: Tensor | None,
     rngs: Sequence[Rng],
-    steps: int | None = None,
 ) -> Iterator[Tensor]:
     """Codes [B, n, C] of the frames after a context, segment by segment, until the actions [B, A] end.
 
     context: codes [B, T, n, C], of which the last k count, or the last one where a step of the map makes the others.
     Raises UsageError where there are too few.
     """
-    chain = chain_of(world.config)
+    chain = _chain(setting)
     first = context[:, -chain.first :]
     given = first.shape[1]
     before = None if context_actions is None else context_actions[:, -given:]
@@ -259,9 +212,9 @@ def planned(
             table += [] if action is None else [action]
         if told == len(table):
             return
-        known = segment_actions(world.config, torch.stack(table, 1), segment, given, before)
-        made = plan(world, first, known, rngs, segment, steps)
-        for code in populate(world, made, known, rngs, segment, steps)[:, chain.new(segment, given)].unbind(1):
+        known = segment_actions(chain, setting.rest, torch.stack(table, 1), segment, given, before)
+        made = plan(setting, first, known, rngs, segment)
+        for code in populate(setting, made, known, rngs, segment)[:, chain.new(segment, given)].unbind(1):
             if told == len(table):
                 return
             yield code
