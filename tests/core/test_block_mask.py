@@ -79,10 +79,11 @@ def test_block_mask_means_the_dense_mask():
     assert torch.equal(full, every)
 
 
-def test_keep_of_every_batch_row():
+@pytest.mark.parametrize("shape", [(3, 12, 12), (3, 2, 12, 12)], ids=["for all", "by role"])
+def test_keep_of_every_batch_row(shape):
     (order, grid), rows, relation = VIEWS["frames, twin"]
     generator = torch.Generator().manual_seed(0)
-    keep = (torch.rand(3, 12, 12, generator=generator) < 0.7) | torch.eye(12, dtype=torch.bool)
+    keep = (torch.rand(shape, generator=generator) < 0.7) | torch.eye(12, dtype=torch.bool)
     view = compile_layout(rows, order, [grid]).with_keep(keep).views[relation]
     assert view.dense.shape[0] == 3
     mask = block_mask(view)
