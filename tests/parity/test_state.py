@@ -92,11 +92,18 @@ def test_a_row_that_never_carried_has_zeros():
     both = Carries.stacked([(one, 1), (Carries(), 2)])
     assert torch.equal(both.get("m", 0), torch.tensor([[1.0] * 3, [0.0] * 3, [0.0] * 3]))
     assert torch.equal(Carries().replaced([1], one, 2).get("m", 0), torch.tensor([[0.0] * 3, [1.0] * 3]))
+    assert torch.equal(both.replaced([0], Carries(), None).get("m", 0), torch.zeros(3, 3))
 
 
 def test_a_functional_state_carries_and_gives_the_same_codes():
     case = BY_NAME[RECURRENT]
     assert largest_difference(case.run(ListState.create(["main"], 2)), case.run_ring()) < TOLERANCE
+    state, after = ListState.create(["main"], 2), steps_of(case, 4, 11)
+    run(decoder(case), state, steps_of(case, 0, 4))
+    mark = state.mark()
+    made = run(decoder(case), state, after)
+    state.rewind(mark)
+    assert same_codes(run(decoder(case), state, after), made)
 
 
 # a past that is noised again

@@ -356,6 +356,9 @@ def test_after_a_rewind_a_new_attempt_draws_other_tokens_and_the_trace_says_so()
         fresh = case.ring_state()
         assert drawn(fresh, replay(state.trace, fresh))[8:] == tries[-1]
     assert state.rows[1].attempt == 3 and state.rows[0].attempt == 0
+    state.attempt(1, 1)
+    state.attempt(1)
+    assert state.rows[1].attempt == 4, "an attempt that was made before is made again"
 
 
 def test_an_attempt_draws_all_noise_anew():
