@@ -124,6 +124,19 @@ def test_a_ring_that_holds_something_else_is_compiled_anew(change):
     assert not torch.equal(again.views["main"].dense, made.views["main"].dense)
 
 
+def test_a_step_with_a_keep_of_its_own_has_it():
+    """Frame 9 does not read frame 8 in one step, and does so in another of the same rows."""
+    order, grid = ORDERS["frames"]()
+    layouts, rows, keep = Layouts(), (Row(0, QUERY, 0),), torch.ones(1, 2, 10, 10, dtype=torch.bool)
+    layouts(Step(rows), order, [grid], [6], ring_at(order, grid, 6), {})
+    keep[:, :, 9, 8] = False
+    held = ring_at(order, grid, 9)
+    plain = compile_layout(rows, order, [grid], [9], held)
+    for step, want in ((Step(rows, 0, keep), plain.with_keep(keep)), (Step(rows), plain)):
+        assert torch.equal(layouts(step, order, [grid], [9], held, {}).views["main"].dense, want.views["main"].dense)
+    assert not torch.equal(plain.with_keep(keep).views["main"].dense, plain.views["main"].dense)
+
+
 def test_nothing_is_moved_before_the_warm_up_nor_where_an_order_says_no_period():
     order, grid = ORDERS["frames with sinks"]()
     layouts, step = Layouts(), Step((Row(0, QUERY, 0),))
