@@ -29,6 +29,11 @@ VIEWS = {
     "everything visible, last block short": (everything(), single(range(10)), "main"),
     "token raster": (token_order(3, 10, 10), single(range(300)), "main"),
     "frames, twin": (frame_order(5, 9, 12, 4, 1), twin(range(12)), "main"),
+    "frames, the copies of each side by side": (
+        frame_order(5, 9, 12, 4, 1),
+        tuple(row for u in range(12) for row in (Row(u, MEMORY, None), Row(u, QUERY, 0))),
+        "main",
+    ),
     "frames, exact blocks": (frame_order(8, 16, 6, 2), twin(range(6)), "main"),
     "frame x scale": (frame_scale_order([(1, 1), (3, 3), (6, 7)], 6, 2), single(range(24)), "main"),
     "plan": (plan_order(3, thin(8), 3, 5), twin(range(12)), "main"),
