@@ -107,6 +107,9 @@ def test_a_window_of_a_stream_equals_the_whole(history: int) -> None:
     begin = layout_of([Row(-1, MEMORY, None), Row(0, QUERY, 0), Row(9, QUERY, 0)])
     rows = model(actions, begin).modulation
     assert torch.equal(rows[:, 0], rows[:, 1]) and torch.equal(rows[:, 0], rows[:, 2])  # all unknown
+    told, hidden = (Actions(actions.values, torch.full_like(actions.unknown, what)) for what in (False, True))
+    rows, nothing = model(told, begin).modulation, model(hidden, begin).modulation
+    assert (rows == nothing).all(-1).tolist() == [[True, False, True]] * 2  # only frame 0 is in the record
 
 
 @torch.no_grad()

@@ -29,6 +29,11 @@ VIEWS = {
     "everything visible, last block short": (everything(), single(range(10)), "main"),
     "token raster": (token_order(3, 10, 10), single(range(300)), "main"),
     "frames, twin": (frame_order(5, 9, 12, 4, 1), twin(range(12)), "main"),
+    "frames, the copies of each side by side": (
+        frame_order(5, 9, 12, 4, 1),
+        tuple(row for u in range(12) for row in (Row(u, MEMORY, None), Row(u, QUERY, 0))),
+        "main",
+    ),
     "frames, exact blocks": (frame_order(8, 16, 6, 2), twin(range(6)), "main"),
     "frame x scale": (frame_scale_order([(1, 1), (3, 3), (6, 7)], 6, 2), single(range(24)), "main"),
     "plan": (plan_order(3, thin(8), 3, 5), twin(range(12)), "main"),
@@ -79,10 +84,11 @@ def test_block_mask_means_the_dense_mask():
     assert torch.equal(full, every)
 
 
-def test_keep_of_every_batch_row():
+@pytest.mark.parametrize("shape", [(3, 12, 12), (3, 2, 12, 12)], ids=["for all", "by role"])
+def test_keep_of_every_batch_row(shape):
     (order, grid), rows, relation = VIEWS["frames, twin"]
     generator = torch.Generator().manual_seed(0)
-    keep = (torch.rand(3, 12, 12, generator=generator) < 0.7) | torch.eye(12, dtype=torch.bool)
+    keep = (torch.rand(shape, generator=generator) < 0.7) | torch.eye(12, dtype=torch.bool)
     view = compile_layout(rows, order, [grid]).with_keep(keep).views[relation]
     assert view.dense.shape[0] == 3
     mask = block_mask(view)

@@ -74,14 +74,23 @@ def test_a_moved_layout_is_the_compiled_one(name):
     for clock in range(1, order.warmup + 4 * order.period * 4 + 2, 1 if order.period == 1 else order.period):
         held = ring_at(order, grid, clock)
         for step in steps_of(order):
+            before = [kept.layout.fixed for kept in kept_of(layouts)]
             made = layouts(step, order, [grid], [clock], held, {})
             plain = compile_layout(step.rows, order, [grid], [clock], held)
             for view in made.views.values():
                 assert view.dense is not None  # made in this turn, or taken over from the first of its cycle
             assert same(made, plain)
-            moved += made.slots is not plain.slots and any(made.fixed is kept.layout.fixed for kept in kept_of(layouts))
+            moved += any(made.fixed is fixed for fixed in before)
     cycle = order.cycle(int(grid.sites(order.period)[0]) - int(grid.sites(0)[0]))
     assert cycle and moved > len(steps_of(order)) * 3
+
+
+def test_a_cycle_is_that_of_all_rings_together():
+    """Two rings of 2 and 3 frames, and one of 4 sites that holds a frame and a third; a frame has 3 sites."""
+    rings = {"two": 6, "three": 9, "odd": 4, "none": 0}
+    relations = {name: Relation(lambda q, k: q == k, capacity=size) for name, size in rings.items()}
+    for names, cycle in (("two", 2), ("three", 3), ("odd", 4), ("none", 1), ("two three", 6), ("two three odd", 12)):
+        assert Order({name: relations[name] for name in names.split()}, period=1).cycle(3) == cycle
 
 
 def kept_of(layouts):
@@ -114,6 +123,19 @@ def test_a_ring_that_holds_something_else_is_compiled_anew(change):
     assert same(made, compile_layout(step.rows, order, [grid], [9], held))
     again = layouts(step, order, [grid], [9], ring_at(order, grid, 9), {})
     assert not torch.equal(again.views["main"].dense, made.views["main"].dense)
+
+
+def test_a_step_with_a_keep_of_its_own_has_it():
+    """Frame 9 does not read frame 8 in one step, and does so in another of the same rows."""
+    order, grid = ORDERS["frames"]()
+    layouts, rows, keep = Layouts(), (Row(0, QUERY, 0),), torch.ones(1, 2, 10, 10, dtype=torch.bool)
+    layouts(Step(rows), order, [grid], [6], ring_at(order, grid, 6), {})
+    keep[:, :, 9, 8] = False
+    held = ring_at(order, grid, 9)
+    plain = compile_layout(rows, order, [grid], [9], held)
+    for step, want in ((Step(rows, 0, keep), plain.with_keep(keep)), (Step(rows), plain)):
+        assert torch.equal(layouts(step, order, [grid], [9], held, {}).views["main"].dense, want.views["main"].dense)
+    assert not torch.equal(plain.with_keep(keep).views["main"].dense, plain.views["main"].dense)
 
 
 def test_nothing_is_moved_before_the_warm_up_nor_where_an_order_says_no_period():
@@ -153,3 +175,5 @@ def test_what_units_need_follows_from_the_first_of_a_cycle():
         assert list(order.needed(unit)) == needed
         later = range(unit + 1, unit + 1 + order.reach)
         assert list(order.needers(unit)) == [v for v in later if bool(order.needs(torch.tensor(v), torch.tensor(unit)))]
+    plain = Order({}, needs=lambda u, v: v >= u - 3, reach=3, period=1)
+    assert [plain.needed(unit) for unit in (0, 2, 10)] == [(), (0, 1), (7, 8, 9)]

@@ -141,6 +141,14 @@ def test_who_is_read_by_those_who_are_read_stays():
     assert read_rows(frames(rows, {"main": relation})).tolist() == [True, True, False, False, True]
 
 
+def test_who_is_read_in_any_of_several_relations_stays():
+    """By one, frame 4 reads frame 1, by the other only itself; whichever is named first."""
+    far, near = ("far", Relation(lambda q, k: k == q - 3)), ("near", Relation(own))
+    rows = (*(Row(unit, MEMORY, None) for unit in range(4)), Row(4, QUERY, 0))
+    for relations in ((far, near), (near, far)):
+        assert read_rows(frames(rows, dict(relations))).tolist() == [False, True, False, False, True]
+
+
 def test_where_all_or_none_are_asked_all_is_computed():
     assert Reading.of(frames(single(range(FRAMES)))) is None
     assert Reading.of(frames(tuple(Row(unit, MEMORY, None) for unit in range(FRAMES)))) is None

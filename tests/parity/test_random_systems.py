@@ -28,7 +28,7 @@ def check(seed):
 
         def steps():
             yield from before
-            copies.append(ring.fork(rows) if random.random() < 0.5 else RingState.stack([ring.fork([b]) for b in rows]))
+            copies.append(copied(system, ring, random))
             yield from after
 
         whole = case.run(ring, schedule=steps())
@@ -45,6 +45,18 @@ def check(seed):
         assert same_codes(codes[len(codes) - len(made) :], made), f"going on from step {cut}"
     except Exception as error:
         raise AssertionError(f"{error}\n{told}") from error
+
+
+def copied(system, ring, random):
+    """All rows of a state: forked together, one by one and stacked, or written over those of a fresh one."""
+    rows, way = range(len(ring.rows)), random.choice(["fork", "stack", "replace"])
+    if way == "stack":
+        return RingState.stack([ring.fork([b]) for b in rows])
+    if way == "fork":
+        return ring.fork(rows)
+    fresh = system.ready(system.case.ring_state(traced=False))
+    fresh.replace(rows, ring.fork(rows))
+    return fresh
 
 
 def taken_back(player, state, steps, random):

@@ -7,19 +7,23 @@ import torch
 from cases import BY_NAME, Case, endless_frames, flow
 from test_p1b import TOLERANCE, largest_difference
 from test_p4 import decoder, run, same_bits, same_codes, tensors
+from test_verbs import drafted, guesses, plain
+from test_verbs import tokens as token_after_token
+from verb_toys import DrawnFromOutput
 
 from vidar.cache.carries import Carries
 from vidar.cache.list import ListState
 from vidar.cache.ring import RingState
 from vidar.core import layout
 from vidar.core.decode import Decoder
+from vidar.core.layout import compile_layout
 from vidar.core.placement import CyclicPlacement, PeriodicPlacement
 from vidar.core.relation import Relation, window
 from vidar.core.step import Row, Step, by_waves, endless
 from vidar.core.trace import Replaced, Stacked, replay
 from vidar.objectives.context import CleanConfig, ContextNoiseConfig
 from vidar.orders.frame import frame_order
-from vidar.types import MEMORY, QUERY, Slots
+from vidar.types import MEMORY, QUERY, RingShape, Slots
 
 RECURRENT = "recurrent mixer, fused, 2 rows"
 
@@ -88,11 +92,18 @@ def test_a_row_that_never_carried_has_zeros():
     both = Carries.stacked([(one, 1), (Carries(), 2)])
     assert torch.equal(both.get("m", 0), torch.tensor([[1.0] * 3, [0.0] * 3, [0.0] * 3]))
     assert torch.equal(Carries().replaced([1], one, 2).get("m", 0), torch.tensor([[0.0] * 3, [1.0] * 3]))
+    assert torch.equal(both.replaced([0], Carries(), None).get("m", 0), torch.zeros(3, 3))
 
 
 def test_a_functional_state_carries_and_gives_the_same_codes():
     case = BY_NAME[RECURRENT]
     assert largest_difference(case.run(ListState.create(["main"], 2)), case.run_ring()) < TOLERANCE
+    state, after = ListState.create(["main"], 2), steps_of(case, 4, 11)
+    run(decoder(case), state, steps_of(case, 0, 4))
+    mark = state.mark()
+    made = run(decoder(case), state, after)
+    state.rewind(mark)
+    assert same_codes(run(decoder(case), state, after), made)
 
 
 # a past that is noised again
@@ -152,6 +163,19 @@ def test_twin_both_copies_of_a_frame_fail(monkeypatch):
     assert far(ring, oracle) > 1e-3
 
 
+@pytest.mark.parametrize("in_flight", [1, 2])
+def test_a_committed_frame_that_is_refined_again_is_read_as_committed_unless_frames_in_flight_are_seen(in_flight):
+    """Frames 0 and 1 are in the ring, 1 and 2 are in flight: 2 reads 0, itself, and one of the two copies of 1."""
+    order, grid = frame_order(1, 1, None, 2, in_flight=in_flight)
+    state = RingState.create(order, [grid], {"main": RingShape(1, 1, 1)})
+    for unit in (0, 1):
+        state.begin(compile_layout([Row(unit, MEMORY, None)], order, [grid]), torch.zeros(1))
+        state.end(Step(()))
+    seen = compile_layout([Row(1, QUERY, 0), Row(2, QUERY, 0)], order, [grid], held=state.held()).views["main"]
+    assert seen.k.site.tolist() == [[0, 1, 1, 2]]
+    assert seen.dense[0, -1].tolist() == ([True, True, False, True] if in_flight == 1 else [True, False, True, True])
+
+
 def test_what_is_shown_but_never_committed_is_forgotten():
     """`Row(u, QUERY, None)` shows a known code and keeps nothing."""
     case = endless_frames(False, past=3)
@@ -160,6 +184,57 @@ def test_what_is_shown_but_never_committed_is_forgotten():
         for row in ((0, QUERY, 0), (0, QUERY, 1), (0, QUERY, None)):
             player.step(Step((Row(*row),), int(row[2] is None)), state)
     assert len(state.rows[0].codes) <= 9 and len(state.rows[0].done) <= 7
+
+
+# units that are taken back
+
+
+def test_what_is_taken_back_in_flight_begins_anew():
+    """And not where its first refinement left it."""
+    case = endless_frames(False, past=3)
+    state, straight = case.ring_state(), case.ring_state()
+    run(decoder(case), straight, steps_of(case, 0, 6))
+    run(decoder(case), state, steps_of(case, 0, 7))
+    state.discard(0, [2])
+    after = steps_of(case, 6, 12)
+    assert same_codes(run(decoder(case), state, after), run(decoder(case), straight, after))
+
+
+def test_what_is_taken_back_leaves_no_output_to_go_on_from():
+    case = token_after_token(1)
+    state, player = case.ring_state(), decoder(case)
+    run(player, state, steps_of(case, 0, 4))
+    assert state.rows[0].outs.keys() == {3}
+    state.discard(0, [3])
+    with pytest.raises(KeyError):
+        run(player, state, steps_of(case, 4, 5))
+
+
+def test_what_counted_and_was_taken_back_may_be_a_draft_again():
+    """A draft that counts at once would lose what it is verified with."""
+    case = token_after_token(1)
+    state = case.ring_state()
+    state.rows[0].draft(1, torch.tensor([0]))
+    state.rows[0].accept(1)
+    state.discard(0, [1])
+    assert drafted(case, guesses(case), state)[0] == plain(case)
+
+
+class DrawnFromBoth(DrawnFromOutput):
+    """The token before is looked at too."""
+
+    def start(self, unit, past, rng):
+        drawn = super().start(unit, past, rng)
+        return (drawn + past.codes[unit - 1]) % len(self.book) if unit else drawn
+
+
+def test_a_code_that_drafts_are_verified_with_is_kept():
+    """Though the draft after it is committed."""
+    case = token_after_token(2)
+    case = case.but(objective=DrawnFromBoth(case.objective.book))
+    assert plain(case) != plain(token_after_token(2))
+    found, calls = drafted(case, guesses(case), case.ring_state())
+    assert found == plain(case) and calls < 20
 
 
 # one objective per row: guidance by a row that knows less of the past (history guidance)
@@ -227,6 +302,7 @@ def test_a_mark_that_is_void_for_a_row_keeps_nothing_of_it():
     state.rewind(old, rows=[0])
     frames(2)
     state.release(old)
+    assert not state.journal[0] and state.journal[1]
     kept = tensors(state)
     frames(3)
     state.rewind(new, rows=[1])
@@ -293,8 +369,9 @@ def test_the_trace_of_joined_rows_holds_their_own():
     run(decoder(pair), other, list(replay(both.trace[1:5], other)))
     other.replace([0], second.fork([0]))
     assert same_bits(tensors(other), tensors(both))
-    with pytest.raises(ValueError, match=r"rows of another state joined here \(Stacked\)"):
-        list(replay(both.trace, both))
+    for name, trace in {"Stacked": both.trace, "Replaced": both.trace[1:]}.items():
+        with pytest.raises(ValueError, match=rf"rows of another state joined here \({name}\)"):
+            list(replay(trace, both))
 
 
 def test_waves_have_no_code_to_commit_twice():

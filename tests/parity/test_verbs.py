@@ -18,6 +18,7 @@ from vidar.core.relation import Relation
 from vidar.core.state import RowState
 from vidar.core.step import Row, Step, by_waves, endless
 from vidar.core.trace import Evicted, replay
+from vidar.objectives.steppers import RenoiseConfig
 from vidar.orders.frame import frame_order
 from vidar.orders.token import token_order
 from vidar.types import MEMORY, QUERY
@@ -356,3 +357,19 @@ def test_after_a_rewind_a_new_attempt_draws_other_tokens_and_the_trace_says_so()
         fresh = case.ring_state()
         assert drawn(fresh, replay(state.trace, fresh))[8:] == tries[-1]
     assert state.rows[1].attempt == 3 and state.rows[0].attempt == 0
+    state.attempt(1, 1)
+    state.attempt(1)
+    assert state.rows[1].attempt == 4, "an attempt that was made before is made again"
+
+
+def test_an_attempt_draws_all_noise_anew():
+    """Where a frame begins, what a call adds and what later frames see: as by the draws of that attempt alone."""
+    case = endless_frames(True, past=3, batch=2)
+    case = case.but(objective=flow(case.grids[0], stepper=RenoiseConfig()))
+    state, numbers = case.ring_state(), (1, 2)
+    for row, number in enumerate(numbers):
+        state.attempt(row, number)
+    tried, first = case.run(state)[0], case.run_ring()[0]
+    drawn = case.run_ring(rngs=[replace(rng, attempt=n) for rng, n in zip(case.rngs, numbers)])[0]
+    assert tried.keys() == drawn.keys() and all(torch.equal(tried[key], drawn[key]) for key in tried)
+    assert not any(torch.equal(tried[key], first[key]) for key in tried)

@@ -52,6 +52,19 @@ def test_a_frame_costs_what_the_slowest_tenth_does():
     assert few.cost(1) == pytest.approx(0.005) and few.steps == 4
 
 
+def test_one_step_more_after_as_many_frames_with_room_as_are_kept_and_none_where_it_does_not_fit():
+    """40 ms a step after twelve slow frames: two of those are not the slowest tenth, so from the tenth on there is room
+    for two steps, which twelve frames have to show; three do not fit into 90 ms."""
+    governor, steps = Governor(1, 3, period=0.1, keep=12), []
+    for _ in range(12):
+        governor.spent(3 * 0.2, 3)
+    assert governor.steps == 1
+    for _ in range(60):
+        governor.spent(0.04 * governor.steps, governor.steps)
+        steps.append(governor.steps)
+    assert steps == [1] * 20 + [2] * 40
+
+
 def test_no_rate_to_hold_and_bad_limits():
     governor = Governor(1, 4, period=0.0)
     for _ in range(50):

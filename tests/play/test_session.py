@@ -1,5 +1,6 @@
 """A table: frames are a function of start, seed, keys and capacity, whatever else happens at it."""
 
+import threading
 import time
 
 import numpy as np
@@ -164,6 +165,20 @@ def test_pause_single_step_reset_and_leaving(world):
         next_one = table.sit(start(3))
         player.seat.leave()  # again: the place is another's now
         assert next_one.row == player.seat.row and table.seats[next_one.row] is next_one
+
+
+def test_the_log_says_how_a_frame_was_made_though_it_is_shown_while_the_next_one_is_made(world):
+    """The first one in all steps and not compiled, the second one in a single step and compiled."""
+    table, gate = Table(world, 1, least_steps=1), threading.Event()
+    seat, most = table.sit(start(1)), table.governor.steps
+    table._painter.submit(gate.wait, 60)  # no frame is shown before
+    table._move()
+    table.governor.steps = 1
+    table.use(lambda *call: gate.set() or world.model(*call))
+    seat.newest(timeout=0)
+    table.round()
+    table.stop()
+    assert seat.log.steps == [most, 1] != [1, 1] and seat.log.eager == 1
 
 
 def test_a_dream_waits_while_nobody_looks(world):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vidar.config import Config
 from vidar.rng import Rng
 from vidar.train import checkpoint, loop
-from vidar.train.fit import TrainConfig, fit
+from vidar.train.fit import TrainConfig, build, fit
 from vidar.train.log import read_log
 from vidar.train.optim import OptimConfig
 from vidar.types import Loss, UsageError, VidarError
@@ -270,6 +270,28 @@ def test_log_holds_means_rates_and_parts(tmp_path):
     record = read_log(tmp_path / "one" / "log.jsonl")[0]
     assert record.keys() >= {"step", "loss", "lr", "grad_norm", "samples_per_s", "elapsed", "mae", "data_wait"}
     assert record["lr"] == pytest.approx(0.05 / 4)
+
+
+@pytest.mark.parametrize("clip", [0.1, 100.0])
+def test_a_gradient_is_shortened_to_clip_and_logged_as_it_was(tmp_path, clip):
+    """After one step the first moment of Adam is (1 - beta) of the gradient that it was given."""
+    optim = OptimConfig(lr=0.05, steps=1, betas=(0.75, 0.95), clip=clip)
+    result = fit(config(optim=optim), tmp_path, device="cpu")
+    moments = [value.flatten() for name, value in weights(result, "optimizer").items() if name.startswith("exp_avg.")]
+    logged = read_log(tmp_path / "log.jsonl")[0]["grad_norm"]
+    assert 0.1 < logged < 100
+    assert float(torch.cat(moments).norm()) / 0.25 == pytest.approx(min(clip, logged), rel=1e-4)
+
+
+def test_the_average_counts_updates_from_0(tmp_path):
+    """After the first step it is 1 / 10 the fresh weights and 9 / 10 those of the step."""
+    result = fit(config(steps=1), tmp_path / "run", device="cpu")
+    with torch.random.fork_rng():
+        fresh = build(config(steps=1), tmp_path, torch.device("cpu")).model.state_dict()
+    stepped, average = weights(result), weights(result, "ema")
+    for name, value in fresh.items():
+        assert torch.allclose(average[name], 0.1 * value + 0.9 * stepped[name], rtol=0, atol=1e-6)
+        assert not torch.allclose(average[name], stepped[name], rtol=0, atol=1e-4)
 
 
 def test_bf16_autocast_reaches_the_model(tmp_path):

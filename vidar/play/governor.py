@@ -40,5 +40,5 @@ class Governor:
         while self.steps > self.least and self.cost() > room:
             self.steps, self.easy = self.steps - 1, 0
         self.easy = self.easy + 1 if self.cost(self.steps + 1) <= room else 0
-        if self.easy > self.keep and self.steps < self.most:
+        if self.easy >= self.keep and self.steps < self.most:
             self.steps, self.easy = self.steps + 1, 0
