@@ -25,6 +25,7 @@ STEPS = (
     "orders cache nn",
     "tokenizers objectives conditioning",
     "sampling",
+    "rollout",
     "world",
     "train play synth",
     "configs check",

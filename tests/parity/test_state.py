@@ -17,13 +17,13 @@ from vidar.cache.ring import RingState
 from vidar.core import layout
 from vidar.core.decode import Decoder
 from vidar.core.layout import compile_layout
-from vidar.core.placement import CyclicPlacement, PeriodicPlacement
+from vidar.core.placement import CyclicPlacement, PeriodicPlacement, RingShape
 from vidar.core.relation import Relation, window
 from vidar.core.step import Row, Step, by_waves, endless
 from vidar.core.trace import Replaced, Stacked, replay
 from vidar.objectives.context import CleanConfig, ContextNoiseConfig
 from vidar.orders.frame import frame_order
-from vidar.types import MEMORY, QUERY, RingShape, Slots
+from vidar.types import MEMORY, QUERY, Slots
 
 RECURRENT = "recurrent mixer, fused, 2 rows"
 

@@ -9,7 +9,7 @@ from vidar.core.frames import FrameMap
 from vidar.core.grid import Grid
 from vidar.core.objective import Objective
 from vidar.core.order import Order
-from vidar.core.schedules import OneByOne, Schedule
+from vidar.core.schedules import OneByOne, Schedule, refinements
 
 Asked = TypeVar("Asked", bound=Objective, covariant=True)  # the objective
 
@@ -26,3 +26,9 @@ class System(Generic[Asked]):
     objective: Asked
     frames: FrameMap
     schedule: Schedule = OneByOne()
+
+    @property
+    def interactive(self) -> bool:
+        """Whether each frame is made when what it is told is known, so that it can be played."""
+        one = self.schedule.depth(refinements(self.objective)) == 1 and len(self.frames.frames(0)) == 1
+        return self.order.endless and one

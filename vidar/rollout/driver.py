@@ -261,13 +261,6 @@ class Rollout:
         """Give a moment up."""
         self.state.release(moment.mark)
 
-    def warm_up(self) -> None:
-        """One frame of every row, taken back: what is compiled is compiled then."""
-        moment = self.hold()
-        self.frame(self.setting.rest.expand(self.capacity, -1))
-        self.back(moment)
-        self.release(moment)
-
     def _tell(self, actions: Tensor) -> None:
         told = torch.zeros(self.capacity, dtype=torch.bool)
         self.tape.append(self._twice(actions), self._twice(told, ~told))
@@ -318,3 +311,19 @@ class Rollout:
     def _decoder(self, tape: ActionTape, rngs: Sequence[Rng], objective: Objective, model: Model) -> Decoder:
         grids = [self.system.grid] * len(rngs)
         return Decoder(model, self.order, grids, objective, rngs, objective.given, tape, layouts=self.layouts)
+
+
+def played(setting: Setting, capacity: int, model: Model | None = None) -> Rollout:
+    """A rollout for `frame`. model: makes the calls of frames, and is warmed up by one that is taken back.
+
+    Raises UsageError where frames are not made one after the other.
+    """
+    if not setting.system.interactive:
+        raise UsageError(f"{setting.name} does not make frame after frame, so it cannot be played; generate")
+    rollout = Rollout(setting, capacity, model)
+    if model is not None:
+        moment = rollout.hold()
+        rollout.frame(setting.rest.expand(capacity, -1))
+        rollout.back(moment)
+        rollout.release(moment)
+    return rollout

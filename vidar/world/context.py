@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,11 +13,27 @@ from torch import Tensor
 from vidar.data.video import read_video
 from vidar.types import UsageError, VidarError
 
-if TYPE_CHECKING:
-    from vidar.world.world import WorldConfig
+
+class Sized(Protocol):
+    """The config of a model of frames of one size."""
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
+        ...
+
+    @property
+    def height(self) -> int:
+        """Of a frame, in pixels."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Of a frame, in pixels."""
+        ...
 
 
-def context_frames(config: WorldConfig, start: Path | None, context: Any) -> Tensor:
+def context_frames(config: Sized, start: Path | None, context: Any) -> Tensor:
     """Frames, one frame, a path or None (`start`) -> uint8 [T, H, W, 3] of the world's size. Raises VidarError."""
     name = "the context"
     if context is None and start is None:
@@ -34,7 +50,7 @@ def context_frames(config: WorldConfig, start: Path | None, context: Any) -> Ten
     return frames
 
 
-def check_size(config: WorldConfig, height: int, width: int, name: str) -> None:
+def check_size(config: Sized, height: int, width: int, name: str) -> None:
     """Raises VidarError for frames of another size than the world's."""
     want = (config.height, config.width)
     if (height, width) != want:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import Any, Protocol, Self, TypeVar
 
 from pydantic import Field
 
@@ -13,14 +13,12 @@ from vidar.config import Config
 from vidar.core.order import Order
 from vidar.core.schedules import Chunks, OneByOne, Staggered, refinements
 from vidar.core.step import Step
+from vidar.core.system import System
 from vidar.orders.block import BlockOrderConfig
 from vidar.orders.frame import FrameOrderConfig
 from vidar.orders.in_parts import InParts
 from vidar.orders.prefix import PrefixOrderConfig
 from vidar.types import UsageError
-
-if TYPE_CHECKING:
-    from vidar.world.world import WorldConfig
 
 
 class OneByOneConfig(Config):
@@ -100,7 +98,42 @@ class RollingConfig(Config):
 ScheduleConfig = OneByOneConfig | ChunksConfig | PyramidConfig | PipelineConfig | AsynchronousConfig | RollingConfig
 
 
-def check_schedule(config: WorldConfig) -> None:
+class Scheduled(Protocol):
+    """The config of a world that has a schedule."""
+
+    @property
+    def name(self) -> str:
+        """Of the world."""
+        ...
+
+    @property
+    def order(self) -> Config:
+        """Of its frames."""
+        ...
+
+    @property
+    def schedule(self) -> ScheduleConfig:
+        """When each unit is made."""
+        ...
+
+    @property
+    def by_scales(self) -> bool:
+        """Whether frames are predicted scale by scale."""
+        ...
+
+    def system(self) -> System[Any]:
+        """What it compiles to."""
+        ...
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some fields changed."""
+        ...
+
+
+Played = TypeVar("Played", bound=Scheduled)
+
+
+def check_schedule(config: Scheduled) -> None:
     """Raises UsageError, one line, where the units of a world cannot be in flight together as its schedule says."""
     if isinstance(config.order, PrefixOrderConfig) and config.schedule != ChunksConfig(length=config.order.chunk):
         raise UsageError(
@@ -150,7 +183,7 @@ def _in_turn_known(order: Order, steps: Iterator[Step], first: int, calls: int) 
     return True
 
 
-def with_schedule(config: WorldConfig, schedule: ScheduleConfig) -> WorldConfig:
+def with_schedule(config: Played, schedule: ScheduleConfig) -> Played:
     """A world that plays by another schedule, its order letting what is in flight read each other.
 
     One that was trained frame by frame has never seen a frame in flight before another. Raises UsageError where the

@@ -32,9 +32,8 @@ from vidar.orders.in_parts import InParts
 from vidar.orders.plan import PlanOrderConfig
 from vidar.orders.prefix import PrefixOrderConfig
 from vidar.rng import Rng
-from vidar.rollout.driver import Rollout, Setting
-from vidar.rollout.segments import planned
-from vidar.rollout.stream import Shown, interactive, pictured
+from vidar.rollout.driver import Rollout, Setting, played
+from vidar.rollout.stream import shown
 from vidar.sampling.guidance import GuidanceConfig
 from vidar.tokenizers.autoencoder import Autoencoder, AutoencoderConfig
 from vidar.tokenizers.patch import from_sites, to_sites
@@ -297,7 +296,7 @@ class World:
         first refinement of the next one. renew, recache: see `Renewal` (None: never) and `Switch`.
         """
         rngs = rngs or rows(0, len(context))
-        for code, _ in self._shown(context, actions, context_actions, rngs, steps, renew, recache):
+        for code, _ in shown(self.setting(steps), context, actions, context_actions, rngs, renew, recache):
             yield code
 
     def frames(
@@ -315,33 +314,8 @@ class World:
         context = context[:, -keep:]
         context_actions = None if context_actions is None else context_actions[:, -keep:]
         rngs, codes = rngs or rows(0, len(context)), self.encode(context)
-        for _, picture in self._shown(codes, actions, context_actions, rngs, steps, renew, recache):
+        for _, picture in shown(self.setting(steps), codes, actions, context_actions, rngs, renew, recache):
             yield picture()
-
-    def _shown(
-        self,
-        context: Tensor,
-        actions: Iterable[Tensor],
-        before: Tensor | None,
-        rngs: Sequence[Rng],
-        steps: int | None,
-        renew: int | None,
-        recache: bool,
-    ) -> Iterator[Shown]:
-        """Codes of frames and their pictures, by whatever order and schedule the world has."""
-        config = self.config
-        if config.frame_by_frame:
-            return interactive(self.rollout(len(context), steps), context, actions, before, rngs, renew, recache)
-        if renew is not None or recache:
-            name = "--recache" if recache else "--renew"
-            raise UsageError(f"world {config.name!r} does not make frame after frame; leave {name} out")
-        if isinstance(config.order, PlanOrderConfig):
-            codes = planned(self.setting(steps), context, actions, before, rngs)
-        else:
-            rollout = Rollout(self.setting(steps), len(context))
-            rollout.open(range(len(context)), context, before, rngs)
-            codes = rollout.run(actions)
-        return pictured(self, context, codes)
 
     def setting(self, steps: int | None = None) -> Setting:
         """What a rollout of this world is made of. steps: calls of a frame, None: as many as usual."""
@@ -354,15 +328,8 @@ class World:
         compiled: the calls of a frame are, at once, which takes a minute the first time; by a Build of its own, if one
         is given. Raises UsageError for a world that does not make frame after frame.
         """
-        if not self.config.frame_by_frame:
-            raise UsageError(
-                f"world {self.config.name!r} does not make frame after frame, so it cannot be played; generate"
-            )
-        if not compiled:
-            return Rollout(self.setting(steps), capacity)
-        made = Rollout(self.setting(steps), capacity, self.compiled(None if compiled is True else compiled))
-        made.warm_up()
-        return made
+        model = self.compiled(None if compiled is True else compiled) if compiled else None
+        return played(self.setting(steps), capacity, model)
 
     @property
     def looks_back(self) -> bool:
