@@ -30,5 +30,5 @@ class System(Generic[Asked]):
     @property
     def interactive(self) -> bool:
         """Whether each frame is made when what it is told is known, so that it can be played."""
-        one = self.schedule.depth(refinements(self.objective)) == 1 and len(self.frames.frames(0)) == 1
-        return self.order.endless and one
+        alone = self.schedule.depth(refinements(self.objective)) == 1 == self.schedule.pending
+        return self.order.endless and alone and len(self.frames.frames(0)) == 1
