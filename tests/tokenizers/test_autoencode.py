@@ -20,7 +20,7 @@ from vidar.tokenizers.pixels import to_float, to_uint8
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoderConfig
 from vidar.tokenizers.schedules import still
 from vidar.tokenizers.vq import VQConfig
-from vidar.train.fit import TrainConfig
+from vidar.train.config import TrainConfig
 from vidar.train.memory import training_bytes
 from vidar.train.methods.autoencode import AutoencodeConfig
 from vidar.train.optim import OptimConfig
