@@ -29,7 +29,7 @@ from vidar.objectives.hint import LastFrameHintConfig
 from vidar.objectives.steppers import DPMSolverConfig
 from vidar.orders.block import BlockOrderConfig
 from vidar.tokenizers.autoencoder import AutoencoderConfig
-from vidar.train.fit import TrainConfig
+from vidar.train.config import TrainConfig
 from vidar.train.latents import LatentClipsConfig
 from vidar.train.methods.world import TrainWorldConfig, TwinConfig
 from vidar.train.optim import OptimConfig

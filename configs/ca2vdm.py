@@ -36,7 +36,7 @@ from vidar.objectives.prediction import DataConfig
 from vidar.objectives.prefix_hint import PrefixHintConfig
 from vidar.orders.prefix import PrefixOrderConfig
 from vidar.tokenizers.autoencoder import AutoencoderConfig
-from vidar.train.fit import TrainConfig
+from vidar.train.config import TrainConfig
 from vidar.train.latents import LatentClipsConfig
 from vidar.train.methods.prefix import TrainPrefixConfig
 from vidar.train.optim import OptimConfig

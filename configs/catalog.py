@@ -17,7 +17,7 @@ from torch import nn
 from vidar.config import Builds, Config, first_problem, load_file, override, parse_value, resolve
 from vidar.configs.recipe import status_of
 from vidar.core.system import System
-from vidar.train.fit import TrainConfig
+from vidar.train.config import TrainConfig
 from vidar.types import UsageError
 from vidar.world.pictures import PicturesConfig
 from vidar.world.world import WorldConfig

@@ -19,8 +19,8 @@ from vidar.configs.frame_world import (
 )
 from vidar.configs.recipe import recipe
 from vidar.tokenizers.discriminator import DiscriminatorConfig
+from vidar.train.config import TrainConfig
 from vidar.train.dreams import DreamClipsConfig
-from vidar.train.fit import TrainConfig
 from vidar.train.methods.autoencode import AutoencodeConfig
 from vidar.train.methods.decode import DecodeConfig
 from vidar.train.optim import OptimConfig

@@ -23,7 +23,7 @@ from vidar.objectives.hint import PreviousHintConfig
 from vidar.objectives.prediction import DataConfig
 from vidar.orders.frame import FrameOrderConfig
 from vidar.tokenizers.autoencoder import AutoencoderConfig
-from vidar.train.fit import TrainConfig
+from vidar.train.config import TrainConfig
 from vidar.train.latents import LatentClipsConfig
 from vidar.train.methods.autoencode import AutoencodeConfig
 from vidar.train.methods.world import OwnContextConfig, TrainWorldConfig, TwinConfig

@@ -11,7 +11,7 @@ from vidar.configs.doom import ACTIONS
 from vidar.configs.recipe import recipe
 from vidar.data.loader import ClipsConfig
 from vidar.nn.inverse_dynamics import InverseDynamicsNetConfig, KeyGroup
-from vidar.train.fit import TrainConfig
+from vidar.train.config import TrainConfig
 from vidar.train.methods.inverse_dynamics import InverseDynamicsConfig
 from vidar.train.optim import OptimConfig
 

@@ -28,7 +28,7 @@ from vidar.tokenizers.bsq import BSQConfig
 from vidar.tokenizers.multi_scale import MultiScaleConfig
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoderConfig
 from vidar.tokenizers.schedules import INFINITY_SIDES, Side, square, still
-from vidar.train.fit import TrainConfig
+from vidar.train.config import TrainConfig
 from vidar.train.methods.autoencode import AutoencodeConfig
 from vidar.train.methods.pictures import TrainPicturesConfig
 from vidar.train.optim import OptimConfig

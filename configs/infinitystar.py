@@ -22,7 +22,7 @@ from vidar.orders.scale import ClipScaleOrderConfig
 from vidar.sampling.filters import TemperatureConfig
 from vidar.sampling.guidance import GuidanceConfig, ProjectedGuidanceConfig
 from vidar.tokenizers.schedules import aspect, square
-from vidar.train.fit import TrainConfig
+from vidar.train.config import TrainConfig
 
 Preset = Literal["demo", "tiny"]
 Published = Literal["8b", "tiny"]

@@ -19,7 +19,7 @@ from vidar.objectives.context import ContextNoiseConfig
 from vidar.objectives.flow import FlowConfig
 from vidar.objectives.prediction import DataConfig
 from vidar.orders.plan import PlanOrderConfig, StepMap, paired
-from vidar.train.fit import TrainConfig
+from vidar.train.config import TrainConfig
 from vidar.train.latents import LatentClipsConfig
 from vidar.train.methods.plan_rows import PlanTwinConfig
 from vidar.train.methods.world import TrainWorldConfig

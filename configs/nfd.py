@@ -25,7 +25,7 @@ from vidar.objectives.context import ContextNoiseConfig
 from vidar.objectives.flow import FlowConfig
 from vidar.orders.frame import FrameOrderConfig
 from vidar.tokenizers.autoencoder import AutoencoderConfig
-from vidar.train.fit import TrainConfig
+from vidar.train.config import TrainConfig
 from vidar.train.latents import LatentClipsConfig
 from vidar.train.methods.autoencode import AutoencodeConfig
 from vidar.train.methods.world import SingleConfig, TrainWorldConfig

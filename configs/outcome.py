@@ -14,7 +14,7 @@ from vidar.configs.frame_world import TINY, frame_world
 from vidar.configs.own import NOTHING_YET
 from vidar.configs.recipe import recipe
 from vidar.nn.outcome import OutcomeNetConfig
-from vidar.train.fit import TrainConfig
+from vidar.train.config import TrainConfig
 from vidar.train.methods.outcome import OutcomeConfig
 from vidar.train.optim import OptimConfig
 from vidar.train.outcomes import OutcomeClipsConfig

@@ -14,7 +14,7 @@ from vidar.configs.frame_world import SITE, TINY, Game, Size, frame_world, train
 from vidar.configs.recipe import recipe
 from vidar.data.index import INDEX
 from vidar.data.reader import data_info
-from vidar.train.fit import TrainConfig
+from vidar.train.config import TrainConfig
 from vidar.types import UsageError
 
 Preset = Literal["small", "tiny"]

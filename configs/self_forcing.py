@@ -10,7 +10,7 @@ from vidar.configs.doom import GAME, SIZES, Preset
 from vidar.configs.frame_world import PATCH, frame_world
 from vidar.configs.recipe import recipe
 from vidar.objectives.steppers import RenoiseConfig
-from vidar.train.fit import TrainConfig
+from vidar.train.config import TrainConfig
 from vidar.train.latents import LatentClipsConfig
 from vidar.train.methods.distribution_matching import MatchingConfig
 from vidar.train.methods.self_forcing import SelfForcingConfig

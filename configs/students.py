@@ -13,7 +13,7 @@ from vidar.configs.recipe import recipe
 from vidar.nn.embed import LevelConfig
 from vidar.objectives.step_size import ToldConfig
 from vidar.objectives.steppers import AdamsBashforthConfig, EulerConfig, RenoiseConfig
-from vidar.train.fit import TrainConfig
+from vidar.train.config import TrainConfig
 from vidar.train.latents import LatentClipsConfig
 from vidar.train.methods.adversary import AdversaryConfig
 from vidar.train.methods.consistency import ConsistencyConfig

@@ -13,7 +13,7 @@ from vidar.configs.shapes import CHANNELS, TOKENIZERS
 from vidar.data.loader import ClipsConfig
 from vidar.tokenizers.autoencoder import AutoencoderConfig
 from vidar.tokenizers.discriminator import DiscriminatorConfig
-from vidar.train.fit import TrainConfig
+from vidar.train.config import TrainConfig
 from vidar.train.methods.autoencode import AutoencodeConfig
 from vidar.train.optim import OptimConfig
 

@@ -26,7 +26,7 @@ from vidar.tokenizers.bsq import BSQConfig
 from vidar.tokenizers.multi_scale import MultiScaleConfig
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoderConfig
 from vidar.tokenizers.schedules import Side, still
-from vidar.train.fit import TrainConfig
+from vidar.train.config import TrainConfig
 from vidar.train.latents import LatentClipsConfig
 from vidar.train.methods.autoencode import AutoencodeConfig
 from vidar.train.methods.next_scale import TrainScalesConfig

@@ -32,7 +32,7 @@ from vidar.orders.pyramid import PyramidOrderConfig
 from vidar.orders.subsample import SubsampleOrderConfig
 from vidar.sampling.guidance import GuidanceConfig
 from vidar.tokenizers.autoencoder import AutoencoderConfig
-from vidar.train.fit import TrainConfig
+from vidar.train.config import TrainConfig
 from vidar.train.latents import LatentClipsConfig
 from vidar.train.methods.world import SingleConfig, TrainWorldConfig
 from vidar.train.optim import OptimConfig

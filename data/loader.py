@@ -123,11 +123,6 @@ class Clips:
         """The ActionSpec of the data."""
         return self.index.spec
 
-    @property
-    def epoch_batches(self) -> int:
-        """Batches of this rank that begin within one epoch, rounded up."""
-        return -(-self.windows // (self.config.batch * self.world))
-
     def batch(self, index: int) -> ClipBatch:
         """Running batch `index` of this rank, from 0. Raises VidarError naming a damaged sample."""
         config = self.config

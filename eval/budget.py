@@ -7,7 +7,7 @@ from typing import Any
 from vidar.conditioning.net import WorldNet
 from vidar.config import Config
 from vidar.configs.catalog import find_pictures, find_world, on_meta, parameters
-from vidar.train.fit import TrainConfig
+from vidar.train.config import TrainConfig
 from vidar.train.memory import training_bytes
 from vidar.world.pictures import PicturesConfig
 from vidar.world.world import WorldConfig

@@ -35,7 +35,7 @@ from vidar.tokenizers.fsq import FSQConfig
 from vidar.tokenizers.lfq import LFQConfig
 from vidar.tokenizers.pixels import to_float, to_uint8
 from vidar.tokenizers.vq import VQConfig
-from vidar.train.fit import TrainConfig
+from vidar.train.config import TrainConfig
 from vidar.types import VidarError
 from vidar.world.load import load
 

@@ -25,7 +25,7 @@ from vidar.nn.case import Case
 from vidar.nn.choice import choose, forms, trial
 from vidar.nn.precision import fast_dtype
 from vidar.nn.runs import groups
-from vidar.train.fit import TrainConfig
+from vidar.train.config import TrainConfig
 from vidar.train.methods.world import TrainWorldConfig
 
 SIDE = 1024  # of the product that the rate is taken from

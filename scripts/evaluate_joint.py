@@ -24,7 +24,7 @@ from vidar.data.episode import Episode
 from vidar.data.synthetic import ShapesConfig
 from vidar.eval.frame_metrics import paired_interval, psnr
 from vidar.objectives.hint import NoHintConfig
-from vidar.train.fit import TrainConfig
+from vidar.train.config import TrainConfig
 from vidar.train.methods.world import SingleConfig
 from vidar.types import VidarError
 from vidar.world.joint import JointStream, check_joint

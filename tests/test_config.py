@@ -1,6 +1,7 @@
 import pytest
 
-from vidar.config import Config, from_dict, load_file, override, resolve, to_dict, to_yaml
+from vidar.config import MOVED, Config, from_dict, load_file, override, resolve, to_dict, to_yaml
+from vidar.configs import own
 from vidar.orders.frame import FrameOrderConfig
 from vidar.types import UsageError
 
@@ -44,6 +45,16 @@ def test_assignments():
 def test_only_configs_of_vidar_are_loaded(kind):
     with pytest.raises(UsageError, match="refused|not a vidar config"):
         from_dict({"type": kind})
+
+
+def test_a_saved_config_that_has_moved_since_is_found_by_its_old_name(tmp_path):
+    config = own.tokenizer_own()
+    text = to_yaml(config)
+    assert text.startswith("type: vidar.train.config.TrainConfig\n")
+    file = tmp_path / "c.yaml"
+    file.write_text(text.replace("vidar.train.config.TrainConfig", "vidar.train.fit.TrainConfig"))
+    assert load_file(file) == config
+    assert "vidar.train.fit.TrainConfig" in MOVED
 
 
 def test_wrong_value_is_one_line(tmp_path):

@@ -70,24 +70,24 @@ def part(name: str) -> str:
     return ALIAS.get(owner, owner)
 
 
-def imports(tree: ast.AST, everywhere: bool = True) -> Iterator[tuple[str, list[str], int]]:
-    """(module, names taken from it, line); without what is only there for type checkers."""
+def imports(tree: ast.AST, everywhere: bool = True, types: bool = False) -> Iterator[tuple[str, list[str], int]]:
+    """(module, names taken from it, line). everywhere: those of functions too; types: those for type checkers too."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name, [], node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"line {node.lineno}: import by the long name"
             yield node.module or "", [alias.name for alias in node.names], node.lineno
-        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        elif not types and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             yield from imports(ast.Module(node.orelse, []), everywhere)
         elif everywhere or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            yield from imports(node, everywhere)
+            yield from imports(node, everywhere, types)
 
 
-def imported(file: Path, everywhere: bool = True) -> Iterator[tuple[str, int]]:
+def imported(file: Path, types: bool = False) -> Iterator[tuple[str, int]]:
     """Modules of vidar that a file imports; `from vidar.x import y` is vidar.x.y where that is a module."""
     known = modules()
-    for name, taken, line in imports(parsed(file), everywhere):
+    for name, taken, line in imports(parsed(file), types=types):
         if name.split(".")[0] == "vidar":
             inner = [f"{name}.{item}" for item in taken if f"{name}.{item}" in known]
             yield from ((target, line) for target in inner or [name])
@@ -113,7 +113,8 @@ def test_imports_go_one_way():
 
 
 def test_no_import_cycles():
-    graph = {name: {n for n, _ in imported(file, everywhere=False)} for name, file in modules().items()}
+    """None, whether an import runs at once, within a function or for type checkers alone."""
+    graph = {name: {target for target, _ in imported(file, types=True)} for name, file in modules().items()}
     done: set[str] = set()
 
     def visit(name: str, path: tuple[str, ...]) -> None:

@@ -113,23 +113,9 @@ class ActionSpec(Config):
             return spaces.MultiBinary(self.width)
         return spaces.MultiDiscrete([int(a.highest) + 1 for a in self.actions])
 
-    def key_map(self) -> dict[str, tuple[str, float]]:
-        """key -> (action name, value)."""
-        table: dict[str, tuple[str, float]] = {}
-        for action in self.actions:
-            for value, key in enumerate(action.keys):
-                table[key] = (action.name, 1.0 if action.kind == "binary" else float(value))
-        return table
-
 
 def mu_law_bins(degrees: np.ndarray, size: int, limit: float = 20.0, mu: float = 10.0) -> np.ndarray:
     """Camera angle -> bin, mu-law (VPT: limit 20 degrees, mu 10; 11 bins). float [..] -> int [..] in 0 .. size-1."""
     v = np.clip(np.asarray(degrees, dtype=np.float64) / limit, -1, 1)
     squashed = np.sign(v) * np.log1p(mu * np.abs(v)) / np.log1p(mu)
     return np.round((squashed + 1) / 2 * (size - 1)).astype(np.int64)
-
-
-def mu_law_degrees(bins: np.ndarray, size: int, limit: float = 20.0, mu: float = 10.0) -> np.ndarray:
-    """Inverse of `mu_law_bins` at bin centres."""
-    v = np.asarray(bins, dtype=np.float64) / (size - 1) * 2 - 1
-    return np.sign(v) * np.expm1(np.abs(v) * np.log1p(mu)) / mu * limit

@@ -14,7 +14,7 @@ from vidar.data.annotations import ShapeClassConfig, StoredClassConfig
 from vidar.data.index import Index, load_index
 from vidar.data.loader import ClipsConfig
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoderConfig
-from vidar.train.fit import TrainConfig
+from vidar.train.config import TrainConfig
 from vidar.train.latents import LatentClipsConfig
 from vidar.train.methods.autoencode import AutoencodeConfig
 from vidar.train.methods.next_scale import TrainScalesConfig

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from vidar.types import UsageError
 
 Made = TypeVar("Made", covariant=True)
+MOVED = {"vidar.train.fit.TrainConfig": "vidar.train.config.TrainConfig"}  # what saved files may say: where it is now
 
 
 class Builds(Protocol[Made]):
@@ -89,7 +90,13 @@ def from_dict(data: Any) -> Any:
     return data
 
 
+def current_type(path: str) -> str:
+    """Where the config is that a file of an older version calls `path`."""
+    return MOVED.get(path, path)
+
+
 def _config_type(path: str) -> type[Config]:
+    path = current_type(path)
     module, _, name = path.rpartition(".")
     if not module.startswith("vidar."):
         raise UsageError(f"type {path!r} is refused: only configs under vidar. are loaded")

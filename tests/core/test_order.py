@@ -3,7 +3,8 @@ import torch
 
 from vidar.core.order import FOREVER, Order
 from vidar.core.relation import Relation, table_rule
-from vidar.core.step import Row, Step, by_waves, chunk, endless, pipeline
+from vidar.core.schedules import staggered
+from vidar.core.step import Row, Step, by_waves, chunk, endless
 from vidar.orders.block import block_order
 from vidar.orders.frame import frame_order
 from vidar.orders.frame_scale import frame_scale_order
@@ -115,7 +116,7 @@ def test_call_counts_of_the_builders():
     assert len(list(by_waves(order, REFINE, fused=True))) == 6 * 2 + 1
     assert len(list(by_waves(order, REFINE, [0, 1]))) == 4 * 3 + 1
     assert len(list(by_waves(order, ((MEMORY, 0),)))) == 6
-    assert len(list(chunk(6, 3, 2))) == 2 * 3 and len(list(pipeline(6, 4))) == 10
+    assert len(list(chunk(6, 3, 2))) == 2 * 3 and len(list(staggered(6, 4, 1))) == 10
     tokens, _ = token_order(1, 2, 2)
     assert list(by_waves(tokens, ((MEMORY, 0),)))[2] == Step((Row(2, MEMORY, 0),))
 

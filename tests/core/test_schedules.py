@@ -6,7 +6,7 @@ from itertools import islice
 import pytest
 
 from vidar.core.schedules import in_flight, staggered
-from vidar.core.step import chunk, endless, pipeline
+from vidar.core.step import chunk, endless
 from vidar.types import MEMORY, QUERY
 
 
@@ -118,8 +118,8 @@ def test_a_delay_of_all_steps_is_one_by_one():
 def test_no_delay_is_a_chunk_and_one_is_the_pipeline():
     for fused in (True, False):
         assert list(staggered(4, 3, 0, fused)) == list(chunk(4, 4, 3, fused))
-    known = absolute(pipeline(6, 3))  # which begins units beyond the last
-    assert absolute(staggered(6, 3, 1)) == [({u: i for u, i in steps.items() if u < 6}, c) for steps, c in known]
+    pipeline = [({c - i: i for i in range(3) if 0 <= c - i < 6}, {c - 3} if c >= 3 else set()) for c in range(9)]
+    assert absolute(staggered(6, 3, 1)) == pipeline
 
 
 def test_without_an_end_it_begins_alike():

@@ -13,7 +13,7 @@ from vidar.core.placement import RingShape
 from vidar.core.relation import Relation, own, table_rule, window
 from vidar.core.step import Row, Step, single, twin
 from vidar.nn import attention
-from vidar.nn.attention import AttentionConfig, ExplicitConfig, SDPAConfig, attend, sdpa
+from vidar.nn.attention import AttentionConfig, ExplicitConfig, SDPAConfig, planned, sdpa
 from vidar.nn.auto import AutoAttentionConfig
 from vidar.nn.folded import FoldedConfig, fold_tables
 from vidar.nn.product import ProductConfig
@@ -69,6 +69,10 @@ VIEWS = {
         keep=(torch.rand(2, 1, FRAMES, FRAMES, generator=torch.Generator().manual_seed(5)) < 0.6).expand(-1, 2, -1, -1),
     ),
 }
+
+
+def attend(q, k, v, view: View, config: AttentionConfig) -> torch.Tensor:
+    return planned(config, view, q.device, torch.is_grad_enabled() and q.requires_grad)(q, k, v)
 
 
 def run(view: View, config: AttentionConfig, grad: bool = True) -> list[torch.Tensor]:

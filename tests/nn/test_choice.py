@@ -11,7 +11,7 @@ from vidar.core.step import twin
 from vidar.eval import doctor
 from vidar.nn import auto, choice
 from vidar.nn.ahead import digest
-from vidar.nn.attention import ExplicitConfig, SDPAConfig, attend
+from vidar.nn.attention import ExplicitConfig, SDPAConfig, planned
 from vidar.nn.auto import AutoAttentionConfig
 from vidar.nn.case import ENOUGH, Case
 from vidar.nn.choice import LEAST, SLICES, choose, forms, measure, rule, trial
@@ -179,7 +179,7 @@ def test_the_form_that_is_chosen_computes(name, monkeypatch):
     made = {"sdpa": "SDPA", "product": "SliceAttention", SLICES: "SliceAttention"}
     monkeypatch.setattr(auto, "choose", lambda case: used.append(case) or name)
     q, k, v = (torch.randn(2, 160, 2, 8, dtype=torch.float64, requires_grad=True) for _ in range(3))
-    out, exact = (attend(q, k, v, view, config) for config in (AutoAttentionConfig(), ExplicitConfig()))
+    out, exact = (planned(c, view, q.device, True)(q, k, v) for c in (AutoAttentionConfig(), ExplicitConfig()))
     nodes = [out.grad_fn]
     names = set()
     while nodes:
@@ -200,7 +200,7 @@ def test_an_explicit_config_is_never_asked(monkeypatch):
     monkeypatch.setattr(auto, "choose", None)
     q, k, v = (torch.randn(2, 160, 2, 8, dtype=torch.float64) for _ in range(3))
     for config in (SDPAConfig(), SlicesConfig(), ProductConfig(), ExplicitConfig()):
-        attend(q, k, v, view, config)
+        planned(config, view, q.device, False)(q, k, v)
         config.dense(PLAY)
 
 

@@ -8,7 +8,7 @@ from vidar.core.layout import compile_layout
 from vidar.core.order import Order
 from vidar.core.relation import Relation, window
 from vidar.core.step import twin
-from vidar.nn.attention import ExplicitConfig, SDPAConfig, attend
+from vidar.nn.attention import ExplicitConfig, SDPAConfig, planned
 from vidar.nn.backbone import BackboneConfig
 from vidar.nn.embed import LevelConfig
 from vidar.nn.heads import LinearHeadConfig
@@ -123,9 +123,9 @@ def test_attention_in_bfloat16_is_that_of_float64(form):
     """Logits of size L are rounded with their query and once more: exp is off by 2 L roundings; so are weights, out."""
     view = frames().views["main"]
     q, k, v = (draw(2, view.q.cell.shape[1], 2, 32, seed=n).bfloat16() for n in range(3))
-    exact = attend(q.double(), k.double(), v.double(), view, ExplicitConfig())
+    exact = planned(ExplicitConfig(), view, q.device, False)(q.double(), k.double(), v.double())
     logits = torch.einsum("bske,btke->bkst", q.double(), k.double()).abs().max() / 32**0.5
-    got = attend(q, k, v, view, form)
+    got = planned(form, view, q.device, False)(q, k, v)
     assert got.dtype == torch.bfloat16
     assert (got.double() - exact).abs().max() <= HALF * (2 * logits + 2) * v.double().abs().max()
 

@@ -10,12 +10,17 @@ from vidar.nn.rope import (
     NoRopeConfig,
     even_split,
     mm_rope,
-    rope_1d,
     rope_nd,
     rotate,
 )
 
 WIDE = torch.float64
+
+
+def rope_1d(position: torch.Tensor, width: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """RoFormer, eq. 15."""
+    angles = position.to(WIDE)[..., None] * 10000.0 ** (-torch.arange(0, width, 2, dtype=WIDE) / width)
+    return angles.cos().to(dtype).repeat(1, 2), angles.sin().to(dtype).repeat(1, 2)
 
 
 def angles(tables: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
@@ -103,7 +108,7 @@ def test_bases_by_length() -> None:
 
 
 def test_rotation_keeps_lengths_and_dtype() -> None:
-    cos, sin = rope_1d(torch.tensor([[0.0, 5.0]]), 8)
+    cos, sin = rope_nd(torch.tensor([[[0.0], [5.0]]]), 8, (8,))
     x = torch.randn(1, 2, 3, 8, generator=torch.Generator().manual_seed(0))
     turned = rotate(x, cos, sin)
     assert torch.equal(turned[:, 0], x[:, 0])
@@ -115,7 +120,7 @@ def test_far_positions_stay_exact() -> None:
     """Angles are float64: at position 10^7 a float32 angle would be wrong by radians."""
     position = torch.tensor([10_000_019.0], dtype=WIDE)
     exact = torch.remainder(position, 2 * torch.pi)
-    assert abs(rope_1d(position, 8)[0][0, 0] - exact.cos().float()) < 1e-6
+    assert abs(rope_nd(position[:, None], 8, (8,))[0][0, 0] - exact.cos().float()) < 1e-6
 
 
 def test_families_check_axes_and_splits() -> None:

@@ -8,7 +8,7 @@ from torch.distributions import Normal, kl_divergence
 
 from vidar.core.layout import compile_layout
 from vidar.core.step import twin
-from vidar.objectives.diffusion import AncestralConfig, Betas, DDIMConfig, DiffusionConfig, data_of, noised, to_flow
+from vidar.objectives.diffusion import AncestralConfig, Betas, DDIMConfig, DiffusionConfig, data_of, noised
 from vidar.orders.frame import frame_order
 from vidar.rng import Rng
 from vidar.types import Past, Target
@@ -141,16 +141,6 @@ def test_the_loss_learns_the_mean_by_the_square_and_the_variance_by_the_bound_al
     assert bool((variance != 0).all())
     unasked = Target(target.value, torch.tensor([[1.0, 0.0]]))
     assert not torch.autograd.grad(objective.loss(out, unasked).total, out)[0][0, 1].any()
-
-
-@pytest.mark.parametrize("k", [0, 400, 999])
-def test_the_path_is_that_of_rectified_flow_scaled(k):
-    """x_s lies on the straight path between x0 and e, v is its slope, and a flow's step to s = 0 gives x0."""
-    x0, e = torch.randn(5, dtype=torch.float64), torch.randn(5, dtype=torch.float64)
-    x, v, s = to_flow(noised(x0, e, CHAIN.alpha_bar[k]), e, CHAIN.alpha_bar[k])
-    torch.testing.assert_close(x, (1 - s) * x0 + s * e)
-    torch.testing.assert_close(v, e - x0)
-    torch.testing.assert_close(x - s * v, x0)
 
 
 def test_prepare_noises_each_row_at_its_own_step_and_commits_clean():

@@ -14,7 +14,7 @@ from vidar.core.grid import table_grid
 from vidar.core.order import Order
 from vidar.core.relation import Relation, never, table_rule
 from vidar.core.schedules import in_flight, staggered
-from vidar.core.step import Row, Step, by_waves, chunk, endless, pipeline, prefill
+from vidar.core.step import Row, Step, by_waves, chunk, endless, prefill
 from vidar.objectives.context import CleanConfig
 from vidar.objectives.diffusion import AncestralConfig, DiffusionConfig
 from vidar.objectives.flow import FlowConfig
@@ -180,7 +180,7 @@ def pipeline_in_flight(forward):
     order, grid = frame_order(1, 2, 7, 4, in_flight=3, forward=forward)
     objective = flow(grid, steps=3)
     name = "pipeline, full attention in flight" if forward else "pipeline in flight"
-    return Case(name, order, [grid], objective, lambda: pipeline(7, 3), 7 + 3)
+    return Case(name, order, [grid], objective, lambda: staggered(7, 3, 1), 7 + 3)
 
 
 def staggered_case(

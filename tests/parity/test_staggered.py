@@ -13,7 +13,7 @@ from test_p4 import decoder, run, same_bits, same_codes, tensors
 from vidar.conditioning.action import Actions
 from vidar.configs.nfd import world_nfd
 from vidar.core.schedules import staggered
-from vidar.core.step import Row, Step, pipeline, prefill
+from vidar.core.step import Row, Step, prefill
 from vidar.types import MEMORY, QUERY
 from vidar.world.scheduled import PipelineConfig, RollingConfig, with_schedule
 
@@ -49,7 +49,8 @@ def test_new_units_alone_are_emitted_once_and_in_order(case):
 def test_twin_a_pipeline_without_a_ramp_makes_the_context_again():
     case = staggered_case("pipeline", 1, 3, context=3)
     assert not set(emitted(case)) & set(case.codes)
-    steps = [prefill(range(3), advance=3), *islice(pipeline(None, 3), 6)]
+    rows = (Row(-3, MEMORY, None), Row(-2, QUERY, 2), Row(-1, QUERY, 1), Row(0, QUERY, 0))
+    steps = [prefill(range(3), advance=3), *[Step(rows, 1)] * 6]
     with pytest.raises(ValueError, match="unit 0 is committed again, but its code is gone"):
         emitted(case, steps)
 

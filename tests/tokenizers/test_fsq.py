@@ -1,4 +1,4 @@
-"""FSQ against the formula channel by channel; labels as integers and back."""
+"""FSQ against the formula channel by channel."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vidar.tokenizers.fsq import FSQConfig, pack, unpack
+from vidar.tokenizers.fsq import FSQConfig
 from vidar.types import UsageError
 
 LEVELS = (8, 5, 4, 3, 2)
@@ -62,16 +62,6 @@ def test_the_gradient_is_that_of_the_bounded_value():
         assert grad[0, channel].item() == pytest.approx((channel + 1) * difference, rel=1e-6)
 
 
-def test_pack_puts_the_first_part_first():
-    assert pack(torch.tensor([1, 0, 1, 1]), (2,) * 4) == 0b1011
-    labels = torch.cartesian_prod(torch.arange(3), torch.arange(2), torch.arange(5))
-    assert torch.equal(pack(labels, (3, 2, 5)), torch.arange(30))
-    assert torch.equal(unpack(torch.arange(30), (3, 2, 5)), labels)
-    bits = torch.randint(0, 2, (100, 62), generator=torch.Generator().manual_seed(0))
-    assert pack(bits, (2,) * 62)[0] == int("".join(map(str, bits[0].tolist())), 2)
-    assert torch.equal(unpack(pack(bits, (2,) * 62), (2,) * 62), bits)
-
-
 def test_errors_are_one_line():
     fsq = FSQConfig(levels=LEVELS).build()
     with pytest.raises(UsageError, match=r"^label 5 of part 1 lies outside 0 to 4$"):
@@ -80,13 +70,3 @@ def test_errors_are_one_line():
         fsq.quantise(torch.zeros(2, 4))
     with pytest.raises(UsageError, match="levels needs an entry of 2 or more for every channel"):
         FSQConfig(levels=(4, 1))
-    for bits in (63, 64):
-        message = f"^labels of {bits} bits do not fit one integer, at most 62 do; keep them as parts$"
-        with pytest.raises(UsageError, match=message):
-            pack(torch.zeros(bits, dtype=torch.long), (2,) * bits)
-        with pytest.raises(UsageError, match=message):
-            unpack(torch.zeros(3, dtype=torch.long), (2,) * bits)
-    with pytest.raises(UsageError, match=r"^label 30 of part 0 lies outside 0 to 29$"):
-        unpack(torch.tensor([30]), (3, 2, 5))
-    with pytest.raises(UsageError, match=r"^label 2 of part 1 lies outside 0 to 1$"):
-        pack(torch.tensor([1, 2]), (3, 2))

@@ -31,7 +31,8 @@ def filled(model):
 
 def pair(time_stride):
     image = filled(IMAGE.build())
-    image.set_statistics(torch.tensor([0.1, -0.2, 0.3]), torch.tensor([0.5, 1.5, 2.0]))
+    image.latent_mean.copy_(torch.tensor([0.1, -0.2, 0.3]))
+    image.latent_std.copy_(torch.tensor([0.5, 1.5, 2.0]))
     torch.manual_seed(1)
     video = IMAGE.replace(time_kernel=3, time_stride=time_stride).build().double().eval()
     inflate(image, video)

@@ -1,4 +1,4 @@
-"""The residual pyramid against slow loops; round trips, drops, corruption, layouts, streams, schedules."""
+"""The residual pyramid against slow loops; round trips, drops, corruption, layouts, streams."""
 
 import math
 
@@ -13,12 +13,7 @@ from vidar.tokenizers import multi_scale as ms
 from vidar.tokenizers.bsq import BSQConfig
 from vidar.tokenizers.fsq import FSQConfig
 from vidar.tokenizers.lfq import LFQConfig
-from vidar.tokenizers.schedules import (
-    Pyramid,
-    clip_pyramids,
-    doubling,
-    joint_pyramid,
-)
+from vidar.tokenizers.schedules import still
 from vidar.tokenizers.vq import VQConfig
 from vidar.types import UsageError
 
@@ -263,22 +258,20 @@ def test_flips_rise_with_the_frame_and_are_inherited():
     rows, units = ms.frame_rows(rngs, 3, start=4)
     assert rows == [*rngs, *rngs, *rngs] and units == [4, 4, 5, 5, 6, 6]
     most = [0.0, 0.0, 0.2, 0.2, 0.9, 0.9]
-    bad = model.corrupt_per_frame(x, random_flips(rows, (2,) * 3, most, units))
-    assert (
-        bad.total.shape == x.shape and bad.inputs[1].shape == (2, 3, 3, 2, 3) and bad.labels[1].shape == (2, 3, 2, 3, 3)
-    )
+    bad = model.corrupt(ms.fold_frames(x), random_flips(rows, (2,) * 3, most, units))
+    total = ms.unfold_frames(bad.total, 2)
     clean = model.per_frame(x)
-    changed = [sum((a != b)[:, f].sum() for a, b in zip(bad.labels, bad.flipped)) for f in range(3)]
+    changed = [sum((a != b)[2 * f : 2 * f + 2].sum() for a, b in zip(bad.labels, bad.flipped)) for f in range(3)]
     assert changed[0] == 0 and 0 < changed[1] < changed[2]
-    assert torch.equal(bad.total[:, :, 0], clean.total[:, :, 0]) and not torch.equal(bad.total, clean.total)
+    assert torch.equal(total[:, :, 0], clean.total[:, :, 0]) and not torch.equal(total, clean.total)
     for b in range(2):
         for f in range(3):
             flip = random_flips(rngs[b : b + 1], (2,) * 3, most[2 * f], [4 + f])
             alone = model.corrupt(x[b : b + 1, :, f : f + 1], flip)
-            assert torch.equal(alone.total[0, :, 0], bad.total[b, :, f])
+            assert torch.equal(alone.total[0, :, 0], total[b, :, f])
             for k in range(4):
-                assert torch.equal(alone.labels[k][0, 0], bad.labels[k][b, f])
-                assert torch.equal(alone.inputs[k][0, :, 0], bad.inputs[k][b, :, f])
+                assert torch.equal(alone.labels[k][0], bad.labels[k][2 * f + b])
+                assert torch.equal(alone.inputs[k][0], bad.inputs[k][2 * f + b])
 
 
 @pytest.mark.parametrize("quantiser", QUANTISERS, ids=lambda q: type(q).__name__)
@@ -288,7 +281,6 @@ def test_frame_by_frame_is_the_clip_in_bits(quantiser):
     for batch in (1, 2):
         x, rngs = latents(batch, 3, 5, 5, 6), [Rng(0, n) for n in range(batch)]
         whole = model.per_frame(x, rngs, training=True)
-        assert torch.equal(model.decode_per_frame(whole.labels, whole.kept), whole.total)
         assert whole.kept.shape == (batch, 5, 4) and not whole.kept.all()
         assert len({tuple(row) for row in whole.kept[0].tolist()}) > 1, "every frame draws for itself"
         for f in range(5):
@@ -298,7 +290,7 @@ def test_frame_by_frame_is_the_clip_in_bits(quantiser):
             for k in range(4):
                 assert torch.equal(one.labels[k], whole.labels[k][:, f : f + 1])
                 assert whole.labels[k].shape == (batch, 5, *SIZES[k][1:], len(model.quantiser.classes))
-            decoded = model.decode_per_frame(one.labels, one.kept)
+            decoded = model.decode(one.labels, one.kept[:, 0])
             assert torch.equal(decoded, whole.total[:, :, f : f + 1])
 
 
@@ -308,37 +300,28 @@ def test_per_frame_equals_pyramids_of_single_frames():
     for f in range(4):
         single = model.quantise(x[:, :, f : f + 1])
         assert torch.equal(single.total, whole.total[:, :, f : f + 1])
-    pieces = clip_pyramids(4, [size[1:] for size in SIZES], clip=1)
-    assert [p.start for p in pieces] == [0, 1, 2, 3] and all(p.sizes == SIZES for p in pieces)
     assert torch.equal(ms.unfold_frames(ms.fold_frames(x), 2), x)
     assert torch.equal(ms.fold_frames(x)[3], x[1, :, 1:2])
 
 
 def test_image_and_clips_stream_and_joint_growth_does_not():
+    """An image and clips of 3 frames, a pyramid each; one pyramid whose time axis grows too reads every frame."""
     sides = ((1, 1), (3, 2), (5, 6))
-    layout = clip_pyramids(8, sides, clip=3)
-    assert [(p.start, p.frames.stop, [t for t, _, _ in p.sizes]) for p in layout] == [
-        (0, 1, [1, 1, 1]),
-        (1, 4, [3, 3, 3]),
-        (4, 7, [3, 3, 3]),
-        (7, 8, [1, 1, 1]),
-    ]
-    assert clip_pyramids(7, sides, clip=3) == layout[:3], "a longer video only adds pyramids"
-    model, x = pyramid(sizes=layout[0].sizes), latents(1, 3, 8, 5, 6)
+    image, clip, joint = still(sides), still(sides, 3), ((1, 1, 1), (3, 3, 2), (8, 5, 6))
+    model, x = pyramid(sizes=image), latents(1, 3, 8, 5, 6)
 
-    def run(video, pieces):
-        return torch.cat([model.at(p.sizes).quantise(video[:, :, p.frames]).total for p in pieces], dim=2)
+    def run(video, *pieces):
+        parts = video.split([sizes[-1][0] for sizes in pieces], dim=2)
+        return torch.cat([model.at(sizes).quantise(part).total for sizes, part in zip(pieces, parts)], dim=2)
 
     later = torch.cat([x[:, :, :4], 9 - x[:, :, 4:]], dim=2)
-    assert torch.equal(run(x, layout)[:, :, :4], run(later, layout)[:, :, :4])
-    joint = joint_pyramid((1, 3, 8), sides)
-    assert joint == [Pyramid(0, ((1, 1, 1), (3, 3, 2), (8, 5, 6)))]
+    assert torch.equal(run(x, image, clip, clip, image)[:, :, :4], run(later, image, clip, clip, image)[:, :, :4])
     assert not torch.equal(run(x, joint)[:, :, :4], run(later, joint)[:, :, :4])
-    grown = model.at(joint[0].sizes)
+    grown = model.at(joint)
     assert torch.equal(grown.decode(grown.quantise(x).labels), grown.quantise(x).total)
-    assert model.sizes == layout[0].sizes, "a view leaves the original alone"
-    shared = pyramid(QUANTISERS[0], sizes=layout[0].sizes, num_phi=1, beta=0.25)
-    assert [id(p) for p in shared.at(layout[1].sizes).parameters()] == [id(p) for p in shared.parameters()]
+    assert model.sizes == image, "a view leaves the original alone"
+    shared = pyramid(QUANTISERS[0], sizes=image, num_phi=1, beta=0.25)
+    assert [id(p) for p in shared.at(clip).parameters()] == [id(p) for p in shared.parameters()]
 
 
 def test_low_precision_is_widened():
@@ -384,9 +367,3 @@ def test_errors_are_one_line():
         pyramid(num_phi=1)
     with pytest.raises(UsageError, match="num_short 5 is more than the 4 scales"):
         pyramid(num_short=5)
-    with pytest.raises(UsageError, match=r"^2 times do not fit 1 sides; give one per scale$"):
-        joint_pyramid((1, 2), ((1, 1),))
-    with pytest.raises(UsageError, match=r"^0 latent frames in clips of 20 make no pyramids; both must be 1 or more$"):
-        clip_pyramids(0, ((1, 1),))
-    with pytest.raises(UsageError, match=r"^a doubling schedule ends at a power of two, not at 12$"):
-        doubling(12)

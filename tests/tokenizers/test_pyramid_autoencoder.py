@@ -40,7 +40,8 @@ def test_codes_are_sums_of_label_codes_and_frames_are_alone():
     model = built()
     whole, labels = model.encode(video())[0].data, model.labels(video())
     assert [tuple(part.shape) for part in labels] == [(2, 3, h, w, 4) for h, w in SIDES]
-    assert torch.equal(model.pyramid.decode_per_frame(labels), whole)
+    for t in range(3):
+        assert torch.equal(model.pyramid.decode([part[:, t : t + 1] for part in labels]), whole[:, :, t : t + 1])
     state, parts = None, []
     for t in range(3):
         codes, state = model.encode(video()[:, :, t : t + 1], state)
@@ -64,7 +65,8 @@ def test_training_sees_what_play_sees_and_every_weight_learns():
     with torch.no_grad():
         for parameter in model.autoencoder.parameters():  # some start at zero
             parameter.add_(0.1 * torch.randn_like(parameter))
-        model.autoencoder.set_statistics(torch.full((4,), 0.3), torch.full((4,), 0.5))
+        model.autoencoder.latent_mean.fill_(0.3)
+        model.autoencoder.latent_std.fill_(0.5)
     raw, _ = model.encode_raw(video())
     through, loss = model.quantised_raw(raw, [Rng(0, 1), Rng(0, 2)], True)
     codes = model.encode(video())[0].data

@@ -20,7 +20,8 @@ from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoderConfig
 from vidar.tokenizers.schedules import still
 from vidar.tokenizers.vq import VQ, VQConfig
 from vidar.train import checkpoint
-from vidar.train.fit import TrainConfig, build, fit
+from vidar.train.config import TrainConfig
+from vidar.train.fit import build, fit
 from vidar.train.log import read_log
 from vidar.train.loop import Counts, update
 from vidar.train.methods.autoencode import Autoencode, AutoencodeConfig

@@ -19,7 +19,8 @@ from vidar.objectives.flow import Flow
 from vidar.play.env import WorldVectorEnv
 from vidar.rng import Rng
 from vidar.tokenizers.pixels import to_float
-from vidar.train.fit import TrainConfig, fit
+from vidar.train.config import TrainConfig
+from vidar.train.fit import fit
 from vidar.train.log import read_log
 from vidar.world.load import CONFIG
 from vidar.world.models import load

@@ -8,7 +8,8 @@ from vidar.configs.catalog import recipes
 from vidar.objectives.context import ContextNoiseConfig
 from vidar.objectives.flow import FlowConfig
 from vidar.rng import DRAWS, Rng
-from vidar.train.fit import TrainConfig, build
+from vidar.train.config import TrainConfig
+from vidar.train.fit import build
 from vidar.train.loop import update
 from vidar.train.methods.adversary import AdversaryConfig
 from vidar.train.methods.distribution_matching import MatchingConfig

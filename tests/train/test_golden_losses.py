@@ -20,7 +20,8 @@ import vidar.core.mask
 from vidar.configs.catalog import recipes
 from vidar.core.mask import pair_rule
 from vidar.rng import Rng
-from vidar.train.fit import TrainConfig, build
+from vidar.train.config import TrainConfig
+from vidar.train.fit import build
 from vidar.train.loop import update
 from vidar.types import MEMORY, QUERY
 

@@ -7,7 +7,8 @@ from made_up import made_up
 from vidar.configs.catalog import recipes
 from vidar.objectives.prediction import VelocityConfig
 from vidar.rng import Rng
-from vidar.train.fit import TrainConfig, build
+from vidar.train.config import TrainConfig
+from vidar.train.fit import build
 from vidar.train.loop import update
 from vidar.train.methods.autoencode import AutoencodeConfig
 from vidar.train.methods.decode import DecodeConfig

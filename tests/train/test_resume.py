@@ -5,7 +5,8 @@ import json
 import pytest
 
 from vidar.config import Config
-from vidar.train.fit import TrainConfig, fit
+from vidar.train.config import TrainConfig
+from vidar.train.fit import fit
 from vidar.train.optim import OptimConfig
 from vidar.train.resume import check_same, differences
 from vidar.types import UsageError, VidarError
@@ -97,6 +98,11 @@ def test_a_field_younger_than_the_checkpoint_counts_as_its_default(stored):
     edited(stored, lambda config: config["data"].pop("batch"))
     with pytest.raises(UsageError, match=r"data\.batch was 'absent'"):
         check_same(stored, RUN)
+
+
+def test_a_config_that_has_moved_since_is_the_same(stored):
+    edited(stored, lambda config: config.update(type="vidar.train.fit.TrainConfig"))
+    check_same(stored, RUN)
 
 
 def test_a_field_that_is_gone_and_a_damaged_state(stored):

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from vidar.config import Config
 from vidar.rng import Rng
 from vidar.train import checkpoint
-from vidar.train.fit import TrainConfig, fit
+from vidar.train.config import TrainConfig
+from vidar.train.fit import fit
 from vidar.train.log import read_log
 from vidar.train.optim import OptimConfig
 from vidar.types import Loss

@@ -127,17 +127,6 @@ def chunk(num_units: int | None, length: int, num_steps: int, fused: bool = Fals
         yield Step(waiting)
 
 
-def pipeline(num_units: int | None, depth: int) -> Iterator[Step]:
-    """One refinement step per call for each of `depth` units in flight; the commit of the oldest rides along.
-
-    At call c the unit c - i is at step i, and unit c - depth is committed: U + depth calls.
-    """
-    rows = (Row(-depth, MEMORY, None), *(Row(-i, QUERY, i) for i in reversed(range(depth))))
-    calls = count() if num_units is None else range(num_units + depth)
-    for _ in calls:
-        yield Step(rows, 1)
-
-
 def prefill(units: Collection[int], advance: int = 0) -> Step:
     """One Step that commits units whose codes are in the state: context, prompt, actions, anchors."""
     return Step(tuple(Row(u, MEMORY, None) for u in units), advance)

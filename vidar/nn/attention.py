@@ -42,11 +42,6 @@ def planned(config: AttentionConfig, view: View, device: torch.device, grad: boo
     return view.memo[key]
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, view: View, config: AttentionConfig) -> Tensor:
-    """q [B, S, K, E], k and v [B, T, K, E] -> [B, S, K, E]."""
-    return planned(config, view, q.device, torch.is_grad_enabled() and q.requires_grad)(q, k, v)
-
-
 def heads_first(x: Tensor) -> Tensor:
     """[B, S, K, E] <-> [B, K, S, E]."""
     return x.transpose(1, 2)

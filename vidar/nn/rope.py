@@ -57,11 +57,6 @@ def _tables(angles: Tensor, dtype: torch.dtype) -> Tables:
     return torch.cat([cos, cos], dim=-1), torch.cat([sin, sin], dim=-1)
 
 
-def rope_1d(position: Tensor, head_width: int, base: float = 10000.0, dtype: torch.dtype = torch.float32) -> Tables:
-    """Position [..] -> (cos, sin) [.., E] (RoFormer eq. 15)."""
-    return _tables(position.to(torch.float64)[..., None] * frequencies(head_width, base), dtype)
-
-
 def rope_nd(
     coords: Tensor, head_width: int, split: Sequence[int], base: float = 10000.0, dtype: torch.dtype = torch.float32
 ) -> Tables:

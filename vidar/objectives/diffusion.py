@@ -92,12 +92,6 @@ def data_of(x: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
     return (x - (1 - alpha_bar).sqrt() * noise) / alpha_bar.sqrt()
 
 
-def to_flow(x: Tensor, noise: Tensor, alpha_bar: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """x_k and e -> x_s, v = e - x0 and s of the rectified flow: x_s = x_k / (sqrt(a) + sqrt(1 - a)) (1.1)."""
-    total = alpha_bar.sqrt() + (1 - alpha_bar).sqrt()
-    return x / total, noise - data_of(x, noise, alpha_bar), (1 - alpha_bar).sqrt() / total
-
-
 class AncestralConfig(Config):
     """DDPM: the step back is drawn."""
 

@@ -16,19 +16,16 @@ def random_flips(
     classes: Sequence[int],
     most: float | Sequence[float] = 0.3,
     units: Sequence[int] | None = None,
-    num_scales: int | None = None,
 ) -> Callable[[int, Tensor], Tensor]:
     """Flips for a pyramid's `corrupt`: per row and scale, p is uniform in 0, 0.01, ..., most; each part changes with p.
 
-    most: of all rows, or one per row (VideoAR lets it rise with the frame). num_scales: how many scales are flipped;
-    None: all. A part of more than two classes becomes any other one, evenly (Choice; sources have bits only).
+    most: of all rows, or one per row (VideoAR lets it rise with the frame). A part of more than two classes
+    becomes any other one, evenly (Choice; sources have bits only).
     """
 
     def flip(k: int, labels: Tensor) -> Tensor:
         if len(labels) != len(rngs):
             raise UsageError(f"{len(labels)} rows of labels take one Rng each, not {len(rngs)}")
-        if num_scales is not None and k >= num_scales:
-            return labels
         shape, keys = labels.shape[1:], list(zip(rngs, units or [0] * len(rngs), strict=True))
         u = uniforms(keys, "flip", (1 + 2 * shape.numel(),), k)
         highest = [most] * len(rngs) if isinstance(most, int | float) else most

@@ -9,15 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 Net = Callable[[Tensor, Tensor], Tensor]  # x [.., C], level or time [.., 1] -> [.., C]
-
-
-def time_of(level: Tensor) -> Tensor:
-    """Level s in [0, 1] -> t in radians."""
-    return torch.atan2(level, 1 - level)
 
 
 def level_of(time: Tensor) -> Tensor:

@@ -1,17 +1,13 @@
-"""What a table notes of the dreams it moves on: where they begin, what made each frame, what is shown."""
+"""What a table notes of the dreams it moves on: where they begin, what is shown, what makes them again."""
 
 from __future__ import annotations
 
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vidar.rollout.driver import Moment
-
-if TYPE_CHECKING:
-    from vidar.play.session import Seat
 
 
 @dataclass(frozen=True)
@@ -51,21 +47,6 @@ class Log:
 
 
 Pictures = Future[np.ndarray]  # uint8 [capacity, H, W, 3], being decoded
-
-
-@dataclass(frozen=True)
-class Round:
-    """What a frame was made from. seats: whose; taken: by row, action and echo; logs: by row, the dream it belongs to.
-
-    read: when the keys were read; due: when the frame was, 0 where none ever is; compiled: whether its calls were.
-    """
-
-    seats: list[Seat]
-    taken: dict[int, tuple[np.ndarray, int]]
-    logs: dict[int, Log]
-    read: float
-    due: float
-    compiled: bool
 
 
 @dataclass(frozen=True)

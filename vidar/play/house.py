@@ -1,7 +1,6 @@
-"""Players who come in from outside: who gets a seat, who waits, and what there is for all of them.
+"""What there is for all players who come in from outside: the table, the line for its seats, who is let in.
 
-Nothing here knows a web server: a connection is two coroutines, as ASGI has them. All of it runs in one event loop;
-what may block runs in `House.pool`.
+All of it runs in one event loop; what may block runs in `House.pool`.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -17,12 +16,10 @@ import numpy as np
 from vidar.play import messages as say
 from vidar.play.beside import Beside
 from vidar.play.codec import H264, Coder, Jpeg, codec_string
-from vidar.play.connection import Gone, Socket
 from vidar.play.downloads import Downloads
 from vidar.play.guard import Counts, Guard, Limits
 from vidar.play.messages import Closed
 from vidar.play.session import Start, Table
-from vidar.play.visit import Visit
 
 
 class House:
@@ -49,7 +46,7 @@ class House:
         self.h264 = codec_string(config.height, config.width, self.fps)
         self.downloads = Downloads(self.limits.download)
         self.counts = Counts()
-        self.line: list[Visit] = []  # who waits for a seat
+        self.line: list[asyncio.Event] = []  # of those who wait for a seat: set when something moves
         self.present: Counter[str] = Counter()  # sessions by address
         self.stopping = asyncio.Event()
         self.pool = ThreadPoolExecutor(3 * table.capacity, "vidar-look")
@@ -58,27 +55,8 @@ class House:
         """Whether a seat is."""
         return len(self.table.seats) < self.table.capacity
 
-    async def welcome(self, socket: Socket, address: str, admitted: Callable[[], None]) -> None:
-        """One connection from handshake to end. admitted: called when it is a player's."""
-        await socket.accept()
-        visit = Visit(self, socket)
-        try:
-            if self.guard.token is not None:
-                await visit.show_token()
-            self._admit(address)
-            admitted()
-            try:
-                await visit.run()
-            finally:
-                self.present[address] -= 1
-                self.present += Counter()  # forgets addresses without sessions
-        except Gone:
-            return
-        except Closed as end:
-            self.counts.closed[end.code] += 1
-            await socket.close(end.code, end.reason)
-
-    def _admit(self, address: str) -> None:
+    def admit(self, address: str) -> None:
+        """One more session of an address. Raises Closed where there is no room for it."""
         limits = self.limits
         reason = None
         if self.stopping.is_set():
@@ -93,10 +71,15 @@ class House:
         self.present[address] += 1
         self.counts.sessions += 1
 
+    def forget(self, address: str) -> None:
+        """A session that was admitted is over."""
+        self.present[address] -= 1
+        self.present += Counter()  # forgets addresses without sessions
+
     def moved(self) -> None:
         """A seat or a place in the line is free."""
-        for visit in self.line:
-            visit.turn.set()
+        for turn in self.line:
+            turn.set()
 
     async def close(self, seconds: float = 2.0) -> None:
         """Tell everybody; returns when they have left, or after `seconds`."""

@@ -21,6 +21,7 @@ from vidar.play.downloads import Downloads
 from vidar.play.guard import HEADERS, Guard, Limits
 from vidar.play.house import House
 from vidar.play.messages import RECORDINGS
+from vidar.play.visit import welcome
 from vidar.types import UsageError, VidarError
 
 PAGE = Path(__file__).parent / "page"
@@ -174,7 +175,7 @@ class Play:
         """One connection."""
         connection = Socket(receive, send, self.house.limits.send)
         client = scope["client"][0] if scope.get("client") else ""
-        await self.house.welcome(connection, client, scope["state"]["admitted"])
+        await welcome(self.house, connection, client, scope["state"]["admitted"])
 
 
 def make_server(house: House) -> Any:

@@ -12,13 +12,14 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from vidar.nn.static import Build
 from vidar.play.clock import Clock, Meter
-from vidar.play.dream import Guess, Log, Pictures, Round, Shown, Start
+from vidar.play.dream import Guess, Log, Pictures, Shown, Start
 from vidar.play.governor import Governor
 from vidar.play.keys import Hands, Keys
 from vidar.rollout.codec import Decoding
@@ -96,6 +97,21 @@ class Seat:
 
     def _next(self, after: int | None) -> bool:
         return self.shown is not None and self.shown.number != after
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a frame was made from. seats: whose; taken: by row, action and echo; logs: by row, the dream it belongs to.
+
+    read: when the keys were read; due: when the frame was, 0 where none ever is; compiled: whether its calls were.
+    """
+
+    seats: list[Seat]
+    taken: dict[int, tuple[np.ndarray, int]]
+    logs: dict[int, Log]
+    read: float
+    due: float
+    compiled: bool
 
 
 class Table:

@@ -1,4 +1,7 @@
-"""One session of a player: it waits for a seat, is shown its frames, and keeps to the limits."""
+"""One session of a player: it is let in, waits for a seat, is shown its frames, and keeps to the limits.
+
+Nothing here knows a web server: a connection is two coroutines, as ASGI has them.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,20 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from vidar.play import messages as say
 from vidar.play.beside import Beside, Picture
 from vidar.play.capture import Capture
 from vidar.play.codec import Coded, Coder, Jpeg
-from vidar.play.connection import Socket
+from vidar.play.connection import Gone, Socket
 from vidar.play.gallery import small_picture
 from vidar.play.guard import Bucket
+from vidar.play.house import House
 from vidar.play.keys import code_of
 from vidar.play.messages import Closed
 from vidar.play.session import Seat, Shown, Start, Table
 from vidar.types import VidarError
-
-if TYPE_CHECKING:
-    from vidar.play.house import House
 
 LOOK = 0.25  # seconds of one wait for a frame
 TICK = 1.0  # seconds between two messages of figures
@@ -264,11 +265,11 @@ class Visit:
     async def _sit(self) -> Seat:
         """A seat when it is this one's turn; tells the place in the line meanwhile."""
         house, told = self.house, 0
-        house.line.append(self)
+        house.line.append(self.turn)
         try:
-            while house.line[0] is not self or not house.free():
+            while house.line[0] is not self.turn or not house.free():
                 self.turn.clear()
-                place = house.line.index(self) + 1
+                place = house.line.index(self.turn) + 1
                 if place != told:
                     told = place
                     await self.socket.send(say.to_json("queue", place=place))
@@ -278,7 +279,7 @@ class Visit:
             self.active = time.monotonic()
             return self.seat
         finally:
-            house.line.remove(self)
+            house.line.remove(self.turn)
             house.moved()
 
     async def _watch(self) -> None:
@@ -324,6 +325,26 @@ class Visit:
             codec=self.house.codec,
             h264=self.house.h264,
         )
+
+
+async def welcome(house: House, socket: Socket, address: str, admitted: Callable[[], None]) -> None:
+    """One connection from handshake to end. admitted: called when it is a player's."""
+    await socket.accept()
+    visit = Visit(house, socket)
+    try:
+        if house.guard.token is not None:
+            await visit.show_token()
+        house.admit(address)
+        admitted()
+        try:
+            await visit.run()
+        finally:
+            house.forget(address)
+    except Gone:
+        return
+    except Closed as end:
+        house.counts.closed[end.code] += 1
+        await socket.close(end.code, end.reason)
 
 
 def look(seat: Seat, after: int | None, coder: Coder, dream: int) -> tuple[Shown, Coded] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -174,11 +173,6 @@ class Autoencoder(nn.Module):
         stride = self.config.space_stride
         return 1 + (frames - 1) // self.config.time_stride, height // stride, width // stride
 
-    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Set what `encode` subtracts and divides by, each [C]; see `measure_statistics`."""
-        self.latent_mean.copy_(mean)
-        self.latent_std.copy_(std)
-
     @torch.no_grad()
     def track_statistics(self, raw: Tensor, momentum: float = 0.01) -> None:
         """Move the normalisation towards the statistics of raw latents [B, C, t, h, w]: for training."""
@@ -187,19 +181,6 @@ class Autoencoder(nn.Module):
         square = (mean.square() + std.square()).lerp(values.square().mean(dim=1), momentum)
         mean.lerp_(values.mean(dim=1), momentum)
         std.copy_((square - mean.square()).clamp_min(1e-12).sqrt())
-
-    @torch.no_grad()
-    def measure_statistics(self, videos: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-        """Mean and deviation per channel, float64 [C], of the raw latents of videos [B, 3, T, H, W]."""
-        count = 0
-        total = square = torch.zeros(self.config.latent_channels, dtype=torch.float64)
-        for video in videos:
-            raw = self.encode_raw(video)[0].transpose(0, 1).flatten(1).double().cpu()
-            count += raw.shape[1]
-            total = total + raw.sum(dim=1)
-            square = square + raw.square().sum(dim=1)
-        mean = total / count
-        return mean, (square / count - mean.square()).clamp_min(1e-12).sqrt()
 
     def save_pretrained(self, directory: str | os.PathLike[str], dtype: torch.dtype | None = None) -> None:
         """Write `config.json` and `model.safetensors`."""

@@ -5,16 +5,13 @@ Also labels as one integer and back, for all quantisers whose classes are few en
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
 import torch
 from pydantic import model_validator
 from torch import Tensor
 
 from vidar.config import Config
 from vidar.tokenizers.vq import check_labels, exact, straight_through, widen
-from vidar.types import Loss, Quantised, UsageError
+from vidar.types import Loss, Quantised
 
 SLACK = 1e-3  # eps: keeps tanh off the edge, where the outermost level would be lost
 
@@ -66,32 +63,3 @@ class FSQ:
         step = labels.new_tensor([2 if n == 2 else 1 for n in self.classes])
         middle = labels.new_tensor([n // 2 for n in self.classes])
         return (labels * step - middle).float() / middle.float()
-
-
-def pack(labels: Tensor, classes: Sequence[int]) -> Tensor:
-    """Labels [..., G] -> one integer each, long [...]; the first part is the most significant.
-
-    Raises UsageError for labels out of range, and where the integers would need more than 62 bits.
-    """
-    _check_bits(classes)
-    index = torch.zeros_like(check_labels(labels, classes)[..., 0], dtype=torch.long)
-    for part, count in enumerate(classes):
-        index = index * count + labels[..., part]
-    return index
-
-
-def unpack(index: Tensor, classes: Sequence[int]) -> Tensor:
-    """Inverse of `pack`: long [...] -> [..., G]. Raises UsageError as `pack` does."""
-    _check_bits(classes)
-    rest = check_labels(index[..., None], (math.prod(classes),))[..., 0].long()
-    parts: list[Tensor] = []
-    for count in reversed(classes):
-        parts.append(rest % count)
-        rest = rest // count
-    return torch.stack(parts[::-1], dim=-1)
-
-
-def _check_bits(classes: Sequence[int]) -> None:
-    bits = (math.prod(classes) - 1).bit_length()
-    if bits > 62:
-        raise UsageError(f"labels of {bits} bits do not fit one integer, at most 62 do; keep them as parts")

@@ -230,21 +230,6 @@ class MultiScale(nn.Module):
         kept = codes.kept.unflatten(0, (frames, batch)).transpose(0, 1)
         return PyramidCodes(unfold_frames(codes.total, batch), labels, kept, codes.loss)
 
-    def decode_per_frame(self, labels: Sequence[Tensor], kept: Tensor | None = None) -> Tensor:
-        """Labels [B, T, h_k, w_k, G] of all scales, kept [B, T, K] -> [B, C, T, h, w]: the total of `per_frame`."""
-        batch = len(labels[0])
-        rows = [fold_frames(part.movedim(-1, 1)).movedim(1, -1) for part in labels]
-        kept = None if kept is None else kept.transpose(0, 1).flatten(0, 1)
-        return unfold_frames(self._single(batch).decode(rows, kept), batch)
-
-    def corrupt_per_frame(self, latent: Tensor, flip: Flip) -> CorruptPyramid:
-        """`corrupt` of every frame. flip gets rows in the order of `frame_rows`: [T B, 1, h_k, w_k, G]."""
-        batch = len(latent)
-        found = self._single(batch).corrupt(fold_frames(latent), flip)
-        labels, flipped = (tuple(_labels_back(x, batch) for x in part) for part in (found.labels, found.flipped))
-        inputs = tuple(unfold_frames(x, batch) for x in found.inputs)
-        return CorruptPyramid(unfold_frames(found.total, batch), labels, flipped, inputs)
-
     def _checked(self, latent: Tensor) -> Tensor:
         channels = self.quantiser.channels
         if latent.ndim != 5 or latent.shape[1] != channels or tuple(latent.shape[2:]) != self.sizes[-1]:

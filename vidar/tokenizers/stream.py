@@ -1,21 +1,17 @@
 """The state of one stream: what every causal layer remembers, and whether the stream has begun.
 
 A state is a plain tree {"first": bool, "past": {layer name: tensor}}. Layers never write into a state that was handed
-in, so a copied reference is already a fork; `copy.deepcopy` and safetensors work too.
+in, so a copied reference is already a fork; `copy.deepcopy` works too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from vidar.types import Tree, UsageError
-
-FIRST = "first"
-PAST = "past."
 
 
 class Stream:
@@ -44,18 +40,3 @@ class Stream:
     def state(self) -> Tree:
         """What goes into the next call."""
         return {"first": False, "past": self._kept}
-
-
-def flatten_state(state: Tree) -> dict[str, Tensor]:
-    """A state as named tensors that safetensors can store."""
-    past: Mapping[str, Any] = state["past"]
-    flat = {PAST + name: value.contiguous() for name, value in past.items()}
-    return {FIRST: torch.tensor(bool(state["first"])), **flat}
-
-
-def unflatten_state(tensors: Mapping[str, Tensor]) -> Tree:
-    """Inverse of `flatten_state`. Raises UsageError for tensors that are not a stored state."""
-    if FIRST not in tensors:
-        raise UsageError("not a stored tokenizer state: there is no entry 'first'")
-    past = {name.removeprefix(PAST): value for name, value in tensors.items() if name.startswith(PAST)}
-    return {"first": bool(tensors[FIRST]), "past": past}

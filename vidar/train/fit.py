@@ -5,49 +5,21 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
-from pydantic import Field
 from torch import nn
 
-from vidar.config import Builds, Config, to_yaml
+from vidar.config import Builds, to_yaml
 from vidar.rng import Rng
 from vidar.train import checkpoint
+from vidar.train.config import TrainConfig
 from vidar.train.ema import Ema
 from vidar.train.log import RunLog
 from vidar.train.loop import Batches, Job, Method, Stop, train
 from vidar.train.memory import check_memory
-from vidar.train.optim import OptimConfig
 from vidar.train.resume import check_same
 from vidar.types import UsageError
-
-
-class TrainConfig(Config):
-    """One training run. `method.build()` gives a Method with `build_model()`, `data.build()` a `batch(index)`.
-
-    minutes  time budget: the schedule follows the larger of step / steps and elapsed / minutes, so a run that is
-             bounded by time also ends with its rate annealed
-    out      where the run is written; default runs/NAME
-    precision  auto: bf16 where the device multiplies it fast
-    check_memory  refuse to start where the estimate of `vidar budget` is more than the device has left
-    """
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    method: Config
-    data: Config
-    optim: OptimConfig
-    ema_decay: float = Field(default=0.999, ge=0, lt=1)
-    precision: Literal["auto", "bf16", "fp32"] = "auto"
-    seed: int = 0
-    compile: bool = False
-    log_every: int = Field(default=50, ge=1)
-    save_every_s: float = Field(default=300.0, ge=0)
-    sample_every: int = Field(default=0, ge=0)
-    keep_checkpoints: int = Field(default=2, ge=2)
-    check_memory: bool = True
-    minutes: float | None = Field(default=None, gt=0)
-    out: str | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from time import monotonic
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +21,10 @@ from vidar.nn.precision import fast_dtype
 from vidar.rng import Rng
 from vidar.train import checkpoint
 from vidar.train.checkpoint import Counters
+from vidar.train.config import TrainConfig
 from vidar.train.ema import Ema
 from vidar.train.log import RunLog
 from vidar.types import Loss, VidarError
-
-if TYPE_CHECKING:
-    from vidar.train.fit import TrainConfig
 
 MOST_SKIPPED = 10  # non-finite batches in a row before the run stops
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from vidar.conditioning.text import TextConfig
 from vidar.data.index import load_index
 from vidar.data.loader import ClipsConfig
 from vidar.rng import Rng
+from vidar.train.config import TrainConfig
 from vidar.train.dreams import DreamClipsConfig
 from vidar.train.latents import LatentBatch, LatentClipsConfig
 from vidar.train.methods.adversary import Student
@@ -31,9 +32,6 @@ from vidar.train.outcomes import OutcomeClipsConfig
 from vidar.train.pictures import PictureClipsConfig
 from vidar.types import Segment, UsageError, VidarError
 from vidar.world.world import World
-
-if TYPE_CHECKING:
-    from vidar.train.fit import TrainConfig
 
 LatentMethod = TrainWorldConfig | TrainScalesConfig | TrainPrefixConfig
 TRAINED_BYTES = 20  # fp32 weight, gradient, two moments of Adam: 16; the averaged weight: 4

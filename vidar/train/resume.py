@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vidar.config import Config, to_dict
+from vidar.config import Config, current_type, to_dict
 from vidar.types import UsageError, VidarError
 
 # What a run may change on its way. Choice: how long it is, what it writes and when, how fast it computes; the weights
@@ -36,7 +36,7 @@ def check_same(checkpoint: Path, config: Config) -> None:
 def differences(stored: Any, config: Config, at: str = "") -> Iterator[tuple[str, Any, Any]]:
     """(key, stored value, new value) of all that differs. A field younger than the checkpoint counts as its default."""
     now = json.loads(json.dumps(to_dict(config)))
-    if not isinstance(stored, Mapping) or stored.get("type") != now["type"]:
+    if not isinstance(stored, Mapping) or current_type(str(stored.get("type"))) != now["type"]:
         yield at.rstrip(".") or "type", stored, now
         return
     for name, field in type(config).model_fields.items():
