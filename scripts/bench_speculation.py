@@ -39,8 +39,8 @@ from vidar.objectives.hint import NoHintConfig
 from vidar.play.clock import Clock
 from vidar.rng import Rng
 from vidar.rollout.driver import Moment
+from vidar.rollout.joint import JointStream
 from vidar.types import VidarError
-from vidar.world.joint import JointStream
 from vidar.world.load import load
 from vidar.world.world import World
 
@@ -242,7 +242,7 @@ def real_ahead(most: int, world: World, rows: torch.Tensor) -> Ahead:
 
 def play_joint(most: int, world: World, start: np.ndarray, keys: Presses, frames: int) -> Told:
     """A real play of a `JointStream`, as fast as it goes; its own counts must be those of the loop."""
-    stream = JointStream(world, most)
+    stream = JointStream(world.setting(), most)
     stream.begin(start, None, 0)
     dream = Joint(most, lambda kind, held: world.decode(stream.frame(keys.rows[kind][None])[:, None]))
     told = play(dream, keys, Wall(), None, frames)
@@ -260,7 +260,7 @@ def took(work: Callable[[], object]) -> float:
 
 def joint_costs(world: World, counts: Sequence[int], start: np.ndarray, rounds: int = 7) -> tuple[list[float], float]:
     """Median seconds of a proposal of each count, in turns, and of a picture. Every proposal follows a whole one."""
-    streams = [JointStream(world, count) for count in counts]
+    streams = [JointStream(world.setting(), count) for count in counts]
     noop = torch.from_numpy(world.config.actions.noop())[None]
     code = [stream.begin(start, None, 0) for stream in streams][0][-1:]
     spent: list[list[float]] = [[] for _ in counts]

@@ -24,10 +24,10 @@ from vidar.data.episode import Episode
 from vidar.data.synthetic import ShapesConfig
 from vidar.eval.frame_metrics import paired_interval, psnr
 from vidar.objectives.hint import NoHintConfig
+from vidar.rollout.joint import JointStream, check_joint
 from vidar.train.config import TrainConfig
 from vidar.train.methods.world import SingleConfig
 from vidar.types import VidarError
-from vidar.world.joint import JointStream, check_joint
 from vidar.world.load import load
 from vidar.world.world import World
 
@@ -45,14 +45,14 @@ def quality(world: World, counts: Sequence[int], episodes: int, frames: int) -> 
     """PSNR against the synthetic game under the same actions, of episodes that no recording holds."""
     counts = [1, *(count for count in counts if 1 < count <= (world.config.order.window or 0))]
     for count in counts:
-        check_joint(world, count)
+        check_joint(world.setting(), count)
     made: dict[int, list[float]] = {count: [] for count in counts}
     still, drawn = list[float](), list[float]()
     for number in range(episodes):
         truth = scene(world, number, KNOWN + frames)
         real = torch.from_numpy(truth.frames)[None, KNOWN:]
         for count in counts:
-            stream = JointStream(world, count)
+            stream = JointStream(world.setting(), count)
             stream.begin(truth.frames[:KNOWN], truth.actions[:KNOWN], number)
             codes = [stream.frame(row[None]) for row in torch.from_numpy(truth.actions[KNOWN:])]
             made[count].append(float(psnr(world.decode(torch.stack(codes, 1))[0], real, 255.0).mean()))

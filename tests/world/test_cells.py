@@ -9,10 +9,10 @@ from vidar.configs.xar import xar_cells_doom, xar_scales_doom, xar_subsamples_do
 from vidar.core.decode import decode
 from vidar.core.step import by_waves
 from vidar.rng import Rng
+from vidar.rollout.joint import JointStream
 from vidar.train.latents import LatentBatch
 from vidar.train.methods.world import TwinConfig
 from vidar.types import UsageError
-from vidar.world.joint import JointStream
 from vidar.world.scheduled import ChunksConfig
 from vidar.world.world import World
 
@@ -126,7 +126,7 @@ def test_own_answers_leave_the_first_frame(world):
 
 def test_refusals(world):
     with pytest.raises(UsageError, match="does not make whole frames one by one"):
-        JointStream(world, 2)
+        JointStream(world.setting(), 2)
     with pytest.raises(UsageError, match="part by part, one by one; leave schedule out"):
         list(
             World(world.config.replace(schedule=ChunksConfig(length=2)), world.tokenizer, world.net).codes(

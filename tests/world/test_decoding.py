@@ -12,8 +12,8 @@ from vidar.objectives.hint import NoHintConfig
 from vidar.rng import Rng
 from vidar.rollout.codec import Decoding
 from vidar.rollout.hooks import APART
+from vidar.rollout.joint import JointStream
 from vidar.sampling.guidance import GuidanceConfig
-from vidar.world.joint import JointStream
 
 CAPACITY = 3
 
@@ -215,7 +215,7 @@ def test_a_joint_stream_shows_one_video(exact):
     width = exact.config.net.backbone.in_width - exact.config.channels
     net = exact.config.net.replace(backbone=exact.config.net.backbone.replace(in_width=width))
     world = built(config(objective=plain, net=net)).to(dtype=torch.float64)
-    stream, context, codes, frames = JointStream(world, 3), video(7)[0], [], []
+    stream, context, codes, frames = JointStream(world.setting(), 3), video(7)[0], [], []
     known = stream.begin(context, None, 7)
     for action in (1, 1, 1, 1, 2, 3, 3, 0):
         codes.append(stream.frame(torch.tensor([[float(action)]])))

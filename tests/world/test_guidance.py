@@ -6,9 +6,9 @@ import torch
 
 from vidar.configs.shapes import world_shapes
 from vidar.configs.videoar import videoar_shapes
+from vidar.rollout.joint import JointStream
 from vidar.sampling.guidance import GuidanceConfig, ProjectedGuidanceConfig, guide
 from vidar.types import UsageError
-from vidar.world.joint import JointStream
 from vidar.world.world import World
 
 RECIPES = {"frames": world_shapes, "scales": videoar_shapes}
@@ -115,4 +115,4 @@ def test_projected_guidance_turns_an_answer_and_does_not_stretch_it():
 def test_joint_frames_are_not_guided():
     world = built("frames")
     with pytest.raises(UsageError, match="guidance"):
-        JointStream(guided(world, first=2, last=2), 2)
+        JointStream(guided(world, first=2, last=2).setting(), 2)

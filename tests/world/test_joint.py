@@ -13,8 +13,8 @@ from vidar.core.layout import compile_layout
 from vidar.core.step import single
 from vidar.rng import Rng
 from vidar.rollout.driver import Rollout
+from vidar.rollout.joint import JointStream, check_joint
 from vidar.types import Past, UsageError, VidarError
-from vidar.world.joint import JointStream, check_joint
 from vidar.world.world import World
 
 WINDOW, CONTEXT = 6, 4
@@ -66,7 +66,7 @@ def held(world, holds):
 
 
 def opened(world, frames, rng=None, **options):
-    stream = JointStream(world, frames, **options)
+    stream = JointStream(world.setting(**options), frames)
     stream.open(*given(world), rng or Rng(7))
     return stream
 
@@ -144,7 +144,7 @@ def test_after_a_change_the_state_is_that_of_the_accepted_frames_prefilled(exact
     stream, first = opened(exact, 4), held(exact, (5, accepted))
     made = dreamed(stream, first)
     codes, actions = given(exact)
-    rebuilt = JointStream(exact, 4)
+    rebuilt = JointStream(exact.setting(), 4)
     rebuilt.open(torch.cat([codes[0], made])[None], torch.cat([actions[0], first])[None], Rng(7))
     assert stream.streams.state.rows[0].clock == rebuilt.streams.state.rows[0].clock == CONTEXT + len(first)
     other = presses(exact, 5)[-1:].repeat(6, 1) + torch.tensor([2.0] + [0.0] * (len(first[0]) - 1))
@@ -189,7 +189,7 @@ def test_a_held_frame_is_not_in_the_state(world):
 def test_one_frame_in_flight_is_streams_to_the_bit(world, hint, begun):
     """Past the window; with a hint too, and from nothing."""
     world = lively(world_doom(preset="tiny").method.world) if hint else world
-    joint, plain = JointStream(world, 1), world.rollout(1)
+    joint, plain = JointStream(world.setting(), 1), world.rollout(1)
     if begun:
         codes, actions = given(world)
         joint.open(codes, actions, Rng(3))
@@ -224,7 +224,7 @@ def test_beginning_anew_forgets_what_was_held(world):
     pictures = np.random.default_rng(0).integers(0, 255, (3, 32, 48, 3), dtype=np.uint8)
     codes = stream.begin(pictures, None, 7)
     assert torch.equal(codes, world.encode(torch.from_numpy(pictures)[None])[0])
-    again = JointStream(world, 4)
+    again = JointStream(world.setting(), 4)
     again.open(codes[None], None, Rng(7))
     assert torch.equal(dreamed(stream, pressed), dreamed(again, pressed)) and stream.discarded == 4
 
@@ -245,8 +245,8 @@ def test_worlds_that_cannot_are_refused_in_one_line(world, monkeypatch):
         (world, 0, "needs at least 1"),
     ):
         with pytest.raises(VidarError, match=message) as error:
-            JointStream(refused, frames)
+            JointStream(refused.setting(), frames)
         assert "\n" not in str(error.value)
         assert isinstance(error.value, UsageError) == (refused is world)
     for allowed, frames in ((hinted, 1), (forward, 1), (world, WINDOW)):
-        check_joint(allowed, frames)
+        check_joint(allowed.setting(), frames)

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from vidar.configs.videoar import videoar_shapes
+from vidar.rollout.joint import JointStream
 from vidar.types import UsageError
-from vidar.world.joint import JointStream
 from vidar.world.load import load, save
 from vidar.world.world import World
 
@@ -93,8 +93,8 @@ def test_it_is_saved_and_loaded(world, tmp_path):
 def test_what_it_cannot_do_is_said_in_one_line(world):
     with pytest.raises(UsageError, match="makes one call a scale, 2 a frame; leave --steps out"):
         world.generate(context(), actions(2), steps=4)
-    with pytest.raises(UsageError, match="predicts its frames scale by scale; this needs one that denoises"):
-        JointStream(World(world.config, world.tokenizer, world.net), 2)
+    with pytest.raises(UsageError, match="does not make whole frames one by one"):
+        JointStream(World(world.config, world.tokenizer, world.net).setting(), 2)
     config = world.config
     with pytest.raises(UsageError, match="all be of frames or all of scales"):
         config.replace(tokenizer=config.tokenizer.autoencoder)

@@ -1,11 +1,12 @@
 """Joint speculation: frames in flight together under one action, shown one by one while the action stays.
 
-Next-Frame Diffusion, "speculative sampling". The paper's body was not available; the rule is causal-diffusion 3.5.
+Next-Frame Diffusion (Cheng et al., 2025), "speculative sampling".
 """
 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,11 +14,13 @@ from torch import Tensor
 
 from vidar.conditioning.action import Actions
 from vidar.core.decode import Decoder
+from vidar.core.objective import Objective
+from vidar.core.schedules import refinements
 from vidar.core.step import Row, Step
-from vidar.orders.frame import FrameOrderConfig
+from vidar.core.system import System
 from vidar.rng import Rng
+from vidar.rollout.driver import Rollout, Setting
 from vidar.types import MEMORY, QUERY, UsageError, VidarError
-from vidar.world.world import World
 
 
 class JointStream:
@@ -42,15 +45,14 @@ class JointStream:
     hits: frames that were held when they were asked for. proposals, discarded: calls of the solver, frames thrown away.
     """
 
-    def __init__(self, world: World, frames: int, steps: int | None = None) -> None:
-        """steps: of the solver. Raises UsageError or VidarError, before anything is allocated, as said above."""
-        check_joint(world, frames)
-        config = world.config if steps is None else world.config.with_steps(steps)
+    def __init__(self, setting: Setting, frames: int) -> None:
+        """Raises UsageError or VidarError, before anything is allocated, as said above."""
+        check_joint(setting, frames)
         if frames > 1:
-            config = config.replace(order=config.order.replace(in_flight=frames))
-        self.frames, self.objective = frames, config.flow_system().objective
-        self.calls = len(self.objective.passes) - 1  # of a proposal
-        self.streams = World(config, world.tokenizer, world.net, world.start).rollout()
+            setting = replace(setting, system=together(setting.system))
+        self.frames, self.objective = frames, setting.system.objective
+        self.calls = refinements(self.objective)  # of a proposal
+        self.streams = Rollout(setting, 1)
         self.held: deque[Tensor] = deque()
         self.action: Tensor | None = None
         self.hits = self.proposals = self.discarded = 0
@@ -107,9 +109,7 @@ class JointStream:
         row = state.rows[0]
         waiting = len(row.codes.keys() - row.committed)
         made = [item for step in proposal(self.frames, self.calls, waiting) for item in decoder.step(step, state)]
-        for _, unit, _ in made[1:]:
-            row.codes.pop(unit)
-            row.done.discard(unit)
+        row.discard(unit for _, unit, _ in made[1:])
         self.proposals += 1
         return [code for _, _, code in made]
 
@@ -128,24 +128,29 @@ def proposal(frames: int, calls: int, waiting: int) -> list[Step]:
     return steps
 
 
-def check_joint(world: World, frames: int) -> None:
+def together(system: System[Objective]) -> System[Objective]:
+    """The same system, whose units in flight read those before them."""
+    relations = {name: replace(relation, joint=True) for name, relation in system.order.relations.items()}
+    return replace(system, order=replace(system.order, relations=relations))
+
+
+def check_joint(setting: Setting, frames: int) -> None:
     """Raises UsageError or VidarError, one line, where `frames` frames of a world cannot be in flight together."""
-    config, name = world.config, world.config.name
+    system, name = setting.system, setting.name
+    order, refined = system.order, system.objective.passes[-1][1] is None
     if frames < 1:
         raise UsageError(f"{frames} frames in flight; joint speculation needs at least 1")
-    if config.guidance is not None:
-        raise UsageError(
-            f"world {name!r} has guidance; joint speculation has one row: leave guidance out of world.json"
-        )
-    order = config.flow_system().order
-    if not isinstance(config.order, FrameOrderConfig):
-        raise UsageError(f"world {name!r} does not make whole frames one by one; none can be in flight together")
+    if setting.guidance is not None:
+        raise UsageError(f"{name} has guidance; joint speculation has one row: leave guidance out of world.json")
+    if not (system.interactive and refined and len(system.frames.units(0)) == 1):
+        raise UsageError(f"{name} does not make whole frames one by one; none can be in flight together")
     if any(order.need(later, earlier) for later in range(frames) for earlier in range(later)):
         raise VidarError(
-            f"world {name!r} builds a frame from the code of the one before (objective.hint), so frames cannot be in "
-            "flight together; use a world trained without a hint, or speculate ahead (vidar play)"
+            f"{name} builds a frame from the code of the one before (objective.hint), so frames cannot be in flight "
+            "together; use a world trained without a hint, or speculate ahead (vidar play)"
         )
-    if frames > 1 and config.order.forward:
-        raise VidarError(f"world {name!r}: frames in flight read later ones (order.forward); none can be thrown away")
+    now = torch.tensor(order.reach * order.unit_cells)
+    if frames > 1 and any(bool(relation.sees(now, now + order.unit_cells)) for relation in order.relations.values()):
+        raise VidarError(f"{name}: frames in flight read later ones (order.forward); none can be thrown away")
     if frames > max(order.reach, 1):
-        raise UsageError(f"{frames} frames in flight do not fit the window of {order.reach} of world {name!r}")
+        raise UsageError(f"{frames} frames in flight do not fit the window of {order.reach} of {name}")
