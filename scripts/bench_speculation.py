@@ -38,7 +38,7 @@ from vidar.eval.provenance import hardware, versions
 from vidar.objectives.hint import NoHintConfig
 from vidar.play.clock import Clock
 from vidar.rng import Rng
-from vidar.rollout.driver import Moment
+from vidar.rollout.driver import Snapshot
 from vidar.rollout.joint import JointStream
 from vidar.types import VidarError
 from vidar.world.load import load
@@ -156,7 +156,7 @@ class Dream:
 
     def __init__(self, most: int) -> None:
         self.most, self.made, self.thrown = most, 0, 0
-        self.waiting: deque[Moment | None] = deque()
+        self.waiting: deque[Snapshot | None] = deque()
         self.kind = -1
 
     def idle(self, kind: int) -> bool:
@@ -167,20 +167,20 @@ class Dream:
 class Nowhere:
     """The places of `Rollout` to come back to, in simulated time."""
 
-    def hold(self) -> None:
+    def snapshot(self) -> None:
         """None."""
 
-    def back(self, moment: None) -> None:
+    def restore(self, snapshot: None) -> None:
         """Nothing."""
 
-    def release(self, moment: None) -> None:
+    def release(self, snapshot: None) -> None:
         """Nothing."""
 
 
 class Ahead(Dream):
     """Guesses one after the other, as `Table` makes one. work(kind): dream and paint the next frame.
 
-    What waits is the moment before each guess.
+    What waits is the snapshot before each guess.
     """
 
     def __init__(self, most: int, streams: Any, work: Callable[[int], object]) -> None:
@@ -192,7 +192,7 @@ class Ahead(Dream):
         if len(self.waiting) >= self.most or (self.waiting and kind != self.kind):
             return False
         self.kind = kind
-        self.waiting.append(self.streams.hold())
+        self.waiting.append(self.streams.snapshot())
         self._make(kind)
         return True
 
@@ -203,7 +203,7 @@ class Ahead(Dream):
             return True
         if self.waiting:
             self.thrown += len(self.waiting)
-            self.streams.back(self.waiting[0])
+            self.streams.restore(self.waiting[0])
             self.streams.release(self.waiting[0])
             self.waiting.clear()
         self._make(kind)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vidar.rng import Rng
-from vidar.rollout.driver import Moment
+from vidar.rollout.driver import Snapshot
 
 CAPACITY = 3
 PATTERNS = (  # with moments inside one another, and ones that are given up before the last is
@@ -48,9 +48,9 @@ class Recached:
 
 @dataclass
 class Held:
-    """A moment, the histories of all rows then, and the rows that may still go back to it."""
+    """A snapshot, the histories of all rows then, and the rows that may still go back to it."""
 
-    moment: Moment
+    snapshot: Snapshot
     histories: list[tuple]
     rows: set[int]
 
@@ -118,12 +118,12 @@ class Player:
                 self.shown[row, self.histories[row]] = codes[row]
         self.log.append(f"frame of {steps} calls")
 
-    def hold(self):
-        self.held.append(Held(self.streams.hold(), list(self.histories), set(range(CAPACITY))))
+    def snapshot(self):
+        self.held.append(Held(self.streams.snapshot(), list(self.histories), set(range(CAPACITY))))
         self.log.append("hold")
 
     def back(self):
-        """All rows, or some of those that did not go back behind this moment since."""
+        """All rows, or some of those that did not go back behind this snapshot since."""
         number = self.random.randrange(len(self.held))
         chosen = self.held[number]
         if not chosen.rows:
@@ -131,24 +131,24 @@ class Player:
         every = len(chosen.rows) == CAPACITY and self.random.random() < 0.3
         some = self.random.sample(sorted(chosen.rows), self.random.randint(1, min(2, len(chosen.rows))))
         rows = None if every else some
-        self.streams.back(chosen.moment, rows)
+        self.streams.restore(chosen.snapshot, rows)
         for row in range(CAPACITY) if rows is None else rows:
             self.histories[row] = chosen.histories[row]
             for later in self.held[number + 1 :]:
                 later.rows.discard(row)
         if rows is None:
             del self.held[number + 1 :]
-        self.log.append(f"back to moment {number}, rows {rows}")
+        self.log.append(f"back to snapshot {number}, rows {rows}")
 
     def release(self):
-        """Rows that went back behind a moment are refused it until then."""
+        """Rows that went back behind a snapshot are refused it until then."""
         number = self.random.randrange(len(self.held))
         held = self.held.pop(number)
         for row in {*range(CAPACITY)} - held.rows:
             with pytest.raises(ValueError, match="went behind"):
-                self.streams.back(held.moment, [row])
-        self.streams.release(held.moment)
-        self.log.append(f"release moment {number}")
+                self.streams.restore(held.snapshot, [row])
+        self.streams.release(held.snapshot)
+        self.log.append(f"release snapshot {number}")
 
     def recache(self):
         """Of rows that made frames since they were opened, with these or some of them."""

@@ -69,9 +69,9 @@ def test_a_moment_is_come_back_to(world):
     codes, actions = known()
     streams = world.rollout(2)
     streams.open(range(2), codes, actions[:, :2], [Rng(3, 0), Rng(3, 1)])
-    moment = streams.hold()
+    snapshot = streams.snapshot()
     first = [streams.frame(actions[:, t]) for t in range(2, 8)]
-    streams.back(moment)
+    streams.restore(snapshot)
     assert all(torch.equal(streams.frame(actions[:, t]), first[t - 2]) for t in range(2, 8))
 
 

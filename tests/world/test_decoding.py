@@ -130,18 +130,18 @@ def test_going_back_brings_back_what_was_remembered(world):
         streams.begin(row, video(row)[0], None, row)
     first, second = keys(1, 2)[:, :, 0].expand(2, 2)[..., None]
     streams.decode(streams.frame(first))
-    moment = streams.hold()
+    snapshot = streams.snapshot()
     want = [streams.decode(streams.frame(actions)) for actions in (second, first)]
-    streams.back(moment)
+    streams.restore(snapshot)
     thrown = streams.decoding(streams.frame(first))
-    streams.back(moment)
+    streams.restore(snapshot)
     streams.decoding(streams.frame(first))  # never asked for
-    streams.back(moment)
+    streams.restore(snapshot)
     assert torch.equal(streams.decode(streams.frame(second)), want[0])
     assert not torch.equal(thrown.frames()[:, 0], want[0])
     assert torch.equal(streams.decode(streams.frame(first)), want[1])
-    streams.back(moment, [1])
-    streams.release(moment)
+    streams.restore(snapshot, [1])
+    streams.release(snapshot)
     again = streams.decode(streams.frame(second))
     assert torch.equal(again[1], want[0][1]) and not torch.equal(again[0], want[0][0])
 

@@ -75,13 +75,13 @@ def test_guided_rows_are_alone_and_go_back(recipe):
     for streams in (both, alone):
         streams.begin(0, context(), None, 5)
     both.begin(1, context(seed=4), None, 6)
-    moment = both.hold()
+    snapshot = both.snapshot()
     straight = [both.frame(actions[[t, 5 - t]]) for t in range(5)]
     assert all(torch.equal(straight[t][0], alone.frame(actions[[t, t]])[0]) for t in range(5))
     for row, other in zip(both.state.rows[:2], both.state.rows[2:], strict=True):  # one dream, asked twice
         assert row.codes and row.codes.keys() == other.codes.keys()
         assert all(torch.equal(code, other.codes[unit]) for unit, code in row.codes.items())
-    both.back(moment, [1])
+    both.restore(snapshot, [1])
     again = both.frame(actions[[5, 5]])
     assert torch.equal(again[1], straight[0][1])
 

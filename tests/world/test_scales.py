@@ -61,15 +61,15 @@ def test_going_back_gives_the_same_bits(world):
     table, streams = torch.from_numpy(actions(12)), world.rollout(1)
     streams.begin(0, context(), None, 5)
     straight = []
-    moment = streams.hold()
+    snapshot = streams.snapshot()
     for t in range(6):
         straight.append(streams.frame(table[[t]]))
-    streams.back(moment)
+    streams.restore(snapshot)
     for t in range(5):
         streams.frame(table[[11 - t]])
-    streams.back(moment)
+    streams.restore(snapshot)
     assert all(torch.equal(streams.frame(table[[t]]), straight[t]) for t in range(6))
-    streams.release(moment)
+    streams.release(snapshot)
 
 
 def test_what_is_shown_is_what_later_frames_see(world):

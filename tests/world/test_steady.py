@@ -38,10 +38,10 @@ def costs(world, numbers, guesses=False):
     for number in range(1, max(numbers) + 1):
         calls.clear()
         if guesses:
-            moment = streams.hold()
+            snapshot = streams.snapshot()
             streams.frame(torch.from_numpy(keys[(number + 1) % 64]))
-            streams.back(moment)
-            streams.release(moment)
+            streams.restore(snapshot)
+            streams.release(snapshot)
         streams.frame(torch.from_numpy(keys[number % 64]))
         if number in numbers:
             told[number] = list(calls), held(streams)

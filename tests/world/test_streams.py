@@ -80,19 +80,19 @@ def test_going_back_to_a_moment_is_exact_for_all_rows_and_for_some(world):
         streams.open([row], *given(world, row), [Rng(row)])
     first, second = keys(1, CAPACITY), keys(2, CAPACITY)
     streams.frame(first)
-    moment = streams.hold()
+    snapshot = streams.snapshot()
     want = [streams.frame(second), streams.frame(first), streams.frame(second)]
-    streams.back(moment)
+    streams.restore(snapshot)
     assert not torch.equal(streams.frame(first), want[0])  # other keys, another frame
-    streams.back(moment)
+    streams.restore(snapshot)
     assert all(torch.equal(streams.frame(a), b) for a, b in zip((second, first, second), want))
-    streams.back(moment, [1])
-    streams.back(moment, [])
-    streams.release(moment)
+    streams.restore(snapshot, [1])
+    streams.restore(snapshot, [])
+    streams.release(snapshot)
     again = streams.frame(second)
     assert torch.equal(again[1], want[0][1]) and not torch.equal(again[0], want[0][0])
     with pytest.raises(ValueError, match="release all marks"):
-        streams.hold()
+        streams.snapshot()
         streams.open([0], *given(world, 0), [Rng(0)])
 
 

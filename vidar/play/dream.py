@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vidar.rollout.driver import Moment
+from vidar.rollout.driver import Snapshot
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ Pictures = Future[np.ndarray]  # uint8 [capacity, H, W, 3], being decoded
 class Guess:
     """Frames [capacity] dreamed before their time: from where, under which actions, for which rows; their pictures."""
 
-    moment: Moment
+    snapshot: Snapshot
     actions: np.ndarray
     rows: frozenset[int]
     steps: int

@@ -303,8 +303,8 @@ class Table:
         if guess is not None:
             hit = guess.fits(actions, rows)
             if not hit:
-                self.streams.back(guess.moment)
-            self.streams.release(guess.moment)
+                self.streams.restore(guess.snapshot)
+            self.streams.release(guess.snapshot)
             self.hits, self.misses = self.hits + hit, self.misses + (not hit)
             if hit:
                 return guess.frames, guess.steps
@@ -315,11 +315,11 @@ class Table:
         """As `_advance`; dreams that stand are put back to where they were."""
         began = self.now()
         standing = [row for row in self.seats if row not in rows]
-        moment = self.streams.hold() if standing else None
+        snapshot = self.streams.snapshot() if standing else None
         decoding = self.streams.decoding(self.streams.frame(torch.from_numpy(actions), steps))
-        if moment is not None:
-            self.streams.back(moment, standing)
-            self.streams.release(moment)
+        if snapshot is not None:
+            self.streams.restore(snapshot, standing)
+            self.streams.release(snapshot)
         self.governor.spent(self.now() - began + self._painted, steps)
         return self._painter.submit(self._paint, decoding)
 
@@ -336,13 +336,13 @@ class Table:
     def _guess(self, actions: np.ndarray, rows: frozenset[int]) -> None:
         self.remade += self.guess is not None
         self._drop_guess()
-        moment, steps = self.streams.hold(), self.governor.steps
-        self.guess = Guess(moment, actions, rows, steps, self._frame(actions, rows, steps))
+        snapshot, steps = self.streams.snapshot(), self.governor.steps
+        self.guess = Guess(snapshot, actions, rows, steps, self._frame(actions, rows, steps))
 
     def _drop_guess(self) -> None:
         if self.guess is not None:
-            self.streams.back(self.guess.moment)
-            self.streams.release(self.guess.moment)
+            self.streams.restore(self.guess.snapshot)
+            self.streams.release(self.guess.snapshot)
             self.guess = None
 
     def _actions(self, taken: dict[int, np.ndarray]) -> np.ndarray:

@@ -59,7 +59,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Moment:
+class Snapshot:
     """A point of all rows to come back to."""
 
     mark: Mark
@@ -97,7 +97,7 @@ class Rollout:
     def open(
         self, rows: Sequence[int], codes: Tensor, actions: Tensor | None, rngs: Sequence[Rng], first: int = 0
     ) -> None:
-        """Begin some rows anew after their context. No moment may be held.
+        """Begin some rows anew after their context. No snapshot may be held.
 
         codes [b, T, n, C], of which the last ones count that are whole groups of frames (`FrameMap.whole`); actions
         [b, T, A], row t acts between frames t-1 and t, None: unknown; rngs: one per row. first: number of the context's
@@ -150,7 +150,7 @@ class Rollout:
 
     def recache(self, rows: Sequence[int], codes: Tensor, actions: Tensor) -> None:
         """Keys of the last frames made anew under other actions: a switch counts at once (LongLive, Yang et al., 2025,
-        at a new prompt). No moment may be held.
+        at a new prompt). No snapshot may be held.
 
         codes [b, T, n, C]: the last frames of these rows, of which as many count as the next one can see; actions
         [b, T, A], as in `open`, which this is at the row's own frame number and noise. Choice: sinks that have left the
@@ -242,24 +242,24 @@ class Rollout:
         """As `decoding`, at once: uint8 [B, H, W, 3]."""
         return self.decoding(codes).frames()[:, 0]
 
-    def hold(self) -> Moment:
+    def snapshot(self) -> Snapshot:
         """A point to come back to; `release` it. While it is held, what is overwritten is kept."""
-        return Moment(self.state.mark(), (self.tape.values, self.tape.unknown, self.tape.next))
+        return Snapshot(self.state.mark(), (self.tape.values, self.tape.unknown, self.tape.next))
 
     @torch.inference_mode()
-    def back(self, moment: Moment, rows: Sequence[int] | None = None) -> None:
-        """Go back to a moment: all rows, or some. The moment stays held."""
+    def restore(self, snapshot: Snapshot, rows: Sequence[int] | None = None) -> None:
+        """Go back to a snapshot: all rows, or some. The snapshot stays held."""
         rows = None if rows is None else self._both(rows)
-        self.state.rewind(moment.mark, rows)
+        self.state.rewind(snapshot.mark, rows)
         pick = torch.arange(len(self.rngs)) if rows is None else torch.tensor(rows, dtype=torch.long)
-        values, unknown, following = moment.tape
+        values, unknown, following = snapshot.tape
         self.tape.values = self.tape.values.index_copy(0, pick, values[pick])
         self.tape.unknown = self.tape.unknown.index_copy(0, pick, unknown[pick])
         self.tape.next = self.tape.next.index_copy(0, pick, following[pick])
 
-    def release(self, moment: Moment) -> None:
-        """Give a moment up."""
-        self.state.release(moment.mark)
+    def release(self, snapshot: Snapshot) -> None:
+        """Give a snapshot up."""
+        self.state.release(snapshot.mark)
 
     def _tell(self, actions: Tensor) -> None:
         told = torch.zeros(self.capacity, dtype=torch.bool)
@@ -322,8 +322,8 @@ def played(setting: Setting, capacity: int, model: Model | None = None) -> Rollo
         raise UsageError(f"{setting.name} does not make frame after frame, so it cannot be played; generate")
     rollout = Rollout(setting, capacity, model)
     if model is not None:
-        moment = rollout.hold()
+        snapshot = rollout.snapshot()
         rollout.frame(setting.rest.expand(capacity, -1))
-        rollout.back(moment)
-        rollout.release(moment)
+        rollout.restore(snapshot)
+        rollout.release(snapshot)
     return rollout
