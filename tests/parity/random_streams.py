@@ -118,7 +118,7 @@ class Player:
                 self.shown[row, self.histories[row]] = codes[row]
         self.log.append(f"frame of {steps} calls")
 
-    def snapshot(self):
+    def hold(self):
         self.held.append(Held(self.streams.snapshot(), list(self.histories), set(range(CAPACITY))))
         self.log.append("hold")
 
