@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vidar.cache.ring import Mark, RingState
-from vidar.core.decode import Decoder
+from vidar.core.decode import Decoder, Emitted
 from vidar.core.layouts import Layouts
 from vidar.core.objective import Objective
 from vidar.core.placement import RingShape
@@ -22,6 +21,7 @@ from vidar.core.step import Step, prefill
 from vidar.core.system import System
 from vidar.rng import Rng
 from vidar.rollout.codec import EXTRA, Codec, Decoding, following, remember
+from vidar.rollout.guide import guided
 from vidar.rollout.tape import ActionTape, Ahead
 from vidar.sampling.guidance import GuidanceConfig
 from vidar.types import Model, UsageError
@@ -184,18 +184,14 @@ class Rollout:
 
         steps: calls of the solver, None: as many as usual.
         """
-        frames = self.tape.next[: self.capacity]
         self._tell(actions)
         objective, calls = self._calls_of(steps or self.most)
         decoder = self._decoder(self.tape, self.rngs, objective, self.model)
-        made: list[dict[int, Tensor]] = [{} for _ in self.rngs]
-        for call, step in enumerate(calls):
-            if self.guidance is not None:
-                weights = self.guidance.weights(call, len(calls), frames)
-                decoder = replace(decoder, combine=partial(self.guidance.combine, weights=weights))
-            for row, unit, code in decoder.step(step, self.state):
+        made: list[dict[int, Tensor]] = [{} for _ in range(self.capacity)]
+        for step in calls:
+            for row, unit, code in self._call(decoder, step):
                 made[row][unit] = code
-        return torch.stack([self._joined(codes) for codes in made[: self.capacity]])
+        return torch.stack([self._joined(codes) for codes in made])
 
     @torch.inference_mode()
     def run(self, actions: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -212,7 +208,7 @@ class Rollout:
             source.until(frames.frames(frames.group(clock + max(row.unit for row in step.rows))).stop)
             if source.ended and frames.frames(turn).start >= source.total:
                 return
-            for _, unit, code in decoder.step(self._left(step, clock, source), self.state):
+            for _, unit, code in self._call(decoder, self._left(step, clock, source)):
                 made.setdefault(frames.group(unit), {}).setdefault(unit, []).append(code)
             while self._complete(made.get(turn, {}), turn):
                 group = made.pop(turn)
@@ -261,6 +257,14 @@ class Rollout:
         """Give a snapshot up."""
         self.state.release(snapshot.mark)
 
+    def _call(self, decoder: Decoder, step: Step) -> list[Emitted]:
+        """One call of the network; codes of the rows of the rollout."""
+        objective = cast(Objective, decoder.objective)
+        system = self.system if objective is self.system.objective else replace(self.system, objective=objective)
+        clocks = [row.clock for row in self.state.rows[: self.capacity]]
+        made = guided(decoder, self.guidance, system, step, clocks).step(step, self.state)
+        return [item for item in made if item[0] < self.capacity]
+
     def _tell(self, actions: Tensor) -> None:
         told = torch.zeros(self.capacity, dtype=torch.bool)
         self.tape.append(self._twice(actions), self._twice(told, ~told))
@@ -295,7 +299,7 @@ class Rollout:
     def _complete(self, codes: Mapping[int, Sequence[Tensor]], group: int) -> bool:
         """Whether all units of a group that are asked for are there, of all rows."""
         asked = [unit for unit in self.frames.units(group) if unit not in self.system.objective.given]
-        return all(len(codes.get(unit, ())) == len(self.rngs) for unit in asked)
+        return all(len(codes.get(unit, ())) == self.capacity for unit in asked)
 
     def _left(self, step: Step, clock: int, source: Ahead) -> Step:
         """A Step without the units behind the last frame that has an action: what is in flight runs out at the end."""

@@ -51,7 +51,10 @@ def _asked(step: Step) -> list[Row]:
 
 
 def _weights(guide: Guide, system: System[Objective], units: Sequence[int], step: int | None) -> Tensor:
-    """[B] of one unit a row. Calls count over all units of a group of frames, frames from the start of the group."""
+    """[B] of one unit a row. Calls count over all units of a group of frames.
+
+    Choice: a frame counts as the first of its group; those of a planned segment, whose units count anew, as frame 0.
+    """
     frames, number = system.frames, refinements(system.objective)
     group = frames.group(units[0])
     asked = [unit for unit in frames.units(group) if unit not in system.objective.given]

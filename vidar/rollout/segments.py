@@ -170,7 +170,10 @@ def _task(setting: Setting, rngs: Sequence[Rng], actions: Actions, segment: int)
     """Of one segment, whose units count from 0."""
     units = _chain(setting).map.units
     own = [SegmentRng(rng.seed, rng.video, rng.attempt, segment * units) for rng in rngs]
-    return Task(setting.system, setting.network, own, lambda layout: actions)
+    if setting.guidance is not None:
+        unknown = torch.cat([actions.unknown, torch.ones_like(actions.unknown)])
+        actions = Actions(torch.cat([actions.values, actions.values]), unknown, actions.first)
+    return Task(setting.system, setting.network, own, lambda layout: actions, setting.guidance)
 
 
 def _split(map: StepMap, first: Tensor) -> dict[int, Tensor]:

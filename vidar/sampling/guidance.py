@@ -66,7 +66,10 @@ class ProjectedGuidanceConfig(Config):
 
 
 def guide(out: Tensor, weights: Tensor) -> Tensor:
-    """Answers [2 B, ...], those without the condition after those with it -> the joined ones, twice."""
+    """Answers [2 B, ...], those without the condition after those with it -> the joined ones, twice.
+
+    weights: of rows [B], or of rows and slots [B, S].
+    """
     cond, none = out.chunk(2)
-    joined = none + weights.to(out).reshape(-1, *(1,) * (out.ndim - 1)) * (cond - none)
+    joined = none + weights.to(out).reshape(*weights.shape, *(1,) * (out.ndim - weights.ndim)) * (cond - none)
     return torch.cat([joined, joined])

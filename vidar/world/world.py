@@ -75,8 +75,6 @@ class WorldConfig(Config):
         if len(set(scales)) > 1:
             names = ", ".join(type(p).__name__ for p in parts)
             raise ValueError(f"tokenizer, order and objective must all be of frames or all of scales, not {names}")
-        if self.guidance is not None and not self.frame_by_frame:
-            raise ValueError("guidance is of worlds that make frame after frame; leave it out")
         if self.by_scales and self.patch != 1:
             raise ValueError("a world that predicts scales has patch 1: its sites are the latents")
         if isinstance(self.tokenizer, PyramidAutoencoderConfig) and isinstance(self.order, FrameScaleOrderConfig):
