@@ -146,7 +146,8 @@ def order_in_words(system: Ordered) -> str:
         units = f"{'endless' if order.endless else order.num_units} units"
     rings = {name: "all" if r.capacity is None else str(r.capacity) for name, r in order.relations.items()}
     kept = ", ".join(f"{name} {size}" for name, size in rings.items()) if len(rings) > 1 else [*rings.values()][0]
-    return f"{units} of {' + '.join(map(str, sizes))} sites, ring{'s' * (len(rings) > 1)} {kept}"
+    exact = ", approximate" if order.approximate else ""
+    return f"{units} of {' + '.join(map(str, sizes))} sites, ring{'s' * (len(rings) > 1)} {kept}{exact}"
 
 
 def listing(found: Sequence[Entry], width: int) -> Iterator[str]:

@@ -33,6 +33,7 @@ class Order:
     needs       rule over units (u, v): the input of u cannot be built before the code of v is known; None: as `sees`
     unit_cells  endless: cells of a unit, in a row
     reach       endless: the largest u - v for which `needs` or `sees` may hold
+    approximate what is decoded with a cache is not what a forward without one gives (a policy forgets keys)
     period      endless: units after which sites, cells and rules come again, moved on; None: not known
     """
 

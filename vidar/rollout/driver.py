@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vidar.cache.policy import Policy, evict
 from vidar.cache.ring import Mark, RingState
 from vidar.core.decode import Decoder, Emitted
 from vidar.core.layouts import Layouts
@@ -45,6 +46,7 @@ class Setting:
     context   frames of a context at most
     rest      float [A]: nothing is pressed
     guidance  of what is dreamed, by its actions: it doubles the rows of every call
+    policy    what the cache forgets between calls; None: what the order forgets
     """
 
     name: str
@@ -56,6 +58,7 @@ class Setting:
     context: int
     rest: Tensor
     guidance: GuidanceConfig | None = None
+    policy: Policy | None = None
 
 
 @dataclass(frozen=True)
@@ -262,6 +265,7 @@ class Rollout:
         objective = cast(Objective, decoder.objective)
         system = self.system if objective is self.system.objective else replace(self.system, objective=objective)
         clocks = [row.clock for row in self.state.rows[: self.capacity]]
+        evict(self.setting.policy, self.state)
         made = guided(decoder, self.guidance, system, step, clocks).step(step, self.state)
         return [item for item in made if item[0] < self.capacity]
 

@@ -142,6 +142,8 @@ def check_joint(setting: Setting, frames: int) -> None:
         raise UsageError(f"{frames} frames in flight; joint speculation needs at least 1")
     if setting.guidance is not None:
         raise UsageError(f"{name} has guidance; joint speculation has one row: leave guidance out of world.json")
+    if setting.policy is not None:
+        raise UsageError(f"{name} has a policy that forgets frames; joint speculation keeps what its order keeps")
     if not (system.interactive and refined and len(system.frames.units(0)) == 1):
         raise UsageError(f"{name} does not make whole frames one by one; none can be in flight together")
     if any(order.need(later, earlier) for later in range(frames) for earlier in range(later)):

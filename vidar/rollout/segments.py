@@ -173,7 +173,7 @@ def _task(setting: Setting, rngs: Sequence[Rng], actions: Actions, segment: int)
     if setting.guidance is not None:
         unknown = torch.cat([actions.unknown, torch.ones_like(actions.unknown)])
         actions = Actions(torch.cat([actions.values, actions.values]), unknown, actions.first)
-    return Task(setting.system, setting.network, own, lambda layout: actions, setting.guidance)
+    return Task(setting.system, setting.network, own, lambda layout: actions, setting.guidance, setting.policy)
 
 
 def _split(map: StepMap, first: Tensor) -> dict[int, Tensor]:

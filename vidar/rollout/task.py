@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vidar.cache.policy import Policy, evict
 from vidar.cache.ring import RingState
 from vidar.core.decode import Decoder
 from vidar.core.layout import Layout
@@ -33,8 +34,9 @@ class Task:
         rngs: Sequence[Rng],
         cond: Callable[[Layout], Any],
         guide: Guide | None = None,
+        policy: Policy | None = None,
     ) -> None:
-        self.system, self.rows, self.guide = system, len(rngs), guide
+        self.system, self.rows, self.guide, self.policy = system, len(rngs), guide, policy
         rngs = [*rngs] if guide is None else [*rngs, *rngs]
         grids = [system.grid] * len(rngs)
         self.state = RingState.create(system.order, grids, network.rings, network.dtype, network.device)
@@ -62,6 +64,7 @@ class Task:
             began = time.perf_counter()
             asks = any(row.step is not None for row in step.rows)
             decoder = guided(self.decoder, self.guide if asks else None, self.system, step, clocks)
+            evict(self.policy, self.state)
             for row, unit, code in decoder.step(step, self.state):
                 if row < self.rows:
                     made.setdefault(unit, []).append(code)

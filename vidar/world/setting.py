@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vidar.actions import ActionSpec
+from vidar.cache.policy import PolicyConfig
 from vidar.conditioning.net import WorldNet
 from vidar.core.system import System
 from vidar.nn.ahead import AheadOfTime
@@ -45,6 +46,11 @@ class Acted(Protocol):
         ...
 
     @property
+    def policy(self) -> PolicyConfig | None:
+        """What the cache forgets between calls."""
+        ...
+
+    @property
     def steps(self) -> int:
         """Calls of the network for a frame."""
         ...
@@ -67,7 +73,8 @@ def setting(config: Acted, net: WorldNet, call: Model, codec: Codec, pyramid: Py
 
     rest, name = torch.from_numpy(config.actions.noop()), f"world {config.name!r}"
     made, faster = system(config.steps), lambda steps: system(steps).objective
-    return Setting(name, made, network, codec, config.steps, faster, config.context, rest, config.guidance)
+    policy = None if config.policy is None else config.policy.build()
+    return Setting(name, made, network, codec, config.steps, faster, config.context, rest, config.guidance, policy)
 
 
 def compiled(net: WorldNet, build: Build | None = None) -> Model:

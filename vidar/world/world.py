@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from vidar.actions import ActionSpec
+from vidar.cache.policy import PolicyConfig
 from vidar.conditioning.net import WorldNet, WorldNetConfig
 from vidar.config import Config
 from vidar.core.grid import Grid
@@ -52,6 +53,7 @@ class WorldConfig(Config):
 
     patch: side of the latent patches that are one site. context: frames of context used at most. guidance: of what is
     dreamed, by its actions; it doubles the rows of every call. schedule: when each unit is made, see scheduled.py.
+    policy: what the cache forgets between calls; what is dreamed then is approximate (`Order.approximate`).
     """
 
     name: str
@@ -67,6 +69,7 @@ class WorldConfig(Config):
     net: WorldNetConfig
     guidance: GuidanceConfig | None = None
     schedule: ScheduleConfig = OneByOneConfig()
+    policy: PolicyConfig | None = None
 
     @model_validator(mode="after")
     def _check(self) -> WorldConfig:
@@ -150,7 +153,8 @@ class WorldConfig(Config):
                     f"net.backbone.{field} is {getattr(self.net.backbone, field)}, this world needs {width}"
                 )
         frames = self.order.frame_map(grid, self.patch, objective)
-        return System(order.needing(objective.needs), grid, objective, frames, self.schedule.build())
+        order = replace(order.needing(objective.needs), approximate=order.approximate or self.policy is not None)
+        return System(order, grid, objective, frames, self.schedule.build())
 
     def check_outcome(self, head: OutcomeNetConfig) -> None:
         """Raises UsageError where a head of reward and end reads other latents or actions than this world's."""
