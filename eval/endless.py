@@ -50,7 +50,7 @@ def run(
     order = world.config.order
     if isinstance(order, PlanOrderConfig):
         raise UsageError(f"world {world.config.name!r} plans segments; the endless suite dreams frame after frame")
-    c, window = world.config.context, order.window or 1
+    c, window = world.config.context, order.past or 1
     if rollouts < 2 or frames < max(LEAST_FRAMES, 6 * window):
         least = max(LEAST_FRAMES, 6 * window)
         raise UsageError(f"the endless suite needs 2 rollouts and {least} frames or more, not {rollouts} and {frames}")

@@ -22,8 +22,9 @@ from vidar.core.relation import never
 from vidar.core.state import Content
 from vidar.objectives.context import CleanConfig, with_level, with_levels
 from vidar.objectives.hint import NoHint
-from vidar.objectives.protocols import ContextConfig, Draw
+from vidar.objectives.protocols import Coded, ContextConfig, Draw, ObjectiveConfig
 from vidar.objectives.rows import rows_of
+from vidar.orders.config import OrderConfig
 from vidar.rng import Rng, every, uniforms
 from vidar.types import MEMORY, QUERY, Loss, Pass, Past, Target
 
@@ -134,7 +135,7 @@ class DDIM:
         return moved if not self.eta or n == 0 else moved + variance.sqrt() * draw()
 
 
-class DiffusionConfig(Config):
+class DiffusionConfig(ObjectiveConfig):
     """steps: of the sampler, a subset of the `count` of training. first, last: of the linear betas.
 
     vlb: weight of the variational bound, in bits a number, beside the squared error of e (1 with count 1000 is
@@ -152,6 +153,18 @@ class DiffusionConfig(Config):
     def build(self, channels: int, grid: Grid, dtype: torch.dtype = torch.float32) -> Diffusion:
         """The objective over units of a grid with `channels` numbers per site."""
         return Diffusion(self, channels, grid, dtype)
+
+    def make(self, coded: Coded, grid: Grid, dtype: torch.dtype = torch.float32) -> Diffusion:
+        """See `ObjectiveConfig`."""
+        return self.build(coded.channels, grid, dtype)
+
+    def calls(self, order: OrderConfig) -> int:
+        """Steps of the sampler."""
+        return self.steps
+
+    def with_calls(self, calls: int) -> DiffusionConfig:
+        """With so many steps."""
+        return self.replace(steps=calls)
 
 
 class Diffusion:

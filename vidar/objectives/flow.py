@@ -13,7 +13,6 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from vidar.config import Config
 from vidar.core.grid import Grid
 from vidar.core.layout import Layout
 from vidar.core.relation import Rule
@@ -24,10 +23,11 @@ from vidar.objectives.context import ContextNoiseConfig, mixed, with_level
 from vidar.objectives.hint import LastFrameHintConfig, NoHintConfig, PreviousHintConfig
 from vidar.objectives.prediction import DataConfig, VelocityConfig
 from vidar.objectives.prefix_hint import PrefixHintConfig
-from vidar.objectives.protocols import ContextConfig, StepperConfig
+from vidar.objectives.protocols import Coded, ContextConfig, ObjectiveConfig, StepperConfig
 from vidar.objectives.rows import rows_of
 from vidar.objectives.step_size import ToldConfig, UntoldConfig
 from vidar.objectives.steppers import EulerConfig
+from vidar.orders.config import OrderConfig
 from vidar.rng import Rng, every, normals, uniforms
 from vidar.types import MEMORY, QUERY, Loss, Pass, Past, Target
 
@@ -39,7 +39,7 @@ def shift(level: Level, k: float) -> Level:
     return k * level / (1 + (k - 1) * level)
 
 
-class FlowConfig(Config):
+class FlowConfig(ObjectiveConfig):
     """steps: of the solver in play. shift: of its levels. mean, std: logit-normal training levels (SD3).
 
     p_context: share of asked units whose training level is drawn like that of context, so that where every unit stands
@@ -75,6 +75,18 @@ class FlowConfig(Config):
     ) -> Flow:
         """The objective over units of a grid with `channels` numbers per site."""
         return Flow(self, channels, grid, dtype)
+
+    def make(self, coded: Coded, grid: Grid, dtype: torch.dtype = torch.float32) -> Flow:
+        """See `ObjectiveConfig`."""
+        return self.build(coded.channels, grid, dtype)
+
+    def calls(self, order: OrderConfig) -> int:
+        """Steps of the solver."""
+        return self.steps
+
+    def with_calls(self, calls: int) -> FlowConfig:
+        """With so many steps."""
+        return self.replace(steps=calls)
 
 
 class InFlight(NamedTuple):

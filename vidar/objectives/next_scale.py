@@ -7,7 +7,7 @@ its frame add up to, F_{f,k-1}, and predicts its labels. The memory unit holds F
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -22,9 +22,11 @@ from vidar.core.state import Content
 from vidar.objectives.flips import random_flips
 from vidar.objectives.hint import NoHintConfig, PreviousFrameHintConfig
 from vidar.objectives.label_parts import LabelParts, filters_of, no_levels, unchanged
+from vidar.objectives.protocols import Coded, ObjectiveConfig
 from vidar.objectives.rows import Place, once, one_hot, side_by_side
+from vidar.orders.config import OrderConfig
 from vidar.rng import Rng, every, uniforms
-from vidar.types import MEMORY, Loss, Pass, Past, Quantiser, Target
+from vidar.types import MEMORY, Loss, Pass, Past, Quantiser, Target, UsageError
 
 
 class Corrupted(Protocol):
@@ -98,7 +100,7 @@ class ScaleRows(NamedTuple):
     weight: Tensor
 
 
-class NextScaleConfig(Config):
+class NextScaleConfig(ObjectiveConfig):
     """Cross-frame error correction, frame mask, weights of the scales, and how labels are drawn in play.
 
     flip_first, flip_last: the largest share of label parts that is flipped in the first and the last frame of a clip,
@@ -110,6 +112,8 @@ class NextScaleConfig(Config):
     quantising the frame anew; None: the whole frame. hint: what a scale is given of the frame before beside attention.
     Choice: flips 0.05 to 0.3, p_hidden 0.1; sources give 0 to 0.1, 0.3 and 0.1 to 0.3.
     """
+
+    codes: ClassVar[str] = "scales"
 
     flip_first: float = Field(default=0.05, ge=0, le=1)
     flip_last: float = Field(default=0.3, ge=0, le=1)
@@ -123,6 +127,16 @@ class NextScaleConfig(Config):
     def build(self, pyramid: Pyramid, grid: Grid, dtype: torch.dtype = torch.float32) -> NextScale:
         """The objective over units of a grid as `vidar.orders.frame_scale` makes it, with the tokenizer's pyramid."""
         return NextScale(self, pyramid, grid, dtype)
+
+    def make(self, coded: Coded, grid: Grid, dtype: torch.dtype = torch.float32) -> NextScale:
+        """See `ObjectiveConfig`. Raises UsageError for a tokenizer without scales."""
+        if coded.pyramid is None:
+            raise UsageError("objective: scales are predicted of a tokenizer of pyramids")
+        return self.build(coded.pyramid(), grid, dtype)
+
+    def calls(self, order: OrderConfig) -> int:
+        """One a scale."""
+        return order.scales
 
 
 class NextScale:

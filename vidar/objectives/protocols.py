@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, Self
 
+import torch
 from torch import Tensor
 
 from vidar.config import Config
+from vidar.core.grid import Grid
+from vidar.core.objective import Objective
 from vidar.objectives.rows import Units
+from vidar.orders.config import OrderConfig
 from vidar.rng import Rng
+from vidar.types import UsageError
 
 Draw = Callable[[], Tensor]  # fresh noise, of the shape of what is stepped
 
@@ -38,6 +44,35 @@ class StepperConfig(Config):
     @abstractmethod
     def build(self) -> Stepper:
         """The solver."""
+
+
+@dataclass(frozen=True)
+class Coded:
+    """What an objective is told of codes: numbers a site, and what makes the tokenizer's pyramid, where it has one."""
+
+    channels: int
+    pyramid: Callable[[], Any] | None = None
+
+
+class ObjectiveConfig(Config):
+    """Base of the configs of objectives.
+
+    codes: what it takes: "latents", or "scales" of a tokenizer of pyramids.
+    """
+
+    codes: ClassVar[str] = "latents"
+
+    @abstractmethod
+    def make(self, coded: Coded, grid: Grid, dtype: torch.dtype = torch.float32) -> Objective:
+        """The objective over the units of a grid."""
+
+    @abstractmethod
+    def calls(self, order: OrderConfig) -> int:
+        """Calls of the network for a frame, as a user counts them: solver steps, scales."""
+
+    def with_calls(self, calls: int) -> Self:
+        """The same with another number of calls. Raises UsageError where they follow from something else."""
+        raise UsageError("the calls of a frame cannot be changed; leave --steps out")
 
 
 class ContextTransform(Protocol):

@@ -32,6 +32,11 @@ class FrameOrderConfig(OrderConfig):
     in_flight: int = 1
     forward: bool = False
 
+    @property
+    def forgets(self) -> bool:
+        """See `OrderConfig`."""
+        return self.window is not None and not self.sinks
+
     def build(self, height: int, width: int, num_frames: int | None = None) -> tuple[Order, Grid]:
         """Order and grid of frames of height x width sites; endless without `num_frames`."""
         return frame_order(height, width, num_frames, self.window, self.sinks, self.in_flight, self.forward)

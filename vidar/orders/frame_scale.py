@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -22,8 +23,20 @@ from vidar.types import UsageError
 class FrameScaleOrderConfig(OrderConfig):
     """sides: (h, w) of every scale, coarse to fine. window: past frames a frame sees, by their memory units."""
 
+    codes: ClassVar[str] = "scales"
+
     sides: tuple[tuple[int, int], ...]
     window: int = Field(default=7, ge=1)
+
+    @property
+    def scales(self) -> int:
+        """See `OrderConfig`."""
+        return len(self.sides)
+
+    def check_scales(self, sides: Sequence[tuple[int, int]]) -> None:
+        """See `OrderConfig`."""
+        if tuple(sides) != self.sides:
+            raise ValueError(f"order.sides {self.sides} are not the scales of the tokenizer, {tuple(sides)}")
 
     def frame_map(self, grid: Grid, patch: int, objective: Objective) -> MemoryFrames:
         """Frames of scales and a memory unit."""

@@ -24,7 +24,7 @@ from vidar.rng import Rng
 from vidar.rollout.codec import EXTRA, Codec, Decoding, following, remember
 from vidar.rollout.guide import guided
 from vidar.rollout.tape import ActionTape, Ahead
-from vidar.sampling.guidance import GuidanceConfig
+from vidar.sampling.guidance import GuideConfig
 from vidar.types import Model, UsageError
 
 
@@ -57,7 +57,7 @@ class Setting:
     faster: Callable[[int], Objective]
     context: int
     rest: Tensor
-    guidance: GuidanceConfig | None = None
+    guidance: GuideConfig | None = None
     policy: Policy | None = None
 
 

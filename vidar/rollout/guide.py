@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,22 +14,11 @@ from vidar.core.objective import Objective
 from vidar.core.schedules import refinements
 from vidar.core.step import Row, Step
 from vidar.core.system import System
-
-
-class Guide(Protocol):
-    """How answers with and without a condition are joined, see `vidar.sampling.guidance`."""
-
-    def weights(self, call: int, calls: int, frames: Tensor) -> Tensor:
-        """Of call `call` of `calls` (from 0) in frames [B], context counted: float [B]."""
-        ...
-
-    def combine(self, out: Tensor, weights: Tensor) -> Tensor:
-        """Answers [2 B, S, O], those without the condition last; weights [B] or [B, S] -> the joined ones, twice."""
-        ...
+from vidar.sampling.guidance import GuideConfig
 
 
 def guided(
-    decoder: Decoder, guide: Guide | None, system: System[Objective], step: Step, clocks: Sequence[int]
+    decoder: Decoder, guide: GuideConfig | None, system: System[Objective], step: Step, clocks: Sequence[int]
 ) -> Decoder:
     """The decoder for a call of rows at these clocks, the rows without the condition behind those with it."""
     if guide is None:
@@ -50,7 +38,7 @@ def _asked(step: Step) -> list[Row]:
     return [row for row in step.rows if row.step is not None]
 
 
-def _weights(guide: Guide, system: System[Objective], units: Sequence[int], step: int | None) -> Tensor:
+def _weights(guide: GuideConfig, system: System[Objective], units: Sequence[int], step: int | None) -> Tensor:
     """[B] of one unit a row. Calls count over all units of a group of frames.
 
     Choice: a frame counts as the first of its group; those of a planned segment, whose units count anew, as frame 0.

@@ -18,7 +18,8 @@ from vidar.core.step import by_waves
 from vidar.core.system import System
 from vidar.rng import Rng
 from vidar.rollout.driver import Network
-from vidar.rollout.guide import Guide, guided
+from vidar.rollout.guide import guided
+from vidar.sampling.guidance import GuideConfig
 
 
 class Task:
@@ -33,7 +34,7 @@ class Task:
         network: Network,
         rngs: Sequence[Rng],
         cond: Callable[[Layout], Any],
-        guide: Guide | None = None,
+        guide: GuideConfig | None = None,
         policy: Policy | None = None,
     ) -> None:
         self.system, self.rows, self.guide, self.policy = system, len(rngs), guide, policy

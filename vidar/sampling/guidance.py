@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from vidar.config import Config
+from vidar.types import UsageError
 
 
-class GuidanceConfig(Config):
+class GuideConfig(Config):
+    """Base: how answers with and without a condition are joined."""
+
+    @abstractmethod
+    def weights(self, call: int, calls: int, frames: Tensor) -> Tensor:
+        """w of call `call` of `calls` (from 0) in frames [B], context counted: float [B]."""
+
+    @abstractmethod
+    def combine(self, out: Tensor, weights: Tensor) -> Tensor:
+        """Answers [2 B, S, O], those without the condition last; weights [B] or [B, S] -> the joined ones, twice."""
+
+
+class GuidanceConfig(GuideConfig):
     """What is joined is none + w (cond - none): 1 leaves cond as it is, 0 is none.
 
     first, last: w at the first and the last call of a frame, linear in between. VAR's (1 + t) cond - t none with t from
@@ -37,7 +52,7 @@ class GuidanceConfig(Config):
         return guide(out, weights)
 
 
-class ProjectedGuidanceConfig(Config):
+class ProjectedGuidanceConfig(GuideConfig):
     """Adaptive projected guidance (APG; Sadat, Hilliges and Weber, 2024), without its momentum, as InfinityStar has it.
 
     cond - none is shortened to a root mean square of `longest`, then split into what lies along cond and the rest; the
@@ -54,7 +69,9 @@ class ProjectedGuidanceConfig(Config):
         return torch.full(frames.shape, self.weight)
 
     def combine(self, out: Tensor, weights: Tensor) -> Tensor:
-        """Answers [2 B, ...] as of `guide`; in float32 or wider."""
+        """Answers [2 B, ...] as of `guide`; in float32 or wider. Raises UsageError for weights by slot."""
+        if weights.ndim > 1:
+            raise UsageError("projected guidance has one weight a call; units in flight at several steps have several")
         wide = out.to(torch.promote_types(out.dtype, torch.float32))
         cond, none = wide.flatten(1).chunk(2)
         apart = cond - none

@@ -21,7 +21,6 @@ from torch import Tensor
 from vidar.conditioning.action import ActionEmbedConfig
 from vidar.conditioning.in_flight import InFlightConfig
 from vidar.data.atomic import replacing
-from vidar.orders.frame import FrameOrderConfig
 from vidar.orders.plan import PlanOrderConfig
 from vidar.rng import Rng
 from vidar.synth.graph import Item, Kind
@@ -94,11 +93,11 @@ def boundary_frames(config: WorldConfig) -> int:
         raise UsageError(f"world {config.name!r} makes several frames at once and no plans; use vidar generate")
     order, conditioner, tokenizer = config.order, config.net.conditioner, config.tokenizer
     tokenizer = tokenizer.autoencoder if isinstance(tokenizer, PyramidAutoencoderConfig) else tokenizer
-    if isinstance(order, FrameOrderConfig) and (order.sinks or order.window is None):
+    if not order.forgets:
         raise UsageError(
             f"world {config.name!r} never forgets its first frames; synth goes on from the last ones alone"
         )
-    window = order.window or 0
+    window = order.past or 0
     history = conditioner.history if isinstance(conditioner, ActionEmbedConfig | InFlightConfig) else 0
     convolutions = 2 * sum(tokenizer.num_res_blocks) + len(tokenizer.widths) + 1  # of the decoder
     painted = (tokenizer.time_kernel - 1) * convolutions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,9 @@ class AutoencoderConfig(Config):
     What is left of `space_stride` is taken by space-to-depth at the pixels: stride 8 with three widths starts from
     2 x 2 patches. The coarsest downsamplings also halve time, until `time_stride` is reached.
     """
+
+    codes: ClassVar[str] = "latents"  # what is made of them, see vidar.objectives.protocols.ObjectiveConfig
+    sides: ClassVar[tuple[tuple[int, int], ...]] = ()  # of scales: it has none
 
     widths: tuple[int, ...] = (64, 128, 256)
     num_res_blocks: tuple[int, ...] = (1, 2, 2)  # per level of the encoder, and of the decoder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from einops import rearrange
@@ -27,6 +27,8 @@ class PyramidAutoencoderConfig(Config):
     number starts from.
     """
 
+    codes: ClassVar[str] = "scales"
+
     autoencoder: AutoencoderConfig
     pyramid: MultiScaleConfig
     fold: int = Field(default=1, ge=1)
@@ -40,6 +42,11 @@ class PyramidAutoencoderConfig(Config):
         if any(t != 1 for t, _, _ in self.pyramid.sizes):
             raise ValueError("every frame is a pyramid of its own, so every scale has t = 1")
         return self
+
+    @property
+    def sides(self) -> tuple[tuple[int, int], ...]:
+        """Height and width of every scale."""
+        return tuple((h, w) for _, h, w in self.pyramid.sizes)
 
     @property
     def space_stride(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
@@ -11,7 +12,7 @@ from pydantic import Field
 
 from vidar.config import Config
 from vidar.core.order import Order
-from vidar.core.schedules import Chunks, OneByOne, Staggered, refinements
+from vidar.core.schedules import Chunks, OneByOne, Schedule, Staggered, refinements
 from vidar.core.step import Step
 from vidar.core.system import System
 from vidar.orders.block import BlockOrderConfig
@@ -21,15 +22,33 @@ from vidar.orders.prefix import PrefixOrderConfig
 from vidar.types import UsageError
 
 
-class OneByOneConfig(Config):
+class ScheduleConfig(Config):
+    """Base of the configs of schedules."""
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether a unit is made alone, and committed with the next."""
+        return False
+
+    @abstractmethod
+    def build(self) -> Schedule:
+        """The schedule. It may raise UsageError for a number of calls that does not fit."""
+
+
+class OneByOneConfig(ScheduleConfig):
     """One unit after the other; its commit rides on the first call of the next."""
+
+    @property
+    def one_by_one(self) -> bool:
+        """It is."""
+        return True
 
     def build(self) -> OneByOne:
         """The schedule."""
         return OneByOne()
 
 
-class ChunksConfig(Config):
+class ChunksConfig(ScheduleConfig):
     """length: units in flight together, refined alike and committed with the next chunk's first call."""
 
     length: int = Field(ge=1)
@@ -39,7 +58,7 @@ class ChunksConfig(Config):
         return Chunks(self.length)
 
 
-class PyramidConfig(Config):
+class PyramidConfig(ScheduleConfig):
     """delay: calls between the begin of a unit and of the next, at most those of a unit (Diffusion Forcing, 10.1)."""
 
     delay: float = Field(default=1.0, gt=0)
@@ -49,7 +68,7 @@ class PyramidConfig(Config):
         return Staggered(lambda calls: min(self.delay, calls))
 
 
-class PipelineConfig(Config):
+class PipelineConfig(ScheduleConfig):
     """stages: units in flight, each a stage of calls / stages steps before the next (MAGI-1, 12)."""
 
     stages: int = Field(default=2, ge=1)
@@ -64,7 +83,7 @@ class PipelineConfig(Config):
         return calls // self.stages
 
 
-class AsynchronousConfig(Config):
+class AsynchronousConfig(ScheduleConfig):
     """ar_step: calls between the begin of a unit and of the next; 0: `window` units at once (SkyReels-V2, 13)."""
 
     ar_step: int = Field(default=1, ge=0)
@@ -84,7 +103,7 @@ class AsynchronousConfig(Config):
         return min(self.ar_step, calls)
 
 
-class RollingConfig(Config):
+class RollingConfig(ScheduleConfig):
     """As many units in flight as calls, one level apart, all reading each other; each call emits one (11.4).
 
     Choice: what leaves is committed with the next call, not by a call of its own; its keys are the same.
@@ -93,9 +112,6 @@ class RollingConfig(Config):
     def build(self) -> Staggered:
         """The schedule."""
         return Staggered(lambda calls: 1, both_ways=True)
-
-
-ScheduleConfig = OneByOneConfig | ChunksConfig | PyramidConfig | PipelineConfig | AsynchronousConfig | RollingConfig
 
 
 class Scheduled(Protocol):
@@ -140,7 +156,7 @@ def check_schedule(config: Scheduled) -> None:
             f"world {config.name!r} makes order.chunk frames together; its schedule is "
             f"ChunksConfig with length {config.order.chunk}"
         )
-    if isinstance(config.schedule, OneByOneConfig):
+    if config.schedule.one_by_one:
         return
     if isinstance(config.order, InParts):
         raise UsageError(f"world {config.name!r} makes its frames part by part, one by one; leave schedule out")

@@ -18,7 +18,7 @@ from vidar.nn.static import Build, StaticBackbone
 from vidar.objectives.next_scale import Pyramid
 from vidar.rollout.codec import Codec
 from vidar.rollout.driver import Network, Setting
-from vidar.sampling.guidance import GuidanceConfig
+from vidar.sampling.guidance import GuideConfig
 from vidar.types import Model, UsageError
 
 
@@ -41,7 +41,7 @@ class Acted(Protocol):
         ...
 
     @property
-    def guidance(self) -> GuidanceConfig | None:
+    def guidance(self) -> GuideConfig | None:
         """Of what is dreamed, by its actions."""
         ...
 

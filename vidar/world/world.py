@@ -19,23 +19,19 @@ from vidar.cache.policy import PolicyConfig
 from vidar.conditioning.net import WorldNet, WorldNetConfig
 from vidar.config import Config
 from vidar.core.grid import Grid
+from vidar.core.objective import Objective
 from vidar.core.order import Order
 from vidar.core.system import Asked, System
 from vidar.nn.outcome import OutcomeNet, OutcomeNetConfig
 from vidar.nn.static import Build
-from vidar.objectives.diffusion import Diffusion, DiffusionConfig
 from vidar.objectives.flow import Flow, FlowConfig
-from vidar.objectives.next_scale import NextScale, NextScaleConfig, Pyramid
-from vidar.orders.block import BlockOrderConfig
-from vidar.orders.frame import FrameOrderConfig
-from vidar.orders.frame_scale import FrameScaleOrderConfig
-from vidar.orders.in_parts import InParts
-from vidar.orders.plan import PlanOrderConfig
-from vidar.orders.prefix import PrefixOrderConfig
+from vidar.objectives.next_scale import Pyramid
+from vidar.objectives.protocols import Coded, ObjectiveConfig
+from vidar.orders.config import OrderConfig
 from vidar.rng import Rng
 from vidar.rollout.driver import Rollout, Setting, played
 from vidar.rollout.stream import shown
-from vidar.sampling.guidance import GuidanceConfig
+from vidar.sampling.guidance import GuideConfig
 from vidar.tokenizers.autoencoder import Autoencoder, AutoencoderConfig
 from vidar.tokenizers.patch import from_sites, to_sites
 from vidar.tokenizers.pixels import to_float, to_uint8
@@ -44,8 +40,6 @@ from vidar.types import Codes, Model, UsageError
 from vidar.world.context import check_size, context_frames
 from vidar.world.scheduled import OneByOneConfig, ScheduleConfig, check_schedule
 from vidar.world.setting import compiled, setting
-
-InTurn = FrameOrderConfig | FrameScaleOrderConfig | BlockOrderConfig | InParts  # unit after unit
 
 
 class WorldConfig(Config):
@@ -64,38 +58,34 @@ class WorldConfig(Config):
     patch: int = Field(default=2, ge=1)
     context: int = Field(default=16, ge=1)
     tokenizer: AutoencoderConfig | PyramidAutoencoderConfig
-    order: InTurn | PrefixOrderConfig | PlanOrderConfig
-    objective: FlowConfig | NextScaleConfig | DiffusionConfig
+    order: OrderConfig
+    objective: ObjectiveConfig
     net: WorldNetConfig
-    guidance: GuidanceConfig | None = None
+    guidance: GuideConfig | None = None
     schedule: ScheduleConfig = OneByOneConfig()
     policy: PolicyConfig | None = None
 
     @model_validator(mode="after")
     def _check(self) -> WorldConfig:
         parts = (self.tokenizer, self.order, self.objective)
-        scales = [isinstance(p, PyramidAutoencoderConfig | FrameScaleOrderConfig | NextScaleConfig) for p in parts]
-        if len(set(scales)) > 1:
+        if len({part.codes for part in parts}) > 1:
             names = ", ".join(type(p).__name__ for p in parts)
             raise ValueError(f"tokenizer, order and objective must all be of frames or all of scales, not {names}")
         if self.by_scales and self.patch != 1:
             raise ValueError("a world that predicts scales has patch 1: its sites are the latents")
-        if isinstance(self.tokenizer, PyramidAutoencoderConfig) and isinstance(self.order, FrameScaleOrderConfig):
-            sides = tuple((h, w) for _, h, w in self.tokenizer.pyramid.sizes)
-            if sides != self.order.sides:
-                raise ValueError(f"order.sides {self.order.sides} are not the scales of the tokenizer, {sides}")
+        self.order.check_scales(self.tokenizer.sides)
         check_schedule(self)
         return self
 
     @property
     def by_scales(self) -> bool:
         """Whether frames are predicted scale by scale; otherwise they are denoised."""
-        return isinstance(self.objective, NextScaleConfig)
+        return self.objective.codes == "scales"
 
     @property
     def frame_by_frame(self) -> bool:
         """Whether each frame is made when its action is known, so that the world can be played."""
-        return self.order.unit_frames == 1 and isinstance(self.schedule, OneByOneConfig)
+        return self.order.unit_frames == 1 and self.schedule.one_by_one
 
     @property
     def sites(self) -> tuple[int, int]:
@@ -116,19 +106,15 @@ class WorldConfig(Config):
 
     def system(
         self, num_frames: int | None = None, dtype: torch.dtype = torch.float32, pyramid: Pyramid | None = None
-    ) -> System[Flow | NextScale | Diffusion]:
+    ) -> System[Objective]:
         """What the config compiles to; endless without `num_frames`. Raises UsageError where widths do not fit.
 
         pyramid: of the trained tokenizer, where frames are predicted scale by scale; None: one with fresh weights.
         """
-        if isinstance(self.objective, FlowConfig):
-            return self.flow_system(num_frames, dtype)
         order, grid = self.order.build(*self.sites, num_frames)
-        if isinstance(self.objective, DiffusionConfig):
-            objective = self.objective.build(self.channels, grid, dtype)
-        else:
-            assert isinstance(self.tokenizer, PyramidAutoencoderConfig)
-            objective = self.objective.build(pyramid or self.tokenizer.pyramid.build(), grid, dtype)
+        own = getattr(self.tokenizer, "pyramid", None)
+        known = None if own is None else lambda: pyramid or own.build()
+        objective = self.objective.make(Coded(self.channels, known), grid, dtype)
         return self._system(order, grid, objective)
 
     @property
@@ -138,7 +124,8 @@ class WorldConfig(Config):
             return self.objective
         if self.by_scales:
             raise UsageError(f"world {self.name!r} predicts its frames scale by scale; this needs one that denoises")
-        raise UsageError(f"world {self.name!r} denoises by a chain of betas; this needs one of rectified flow")
+        kind = type(self.objective).__name__.removesuffix("Config")
+        raise UsageError(f"world {self.name!r} is one of {kind}; this needs one of rectified flow")
 
     def flow_system(self, num_frames: int | None = None, dtype: torch.dtype = torch.float32) -> System[Flow]:
         """`system` of a world of rectified flow. Raises UsageError where it has another objective."""
@@ -169,10 +156,7 @@ class WorldConfig(Config):
     @property
     def steps(self) -> int:
         """Calls of the network for a frame: solver steps, or scales."""
-        if isinstance(self.objective, NextScaleConfig):
-            assert isinstance(self.order, FrameScaleOrderConfig)
-            return len(self.order.sides)
-        return self.objective.steps
+        return self.objective.calls(self.order)
 
     def with_steps(self, steps: int) -> WorldConfig:
         """The same world with another number of solver steps in play.
@@ -181,9 +165,9 @@ class WorldConfig(Config):
         """
         if steps == self.steps:
             return self
-        if isinstance(self.objective, NextScaleConfig):
+        if self.by_scales:
             raise UsageError(f"world {self.name!r} makes one call a scale, {self.steps} a frame; leave --steps out")
-        return self.replace(objective=self.objective.replace(steps=steps))
+        return self.replace(objective=self.objective.with_calls(steps))
 
     def build(self) -> World:
         """A world with fresh weights."""
