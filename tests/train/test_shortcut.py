@@ -153,7 +153,7 @@ def test_all_numbers_of_generations_come_up_whatever_a_clip_learns(tmp_path, one
     job = build(made_up(world_doom_shortcut, tmp_path / "tokenizer"), tmp_path, torch.device("cpu"))
     own = job.method.config.own_context.replace(share=1.0, generations=3)
     method, made = job.method.config.replace(own_context=own).build(), {"flow": [], "shortcut": []}
-    answered, batch, channels = [], pick(job.data.batch(0), [0]), method.clips.objective.channels
+    answered, batch, channels = [], pick(job.data.batch(0), [0]), method.clips.flow.channels
     monkeypatch.setattr(job.model, "forward", lambda seen, *rest: 0 * seen[..., :channels])
     monkeypatch.setattr(method.clips, "_answers", lambda net, codes, made, *rest: answered.append(1) or made.float())
     with torch.no_grad():

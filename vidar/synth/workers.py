@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from vidar.config import trust, trusted
 from vidar.synth.placement import POLL, Event, Lost, Ready, Work
 from vidar.synth.planning import Planned, maker_of
 from vidar.synth.segments import Made
@@ -54,7 +55,7 @@ class LocalWorkers:
 
     def __init__(self, count: int, model: str, device: str, rows: int) -> None:
         self._context = multiprocessing.get_context("spawn")
-        self._told = model, device, rows
+        self._told = model, device, rows, trusted()
         self._starts = 0
         self._workers = [self._start() for _ in range(count)]
 
@@ -137,8 +138,10 @@ class LocalWorkers:
         return Lost(tuple(worker.tasks), reason)
 
 
-def work(pipe: Connection, model: str, device: str, rows: int) -> None:
-    """The life of a worker. Ends with its pipe, and with the process that started it."""
+def work(pipe: Connection, model: str, device: str, rows: int, packages: Iterable[str] = ()) -> None:
+    """The life of a worker. Ends with its pipe, and with the process that started it. packages: see `trust`."""
+    for package in packages:
+        trust(package)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears it and ends us
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)

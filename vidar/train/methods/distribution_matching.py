@@ -73,7 +73,7 @@ class Matching:
             parts["matching"] = matching_loss(made, real, fake, level, noise, clips.weight)
         level, noise = self.draw(clips, rngs, "critic_level", "critic_noise")
         error = velocity_error(clips.velocity(critic), made, level, noise)
-        error = (error * clips.clips.objective.prediction.scale(level)).square().mean(-1)
+        error = (error * clips.clips.flow.prediction.scale(level)).square().mean(-1)
         parts["critic"] = (error * clips.weight).sum() / clips.weight.sum()
         return parts
 

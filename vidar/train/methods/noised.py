@@ -41,7 +41,7 @@ class Noised:
     @property
     def x(self) -> Tensor:
         """[B, S, C]."""
-        return self.seen[..., : self.clips.objective.channels]
+        return self.seen[..., : self.clips.flow.channels]
 
     def slots(self, rows: Tensor) -> Tensor:
         """One number for each row of each clip, [B, M] -> [B, S, 1]."""
@@ -53,12 +53,12 @@ class Noised:
 
     def data(self, net: Net) -> Callable[..., Tensor]:
         """(x, level, step size if told) -> x0, [B, S, C]."""
-        prediction = self.clips.objective.prediction
+        prediction = self.clips.flow.prediction
         return lambda x, level, *size: prediction.data(x, self._answer(net, x, level, *size), level, self._hint)
 
     def velocity(self, net: Net) -> Callable[..., Tensor]:
         """(x, level, step size if told) -> v, [B, S, C]."""
-        prediction = self.clips.objective.prediction
+        prediction = self.clips.flow.prediction
         return lambda x, level, *size: prediction.velocity(x, self._answer(net, x, level, *size), level, self._hint)
 
     def _answer(self, net: Net, x: Tensor, level: Tensor, *size: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class Noised:
 
     @property
     def _hint(self) -> Tensor:
-        return self.clips.objective.hint_of(self.seen)
+        return self.clips.flow.hint_of(self.seen)
 
 
 def noised(
@@ -80,7 +80,7 @@ def noised(
 
     net: whose own answers are the context where the clips ask for that; None: the context is true.
     """
-    objective, layout, rngs = clips.objective, clips.layout, seen_alike(rngs)
+    objective, layout, rngs = clips.flow, clips.layout, seen_alike(rngs)
     actions = told(batch, rngs, clips.config.p_unknown)
     rows = list(zip(layout.row_unit[0].tolist(), layout.row_step.tolist(), strict=True))
     given = sorted({unit for unit, step in rows if unit < objective.config.given and step >= 0})

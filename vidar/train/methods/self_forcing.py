@@ -105,7 +105,7 @@ class SelfForcing(Distilled):
         self.config = config
         super().__init__(config)
         clips = self.pair.clips
-        self.order, self.grid, self.flow = clips.order, clips.grid, clips.objective
+        self.order, self.grid, self.flow = clips.order, clips.grid, clips.flow
         units = range(self.order.num_units or 0)
         known = config.context * (self.grid.num_sites or 0) // config.clip_frames
         self.given = [unit for unit in units if int(self.grid.sites(unit).max()) < known]

@@ -90,7 +90,7 @@ class Shortcut:
 
     def consistency(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng]) -> Tensor:
         """Squared error of one step from where its two halves lead, in the network's own answer."""
-        objective = self.clips.objective
+        objective = self.clips.flow
         drawn = torch.stack([rng.uniform("interval", shape=(2, self.layout.num_rows)) for rng in rngs], 1)
         rows = intervals(drawn[0], drawn[1], self.config.finest, objective.config.shift)
         clips = noised(self.clips, batch, rngs, rows.start, model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from pydantic import Field
@@ -19,6 +19,7 @@ from vidar.core.step import Row, single, twin
 from vidar.data.video import write_video
 from vidar.nn.asked import asking
 from vidar.nn.pretrained import load_component
+from vidar.objectives.flow import Flow
 from vidar.objectives.rows import slot_tables
 from vidar.objectives.weights import BellWeightConfig, EvenWeightConfig
 from vidar.rng import Rng
@@ -116,10 +117,12 @@ class TrainWorld:
 
     def __init__(self, config: TrainWorldConfig):
         self.config = config
-        self.system = config.world.flow_system(config.clip_frames)
+        self.system = config.world.system(config.clip_frames)
         self.order, self.grid, self.objective = self.system.order, self.system.grid, self.system.objective
         rows = config.stream.rows(self.order.num_units or 0)
-        self.weight = config.weight.build()
+        self.weight = None if isinstance(config.weight, EvenWeightConfig) else config.weight.build()
+        if config.own_context is not None or config.guidance > 1 or self.weight is not None:
+            config.world.flow  # noqa: B018  # says so where the world is none of rectified flow
         self.layout: Layout = asking(compile_layout(rows, self.order, [self.grid]))
 
     def build_model(self) -> WorldNet:
@@ -139,7 +142,15 @@ class TrainWorld:
             hidden = replace(actions, unknown=torch.ones_like(actions.unknown))
             with torch.no_grad():
                 value = value + (1 - 1 / self.config.guidance) * (out.to(value) - model(seen, layout, hidden).to(value))
-        return self.objective.loss(out, replace(target, value=value), self.weight(seen[..., -1]))
+        target = replace(target, value=value)
+        if self.weight is None:
+            return self.objective.loss(out, target)
+        return self.flow.loss(out, target, self.weight(seen[..., -1]))
+
+    @property
+    def flow(self) -> Flow:
+        """The objective of a world of rectified flow."""
+        return cast(Flow, self.objective)
 
     @torch.no_grad()
     def own_context(self, model: WorldNet, codes: Tensor, actions: Actions, rngs: Sequence[Rng]) -> Tensor | None:
@@ -160,7 +171,7 @@ class TrainWorld:
         noise = torch.ones(len(codes), self.layout.num_rows)
         seen, _, keep = self.objective.prepare(codes, self.layout, rngs, levels=noise, context=context)
         out = model(seen, self.layout.with_keep(keep), actions)
-        slots, answers = slot_tables(self.layout, seen.device), self.objective.estimate(seen, out)
+        slots, answers = slot_tables(self.layout, seen.device), self.flow.estimate(seen, out)
         later = slots.asked[slots.unit[slots.asked] >= len(self.system.frames.units(0))]
         return codes.to(seen).index_copy(1, slots.site[later], answers[:, later])
 

@@ -1,0 +1,114 @@
+"""A new objective, order, cache policy and guidance, from a file outside the package, through all that vidar does."""
+
+import json
+
+import numpy as np
+import own_parts
+import pytest
+import torch
+from made_up import made_up
+from tiny import Here, pictures
+
+import vidar.config
+from vidar.configs.doom import world_doom
+from vidar.data.episode import Episode
+from vidar.data.video import read_video, write_video
+from vidar.eval.world_eval import evaluate
+from vidar.play.session import Start, Table
+from vidar.synth.driver import SynthRequest, synthesise
+from vidar.synth.workers import LocalWorkers
+from vidar.train.fit import fit
+from vidar.train.log import read_log
+from vidar.train.methods.world import SingleConfig
+from vidar.types import UsageError
+from vidar.world.load import START, load
+
+SEGMENT = 14
+
+
+@pytest.fixture(autouse=True)
+def trusted(monkeypatch):
+    monkeypatch.setattr(vidar.config, "_TRUSTED", {*vidar.config._TRUSTED})
+    vidar.config.trust("own_parts")
+
+
+def with_parts(config):
+    world = config.method.world
+    width = world.channels
+    backbone = world.net.backbone.replace(in_width=width, out_width=width, level=None)
+    method = config.method.replace(
+        world=world.replace(
+            order=own_parts.DilatedOrderConfig(window=4),
+            objective=own_parts.NextFrameConfig(),
+            net=world.net.replace(backbone=backbone),
+            policy=own_parts.ForgetOddConfig(),
+            guidance=own_parts.ClippedGuideConfig(),
+        ),
+        stream=SingleConfig(),
+        own_context=None,
+        guidance=1.0,
+    )
+    return config.replace(method=method)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Trained for 80 steps, exported; a start of five frames beside it."""
+    place = tmp_path_factory.mktemp("own")
+    config = with_parts(made_up(world_doom, place / "tokenizer", repeat=True))
+    vidar.config.trust("own_parts")
+    torch.set_num_threads(1)
+    done = fit(
+        config.replace(optim=config.optim.replace(steps=80, lr=3e-2, warmup_steps=1), check_memory=False), place / "run"
+    )
+    losses = [line["loss"] for line in read_log(place / "run" / "log.jsonl") if "loss" in line]
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+    write_video(done.model / START, pictures(5, 0), 17.5)
+    return done.model
+
+
+def test_it_generates_and_is_refused_where_nobody_trusts_it(folder, monkeypatch):
+    world = load(folder, dtype=torch.float32)
+    assert type(world.config.objective) is own_parts.NextFrameConfig and world.config.system().order.approximate
+    frames = world.generate(num_frames=6, seed=1).frames
+    assert frames.shape == (1, 6, 64, 80, 3) and np.array_equal(frames, world.generate(num_frames=6, seed=2).frames)
+    monkeypatch.setattr(vidar.config, "_TRUSTED", {"vidar"})
+    with pytest.raises(UsageError, match="refused: only configs under vidar. are loaded, and of packages that"):
+        load(folder)
+
+
+def test_it_is_played(folder):
+    """A table without a clock shows what the same keys generate."""
+    world = load(folder, dtype=torch.float32)
+    context, keys = read_video(folder / START)[0], np.random.default_rng(0).integers(0, 2, (5, 5)).astype(np.float32)
+    table = Table(world, 1)
+    seat = table.sit(Start(context, None, 3))
+    shown = []
+    for row in keys:
+        seat.press(row)
+        table.round()
+        shown.append(seat.shown.frame.copy())
+    assert np.array_equal(np.stack(shown), world.generate(context, keys, seed=3).frames[0])
+
+
+def test_videos_of_it_are_synthesised(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(Here, "worlds", {})
+    jobs = tmp_path / "jobs.jsonl"
+    jobs.write_text("".join(json.dumps({"id": f"v{n}", "frames": 2 * SEGMENT, "seed": n}) + "\n" for n in range(2)))
+    made = []
+    for out, place in (("a", Here), ("b", LocalWorkers)):
+        request = SynthRequest(model=str(folder), jobs=str(jobs), out=str(tmp_path / out), rows=2, segment=SEGMENT)
+        made.append(synthesise(request, place=place)["jobs"])
+        assert len(read_video(tmp_path / out / "v1.mp4")[0]) == 2 * SEGMENT
+    assert [job["segments"] for job in made[0]] == [job["segments"] for job in made[1]]
+
+
+def test_it_is_evaluated(folder):
+    world, rng = load(folder, dtype=torch.float32), np.random.default_rng(1)
+    keys = [rng.integers(0, 2, (21, 5)).astype(np.float32) for _ in range(2)]
+    games = [
+        Episode(pictures(21, n), rows, 17.5, world.config.actions, f"game{n}", "made up") for n, rows in enumerate(keys)
+    ]
+    scores = evaluate(world, games, 5, 16)
+    assert scores.dreamed.shape == (2, 16, 64, 80, 3) and np.isfinite(scores.psnr["model"]).all()
+    assert not np.array_equal(scores.dreamed, scores.shuffled)  # it hears its actions
