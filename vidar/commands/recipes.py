@@ -59,11 +59,18 @@ def systems(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print what configs/README.md holds of the table.")
     ] = False,
+    features: Annotated[
+        bool, typer.Option("--features", help="Print what every kind of order can do, or why not.")
+    ] = False,
     as_json: show.Json = False,
 ) -> None:
     """Print the table of systems: every recipe, its size, its order, what was measured."""
+    from vidar.configs import features as able
     from vidar.configs import table
 
+    if features:
+        known = able.table()
+        return show.result(known, as_json, able.listing(known, shutil.get_terminal_size((100, 24)).columns))
     if markdown:
         return show.result({}, False, table.markdown().splitlines())
     found, width = table.entries(word), shutil.get_terminal_size((100, 24)).columns

@@ -7,7 +7,7 @@ its operations (`scripts/bench_compiled.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ import torch.utils._pytree as pytree
 from torch import Tensor, nn
 
 from vidar.core.layout import Layout, View
+from vidar.core.relation import Relation
 from vidar.nn.attention import Attention, Dense, Masked
 from vidar.nn.backbone import EMPTY, Backbone
 from vidar.nn.block import Call
@@ -183,9 +184,15 @@ def _mask(view: View, batch: int, device: torch.device) -> Pair:
     return view.memo[key]
 
 
+def check_static(relations: Iterable[Relation]) -> None:
+    """Raises UsageError where one of these cannot be a function of static shapes."""
+    for relation in relations:
+        if relation.fold:
+            raise UsageError(f"relation {relation!r} folds its slots; a world with it cannot be compiled for play")
+
+
 def _made(view: View, batch: int, device: torch.device) -> Pair:
-    if view.relation.fold:
-        raise UsageError(f"relation {view.relation!r} folds its slots; a world with it cannot be compiled for play")
+    check_static([view.relation])
     found, slots, keys = Masked.of(view, device), view.q.cell.shape[1], view.k.cell.shape[1]
     allowed = torch.ones(1, 1, slots, keys, dtype=torch.bool, device=device) if found.open is None else found.open
     blind = torch.zeros(1, slots, 1, 1, dtype=torch.bool, device=device) if found.blind is None else found.blind

@@ -83,7 +83,7 @@ class Rollout:
         self.setting, self.capacity, self.guidance = setting, capacity, setting.guidance
         self.model, self.system, self.codec = model or setting.network.call, setting.system, setting.codec
         self.order, self.frames = self.system.order, self.system.frames
-        self.layouts, self.most = Layouts(), setting.steps
+        self.layouts, self.most, self._interactive = Layouts(), setting.steps, self.system.interactive
         self._calls = {setting.steps: (self.system.objective, self._group(self.system.objective))}
         total = capacity if self.guidance is None else 2 * capacity
         self.tape = ActionTape(total, len(setting.rest), self._kept_actions())
@@ -183,10 +183,12 @@ class Rollout:
 
     @torch.inference_mode()
     def frame(self, actions: Tensor, steps: int | None = None) -> Tensor:
-        """The next frame of every row under its action, [B, A] -> codes [B, n, C]; of an interactive System.
+        """The next frame of every row under its action, [B, A] -> codes [B, n, C].
 
-        steps: calls of the solver, None: as many as usual.
+        steps: calls of the solver, None: as many as usual. Raises UsageError for a System that is not interactive.
         """
+        if not self._interactive:
+            raise UsageError(f"{self.setting.name} does not make frame after frame; use `run`")
         self._tell(actions)
         objective, calls = self._calls_of(steps or self.most)
         decoder = self._decoder(self.tape, self.rngs, objective, self.model)
@@ -321,13 +323,18 @@ class Rollout:
         return Decoder(model, self.order, grids, objective, rngs, objective.given, tape, layouts=self.layouts)
 
 
+def check_interactive(system: System[Objective], name: str) -> None:
+    """Raises UsageError for a system whose frames are not made one after the other."""
+    if not system.interactive:
+        raise UsageError(f"{name} does not make frame after frame, so it cannot be played; generate")
+
+
 def played(setting: Setting, capacity: int, model: Model | None = None) -> Rollout:
     """A rollout for `frame`. model: makes the calls of frames, and is warmed up by one that is taken back.
 
     Raises UsageError where frames are not made one after the other.
     """
-    if not setting.system.interactive:
-        raise UsageError(f"{setting.name} does not make frame after frame, so it cannot be played; generate")
+    check_interactive(setting.system, setting.name)
     rollout = Rollout(setting, capacity, model)
     if model is not None:
         snapshot = rollout.snapshot()

@@ -67,7 +67,7 @@ def synthesise(
     say = complain or (lambda line: None)
     folder = locate(request.model)
     config = load_config(folder)
-    default, least = _segment(config, request.segment)
+    default, least = segment_frames(config, request.segment)
     start = folder / START if (folder / START).is_file() else None
     plans, refused = read_jobs(Path(request.jobs), config, start)
     out = Path(request.out)
@@ -110,7 +110,7 @@ def _to_the_end(run: Run, writer: Writer) -> None:
         writer.encoder.abandon()
 
 
-def _segment(config: WorldConfig, wanted: int | None) -> tuple[int, int]:
+def segment_frames(config: WorldConfig, wanted: int | None) -> tuple[int, int]:
     """Frames of a segment: by default, and at least.
 
     Raises UsageError where a world that plans is asked for others than its own.

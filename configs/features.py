@@ -1,0 +1,122 @@
+"""What every kind of order can do, or why not: each answer is asked of the code that would do it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from textwrap import wrap
+from typing import Any, Protocol
+
+from vidar.configs.catalog import find_system, recipes
+from vidar.core.system import System
+from vidar.nn.static import check_static
+from vidar.rollout.driver import check_interactive
+from vidar.sampling.guidance import GuidanceConfig
+from vidar.synth.driver import segment_frames
+from vidar.types import UsageError, VidarError
+
+KINDS = {
+    "frames": "world_nfd",
+    "scales": "videoar_doom",
+    "blocks": "acdit_doom",
+    "plans": "mmpl_doom",
+    "pictures": "infinitystar_shapes",
+}
+
+
+class Model(Protocol):
+    """The config of a model."""
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
+        ...
+
+    def system(self) -> System[Any]:
+        """What it compiles to."""
+        ...
+
+
+Check = Callable[[Any], None]  # raises VidarError, with the reason, where a model cannot
+
+
+def guidance(model: Any) -> None:
+    """Classifier-free guidance."""
+    model.replace(guidance=GuidanceConfig()).system()
+
+
+def text(model: Any) -> None:
+    """A prompt or a class beside, or in place of, actions."""
+    if hasattr(model, "actions"):
+        raise UsageError(f"world {model.name!r} is told actions alone")
+
+
+def play(model: Model) -> None:
+    """Frames while keys are pressed: `vidar play`, the gymnasium environment."""
+    check_interactive(model.system(), f"model {model.name!r}")
+
+
+def synth(model: Any) -> None:
+    """Long videos by many workers: `vidar synth`."""
+    if not hasattr(model, "actions"):
+        raise UsageError(f"model {model.name!r} makes pictures and clips, which have no end to go on from")
+    segment_frames(model, None)
+
+
+def compiled(model: Model) -> None:
+    """Calls as compiled functions of static shapes."""
+    play(model)
+    check_static(model.system().order.relations.values())
+
+
+def reencode(model: Model) -> None:
+    """Frames decoded and encoded anew every so often (VideoAR)."""
+    play(model)
+
+
+def recache(model: Model) -> None:
+    """Keys made anew where actions change (LongLive)."""
+    play(model)
+
+
+def speculation(model: Model) -> None:
+    """Frames dreamed before their action is known, under the keys that are held."""
+    play(model)
+
+
+def rows(model: Model) -> None:
+    """Rows of one batch with clocks of their own."""
+    play(model)
+
+
+CHECKS: tuple[Check, ...] = (guidance, text, play, synth, compiled, reencode, recache, speculation, rows)
+
+
+def table() -> list[dict[str, str]]:
+    """A record for each feature: its name, and by kind of order "yes", or why not, in one line."""
+    models = {kind: find_system(recipes()[recipe](preset="tiny")) for kind, recipe in KINDS.items()}
+    return [
+        {"feature": check.__name__, **{kind: answer(check, model) for kind, model in models.items()}}
+        for check in CHECKS
+    ]
+
+
+def answer(check: Check, model: Any) -> str:
+    """ "yes", or why not."""
+    try:
+        check(model)
+    except VidarError as error:
+        return str(error)
+    return "yes"
+
+
+def listing(found: Sequence[dict[str, str]], width: int) -> Iterator[str]:
+    """A line for each feature, yes or the number of a reason; the reasons below."""
+    reasons = list(dict.fromkeys(one[kind] for one in found for kind in KINDS if one[kind] != "yes"))
+    yield f"{'':13}" + "".join(f"{kind:10}" for kind in KINDS)
+    for one in found:
+        cells = [one[kind] if one[kind] == "yes" else f"no ({1 + reasons.index(one[kind])})" for kind in KINDS]
+        yield f"{one['feature']:13}" + "".join(f"{cell:10}" for cell in cells)
+    total = [one[kind] == "yes" for one in found for kind in KINDS]
+    yield f"{sum(total)} of {len(total)}; kinds by example: " + ", ".join(f"{k} {r}" for k, r in KINDS.items())
+    for number, reason in enumerate(reasons, 1):
+        yield from wrap(f"({number}) {reason}", width, subsequent_indent="    ")
