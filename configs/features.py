@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from vidar.configs.catalog import find_system, recipes
 from vidar.core.system import System
 from vidar.nn.static import check_static
-from vidar.rollout.driver import check_interactive
+from vidar.rollout.driver import check_in_turn, check_interactive
 from vidar.sampling.guidance import GuidanceConfig
 from vidar.synth.driver import segment_frames
 from vidar.types import UsageError, VidarError
@@ -64,18 +64,18 @@ def synth(model: Any) -> None:
 
 def compiled(model: Model) -> None:
     """Calls as compiled functions of static shapes."""
-    play(model)
+    rows(model)
     check_static(model.system().order.relations.values())
 
 
 def reencode(model: Model) -> None:
     """Frames decoded and encoded anew every so often (VideoAR)."""
-    play(model)
+    rows(model)
 
 
 def recache(model: Model) -> None:
     """Keys made anew where actions change (LongLive)."""
-    play(model)
+    rows(model)
 
 
 def speculation(model: Model) -> None:
@@ -85,7 +85,7 @@ def speculation(model: Model) -> None:
 
 def rows(model: Model) -> None:
     """Rows of one batch with clocks of their own."""
-    play(model)
+    check_in_turn(model.system(), f"model {model.name!r}")
 
 
 CHECKS: tuple[Check, ...] = (guidance, text, play, synth, compiled, reencode, recache, speculation, rows)

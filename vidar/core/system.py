@@ -28,7 +28,11 @@ class System(Generic[Asked]):
     schedule: Schedule = OneByOne()
 
     @property
+    def in_turn(self) -> bool:
+        """Whether one group of frames is made after another, each alone: between them nothing is in flight."""
+        return self.order.endless and self.schedule.depth(refinements(self.objective)) == 1 == self.schedule.pending
+
+    @property
     def interactive(self) -> bool:
         """Whether each frame is made when what it is told is known, so that it can be played."""
-        alone = self.schedule.depth(refinements(self.objective)) == 1 == self.schedule.pending
-        return self.order.endless and alone and len(self.frames.frames(0)) == 1
+        return self.in_turn and len(self.frames.frames(0)) == 1

@@ -103,8 +103,8 @@ def remember(codec: Codec, rows: Sequence[RowState], codes: Tensor) -> None:
 
 
 def following(codec: Codec, rows: Sequence[RowState], codes: Tensor) -> Decoding:
-    """The pictures [b, 1, H, W, 3] of the next frame of some rows, codes [b, n, C]."""
-    decoding = Decoding(codec, codes[:, None], [row.extras.get(EXTRA) for row in rows])
+    """The pictures [b, F, H, W, 3] of the next frames of some rows, codes [b, F, n, C]."""
+    decoding = Decoding(codec, codes, [row.extras.get(EXTRA) for row in rows])
     if codec.looks_back:
         _note(rows, decoding)
     return decoding

@@ -83,8 +83,9 @@ class Rollout:
         self.setting, self.capacity, self.guidance = setting, capacity, setting.guidance
         self.model, self.system, self.codec = model or setting.network.call, setting.system, setting.codec
         self.order, self.frames = self.system.order, self.system.frames
-        self.layouts, self.most, self._interactive = Layouts(), setting.steps, self.system.interactive
+        self.layouts, self.most, self._in_turn = Layouts(), setting.steps, self.system.in_turn
         self._calls = {setting.steps: (self.system.objective, self._group(self.system.objective))}
+        self.per_group = len(self.frames.frames(0))
         total = capacity if self.guidance is None else 2 * capacity
         self.tape = ActionTape(total, len(setting.rest), self._kept_actions())
         self.rngs = [Rng(0, b % capacity) for b in range(total)]
@@ -159,14 +160,15 @@ class Rollout:
         [b, T, A], as in `open`, which this is at the row's own frame number and noise. Choice: sinks that have left the
         window are not among them and are forgotten (LongLive's `global_sink` false).
         """
+        per = len(self.frames.frames(0))
         for row, known, told in zip(rows, codes, actions, strict=True):
-            frame = self.frames.group(self.state.rows[row].clock)
-            keep = min(len(known), frame, -(-self.order.reach // len(self.frames.units(0))))
-            start = self.frames.units(frame - keep).start
-            if frame > keep < len(known) and self._lacks(start, start):
+            group, most = self.frames.group(self.state.rows[row].clock), len(known) // per
+            keep = min(most, group, -(-self.order.reach // len(self.frames.units(0))))
+            start = self.frames.units(group - keep).start
+            if group > keep < most and self._lacks(start, start):
                 keep += 1  # the first one is only what the next is made from
-            seen = self.state.rows[row].extras.get(EXTRA)
-            self.open([row], known[None, -keep:], told[None, -keep:], [self.rngs[row]], frame - keep)
+            seen, last = self.state.rows[row].extras.get(EXTRA), slice(-keep * per, None)
+            self.open([row], known[None, last], told[None, last], [self.rngs[row]], (group - keep) * per)
             if seen is not None:  # no picture changes, the tokenizer has seen more than these frames
                 self.state.rows[row].extras[EXTRA] = seen
 
@@ -183,13 +185,23 @@ class Rollout:
 
     @torch.inference_mode()
     def frame(self, actions: Tensor, steps: int | None = None) -> Tensor:
-        """The next frame of every row under its action, [B, A] -> codes [B, n, C].
+        """The next frame of every row under its action, [B, A] -> codes [B, n, C]; of an interactive System.
 
-        steps: calls of the solver, None: as many as usual. Raises UsageError for a System that is not interactive.
+        steps: calls of the solver, None: as many as usual.
         """
-        if not self._interactive:
-            raise UsageError(f"{self.setting.name} does not make frame after frame; use `run`")
-        self._tell(actions)
+        return self.group(actions[:, None], steps)[:, 0]
+
+    @torch.inference_mode()
+    def group(self, actions: Tensor, steps: int | None = None) -> Tensor:
+        """The next group of frames of every row under their actions, [B, F, A] -> codes [B, F, n, C].
+
+        steps: calls of the solver, None: as many as usual. Raises UsageError for a System whose groups are not made in
+        turn, or another number of frames.
+        """
+        if not self._in_turn or actions.shape[1] != self.per_group:
+            raise UsageError(f"{self.setting.name} does not make {actions.shape[1]} frames in turn; use `run`")
+        for action in actions.unbind(1):
+            self._tell(action)
         objective, calls = self._calls_of(steps or self.most)
         decoder = self._decoder(self.tape, self.rngs, objective, self.model)
         made: list[dict[int, Tensor]] = [{} for _ in range(self.capacity)]
@@ -226,12 +238,13 @@ class Rollout:
                 turn += 1
 
     def decoding(self, codes: Tensor) -> Decoding:
-        """Of the frame that was just made, codes [B, n, C] of `frame`: its pictures [B, 1, H, W, 3], not yet decoded.
+        """Of what was just made, codes [B, n, C] or [B, F, n, C]: its pictures [B, F, H, W, 3], not yet decoded.
 
         To be taken before a row goes back, and of every frame or of none. Raises ValueError where one was left out.
         """
+        codes = codes[:, None] if codes.ndim == 3 else codes
         if not self.codec.looks_back:
-            return Decoding(self.codec, codes[:, None])
+            return Decoding(self.codec, codes)
         rows, period = self.state.rows[: self.capacity], len(self.frames.units(0))
         for row in rows:
             seen = row.extras.get(EXTRA)
@@ -299,8 +312,8 @@ class Rollout:
         return self._calls[steps]
 
     def _joined(self, codes: Mapping[int, Tensor]) -> Tensor:
-        """The code of the frame that the newest of these units is of, [n, C]."""
-        return self.frames.join(self.frames.group(max(codes)), codes)[0]
+        """Codes of the frames of the group that the newest of these units is of, [F, n, C]."""
+        return self.frames.join(self.frames.group(max(codes)), codes)
 
     def _complete(self, codes: Mapping[int, Sequence[Tensor]], group: int) -> bool:
         """Whether all units of a group that are asked for are there, of all rows."""
@@ -329,16 +342,23 @@ def check_interactive(system: System[Objective], name: str) -> None:
         raise UsageError(f"{name} does not make frame after frame, so it cannot be played; generate")
 
 
-def played(setting: Setting, capacity: int, model: Model | None = None) -> Rollout:
-    """A rollout for `frame`. model: makes the calls of frames, and is warmed up by one that is taken back.
+def check_in_turn(system: System[Objective], name: str) -> None:
+    """Raises UsageError for a system whose groups of frames are not made one after the other."""
+    if not system.in_turn:
+        raise UsageError(f"{name} has frames in flight together; what happens between frames has no place there")
 
-    Raises UsageError where frames are not made one after the other.
+
+def played(setting: Setting, capacity: int, model: Model | None = None, groups: bool = False) -> Rollout:
+    """A rollout for `frame`, or with `groups` for `group`. model: makes the calls of frames, and is warmed up by one
+    that is taken back.
+
+    Raises UsageError where frames, or groups of them, are not made one after the other.
     """
-    check_interactive(setting.system, setting.name)
+    (check_in_turn if groups else check_interactive)(setting.system, setting.name)
     rollout = Rollout(setting, capacity, model)
     if model is not None:
         snapshot = rollout.snapshot()
-        rollout.frame(setting.rest.expand(capacity, -1))
+        rollout.group(setting.rest.expand(capacity, rollout.per_group, -1))
         rollout.restore(snapshot)
         rollout.release(snapshot)
     return rollout

@@ -38,6 +38,9 @@ class Renewal(Follower):
         """rngs: one per stream. Raises UsageError for `every` below 1."""
         if every < 1:
             raise UsageError(f"renew is {every}; give a number of frames, 1 or more")
+        if every % rollout.per_group:
+            per = rollout.per_group
+            raise UsageError(f"renew is {every}; this world makes {per} frames together: give a multiple of {per}")
         self.rollout, self.every, self.rngs, self.count = rollout, every, rngs, 0
         keep = min(every, rollout.setting.context)
         self.codes: deque[Tensor] = deque(maxlen=keep)

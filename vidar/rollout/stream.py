@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -31,13 +32,13 @@ def shown(
     """Codes and pictures of the frames after a context [B, T, n, C], until the actions [B, A] end, by any order.
 
     Pictures are asked for of every frame, in turn, or of none. renew, recache: see `vidar.rollout.hooks`. Raises
-    UsageError where they are asked of a model that does not make frame after frame.
+    UsageError where they are asked of a model whose frames are in flight together.
     """
-    if setting.system.interactive:
-        return _interactive(setting, context, actions, context_actions, rngs, renew, recache)
+    if setting.system.in_turn:
+        return _in_turn(setting, context, actions, context_actions, rngs, renew, recache)
     if renew is not None or recache:
         name = "--recache" if recache else "--renew"
-        raise UsageError(f"{setting.name} does not make frame after frame; leave {name} out")
+        raise UsageError(f"{setting.name} makes frames that are in flight together; leave {name} out")
     if not setting.system.order.endless:
         return _pictured(setting.codec, context, planned(setting, context, actions, context_actions, rngs))
     rollout = Rollout(setting, len(context))
@@ -46,7 +47,7 @@ def shown(
 
 
 @torch.inference_mode()
-def _interactive(
+def _in_turn(
     setting: Setting,
     context: Tensor,
     actions: Iterable[Tensor],
@@ -55,15 +56,23 @@ def _interactive(
     renew: int | None,
     recache: bool,
 ) -> Iterator[Shown]:
+    """Group of frames after group; what happens between frames happens between groups."""
     rollout = Rollout(setting, len(context))
     rollout.open(range(len(context)), context, context_actions, rngs)
-    hook = followed(rollout, context, context_actions, rngs, renew, recache)
-    for action in actions:
-        hook.before(action)
-        code = rollout.frame(action)
-        picture = cache(partial(rollout.decode, code))
-        yield code, picture
-        hook.after(code, action, picture)
+    hook, source = followed(rollout, context, context_actions, rngs, renew, recache), iter(actions)
+    while told := list(islice(source, rollout.per_group)):
+        rest = [setting.rest.expand(len(context), -1)] * (rollout.per_group - len(told))
+        hook.before(told[0])
+        codes = rollout.group(torch.stack([*told, *rest], 1))
+        pictures = cache(partial(_frames, rollout, codes))
+        for number, code in enumerate(codes[:, : len(told)].unbind(1)):
+            yield code, lambda number=number, pictures=pictures: pictures()[:, number]
+        for number, action in enumerate(told):
+            hook.after(codes[:, number], action, lambda number=number, pictures=pictures: pictures()[:, number])
+
+
+def _frames(rollout: Rollout, codes: Tensor) -> Tensor:
+    return rollout.decoding(codes).frames()
 
 
 @torch.inference_mode()
@@ -71,4 +80,4 @@ def _pictured(codec: Codec, context: Tensor, codes: Iterable[Tensor]) -> Iterato
     rows = [RowState() for _ in context]
     remember(codec, rows, context)
     for code in codes:
-        yield code, lambda code=code: following(codec, rows, code).frames()[:, 0]
+        yield code, lambda code=code: following(codec, rows, code[:, None]).frames()[:, 0]

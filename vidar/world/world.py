@@ -308,14 +308,17 @@ class World:
         config = self.config if steps is None else self.config.with_steps(steps)
         return setting(config, self.net, self.model, self, self.pyramid)
 
-    def rollout(self, capacity: int = 1, steps: int | None = None, compiled: bool | Build = False) -> Rollout:
+    def rollout(
+        self, capacity: int = 1, steps: int | None = None, compiled: bool | Build = False, groups: bool = False
+    ) -> Rollout:
         """`capacity` rows that dream frame after frame, each when its action is known.
 
         compiled: the calls of a frame are, at once, which takes a minute the first time; by a Build of its own, if one
-        is given. Raises UsageError for a world that does not make frame after frame.
+        is given. groups: of a world that makes several frames at a time too (`Rollout.group`). Raises UsageError for a
+        world that does not make frame after frame.
         """
         model = self.compiled(None if compiled is True else compiled) if compiled else None
-        return played(self.setting(steps), capacity, model)
+        return played(self.setting(steps), capacity, model, groups)
 
     @property
     def looks_back(self) -> bool:
