@@ -116,8 +116,10 @@ def segment_frames(config: WorldConfig, wanted: int | None) -> tuple[int, int]:
     Raises UsageError where a world that plans is asked for others than its own.
     """
     if not isinstance(config.order, PlanOrderConfig):
-        least = boundary_frames(config)
-        return max(SEGMENT, least), least
+        least, per = boundary_frames(config), config.order.unit_frames
+        if wanted is not None and wanted % per:
+            raise UsageError(f"--segment {wanted}: this world makes {per} frames together; give a multiple of {per}")
+        return max(-(-SEGMENT // per) * per, least), least
     own = chain_of(config.order, config.name).stride
     if wanted not in (None, own):
         raise UsageError(f"--segment {wanted}: this world plans segments of {own} new frames; leave it out")

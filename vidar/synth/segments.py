@@ -21,8 +21,8 @@ from torch import Tensor
 from vidar.conditioning.action import ActionEmbedConfig
 from vidar.conditioning.in_flight import InFlightConfig
 from vidar.data.atomic import replacing
-from vidar.orders.plan import PlanOrderConfig
 from vidar.rng import Rng
+from vidar.rollout.driver import check_in_turn
 from vidar.synth.graph import Item, Kind
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoderConfig
 from vidar.types import UsageError, VidarError
@@ -85,12 +85,12 @@ class Made:
 
 
 def boundary_frames(config: WorldConfig) -> int:
-    """K: as many frames as anything looks back, through all layers, so that going on is exact up to rounding.
+    """K: as many frames as anything looks back, through all layers, so that going on is exact up to rounding; whole
+    groups of frames.
 
-    Raises UsageError for a world that never forgets its first frames, or does not make frame after frame.
+    Raises UsageError for a world that never forgets its first frames, or has frames in flight together.
     """
-    if not config.frame_by_frame or isinstance(config.order, PlanOrderConfig):
-        raise UsageError(f"world {config.name!r} makes several frames at once and no plans; use vidar generate")
+    check_in_turn(config.system(), f"world {config.name!r}")
     order, conditioner, tokenizer = config.order, config.net.conditioner, config.tokenizer
     tokenizer = tokenizer.autoencoder if isinstance(tokenizer, PyramidAutoencoderConfig) else tokenizer
     if not order.forgets:
@@ -101,7 +101,9 @@ def boundary_frames(config: WorldConfig) -> int:
     history = conditioner.history if isinstance(conditioner, ActionEmbedConfig | InFlightConfig) else 0
     convolutions = 2 * sum(tokenizer.num_res_blocks) + len(tokenizer.widths) + 1  # of the decoder
     painted = (tokenizer.time_kernel - 1) * convolutions
-    return max(config.net.backbone.depth * window + history + 2, painted + 1)
+    per = order.unit_frames
+    least = max((config.net.backbone.depth * window + 2) * per + history, painted + 1)
+    return -(-least // per) * per
 
 
 def save_boundary(boundary: Boundary, file: Path) -> None:
@@ -159,24 +161,25 @@ class Maker:
     """Makes segments of a world, up to `rows` of them in one forward of fixed capacity."""
 
     def __init__(self, world: World, rows: int) -> None:
-        self.world, self.streams = world, world.rollout(rows)
+        self.world, self.streams = world, world.rollout(rows, groups=True)
         self.keep = boundary_frames(world.config)
         self.idle = torch.from_numpy(world.config.actions.noop())
 
     def make(self, tasks: Sequence[Task]) -> Iterator[Made]:
         """Segments of different rows, each as soon as it is ready. Rows without a task run idle."""
         live = [(task, self._open(task)) for task in tasks]
-        time = 0
+        time, per = 0, self.streams.per_group
         while live:
-            table = self.idle.expand(self.streams.capacity, -1).clone()
+            table = self.idle.expand(self.streams.capacity, per, -1).clone()
             for task, _ in live:
-                table[task.row] = torch.from_numpy(task.actions[time])
-            codes = self.streams.frame(table)
+                told = torch.from_numpy(task.actions[time : time + per])
+                table[task.row, : len(told)] = told
+            codes = self.streams.group(table)
             for task, part in list(live):
-                if part.add(codes[task.row].clone()):
+                if any(part.add(code.clone()) for code in codes[task.row]):
                     live.remove((task, part))
                     yield part.made(self.keep)
-            time += 1
+            time += per
 
     def _open(self, task: Task) -> _Part:
         rngs = [Rng(task.seed)]
@@ -186,5 +189,6 @@ class Maker:
             return _Part(self.world, task, codes, actions[0], task.start.first)
         keep = self.world.config.context
         codes = self.world.encode(torch.from_numpy(task.start)[None, -keep:])
+        codes = codes[:, codes.shape[1] - self.streams.frames.whole(codes.shape[1]) :]
         self.streams.open([task.row], codes, None, rngs)
         return _Part(self.world, task, codes, torch.zeros(codes.shape[1], len(self.idle)), 0)
