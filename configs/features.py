@@ -64,7 +64,6 @@ def synth(model: Any) -> None:
 
 def compiled(model: Model) -> None:
     """Calls as compiled functions of static shapes."""
-    rows(model)
     check_static(model.system().order.relations.values())
 
 

@@ -51,6 +51,10 @@ def generate(
             "asynchronous:ar_step=1,window=4, rolling (default: the model's)."
         ),
     ] = None,
+    compile_: Annotated[
+        bool,
+        typer.Option("--compile", help="Compile the calls of the network first (minutes); for long videos."),
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     as_json: show.Json = False,
 ) -> None:
@@ -66,7 +70,8 @@ def generate(
         torch.set_num_threads(1)  # one stream is many small calls: a second thread gains little, and loses much if late
     request = ClipRequest(
         model=model, out=str(out), frames=frames, seed=seed, steps=steps, device=check_device(device), label=label,
-        prompt=prompt, renew=renew, recache=recache, schedule=None if schedule is None else read_schedule(schedule),
+        prompt=prompt, renew=renew, recache=recache, compile=compile_,
+        schedule=None if schedule is None else read_schedule(schedule),
         context=None if context is None else str(context), actions=None if actions is None else str(actions),
     )  # fmt: skip
     with show.progress("frames") as progress:

@@ -30,7 +30,7 @@ class ClipRequest(Config):
 
     context: .mp4 or .png (None: start.mp4 of the model). actions: .npy [N, A] (None: nothing is pressed).
     label, prompt: what a model of pictures is told (vidar.world.models). renew, recache: see `vidar.rollout.hooks`.
-    schedule: None: as the model has it.
+    schedule: None: as the model has it. compile: the calls of the network.
     """
 
     model: str
@@ -45,6 +45,7 @@ class ClipRequest(Config):
     renew: int | None = Field(default=None, ge=1)
     recache: bool = False
     schedule: ScheduleConfig | None = None
+    compile: bool = False
     device: str = "cpu"
 
 
@@ -68,6 +69,7 @@ def write_clip(request: ClipRequest, progress: Callable[[int, int], None] | None
     context = read_context(request.context or _start(folder, request.model), config)
     world = load(folder, request.device)
     world.config = config
+    world = world.compile() if request.compile else world
     seconds: list[float] = []
     write_video(video, _frames(world, request, context, actions, count, seconds, progress), config.fps)
     made = {

@@ -76,6 +76,7 @@ def write_pictures(
     context = None if request.context is None else _context(Path(request.context), config, frames)
     model = load(folder, request.device)
     assert isinstance(model, Pictures)
+    model = model.compile() if request.compile else model
     made = model.generate(labels, prompts, request.seed, num_frames=frames, context=context)
     if out.suffix == ".png":
         with replacing(out) as file:

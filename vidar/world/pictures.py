@@ -16,6 +16,7 @@ from vidar.conditioning.net import WorldNet, WorldNetConfig
 from vidar.conditioning.text import GivenFeaturesConfig, Text, TextConfig, utf8
 from vidar.config import Config
 from vidar.core.system import System
+from vidar.nn.static import Build, check_static
 from vidar.objectives.pyramids import Pyramids, PyramidsConfig
 from vidar.orders.scale import ClipScaleOrderConfig, PyramidFrames, ScaleOrderConfig, Size
 from vidar.rng import Rng
@@ -26,6 +27,7 @@ from vidar.tokenizers.multi_scale import MultiScale
 from vidar.tokenizers.pixels import to_float, to_uint8
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder, PyramidAutoencoderConfig
 from vidar.types import Codes, UsageError
+from vidar.world.setting import compiled
 from vidar.world.world import Generated
 
 Conditions = Labels | Text
@@ -163,6 +165,12 @@ class Pictures:
         """Move the weights; returns itself."""
         for module in (self.tokenizer, self.net):
             cast(nn.Module, module).to(device=device, dtype=dtype)
+        return self
+
+    def compile(self, build: Build | None = None) -> Pictures:
+        """Every call from here on is a compiled function of static shapes, see `World.compile`; returns itself."""
+        check_static(self.config.system().order.relations.values())
+        self._answer = compiled(self.net, build)
         return self
 
     @property

@@ -23,7 +23,7 @@ from vidar.core.objective import Objective
 from vidar.core.order import Order
 from vidar.core.system import Asked, System
 from vidar.nn.outcome import OutcomeNet, OutcomeNetConfig
-from vidar.nn.static import Build
+from vidar.nn.static import Build, check_static
 from vidar.objectives.flow import Flow, FlowConfig
 from vidar.objectives.next_scale import Pyramid
 from vidar.objectives.protocols import Coded, ObjectiveConfig
@@ -237,6 +237,12 @@ class World:
         CUDA. Raises UsageError on another device, where no C++ compiler is, or where a relation of the order folds.
         """
         return compiled(self.net, build)
+
+    def compile(self, build: Build | None = None) -> World:
+        """Every call from here on is such a function (`compiled`); returns itself. Raises UsageError as that does."""
+        check_static(self.config.system(pyramid=self.pyramid).order.relations.values())
+        self.model = self.compiled(build)
+        return self
 
     @torch.inference_mode()
     def encode(self, video: Tensor) -> Tensor:
