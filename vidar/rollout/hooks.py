@@ -16,7 +16,7 @@ Picture = Callable[[], Tensor]  # -> uint8 [B, H, W, 3]
 APART = 2**32  # between the video numbers of noise before and after a renewal, as frames count from 0 again
 
 
-class Follower:
+class Hook:
     """Told of every frame of all streams: before it is made, and after."""
 
     def before(self, action: Tensor) -> None:
@@ -26,7 +26,7 @@ class Follower:
         """A frame was made: code [B, n, C], its action [B, A] and what gives its picture."""
 
 
-class Renewal(Follower):
+class ReencodeEvery(Hook):
     """After every `every` frames all streams begin anew after the last ones of them, decoded and encoded.
 
     As many as a context may have, at most `every`; the frame counter starts at 0 again, so positions stay those of
@@ -48,7 +48,7 @@ class Renewal(Follower):
         self.pictures: deque[Tensor] = deque(maxlen=keep)
 
     def after(self, code: Tensor, action: Tensor, picture: Picture) -> None:
-        """See `Follower`."""
+        """See `Hook`."""
         self.codes.append(code)
         self.actions.append(action)
         if self.rollout.codec.looks_back:
@@ -68,7 +68,7 @@ class Renewal(Follower):
         return self.rollout.codec.decode(torch.stack(list(self.codes), 1))[0]
 
 
-class Switch(Follower):
+class RecacheOnAction(Hook):
     """Streams whose action changes see their last frames as if they had been made under the new one (`recache`)."""
 
     def __init__(self, rollout: Rollout, context: Tensor, actions: Tensor | None) -> None:
@@ -78,7 +78,7 @@ class Switch(Follower):
         self.last = None if actions is None else actions[:, -1]
 
     def before(self, action: Tensor) -> None:
-        """See `Follower`."""
+        """See `Hook`."""
         if self.last is None:
             return
         rows = torch.nonzero((action != self.last.to(action)).any(1))[:, 0]
@@ -88,22 +88,22 @@ class Switch(Follower):
             self.rollout.recache(rows.tolist(), codes, told)
 
     def after(self, code: Tensor, action: Tensor, picture: Picture) -> None:
-        """See `Follower`."""
+        """See `Hook`."""
         self.codes.append(code)
         self.last = action
 
 
-def followed(
+def make_hook(
     rollout: Rollout,
     context: Tensor,
     actions: Tensor | None,
     rngs: Sequence[Rng],
     renew: int | None,
     recache: bool,
-) -> Follower:
+) -> Hook:
     """What `World.codes` asks for. Raises UsageError where it asks for both."""
     if renew is not None and recache:
         raise UsageError("renew and recache exclude each other: frames before a renewal are no longer seen")
     if recache:
-        return Switch(rollout, context, actions)
-    return Follower() if renew is None else Renewal(rollout, renew, rngs)
+        return RecacheOnAction(rollout, context, actions)
+    return Hook() if renew is None else ReencodeEvery(rollout, renew, rngs)

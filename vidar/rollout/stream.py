@@ -13,7 +13,7 @@ from vidar.core.state import RowState
 from vidar.rng import Rng
 from vidar.rollout.codec import Codec, following, remember
 from vidar.rollout.driver import Rollout, Setting
-from vidar.rollout.hooks import followed
+from vidar.rollout.hooks import make_hook
 from vidar.rollout.segments import planned
 from vidar.types import UsageError
 
@@ -59,7 +59,7 @@ def _in_turn(
     """Group of frames after group; what happens between frames happens between groups."""
     rollout = Rollout(setting, len(context))
     rollout.open(range(len(context)), context, context_actions, rngs)
-    hook, source = followed(rollout, context, context_actions, rngs, renew, recache), iter(actions)
+    hook, source = make_hook(rollout, context, context_actions, rngs, renew, recache), iter(actions)
     while told := list(islice(source, rollout.per_group)):
         rest = [setting.rest.expand(len(context), -1)] * (rollout.per_group - len(told))
         hook.before(told[0])

@@ -285,7 +285,7 @@ class World:
 
         context: codes [B, T, n, C]. context_actions [B, T, A]: row t acts between frames t-1 and t; None: unknown.
         actions: yields [B, A] for each new frame, asked for when the frame is begun. The frame is committed with the
-        first refinement of the next one. renew, recache: see `Renewal` (None: never) and `Switch`.
+        first refinement of the next one. renew, recache: see `ReencodeEvery` (None: never) and `RecacheOnAction`.
         """
         rngs = rngs or rows(0, len(context))
         for code, _ in shown(self.setting(steps), context, actions, context_actions, rngs, renew, recache):
