@@ -223,6 +223,35 @@ def normals(
     return made.flatten(1)[:, :count].reshape(len(keys), *shape)
 
 
+class Ahead:
+    """`Rng.normal` of one name for unit after unit, drawn some units ahead in one go, to the bit.
+
+    What is drawn is kept by Rng, for the latest ROWS of them.
+    """
+
+    ROWS, UNITS = 1024, 8
+    MOST = 1 << 15  # numbers of one go: where a unit has many, nothing is gained by several
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._kept: dict[tuple[Rng, tuple[int, ...]], tuple[int, Tensor]] = {}
+
+    def normal(self, rng: Rng, unit: int, shape: Sequence[int]) -> Tensor:
+        """Standard normal, float64 [shape], not to be changed."""
+        key = rng, tuple(shape)
+        first, drawn = self._kept.get(key, (unit, _NOTHING))
+        if not first <= unit < first + len(drawn):
+            units = max(1, min(self.UNITS, self.MOST // max(1, math.prod(shape)))) if type(rng) is Rng else 1
+            with torch.inference_mode(False):
+                first, drawn = unit, normals(every([rng], range(unit, unit + units)), self.name, shape)
+            self._kept.pop(key, None)
+            if len(self._kept) >= self.ROWS:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[key] = first, drawn
+        return drawn[unit - first]
+
+
+_NOTHING = torch.zeros(0)
 _PAIRS = 1 << 15  # of normal numbers at a time: what is made of them stays in the cache of a core
 _UNSURE = 64  # last digits in which two ways to a float64 may differ
 

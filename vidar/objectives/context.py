@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from vidar.objectives.protocols import ContextConfig
 from vidar.objectives.rows import Units
-from vidar.rng import Rng, every, uniforms
-
-RECENT = 64  # draws kept: in play a unit is shown as memory, and as the hint of the next one and of its memory
+from vidar.rng import Ahead, Rng, every, uniforms
 
 
 class CleanConfig(ContextConfig):
@@ -64,12 +61,12 @@ class ContextNoise:
     def __init__(self, config: ContextNoiseConfig):
         if not 0 <= config.level <= config.most < 1:
             raise ValueError(f"context level {config.level} must lie in [0, most={config.most}], most below 1")
-        self.config, self._noise = config, lru_cache(RECENT)(_noise)
+        self.config, self._noise = config, Ahead("context")
 
     def __call__(self, unit: int, code: Tensor, rng: Rng, play: bool) -> tuple[Tensor, float]:
         """code [n, C] -> (noisy code, level)."""
         level = self.level(unit, rng, play)
-        return (1 - level) * code + level * self._noise(rng, unit, code.shape, code.dtype, code.device), level
+        return (1 - level) * code + level * self._noise.normal(rng, unit, code.shape).to(code), level
 
     def level(self, unit: int, rng: Rng, play: bool) -> float:
         """That of play, or one drawn uniformly."""
@@ -85,11 +82,6 @@ class ContextNoise:
     def of_units(self, units: Units, codes: Tensor, levels: Tensor, rngs: Sequence[Rng]) -> Tensor:
         """Codes [B, P, C] of units at their levels [B, U] -> noisy codes."""
         return mixed(codes, units.normals(rngs, "context", codes), levels[:, units.number])
-
-
-def _noise(rng: Rng, unit: int, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):
-        return rng.normal("context", unit, 0, shape).to(device, dtype)
 
 
 def mixed(x0: Tensor, noise: Tensor, level: Tensor) -> Tensor:

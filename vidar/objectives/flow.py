@@ -28,7 +28,7 @@ from vidar.objectives.rows import rows_of
 from vidar.objectives.step_size import ToldConfig, UntoldConfig
 from vidar.objectives.steppers import EulerConfig
 from vidar.orders.config import OrderConfig
-from vidar.rng import Rng, every, normals, uniforms
+from vidar.rng import Ahead, Rng, every, normals, uniforms
 from vidar.types import MEMORY, QUERY, Loss, Pass, Past, Target
 
 Level = TypeVar("Level", float, Tensor)
@@ -112,7 +112,7 @@ class Flow:
         dtype: torch.dtype = torch.float32,
     ):
         self.config, self.channels, self.grid, self.dtype = config, channels, grid, dtype
-        self.stepper = config.stepper.build()
+        self.stepper, self._noise = config.stepper.build(), Ahead("start")
         self.context = config.context.build()
         self.hint = config.hint.build(channels)
         self._hint = repr(config.hint), self.hint
@@ -129,7 +129,7 @@ class Flow:
 
     def noise(self, unit: int, rng: Rng) -> Tensor:
         """The noise end of a unit, [n, C]."""
-        drawn = rng.normal("start", unit, 0, (self.grid.sites(unit).shape[0], self.channels))
+        drawn = self._noise.normal(rng, unit, (self.grid.sites(unit).shape[0], self.channels))
         return drawn.to(self.device, self.dtype)
 
     def on(self, device: torch.device) -> Flow:
