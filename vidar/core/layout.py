@@ -96,6 +96,8 @@ class Layout:
     spans         [first, last) slot of each row of the Step
     counts        [B or 1] by row of the Step: slots that are somebody's
     memo          keeps what depends on the positions; fixed: what does not, and so serves the layout moved on
+    block         of a layout that was moved on with others in one go: a memo for all of them, their coordinates
+                  [K, B or 1, S, A], and its number among them
     """
 
     slots: Slots
@@ -112,6 +114,7 @@ class Layout:
     counts: tuple[tuple[int, ...], ...] = ()
     memo: dict[str, Any] = field(default_factory=dict[str, Any])
     fixed: dict[Hashable, Any] = field(default_factory=dict[Hashable, Any])
+    block: tuple[dict[str, Any], Tensor, int] | None = None
 
     @property
     def num_slots(self) -> int:

@@ -10,8 +10,9 @@ held, moved on: after a change of context, an eviction or a rewind to another pl
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,17 +24,41 @@ from vidar.core.step import Step
 from vidar.types import Slots
 
 MOST = 128  # layouts kept
+AHEAD = 16  # cycles whose slots are made in one go
 Clocks = tuple[int, ...]  # of the batch rows; one where all rows agree
 
 
 @dataclass(frozen=True)
+class Block:
+    """Slots of a layout in AHEAD cycles, the first one moved on by `units`: tensors with one more dimension in front.
+
+    memo: what backbones derive from the coordinates of all of them, see `Layout.block`.
+    """
+
+    units: int
+    slots: Slots
+    row_unit: Tensor
+    row_cell: Tensor
+    memo: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def at(self, number: int) -> Slots:
+        """Of one of the cycles."""
+        s = self.slots
+        return Slots(s.site[number], s.cell[number], s.unit[number], s.role, s.coord[number])
+
+
+@dataclass
 class Kept:
-    """A layout and when it was compiled. full: all of its slots are somebody's; filled: the rings all of whose are."""
+    """A layout and when it was compiled. full: all of its slots are somebody's; filled: the rings all of whose are.
+
+    block: where the layout was moved on to lately.
+    """
 
     layout: Layout
     clocks: Clocks
     full: bool
     filled: frozenset[str]
+    block: Block | None = None
 
 
 class Layouts:
@@ -101,10 +126,28 @@ class Layouts:
                 slots, shift.ring_cells(view.ring, view.relation.sinks, name in kept.filled)
             ):
                 return None
-        q = shift.slots(layout.slots, grid, kept.full)
+        if len(by) > 1:
+            q = shift.slots(layout.slots, grid, kept.full)
+            views = {name: view.moved(q, _ring(view, shift, grid)) for name, view in layout.views.items()}
+            row_unit, row_cell = q.unit[:, layout.row_start], q.cell[:, layout.row_start]
+            return replace(layout, slots=q, views=views, row_unit=row_unit, row_cell=row_cell, memo={})
+        block, number = self._block(kept, order, grid, by[0])
+        q = block.at(number)
         views = {name: view.moved(q, _ring(view, shift, grid)) for name, view in layout.views.items()}
-        row_unit, row_cell = q.unit[:, layout.row_start], q.cell[:, layout.row_start]
-        return replace(layout, slots=q, views=views, row_unit=row_unit, row_cell=row_cell, memo={})
+        told = {"row_unit": block.row_unit[number], "row_cell": block.row_cell[number]}
+        return replace(layout, slots=q, views=views, **told, memo={}, block=(block.memo, block.slots.coord, number))
+
+    def _block(self, kept: Kept, order: Order, grid: Grid, by: int) -> tuple[Block, int]:
+        """The block with the slots moved on by so many units, and their number in it."""
+        assert self._system is not None and self._system[3] is not None and order.period is not None
+        cycle = self._system[3]
+        if kept.block is None or not 0 <= by - kept.block.units < AHEAD * cycle:
+            units = torch.arange(by, by + AHEAD * cycle, cycle)[:, None, None]
+            sites = units.div(order.period, rounding_mode="floor") * self._system[2]
+            made = Shift(units, sites, units * order.unit_cells).slots(kept.layout.slots, grid, kept.full)
+            start = kept.layout.row_start
+            kept.block = Block(by, made, made.unit[..., start], made.cell[..., start])
+        return kept.block, (by - kept.block.units) // cycle
 
 
 def _holds(slots: Slots, cell: Tensor) -> bool:

@@ -67,6 +67,7 @@ class Part:
             row_step=layout.row_step[kept],
             memo={},
             fixed={},
+            block=None,
         )
         return cls(short, _index(kept), _index(slots))
 

@@ -192,11 +192,13 @@ class Backbone(nn.Module):
         """Rotary tables of the slots of a layout, [B or 1, S, E] each; float32 or wider."""
         dtype = torch.promote_types(self.row.dtype, torch.float32)
         key = f"{self._rope_key} {device} {dtype}"
-        if key not in layout.memo:
+        memo, coord, number = layout.block or (layout.memo, layout.slots.coord, None)
+        if key not in memo:
             with torch.inference_mode(False):
-                made = self._rope(layout.axes)(layout.slots.coord, dtype)
-                layout.memo[key] = None if made is None else (made[0].to(device), made[1].to(device))
-        return layout.memo[key]
+                made = self._rope(layout.axes)(coord, dtype)
+                memo[key] = None if made is None else (made[0].to(device), made[1].to(device))
+        made = memo[key]
+        return made if made is None or number is None else (made[0][number], made[1][number])
 
     def _rope(self, axes: tuple[str, ...]) -> Rope:
         if axes not in self._ropes:

@@ -108,7 +108,7 @@ class TrainPrefix:
             return layout
         coord = layout.slots.coord.clone()
         coord[..., 0] = (coord[..., 0] + offset) % self.config.order.positions
-        return replace(layout, slots=replace(layout.slots, coord=coord), memo={})
+        return replace(layout, slots=replace(layout.slots, coord=coord), memo={}, block=None)
 
     def step(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
         """Loss on a batch of latent clips, one Rng per clip; the first one draws what the batch shares."""
