@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -76,7 +77,7 @@ class EverySite:
 
 @dataclass(frozen=True)
 class EvenFrames:
-    """Groups of `per_group` frames in `num_units` units each, which hold their sites in any order.
+    """Groups of `per_group` frames in `num_units` units each; units hold their sites in any order, alike in each group.
 
     sites: how a frame lies on the sites of its units; several frames a group have theirs one after another.
     """
@@ -115,7 +116,12 @@ class EvenFrames:
     def join(self, group: int, codes: Mapping[int, Tensor]) -> Tensor:
         """See `FrameMap`."""
         units = self.units(group)
-        sites, made = [self.grid.sites(unit) for unit in units], [codes[unit] for unit in units]
-        if len(units) > 1:
-            sites, made = [torch.cat(sites)], [torch.cat(made)]
-        return self.sites.take(made[0][sites[0].argsort()].unflatten(0, (self.per_group, -1)))
+        made = codes[units[0]] if len(units) == 1 else torch.cat([codes[unit] for unit in units])
+        made = made if self._place is None else made[self._place]
+        return self.sites.take(made.unflatten(0, (self.per_group, -1)))
+
+    @cached_property
+    def _place(self) -> Tensor | None:
+        """Where in the units of a group, one after another, each of its sites stands; None: they stand in order."""
+        place = torch.cat([self.grid.sites(unit) for unit in self.units(0)]).argsort()
+        return None if torch.equal(place, torch.arange(len(place))) else place

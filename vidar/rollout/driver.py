@@ -88,6 +88,7 @@ class Rollout:
         self.per_group = len(self.frames.frames(0))
         total = capacity if self.guidance is None else 2 * capacity
         self.tape = ActionTape(total, len(setting.rest), self._kept_actions())
+        self._untold = torch.arange(total) >= capacity  # rows of the branch without actions
         self.rngs = [Rng(0, b % capacity) for b in range(total)]
         self.state = self._fresh(total)
 
@@ -285,8 +286,7 @@ class Rollout:
         return [item for item in made if item[0] < self.capacity]
 
     def _tell(self, actions: Tensor) -> None:
-        told = torch.zeros(self.capacity, dtype=torch.bool)
-        self.tape.append(self._twice(actions), self._twice(told, ~told))
+        self.tape.append(self._twice(actions), self._untold)
 
     def _both(self, rows: Sequence[int]) -> list[int]:
         """Rows of the rollout -> rows of the forward."""
