@@ -80,8 +80,16 @@ def start(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PACKAGE", help="Load parts of models from this package too; once for each package."),
+    ] = None,
 ) -> None:
     """Autoregressive video generation and world models: record, train, generate, evaluate."""
+    for package in trust or ():
+        from vidar.config import trust as also
+
+        also(package)
     show_help(context)
 
 

@@ -10,8 +10,10 @@ import difflib
 import inspect
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar, cast
 
@@ -94,8 +96,17 @@ _TRUSTED = {"vidar"}
 
 
 def trust(package: str) -> None:
-    """Load configs of another package too, from now on in this process. Only a caller says so, never a file."""
-    _TRUSTED.add(package.partition(".")[0])
+    """Load configs of another package too, from now on in this process. Only a caller says so, never a file.
+
+    Raises UsageError where it cannot be imported.
+    """
+    name = package.partition(".")[0]
+    if name not in sys.modules and (not name or find_spec(name) is None):
+        raise UsageError(
+            f"package {name!r} is not found, so none of its configs can be loaded; install it, or put its "
+            "folder on PYTHONPATH"
+        )
+    _TRUSTED.add(name)
 
 
 def trusted() -> list[str]:
@@ -114,7 +125,7 @@ def _config_type(path: str) -> type[Config]:
     if module.partition(".")[0] not in _TRUSTED or "." not in path:
         raise UsageError(
             f"type {path!r} is refused: only configs under vidar. are loaded, and of packages that the caller names: "
-            "vidar.config.trust"
+            "vidar --trust PACKAGE, vidar.config.trust"
         )
     try:
         found = getattr(import_module(module), name, None)

@@ -1,6 +1,11 @@
 """A new objective, order, cache policy and guidance, from a file outside the package, through all that vidar does."""
 
 import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import own_parts
@@ -16,6 +21,8 @@ from vidar.data.video import read_video, write_video
 from vidar.eval.world_eval import evaluate
 from vidar.play.session import Start, Table
 from vidar.synth.driver import SynthRequest, synthesise
+from vidar.synth.placement import Ready
+from vidar.synth.ray_workers import RayWorkers
 from vidar.synth.workers import LocalWorkers
 from vidar.train.fit import fit
 from vidar.train.log import read_log
@@ -101,6 +108,38 @@ def test_videos_of_it_are_synthesised(folder, tmp_path, monkeypatch):
         made.append(synthesise(request, place=place)["jobs"])
         assert len(read_video(tmp_path / out / "v1.mp4")[0]) == 2 * SEGMENT
     assert [job["segments"] for job in made[0]] == [job["segments"] for job in made[1]]
+
+
+def vidar_in(place, *words):
+    """The command line, in a process that finds `own_parts` on its path."""
+    paths = os.pathsep.join([str(Path(own_parts.__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", "vidar.cli", *words]
+    return subprocess.run(command, cwd=place, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True)
+
+
+def test_the_command_line_is_told_whom_to_trust(folder, tmp_path):
+    words = ["generate", str(folder), "--frames", "2", "--seed", "1", "--out", "made.mp4"]
+    refused = vidar_in(tmp_path, *words)
+    assert refused.returncode == 2 and "vidar --trust PACKAGE" in refused.stderr and refused.stderr.count("\n") == 1
+    unknown = vidar_in(tmp_path, "--trust", "not_there", *words)
+    assert unknown.returncode == 2 and "package 'not_there' is not found" in unknown.stderr
+    made = vidar_in(tmp_path, "--trust", "own_parts", *words)
+    assert made.returncode == 0, made.stderr
+    assert len(read_video(tmp_path / "made.mp4")[0]) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("ray") is None, reason="needs the ray extra")
+def test_actors_trust_whom_the_caller_trusts(folder, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(own_parts.__file__).parent))
+    place = RayWorkers(1, str(folder), "cpu", 1, "local")
+    try:
+        events = []
+        while not events:
+            events = place.wait()
+        assert isinstance(events[0], Ready)
+    finally:
+        place.close()
 
 
 def test_it_is_evaluated(folder):

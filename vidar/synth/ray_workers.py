@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 import vidar
+from vidar.config import trust, trusted
 from vidar.synth.placement import POLL, Event, Lost, Placement, Ready, Work
 from vidar.synth.planning import Planned, maker_of
 from vidar.synth.segments import Made
@@ -40,9 +41,11 @@ def on_ray(address: str) -> Callable[[int, str, str, int], Placement]:
 class Actor:
     """The life of a worker on its node: `load`, then batches, each a `begin` and a `make` for every task."""
 
-    def load(self, model: str, device: str, rows: int) -> Ready:
-        """The world from a folder of this node, or a shipped one by name."""
+    def load(self, model: str, device: str, rows: int, packages: Sequence[str]) -> Ready:
+        """The world from a folder of this node, or a shipped one by name. packages: see `vidar.config.trust`."""
         torch.set_num_threads(1)
+        for package in packages:
+            trust(package)
         world = load(model, device)
         self.maker = maker_of(world, rows)
         self.segments: Iterator[Made | Planned] = iter(())
@@ -72,7 +75,8 @@ class RayWorkers:
     """A `Placement` on a cluster. address: of its head, ray://HOST:PORT, `auto`: the one of this machine, or `local`.
 
     A worker that the cluster has no CPU for yet waits for one. On CUDA each has a card, which Ray chooses. A model's
-    folder has the same path on every node. A cluster that the caller is connected to is used and stays connected.
+    folder has the same path on every node, and packages that are trusted are installed on each. A cluster that the
+    caller is connected to is used and stays connected.
     """
 
     def __init__(self, count: int, model: str, device: str, rows: int, address: str = "auto") -> None:
@@ -81,7 +85,7 @@ class RayWorkers:
         name = folder.name if folder.parent == SHIPPED.resolve() else str(folder)
         kind = device.partition(":")[0]
         self._needs = {"num_cpus": 1, "num_gpus": int(kind == "cuda")}
-        self._told = name, kind, rows
+        self._told = name, kind, rows, trusted()
         self._starts = 0
         self._connected = not self._ray.is_initialized()
         if self._connected:
