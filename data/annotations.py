@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -18,6 +19,7 @@ SHAPE_CLASSES = tuple(f"{colour} {kind}" for colour in list(COLOURS)[1:] for kin
 class StoredClassConfig(Config):
     """The number under `key` in the meta data of an episode."""
 
+    classes: ClassVar[bool] = True  # or captions
     num_classes: int = Field(ge=1)
     key: str = "class"
 
@@ -36,6 +38,8 @@ class StoredClassConfig(Config):
 class StoredCaptionConfig(Config):
     """The caption of the episode."""
 
+    classes: ClassVar[bool] = False  # or captions
+
     def build(self) -> Callable[[Episode, Clip], str]:
         """Raises VidarError for an episode without a caption."""
 
@@ -53,6 +57,8 @@ class ShapeClassConfig(Config):
     `SHAPE_CLASSES` names them.
     """
 
+    classes: ClassVar[bool] = True  # or captions
+
     def build(self) -> Callable[[Episode, Clip], int]:
         """Raises VidarError for a recording of something else."""
         return lambda episode, clip: SHAPE_CLASSES.index("{1} {0}".format(*(looks[1] for looks in _looks(episode))))
@@ -60,6 +66,8 @@ class ShapeClassConfig(Config):
 
 class ShapeCaptionConfig(Config):
     """The world of shapes said in words, with what the player does in these frames."""
+
+    classes: ClassVar[bool] = False  # or captions
 
     def build(self) -> Callable[[Episode, Clip], str]:
         """Raises VidarError for a recording of something else."""

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import vidar.configs
-from vidar.check import check_world
 from vidar.configs.catalog import components, find, find_pictures, find_system, find_world, parameters, recipes
 from vidar.configs.recipe import STATUSES, status_of
 from vidar.configs.table import Acted, entries
+from vidar.train.methods.latent_clips import check_world
 from vidar.types import UsageError
 
 RECIPES = list(recipes())

@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from vidar.cache.ring import RingState
-from vidar.configs.catalog import find, find_world
+from vidar.configs.catalog import find, find_world, recipes
+from vidar.data.loader import ClipsConfig
 from vidar.eval.budget import budget
+from vidar.train.dreams import DreamClipsConfig
 from vidar.train.memory import training_bytes
 
 
@@ -48,3 +50,13 @@ def test_an_adversary_keeps_a_pass_through_the_teacher():
     both, one = (training_bytes(each)["activations"] for each in (config, alone))
     plain = training_bytes(find("world_doom_shortcut")(preset="tiny"))
     assert 1.7 < both / one < 2.5 and "teacher" not in plain and 0.8 < one / plain["activations"] < 1.25
+
+
+@pytest.mark.parametrize("name", sorted(recipes()))
+def test_every_recipe_has_a_budget(name, tmp_path, monkeypatch):
+    """Also without its data; then the size of frames is unknown."""
+    monkeypatch.chdir(tmp_path)
+    config = recipes()[name](preset="tiny")
+    found = training_bytes(config)
+    assert found["states"] > 0
+    assert (found["activations"] is None) == isinstance(config.data, ClipsConfig | DreamClipsConfig)

@@ -12,8 +12,12 @@ from made_up import made_up
 from torch import nn
 
 from vidar.configs.catalog import find
+from vidar.core.layout import compile_layout
+from vidar.core.step import twin
 from vidar.data.record import record
 from vidar.data.synthetic import ShapesConfig
+from vidar.nn.auto import AutoAttentionConfig
+from vidar.orders.frame import FrameOrderConfig
 from vidar.train import memory
 from vidar.train.dreams import DreamClipsConfig
 from vidar.train.fit import build, fit
@@ -37,6 +41,18 @@ def test_what_autograd_keeps_is_counted_once():
         model, x = nn.Sequential(nn.Linear(8, 16), nn.Tanh()), torch.empty(4, 8)
     assert memory.kept_bytes(model, lambda: model(x)) == 4 * 4 * (8 + 16)
     assert memory.kept_bytes(model, lambda: model(x) + model(x)) == 4 * 4 * (8 + 2 * 16)
+
+
+def test_attention_without_storage_keeps_what_it_keeps_with():
+    """A clip of two copies whose first sees its past alone: by slices, no table of all pairs."""
+    order, grid = FrameOrderConfig(window=2).build(4, 4, 8)
+    view = compile_layout(twin(range(8)), order, [grid]).views["main"]
+    kept, shape = [], (2, view.q.cell.shape[1], 2, 16)
+    for device in ("cpu", "meta"):
+        q, k, v = (torch.zeros(shape, device=device, requires_grad=True) for _ in range(3))
+        attention = AutoAttentionConfig().build(view, torch.device(device), True)
+        kept.append(memory.kept_bytes(nn.Module(), lambda: attention(q, k, v)))  # noqa: B023
+    assert kept[0] == kept[1] < 4 * 2 * 2 * shape[1] ** 2
 
 
 def test_states_of_trained_and_frozen_weights(data, tmp_path):

@@ -19,15 +19,15 @@ from vidar.nn.runs import groups
 class AutoAttentionConfig(AttentionConfig):
     """The fastest exact form for the view, the device, the numbers and the pass.
 
-    CPU: by rule or by timing, see `vidar.nn.choice`; folds are gathered first. CUDA: FlexAttention where something is
-    hidden or rows of the batch differ, else torch's attention.
+    CPU: by rule or by timing, see `vidar.nn.choice`; folds are gathered first. Tensors without storage: by rule. CUDA:
+    FlexAttention where something is hidden or rows of the batch differ, else torch's attention.
     """
 
     def build(self, view: View, device: torch.device, grad: bool) -> Attention:
         """See `AttentionConfig`."""
         if view.relation.fold:
             return folded(view, device, chosen_kernel(view))
-        if device.type == "cpu":
+        if device.type in ("cpu", "meta"):
             return chosen(view, device)
         found = groups(view) if device.type == "cuda" else []
         hidden = found is None or hides(found, view.k.cell.shape[1])

@@ -97,7 +97,8 @@ def hides(groups: Iterable[Group], keys: int) -> bool:
 def effective(x: Tensor) -> torch.dtype:
     """The dtype that products of x are computed in, autocast being what it is."""
     kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    casts = kind != "meta" and torch.is_autocast_enabled(kind)  # which refuses to say for tensors without storage
+    return torch.get_autocast_dtype(kind) if casts else x.dtype
 
 
 def _pairs(group: Group) -> int:

@@ -98,6 +98,11 @@ class PicturesConfig(Config):
         return sizes
 
     @property
+    def takes_classes(self) -> bool:
+        """Whether it is told a class; otherwise a text."""
+        return isinstance(self.net.conditioner, LabelEmbedConfig)
+
+    @property
     def reads_words(self) -> bool:
         """Whether a prompt may be words; otherwise features of an outside encoder, or it takes classes."""
         conditioner = self.net.conditioner

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from vidar.config import Config
+from vidar.data.index import Index
 from vidar.nn.pretrained import load_component
 from vidar.rng import Rng
 from vidar.tokenizers.autoencoder import Autoencoder, AutoencoderConfig
@@ -26,6 +27,7 @@ from vidar.tokenizers.inflate import take_over
 from vidar.tokenizers.perceptual import energy_loss, grain_loss, structure_loss, texture_loss
 from vidar.tokenizers.pixels import to_float, to_uint8
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder, PyramidAutoencoderConfig
+from vidar.train.checks import DryRun, blank
 from vidar.types import Loss, Segment, UsageError
 
 
@@ -74,6 +76,39 @@ class AutoencodeConfig(Config):
     def build(self) -> Autoencode:
         """The method; `build_model` gives what it trains."""
         return Autoencode(self)
+
+    def check(self, data: Any) -> None:
+        """See `vidar.train.checks.Checks`: nothing here fits or not without the data."""
+
+    def check_data(self, data: Any, index: Index | None) -> None:
+        """See `vidar.train.checks.Checks`: length of clips, frame size."""
+        if hasattr(data, "clip_frames"):
+            self.check_frames(data.clip_frames)
+        if index is None:
+            return
+        stride = self.tokenizer.space_stride
+        for name, size in (("height", index.height), ("width", index.width)):
+            if size % stride:
+                raise UsageError(f"{data.path}: {name} {size} does not divide by the tokenizer's stride {stride}")
+        have, scales = (index.height // stride, index.width // stride), self.tokenizer.sides
+        if scales and have != scales[-1]:
+            raise UsageError(
+                f"{data.path}: {index.height} x {index.width} pixels make {have[0]} x {have[1]} latents; the last "
+                f"of method.tokenizer.pyramid.sizes is {scales[-1][0]} x {scales[-1][1]}"
+            )
+
+    def dry_run(self, data: Any) -> DryRun:
+        """See `vidar.train.checks.DryRuns`: the whole step, with its losses and adversaries."""
+        built = self.replace(start=None).build()
+        with torch.device("meta"):
+            model = built.build_model()
+        video = blank(data)
+        if video is None:
+            return DryRun(model, None)
+        sides = torch.zeros(video.shape[:2])
+        batch = Segment(video, sides[..., None], sides.bool(), torch.arange(len(video)), [""] * len(video))
+        rngs = [Rng(0, number) for number in range(len(video))]
+        return DryRun(model, lambda: built.step(model, batch, rngs))
 
 
 AnyAutoencoder = Autoencoder | PyramidAutoencoder

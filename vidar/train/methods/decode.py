@@ -9,19 +9,21 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from vidar.config import Config
+from vidar.data.index import load_index
 from vidar.rng import Rng
 from vidar.tokenizers.autoencoder import Autoencoder, column
 from vidar.tokenizers.pixels import to_float, to_uint8
+from vidar.train.checks import DryRun
 from vidar.train.dreams import DreamBatch
 from vidar.train.methods.autoencode import AdversarialPair, AutoencodeConfig
-from vidar.types import Loss, UsageError
+from vidar.types import Loss, UsageError, VidarError
 from vidar.world.load import START, load, locate, save
 from vidar.world.world import World
 
@@ -35,6 +37,24 @@ class DecodeConfig(Config):
     def build(self) -> Decode:
         """The method."""
         return Decode(self)
+
+    def dry_run(self, data: Any) -> DryRun:
+        """See `vidar.train.checks.DryRuns`."""
+        losses, kind = self.losses.build(), self.losses.tokenizer
+        with torch.device("meta"):
+            autoencoder = kind.build()
+            autoencoder.encoder.requires_grad_(False)
+            model = losses.judged(autoencoder)
+        try:
+            index = load_index(data.path)
+        except VidarError:
+            return DryRun(model, None)
+        sides = (index.height, index.width)
+        video = torch.empty(data.batch, 3, 1, *sides, device="meta")
+        latent = (side // kind.space_stride for side in sides)
+        raw = torch.empty(data.batch, kind.latent_channels, 1, *latent, device="meta")
+        rngs = [Rng(0, number) for number in range(data.batch)]
+        return DryRun(model, lambda: losses.decoded(model, raw, video, rngs))
 
 
 class Decode:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
+from vidar.conditioning.action import Actions
 from vidar.conditioning.net import WorldNet
 from vidar.config import Config
 from vidar.objectives.steppers import AdamsBashforthConfig, EulerConfig, RenoiseConfig
 from vidar.rng import Rng
+from vidar.train.checks import DryRun
 from vidar.train.latents import LatentBatch
 from vidar.train.methods.adversary import AdversaryConfig, Student, hinge_terms, product
 from vidar.train.methods.noised import Noised, noised
@@ -44,6 +48,40 @@ class DistillationConfig(Config):
     clip_frames: int = Field(ge=2)
     own_context: OwnContextConfig | None = None
     adversary: AdversaryConfig | None = None
+
+    def dry_run(self, data: Any) -> DryRun:
+        """See `vidar.train.checks.DryRuns`. Of a step, what keeps a graph: the one answers of student and critic and,
+        through the teacher, the adversary."""
+        config: Any = self.replace(start=None)
+        built, world, batch = config.build(), self.world, data.batch
+        pair: Distillation = built.pair
+        with torch.device("meta"):
+            tokenizer, known = world.tokenizer.build(), world.net.build().requires_grad_(False)
+        pair.teacher = World(world, tokenizer, known)  # in the place of one that is read from a folder
+        with torch.device("meta"):
+            model: Any = built.build_model()
+        model = model if isinstance(model, Student) else Student(model, None)
+        layout, (height, width) = pair.clips.layout, world.sites
+        codes = torch.zeros(batch, self.clip_frames, height * width, world.channels)
+        actions, unknown = (
+            torch.zeros(batch, self.clip_frames, world.actions.width),
+            torch.zeros(codes.shape[:2]).bool(),
+        )
+        clips = LatentBatch(codes, actions, unknown, torch.arange(batch), [""] * batch)
+        rngs = [Rng(0, number) for number in range(batch)]
+        levels = torch.full((batch, layout.num_rows), 0.5)
+        real = noised(pair.clips, clips, rngs, levels)
+        told = Actions(real.actions.values.to("meta"), real.actions.unknown.to("meta"))
+        # weights stay: which slots are judged is read from them
+        moved = {name: getattr(real, name).to("meta") for name in ("seen", "asked", "clean")}
+        seen = replace(real, actions=told, **moved)
+
+        def step() -> Any:
+            made = seen.data(model.net)(seen.x, seen.slots(levels))
+            followed = None if model.critic is None else seen.data(model.critic)(seen.x, seen.slots(levels))
+            return made, followed, pair.adversarial(model, seen, made, rngs)
+
+        return DryRun(model, step, nn.ModuleList([known, tokenizer]))
 
 
 class Distillation:

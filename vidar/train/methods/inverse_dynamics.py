@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch import Tensor
 from vidar.config import Config
 from vidar.nn.inverse_dynamics import InverseDynamicsNet, InverseDynamicsNetConfig, labels
 from vidar.rng import Rng
+from vidar.train.checks import DryRun, blank
 from vidar.types import Loss, Segment
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -54,6 +55,13 @@ class InverseDynamicsConfig(Config):
     def build(self) -> InverseDynamics:
         """The method; `build_model` gives what it trains."""
         return InverseDynamics(self)
+
+    def dry_run(self, data: Any) -> DryRun:
+        """See `vidar.train.checks.DryRuns`: the network on clips."""
+        with torch.device("meta"):
+            model = self.model.build()
+        video = blank(data)
+        return DryRun(model, None if video is None else lambda: model(video))
 
 
 class InverseDynamics:

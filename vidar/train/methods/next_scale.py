@@ -15,12 +15,15 @@ from vidar.conditioning.net import WorldNet
 from vidar.config import Config
 from vidar.core.layout import Layout, compile_layout
 from vidar.core.step import single
+from vidar.data.index import Index
 from vidar.nn.pretrained import load_component
 from vidar.objectives.next_scale import NextScale
 from vidar.rng import Rng
 from vidar.tokenizers.patch import to_sites
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder
+from vidar.train.checks import DryRun
 from vidar.train.latents import LatentBatch
+from vidar.train.methods import latent_clips
 from vidar.train.methods.world import SHOWN, network, show, told
 from vidar.types import Loss
 from vidar.world.load import save
@@ -42,6 +45,18 @@ class TrainScalesConfig(Config):
     def build(self) -> TrainScales:
         """The method."""
         return TrainScales(self)
+
+    def check(self, data: Any) -> None:
+        """See `vidar.train.checks.Checks`."""
+        latent_clips.check(self, data)
+
+    def check_data(self, data: Any, index: Index | None) -> None:
+        """See `vidar.train.checks.Checks`."""
+        latent_clips.check_data(self, data, index)
+
+    def dry_run(self, data: Any) -> DryRun:
+        """See `vidar.train.checks.DryRuns`."""
+        return latent_clips.dry_run(self, data)
 
 
 class TrainScales:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +12,10 @@ from pydantic import Field
 from torch import Tensor
 
 from vidar.config import Config
+from vidar.data.index import Index
 from vidar.nn.outcome import OutcomeNet, OutcomeNetConfig
 from vidar.rng import Rng
+from vidar.train.checks import DryRun
 from vidar.train.outcomes import OutcomeBatch
 from vidar.types import Loss
 from vidar.world.load import add_outcome, load_config, locate
@@ -39,6 +41,22 @@ class OutcomeConfig(Config):
     def build(self) -> Outcome:
         """The method."""
         return Outcome(self)
+
+    def check(self, data: Any) -> None:
+        """See `vidar.train.checks.Checks`: the head fits the world."""
+        load_config(locate(self.world)).check_outcome(self.head)
+
+    def check_data(self, data: Any, index: Index | None) -> None:
+        """See `vidar.train.checks.Checks`: what the data must be is asked by itself, as it is read."""
+
+    def dry_run(self, data: Any) -> DryRun:
+        """See `vidar.train.checks.DryRuns`."""
+        head = self.head
+        with torch.device("meta"):
+            model = head.build()
+            codes = torch.empty(data.batch, 2, head.rows * head.columns, head.channels)
+            actions = torch.empty(data.batch, head.spec.width)
+        return DryRun(model, lambda: model(codes, actions))
 
 
 class Outcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from PIL import Image
@@ -13,15 +13,18 @@ from pydantic import Field
 from torch import Tensor
 
 from vidar.conditioning.net import WorldNet
+from vidar.conditioning.text import TextConfig
 from vidar.config import Config
 from vidar.core.layout import Layout, compile_layout
 from vidar.core.step import single
+from vidar.data.index import Index
 from vidar.data.video import write_video
 from vidar.nn.pretrained import load_component
 from vidar.objectives.pyramids import Pyramids
 from vidar.rng import Rng
 from vidar.tokenizers.pixels import to_uint8
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder
+from vidar.train.checks import DryRun, check_equal, check_tokenizer
 from vidar.train.pictures import PictureBatch
 from vidar.types import Codes, Loss, UsageError
 from vidar.world.load import save
@@ -29,6 +32,7 @@ from vidar.world.models import load
 from vidar.world.pictures import Pictures, PicturesConfig
 
 SHOWN = 8  # pictures of a sample
+MOST_SLOTS = 16_384  # of a sequence whose step is estimated
 
 
 class TrainPicturesConfig(Config):
@@ -45,6 +49,48 @@ class TrainPicturesConfig(Config):
     def build(self) -> TrainPictures:
         """The method."""
         return TrainPictures(self)
+
+    def check(self, data: Any) -> None:
+        """See `vidar.train.checks.Checks`: widths, scales and clips; the data holds what the model is told."""
+        self.pictures.system()
+        check_equal(data, {"tokenizer": self.tokenizer, "frames": self.pictures.frames})
+        if not self.pictures.reads_words:
+            raise UsageError("the model reads features of an outside text encoder, which no data set here holds")
+        told = getattr(data, "annotation", None)
+        if told is not None and told.classes != self.pictures.takes_classes:
+            raise UsageError(
+                f"data.annotation gives {'classes' if told.classes else 'captions'}; the model reads the other"
+            )
+
+    def check_data(self, data: Any, index: Index | None) -> None:
+        """See `vidar.train.checks.Checks`: frame size, tokenizer."""
+        pictures = self.pictures
+        if index is not None and (index.height, index.width) != (pictures.height, pictures.width):
+            raise UsageError(
+                f"{data.path}: frames are {index.height} x {index.width}, the model's {pictures.height} x "
+                f"{pictures.width}"
+            )
+        check_tokenizer(self.tokenizer, pictures.tokenizer)
+
+    def dry_run(self, data: Any) -> DryRun:
+        """See `vidar.train.checks.DryRuns`. Captions count as long as they may be; sequences too long for the table of
+        who sees whom are not estimated."""
+        built, pictures = self.replace(start=None).build(), self.pictures
+        with torch.device("meta"):
+            model = built.build_model()
+        slots = built.layout.slots.site.shape[1]
+        if slots > MOST_SLOTS:
+            return DryRun(model, None)
+        conditioner, shape = pictures.net.conditioner, (data.batch,)
+        if isinstance(conditioner, TextConfig):
+            length = min(data.most, conditioner.encoder.most)
+            shape = (data.batch, length) if pictures.reads_words else (data.batch, length, conditioner.encoder.width)
+        kind = torch.float32 if len(shape) == 3 else torch.long
+        told = torch.empty(shape, dtype=kind, device="meta")
+        mask = torch.ones(shape[:2], dtype=torch.bool, device="cpu" if pictures.reads_words else "meta")
+        conditions = pictures.conditions(told, mask, torch.zeros(data.batch, dtype=torch.bool, device="meta"))
+        inputs = torch.empty(data.batch, slots, pictures.net.backbone.in_width, device="meta")
+        return DryRun(model, lambda: model(inputs, built.layout, conditions))
 
 
 class TrainPictures:

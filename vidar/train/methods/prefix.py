@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -16,11 +16,14 @@ from vidar.config import Config
 from vidar.core.layout import Layout, compile_layout
 from vidar.core.objective import Denoiser
 from vidar.core.step import Row
+from vidar.data.index import Index
 from vidar.nn.pretrained import load_component
 from vidar.objectives.prefix_hint import PrefixHintConfig
 from vidar.orders.prefix import PrefixOrderConfig
 from vidar.rng import Rng
+from vidar.train.checks import DryRun
 from vidar.train.latents import LatentBatch
+from vidar.train.methods import latent_clips
 from vidar.train.methods.world import SHOWN, network, show, told
 from vidar.types import MEMORY, QUERY, Loss, Target
 from vidar.world.load import save
@@ -64,6 +67,18 @@ class TrainPrefixConfig(Config):
     def build(self) -> TrainPrefix:
         """The method."""
         return TrainPrefix(self)
+
+    def check(self, data: Any) -> None:
+        """See `vidar.train.checks.Checks`."""
+        latent_clips.check(self, data)
+
+    def check_data(self, data: Any, index: Index | None) -> None:
+        """See `vidar.train.checks.Checks`."""
+        latent_clips.check_data(self, data, index)
+
+    def dry_run(self, data: Any) -> DryRun:
+        """See `vidar.train.checks.DryRuns`."""
+        return latent_clips.dry_run(self, data)
 
 
 class TrainPrefix:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from pydantic import Field
@@ -16,6 +16,7 @@ from vidar.conditioning.net import WorldNet
 from vidar.config import Config
 from vidar.core.layout import Layout, compile_layout
 from vidar.core.step import Row, single, twin
+from vidar.data.index import Index
 from vidar.data.video import write_video
 from vidar.nn.asked import asking
 from vidar.nn.pretrained import load_component
@@ -23,7 +24,9 @@ from vidar.objectives.flow import Flow
 from vidar.objectives.rows import slot_tables
 from vidar.objectives.weights import BellWeightConfig, EvenWeightConfig
 from vidar.rng import Rng
+from vidar.train.checks import DryRun
 from vidar.train.latents import LatentBatch
+from vidar.train.methods import latent_clips
 from vidar.train.methods.plan_rows import PlanTwinConfig
 from vidar.types import Loss, UsageError
 from vidar.world.load import load, save
@@ -110,6 +113,18 @@ class TrainWorldConfig(Config):
     def build(self) -> WorldMethod:
         """The method."""
         return TrainWorld(self)
+
+    def check(self, data: Any) -> None:
+        """See `vidar.train.checks.Checks`."""
+        latent_clips.check(self, data)
+
+    def check_data(self, data: Any, index: Index | None) -> None:
+        """See `vidar.train.checks.Checks`."""
+        latent_clips.check_data(self, data, index)
+
+    def dry_run(self, data: Any) -> DryRun:
+        """See `vidar.train.checks.DryRuns`."""
+        return latent_clips.dry_run(self, data)
 
 
 class TrainWorld:
