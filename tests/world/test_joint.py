@@ -158,8 +158,8 @@ def test_after_a_change_the_state_is_that_of_the_accepted_frames_prefilled(exact
 class Disturbed(Rng):
     """Other noise from a unit on."""
 
-    def normal(self, purpose, unit=0, step=0, shape=()):
-        return (Rng(99) if unit >= CONTEXT + 2 else Rng(self.seed)).normal(purpose, unit, step, shape)
+    def raw(self, name, unit, step, count):
+        return (Rng(99) if unit >= CONTEXT + 2 else Rng(self.seed)).raw(name, unit, step, count)
 
 
 def test_what_is_thrown_away_leaves_no_bit(world):
