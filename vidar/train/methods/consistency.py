@@ -18,7 +18,7 @@ from vidar.objectives.flow import shift
 from vidar.rng import Rng
 from vidar.train.latents import LatentBatch
 from vidar.train.methods.adversary import Student, product
-from vidar.train.methods.distillation import DistillationConfig, Distilled, squared
+from vidar.train.methods.distillation import DistillationConfig, Distilled
 from vidar.types import Loss
 
 Net = Callable[[Tensor, Tensor], Tensor]  # x, level [.., 1] -> x0
@@ -67,17 +67,11 @@ class Consistency(Distilled):
         return shift(both[0], k), shift(both[1], k)
 
 
-def consistency_loss(student: Net, teacher: Net, x: Tensor, level: Tensor, later: Tensor) -> Tensor:
-    """Squared difference of the student's x0 from both ends of one Euler step of the teacher: [.., C] -> [..].
-
-    student, teacher: (x, level) -> x0. level > later >= 0, [.., 1].
-    """
-    wanted = consistency_target(student, teacher, x, level, later)
-    return squared(student(x, level) - wanted)
-
-
 @torch.no_grad()
 def consistency_target(student: Net, teacher: Net, x: Tensor, level: Tensor, later: Tensor) -> Tensor:
-    """The student's x0 one Euler step of the teacher nearer to the data; at level 0 the point itself is the answer."""
+    """The student's x0 one Euler step of the teacher nearer to the data; at level 0 the point itself is the answer.
+
+    student, teacher: (x, level) -> x0, [.., C]. level > later >= 0, [.., 1].
+    """
     moved = x + (later - level) * (x - teacher(x, level)) / level
     return torch.where(later > 0, student(moved, later), moved)
