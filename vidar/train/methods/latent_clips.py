@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, Protocol
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from vidar.actions import ActionSpec
 from vidar.conditioning.action import Actions
 from vidar.conditioning.net import WorldNet
+from vidar.config import Config
 from vidar.core.layout import Layout
 from vidar.data.index import Index
 from vidar.train.checks import DryRun, check_equal, check_tokenizer
@@ -26,31 +28,54 @@ class Trains(Protocol):
         ...
 
 
-class LearnsWorld(Protocol):
-    """The config of such a method. tokenizer: directory of the trained one."""
+class LearnsWorldConfig(Config):
+    """The config of such a method. tokenizer: directory of the trained one. start: directory of a world whose network
+    is gone on from.
+    """
 
-    @property
-    def world(self) -> WorldConfig:
-        """What is trained."""
-        ...
+    world: WorldConfig
+    tokenizer: str
+    start: str | None = None
 
-    @property
-    def tokenizer(self) -> str:
-        """Directory of the trained one."""
-        ...
-
-    @property
-    def clip_frames(self) -> int:
+    @abstractmethod
+    def length(self) -> int:
         """Frames of a clip."""
-        ...
 
+    @abstractmethod
     def build(self) -> Trains:
         """The method."""
-        ...
 
-    def replace(self, **changes: Any) -> Any:
-        """The same with other fields."""
-        ...
+    def check(self, data: Any) -> None:
+        """See `vidar.train.checks.Checks`: tokenizer, patch and length."""
+        check_world(self.world)
+        check_equal(data, {"tokenizer": self.tokenizer, "clip_frames": self.length(), "patch": self.world.patch})
+
+    def check_data(self, data: Any, index: Index | None) -> None:
+        """See `vidar.train.checks.Checks`: frame size, rate, actions, tokenizer."""
+        world = self.world
+        if index is not None:
+            if (index.height, index.width) != (world.height, world.width):
+                raise UsageError(
+                    f"{data.path}: frames are {index.height} x {index.width} (height x width), the world is "
+                    f"{world.height} x {world.width}"
+                )
+            if abs(index.fps - world.fps) > 1e-3 * world.fps:
+                raise UsageError(f"{data.path}: runs at {index.fps:g} frames/s, the world at {world.fps:g}")
+            ours, theirs = columns(index.spec), columns(world.actions)
+            if ours != theirs:
+                raise UsageError(f"{data.path}: actions are {', '.join(ours)}; the world has {', '.join(theirs)}")
+        check_tokenizer(self.tokenizer, world.tokenizer)
+
+    def dry_run(self, data: Any) -> DryRun:
+        """See `vidar.train.checks.DryRuns`: the forward pass of the network."""
+        built = self.replace(start=None).build()
+        with torch.device("meta"):
+            model = built.build_model()
+        batch, frames, spec = data.batch, self.length(), self.world.actions
+        inputs = torch.empty(batch, built.layout.slots.site.shape[1], self.world.net.backbone.in_width, device="meta")
+        values = torch.empty(batch, frames, spec.width, device="meta")
+        actions = Actions(values, torch.zeros(batch, frames, dtype=torch.bool, device="meta"))
+        return DryRun(model, lambda: model(inputs, built.layout, actions))
 
 
 def check_world(world: WorldConfig) -> None:
@@ -60,44 +85,6 @@ def check_world(world: WorldConfig) -> None:
         raise UsageError("net.conditioner.spec differs from the actions of the world; set both to the same")
 
 
-def check(method: LearnsWorld, data: Any) -> None:
-    """See `vidar.train.checks.Checks`: tokenizer, patch and length."""
-    check_world(method.world)
-    check_equal(
-        data,
-        {"tokenizer": method.tokenizer, "clip_frames": method.clip_frames, "patch": method.world.patch},
-    )
-
-
-def check_data(method: LearnsWorld, data: Any, index: Index | None) -> None:
-    """See `vidar.train.checks.Checks`: frame size, rate, actions, tokenizer."""
-    world = method.world
-    if index is not None:
-        if (index.height, index.width) != (world.height, world.width):
-            raise UsageError(
-                f"{data.path}: frames are {index.height} x {index.width} (height x width), the world is "
-                f"{world.height} x {world.width}"
-            )
-        if abs(index.fps - world.fps) > 1e-3 * world.fps:
-            raise UsageError(f"{data.path}: runs at {index.fps:g} frames/s, the world at {world.fps:g}")
-        ours, theirs = columns(index.spec), columns(world.actions)
-        if ours != theirs:
-            raise UsageError(f"{data.path}: actions are {', '.join(ours)}; the world has {', '.join(theirs)}")
-    check_tokenizer(method.tokenizer, world.tokenizer)
-
-
 def columns(spec: ActionSpec) -> list[str]:
     """What has to agree of two action specs: names and ranges in order."""
     return [f"{action.name} {action.lowest:g}..{action.highest:g}" for action in spec.actions]
-
-
-def dry_run(method: LearnsWorld, data: Any) -> DryRun:
-    """See `vidar.train.checks.DryRuns`: the forward pass of the network."""
-    built = method.replace(start=None).build()
-    with torch.device("meta"):
-        model = built.build_model()
-    batch, frames, spec = data.batch, method.clip_frames, method.world.actions
-    inputs = torch.empty(batch, built.layout.slots.site.shape[1], method.world.net.backbone.in_width, device="meta")
-    values = torch.empty(batch, frames, spec.width, device="meta")
-    actions = Actions(values, torch.zeros(batch, frames, dtype=torch.bool, device="meta"))
-    return DryRun(model, lambda: model(inputs, built.layout, actions))

@@ -12,33 +12,27 @@ from pydantic import Field
 from torch import Tensor
 
 from vidar.conditioning.net import WorldNet
-from vidar.config import Config
 from vidar.core.layout import Layout, compile_layout
 from vidar.core.step import single
-from vidar.data.index import Index
 from vidar.nn.pretrained import load_component
 from vidar.objectives.next_scale import NextScale
 from vidar.rng import Rng
 from vidar.tokenizers.patch import to_sites
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder
-from vidar.train.checks import DryRun
 from vidar.train.latents import LatentBatch
-from vidar.train.methods import latent_clips
+from vidar.train.methods.latent_clips import LearnsWorldConfig
 from vidar.train.methods.world import SHOWN, network, show, told
 from vidar.types import Loss
 from vidar.world.load import save
-from vidar.world.world import World, WorldConfig
+from vidar.world.world import World
 
 
-class TrainScalesConfig(Config):
+class TrainScalesConfig(LearnsWorldConfig):
     """tokenizer: directory of the trained one. start: directory of a world whose network is gone on from.
 
     p_unknown: share of clips whose actions are hidden from the model.
     """
 
-    world: WorldConfig
-    tokenizer: str
-    start: str | None = None
     clip_frames: int = Field(ge=2)
     p_unknown: float = Field(default=0.05, ge=0, le=1)
 
@@ -46,17 +40,9 @@ class TrainScalesConfig(Config):
         """The method."""
         return TrainScales(self)
 
-    def check(self, data: Any) -> None:
-        """See `vidar.train.checks.Checks`."""
-        latent_clips.check(self, data)
-
-    def check_data(self, data: Any, index: Index | None) -> None:
-        """See `vidar.train.checks.Checks`."""
-        latent_clips.check_data(self, data, index)
-
-    def dry_run(self, data: Any) -> DryRun:
-        """See `vidar.train.checks.DryRuns`."""
-        return latent_clips.dry_run(self, data)
+    def length(self) -> int:
+        """Frames of a clip."""
+        return self.clip_frames
 
 
 class TrainScales:

@@ -5,40 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from vidar.conditioning.net import WorldNet
-from vidar.config import Config
 from vidar.core.layout import Layout, compile_layout
 from vidar.core.objective import Denoiser
 from vidar.core.step import Row
-from vidar.data.index import Index
 from vidar.nn.pretrained import load_component
 from vidar.objectives.prefix_hint import PrefixHintConfig
 from vidar.orders.prefix import PrefixOrderConfig
 from vidar.rng import Rng
-from vidar.train.checks import DryRun
 from vidar.train.latents import LatentBatch
-from vidar.train.methods import latent_clips
+from vidar.train.methods.latent_clips import LearnsWorldConfig
 from vidar.train.methods.world import SHOWN, network, show, told
 from vidar.types import MEMORY, QUERY, Loss, Target
 from vidar.world.load import save
-from vidar.world.world import World, WorldConfig
+from vidar.world.world import World
 
 
-class TrainPrefixConfig(Config):
+class TrainPrefixConfig(LearnsWorldConfig):
     """tokenizer: directory of the trained one. start: directory of a world whose network is gone on from.
 
     p_unknown: share of clips whose actions are hidden from the model.
     """
 
-    world: WorldConfig
-    tokenizer: str
-    start: str | None = None
     p_unknown: float = Field(default=0.05, ge=0, le=1)
 
     @model_validator(mode="after")
@@ -68,17 +62,9 @@ class TrainPrefixConfig(Config):
         """The method."""
         return TrainPrefix(self)
 
-    def check(self, data: Any) -> None:
-        """See `vidar.train.checks.Checks`."""
-        latent_clips.check(self, data)
-
-    def check_data(self, data: Any, index: Index | None) -> None:
-        """See `vidar.train.checks.Checks`."""
-        latent_clips.check_data(self, data, index)
-
-    def dry_run(self, data: Any) -> DryRun:
-        """See `vidar.train.checks.DryRuns`."""
-        return latent_clips.dry_run(self, data)
+    def length(self) -> int:
+        """Frames of a clip."""
+        return self.clip_frames
 
 
 class TrainPrefix:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import torch
 from pydantic import Field
@@ -16,7 +16,6 @@ from vidar.conditioning.net import WorldNet
 from vidar.config import Config
 from vidar.core.layout import Layout, compile_layout
 from vidar.core.step import Row, single, twin
-from vidar.data.index import Index
 from vidar.data.video import write_video
 from vidar.nn.asked import asking
 from vidar.nn.pretrained import load_component
@@ -24,9 +23,8 @@ from vidar.objectives.flow import Flow
 from vidar.objectives.rows import slot_tables
 from vidar.objectives.weights import BellWeightConfig, EvenWeightConfig
 from vidar.rng import Rng
-from vidar.train.checks import DryRun
 from vidar.train.latents import LatentBatch
-from vidar.train.methods import latent_clips
+from vidar.train.methods.latent_clips import LearnsWorldConfig
 from vidar.train.methods.plan_rows import PlanTwinConfig
 from vidar.types import Loss, UsageError
 from vidar.world.load import load, save
@@ -90,7 +88,7 @@ class WorldMethod(Protocol):
         ...
 
 
-class TrainWorldConfig(Config):
+class TrainWorldConfig(LearnsWorldConfig):
     """tokenizer: directory of the trained one. start: directory of a world whose network is gone on from.
 
     p_unknown: share of clips whose actions are hidden from the model. guidance: w of classifier-free guidance by the
@@ -100,9 +98,6 @@ class TrainWorldConfig(Config):
     answer in the loss, by its level.
     """
 
-    world: WorldConfig
-    tokenizer: str
-    start: str | None = None
     stream: TwinConfig | SingleConfig | PlanTwinConfig = TwinConfig()
     clip_frames: int = Field(ge=2)
     p_unknown: float = Field(default=0.05, ge=0, le=1)
@@ -114,17 +109,9 @@ class TrainWorldConfig(Config):
         """The method."""
         return TrainWorld(self)
 
-    def check(self, data: Any) -> None:
-        """See `vidar.train.checks.Checks`."""
-        latent_clips.check(self, data)
-
-    def check_data(self, data: Any, index: Index | None) -> None:
-        """See `vidar.train.checks.Checks`."""
-        latent_clips.check_data(self, data, index)
-
-    def dry_run(self, data: Any) -> DryRun:
-        """See `vidar.train.checks.DryRuns`."""
-        return latent_clips.dry_run(self, data)
+    def length(self) -> int:
+        """Frames of a clip."""
+        return self.clip_frames
 
 
 class TrainWorld:
