@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from vidar.configs.catalog import find_system, recipes
 from vidar.core.system import System
 from vidar.nn.static import check_static
-from vidar.rollout.driver import check_in_turn, check_interactive
+from vidar.rollout.turns import check_in_turn
 from vidar.sampling.guidance import GuidanceConfig
 from vidar.synth.driver import segment_frames
 from vidar.types import UsageError, VidarError
@@ -52,7 +52,7 @@ def text(model: Any) -> None:
 
 def play(model: Model) -> None:
     """Frames while keys are pressed: `vidar play`, the gymnasium environment."""
-    check_interactive(model.system(), f"model {model.name!r}")
+    check_in_turn(model.system(), f"model {model.name!r}")
 
 
 def synth(model: Any) -> None:
@@ -69,12 +69,12 @@ def compiled(model: Model) -> None:
 
 def reencode(model: Model) -> None:
     """Frames decoded and encoded anew every so often (VideoAR)."""
-    rows(model)
+    play(model)
 
 
 def recache(model: Model) -> None:
     """Keys made anew where actions change (LongLive)."""
-    rows(model)
+    play(model)
 
 
 def speculation(model: Model) -> None:
@@ -84,7 +84,7 @@ def speculation(model: Model) -> None:
 
 def rows(model: Model) -> None:
     """Rows of one batch with clocks of their own."""
-    check_in_turn(model.system(), f"model {model.name!r}")
+    play(model)
 
 
 CHECKS: tuple[Check, ...] = (guidance, text, play, synth, compiled, reencode, recache, speculation, rows)

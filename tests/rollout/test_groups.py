@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from vidar.configs.acdit import acdit_doom
+from vidar.configs.nfd import world_nfd
 from vidar.rng import Rng
 from vidar.types import UsageError
+from vidar.world.scheduled import PyramidConfig, with_schedule
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def known(world, frames=4, batch=2, seed=5):
 
 def test_a_row_that_is_opened_later_is_what_it_is_alone(world):
     codes, keys = known(world)
-    both, alone = world.rollout(2, groups=True), world.rollout(2, groups=True)
+    both, alone = world.rollout(2), world.rollout(2)
     both.open([0], codes[:1], keys[:1, :4], [Rng(1)])
     both.group(keys[:, 4:6])
     for rollout in (both, alone):
@@ -43,7 +45,7 @@ def test_a_row_that_is_opened_later_is_what_it_is_alone(world):
 
 def test_groups_are_the_frames_of_a_stream(world):
     codes, keys = known(world)
-    rollout = world.rollout(2, groups=True)
+    rollout = world.rollout(2)
     rollout.open(range(2), codes, keys[:, :4], [Rng(1), Rng(2)])
     keys[:, 9] = 0  # as after the last action
     groups = torch.cat([rollout.group(keys[:, t : t + 2]) for t in range(4, 10, 2)], 1)
@@ -54,8 +56,8 @@ def test_groups_are_the_frames_of_a_stream(world):
 
 def test_a_snapshot_is_come_back_to_and_calls_may_be_other_functions(world):
     codes, keys = known(world)
-    rollout = world.rollout(2, groups=True, compiled=lambda module, example: module)
-    plain = world.rollout(2, groups=True)
+    rollout = world.rollout(2, compiled=lambda module, example: module)
+    plain = world.rollout(2)
     for one in (rollout, plain):
         one.open(range(2), codes, keys[:, :4], [Rng(1), Rng(2)])
     snapshot = rollout.snapshot()
@@ -68,15 +70,15 @@ def test_a_snapshot_is_come_back_to_and_calls_may_be_other_functions(world):
 def test_keys_made_anew_are_those_of_frames_made_under_the_new_actions(world):
     """It goes on as one that was opened after the frames that it sees, under those actions, at their numbers."""
     codes, keys = known(world, frames=6)
-    switched, other = world.rollout(2, groups=True), torch.ones(2, 6, 5)
+    switched, other = world.rollout(2), torch.ones(2, 6, 5)
     seen = slice(6 - 2 * (switched.order.reach + 1), None)  # and the block that the first of these begins from
     assert seen.start > 0
     switched.open(range(2), codes, keys[:, :6], [Rng(1), Rng(2)])
     switched.recache(range(2), codes, other)
-    fresh = world.rollout(2, groups=True)
+    fresh = world.rollout(2)
     fresh.open(range(2), codes[:, seen], other[:, seen], [Rng(1), Rng(2)], seen.start)
     torch.testing.assert_close(switched.group(keys[:, 6:8]), fresh.group(keys[:, 6:8]), rtol=1e-6, atol=1e-6)
-    plain = world.rollout(2, groups=True)
+    plain = world.rollout(2)
     plain.open(range(2), codes, keys[:, :6], [Rng(1), Rng(2)])
     assert not torch.allclose(plain.group(keys[:, 6:8]), fresh.group(keys[:, 6:8]), atol=1e-4)
 
@@ -98,7 +100,8 @@ def test_renewed_every_block_it_goes_on_from_its_own_pictures(world):
 
 
 def test_what_is_not_in_turn_is_refused(world):
-    with pytest.raises(UsageError, match="does not make frame after frame, so it cannot be played"):
-        world.rollout(2)
+    config = with_schedule(world_nfd(preset="tiny").method.world.with_steps(2), PyramidConfig(delay=1.0))
+    with pytest.raises(UsageError, match="has frames in flight together, so nothing can happen between two"):
+        config.build().rollout(2)
     with pytest.raises(UsageError, match="does not make 3 frames in turn"):
-        world.rollout(2, groups=True).group(torch.zeros(2, 3, 5))
+        world.rollout(2).group(torch.zeros(2, 3, 5))

@@ -39,7 +39,7 @@ def test_a_segmented_video_is_the_unsegmented_one(blocks):
     keep = boundary_frames(wide.config)
     assert keep % 2 == 0
     length, actions = keep + 2, keys(2 * keep + 9)
-    rollout = wide.rollout(2, groups=True)
+    rollout = wide.rollout(2)
     codes = wide.encode(torch.from_numpy(pictures(5, 1))[None])[:, 1:]
     rollout.open([1], codes, None, [Rng(7)])
     table = torch.from_numpy(np.concatenate([actions, keys(1) * 0]))

@@ -85,7 +85,7 @@ def dreams(world):
     config = world.config
     start = (255 * Rng(3).uniform("init", shape=(config.context, config.height, config.width, 3))).to(torch.uint8)
     frames = [torch.from_numpy(world.generate(start.numpy(), num_frames=2).frames[0])]
-    if config.frame_by_frame:
+    if config.system().in_turn:
         env = WorldVectorEnv(1, world)
         env.reset(seed=0, options={"context": start.numpy()})
         frames += [torch.from_numpy(env.step(env.action_space.sample() * 0)[0]) for _ in range(2)]

@@ -15,7 +15,7 @@ from vidar.core.step import by_waves
 from vidar.orders.plan import FromMiddleConfig, StepMap, chain_of
 from vidar.rng import Rng
 from vidar.rollout import segments as made_of
-from vidar.rollout.segments import SegmentRng, again, boundaries, plan, planned, populate
+from vidar.rollout.segments import SegmentRng, again, boundaries, plan, populate
 from vidar.types import UsageError
 from vidar.world.load import load, save
 from vidar.world.world import World
@@ -255,11 +255,9 @@ def test_wrong_use_is_one_line(context):
     codes = world.encode(context)
     with pytest.raises(UsageError, match="starts from 2 frames, not 1; give a context of as many"):
         dreamed(world, codes[:, :1], acts(3))
-    with pytest.raises(UsageError, match="cannot be played"):
-        world.rollout(1)
     with pytest.raises(UsageError, match="does not plan segments"):
         segments_of(world_shapes(preset="tiny").method.world)
     told = segment_actions(CONFIG, acts(9), 0, 2)
     with pytest.raises(UsageError, match="that of segment 0, not 1"):
         populate(world.setting(), plan(world.setting(), codes[:, -2:], told, RNGS, 0), told, RNGS, 1)
-    assert list(planned(world.setting(), codes, iter(()), None, RNGS)) == []
+    assert list(world.codes(codes, iter(()), None, RNGS)) == []

@@ -22,6 +22,11 @@ from vidar.core.grid import Grid
 class FrameMap(Protocol):
     """Frames <-> units. Codes of frames are float [.., F, n, C]: what a tokenizer makes of each frame."""
 
+    @property
+    def chained(self) -> bool:
+        """Whether a finite order makes one group, and the next group begins from the last frames of it."""
+        ...
+
     def group(self, unit: int) -> int:
         """The group that a unit is of."""
         ...
@@ -86,6 +91,8 @@ class EvenFrames:
     per_group: int = 1
     num_units: int = 1
     sites: FrameSites = EverySite()
+
+    chained = False  # see `FrameMap`
 
     def group(self, unit: int) -> int:
         """See `FrameMap`."""

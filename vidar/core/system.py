@@ -30,9 +30,14 @@ class System(Generic[Asked]):
     @property
     def in_turn(self) -> bool:
         """Whether one group of frames is made after another, each alone: between them nothing is in flight."""
+        return self.frames.chained or self.in_stream
+
+    @property
+    def in_stream(self) -> bool:
+        """Whether that is one endless stream, whose keys are kept from group to group."""
         return self.order.endless and self.schedule.depth(refinements(self.objective)) == 1 == self.schedule.pending
 
     @property
     def interactive(self) -> bool:
-        """Whether each frame is made when what it is told is known, so that it can be played."""
-        return self.in_turn and len(self.frames.frames(0)) == 1
+        """Whether each frame of a stream is made by itself, when what it is told is known."""
+        return self.in_stream and len(self.frames.frames(0)) == 1

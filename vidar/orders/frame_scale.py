@@ -60,6 +60,8 @@ class MemoryFrames:
     num_units: int
     latents: Callable[[Mapping[int, Tensor]], Tensor]
 
+    chained = False  # see `FrameMap`
+
     def group(self, unit: int) -> int:
         """See `vidar.core.frames.FrameMap`."""
         return unit // self.num_units

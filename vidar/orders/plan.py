@@ -219,6 +219,8 @@ class SegmentFrames:
 
     chain: Chain
 
+    chained = True  # a segment begins from the last frames of the one before
+
     @property
     def map(self) -> StepMap:
         """The step in which each frame of a segment is made."""

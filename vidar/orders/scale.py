@@ -71,6 +71,8 @@ class PyramidFrames:
     latents: Callable[[Mapping[int, Tensor]], Tensor]
     labels: Callable[[int, Tensor], Sequence[Tensor]]
 
+    chained = False  # see `FrameMap`
+
     def group(self, unit: int) -> int:
         """See `vidar.core.frames.FrameMap`."""
         return unit // self.scales

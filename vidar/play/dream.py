@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-
-from vidar.rollout.driver import Snapshot
 
 
 @dataclass(frozen=True)
@@ -46,19 +45,35 @@ class Log:
     eager: int = 0
 
 
-Pictures = Future[np.ndarray]  # uint8 [capacity, H, W, 3], being decoded
+Pictures = Future[np.ndarray]  # of a group of frames, uint8 [capacity, F, H, W, 3], being decoded
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One frame of one row in a group: number `place` of `pictures`; its action, the newest input that it answers.
+
+    read: when the keys of the group were read. compiled: whether its calls were.
+    """
+
+    pictures: Pictures
+    place: int
+    action: np.ndarray
+    echo: int
+    steps: int
+    read: float
+    compiled: bool
 
 
 @dataclass(frozen=True)
 class Guess:
-    """Frames [capacity] dreamed before their time: from where, under which actions, for which rows; their pictures."""
+    """A group dreamed before its time: from where, under which actions, for which rows; its pictures."""
 
-    snapshot: Snapshot
+    snapshot: Any
     actions: np.ndarray
     rows: frozenset[int]
     steps: int
     frames: Pictures
 
     def fits(self, actions: np.ndarray, rows: frozenset[int]) -> bool:
-        """Whether it is the frame of these rows under these actions."""
+        """Whether it is the group of these rows under these actions."""
         return self.rows == rows and np.array_equal(self.actions, actions)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import gymnasium
@@ -38,6 +39,9 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     nothing else of the other dreams. reset observes the last frame of the context. Reward and end are what the world's
     head of them says, terminated where the end is likelier than not; a world without one (`vidar train outcome`) gives
     reward 0 and never terminates. Choice: autoreset SAME_STEP, so that no action is ever ignored.
+
+    Where the world makes several frames together, an action is held for all of them: a step gives the last one, and the
+    sum of their rewards.
 
     The forward always has `capacity` rows, the picture too, so that both cost the same however many dream. compiled:
     its calls are (`World.compiled`).
@@ -70,12 +74,13 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         config = self.world.config
         self.num_envs, self.horizon, self.render_mode = num_envs, horizon, render_mode
         self.mode = AutoresetMode(autoreset_mode)
-        self.metadata = {**self.metadata, "render_fps": config.fps, "autoreset_mode": self.mode}
         self.single_observation_space = spaces.Box(0, 255, (config.height, config.width, 3), np.uint8)
         self.single_action_space = config.actions.space()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.streams = self.world.rollout(capacity or num_envs, steps, compiled)
+        self.per = self.streams.per_group  # frames of a step
+        self.metadata = {**self.metadata, "render_fps": config.fps / self.per, "autoreset_mode": self.mode}
         self.starts = None if starts is None else _starts(starts, starts_split, self.world)
         self.frames = np.zeros(self.observation_space.shape or (), np.uint8)
         self.codes = torch.zeros(self.streams.capacity, math.prod(config.sites), config.channels)
@@ -108,7 +113,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return self.frames.copy(), self._info()
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Info]:
-        """One frame of every dream."""
+        """One group of frames of every dream."""
         spec = self.world.config.actions
         rows = spec.validate_actions(np.asarray(actions).reshape(self.num_envs, -1), "actions")
         if not self.begun.all() or (self.mode == AutoresetMode.DISABLED and self.over.any()):
@@ -116,10 +121,11 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         pressed = torch.zeros(self.streams.capacity, spec.width)
         pressed[: self.num_envs] = torch.from_numpy(rows)
         again = np.flatnonzero(self.over)  # NEXT_STEP: their action is ignored
-        codes = self.streams.frame(pressed).clone()  # a plain tensor: _begin writes rows of it
-        reward, ended = self._outcome(codes, pressed)
-        self.codes, self.frames = codes, self.streams.decode(codes)[: self.num_envs].numpy().copy()
-        self.age += 1
+        made = self.streams.group(pressed[:, None].expand(-1, self.per, -1))
+        reward, ended = self._outcome(made, pressed)
+        frames = self.streams.decoding(made).frames()[: self.num_envs, -1]
+        self.codes, self.frames = made[:, -1].clone(), frames.numpy().copy()  # plain: _begin writes rows of it
+        self.age += self.per
         for row in again:
             self._begin(int(row), None, {})
             reward[row], ended[row] = 0.0, False
@@ -143,7 +149,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         chosen = int(self.np_random.integers(2**31)) if seed is None else int(seed)
         frames, known = self._context(chosen, options)
         codes = self.streams.begin(row, frames, known, chosen)
-        picture = last_picture(self.world, self.streams.state.rows[row], codes)
+        picture = last_picture(self.world, self.streams.rows[row], codes)
         self.codes[row], self.frames[row] = codes[-1], picture.numpy()
         self.age[row], self.over[row], self.begun[row], self.seeds[row] = 0, False, True, chosen
 
@@ -168,14 +174,17 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return frames, known
 
     def _outcome(self, codes: torch.Tensor, pressed: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Codes [capacity, n, C] that followed on self.codes -> reward float64 [N], is it over bool [N].
+        """Codes [capacity, F, n, C] that followed on self.codes -> reward float64 [N], is it over bool [N].
 
-        Row by row: in a batch the last bit of a row would depend on its place.
+        Row by row: in a batch the last bit of a row would depend on its place. Nothing counts behind the end.
         """
-        pairs = torch.stack([self.codes, codes], 1)
-        each = [self.world.outcomes(pairs[row : row + 1], pressed[row : row + 1]) for row in range(self.num_envs)]
-        reward, probability = (torch.cat(column).double().numpy() for column in zip(*each, strict=True))
-        return reward, probability > 0.5
+        total, over = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
+        for before, after in pairwise([self.codes, *codes.unbind(1)]):
+            pairs = torch.stack([before, after], 1)
+            each = [self.world.outcomes(pairs[row : row + 1], pressed[row : row + 1]) for row in range(self.num_envs)]
+            reward, probability = (torch.cat(column).double().numpy() for column in zip(*each, strict=True))
+            total, over = total + np.where(over, 0.0, reward), over | (probability > 0.5)
+        return total, over
 
     def _info(self) -> Info:
         every = np.ones(self.num_envs, bool)
@@ -216,7 +225,7 @@ class WorldEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         return frames[0], _single(info)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, Info]:
-        """One frame."""
+        """One group of frames, see WorldVectorEnv."""
         frames, reward, terminated, truncated, info = self.rows.step(np.asarray(action)[None])
         return frames[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), _single(info)
 

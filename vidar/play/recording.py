@@ -106,9 +106,12 @@ def replay(world: World, recording: Recording) -> Iterator[np.ndarray]:
     streams = world.rollout(told["capacity"], compiled=told["eager"] == 0 < len(actions))
     start = recording.start
     streams.begin(told["row"], start.frames, start.actions, start.seed)
-    table = torch.from_numpy(np.tile(config.actions.noop(), (streams.capacity, 1)))
-    for number, (action, steps) in enumerate(zip(actions, recording.steps.tolist(), strict=True)):
-        if number == told["eager"] > 0:
+    per = streams.per_group
+    rest = torch.from_numpy(config.actions.noop()).expand(streams.capacity, per, -1)
+    for first in range(0, len(actions), per):
+        if told["eager"] and first == -(-told["eager"] // per) * per:
             streams.model = world.compiled()
-        table[told["row"]] = torch.from_numpy(action)
-        yield streams.decode(streams.frame(table, steps))[told["row"]].numpy()
+        held, table = torch.from_numpy(actions[first : first + per]), rest.clone()
+        table[told["row"], : len(held)], table[told["row"], len(held) :] = held, held[-1]
+        frames = streams.decoding(streams.group(table, int(recording.steps[first]))).frames()
+        yield from frames[told["row"], : len(held)].numpy()

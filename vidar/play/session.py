@@ -1,15 +1,17 @@
 """Players of one world around a table: one batched forward of fixed capacity, a seat for each.
 
 One thread moves all dreams on, a second one decodes each frame while the next is made. Frames leave by `Seat.newest`,
-keys come in by `Seat.press`; both are safe from any thread. A seat's frames are a function of its start, seed, keys,
-the capacity and, where a governor lowers them, the solver steps of each frame, and (their last bits) of whether its
-calls were compiled: who else plays, when they came, speculation and pauses leave no trace in them.
+keys come in by `Seat.press`; both are safe from any thread. Where a world makes several frames together, the keys that
+are held when they are begun act on all of them; they are shown one by one. A seat's frames are a function of its start,
+seed, keys, the capacity and, where a governor lowers them, the solver steps of each frame, and (their last bits) of
+whether its calls were compiled: who else plays, when they came, speculation and pauses leave no trace in them.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ import torch
 
 from vidar.nn.static import Build
 from vidar.play.clock import Clock, Meter
-from vidar.play.dream import Guess, Log, Pictures, Shown, Start
+from vidar.play.dream import Guess, Log, Pictures, Piece, Shown, Start
 from vidar.play.governor import Governor
 from vidar.play.keys import Hands, Keys
 from vidar.rollout.codec import Decoding
@@ -101,17 +103,16 @@ class Seat:
 
 @dataclass(frozen=True)
 class Round:
-    """What a frame was made from. seats: whose; taken: by row, action and echo; logs: by row, the dream it belongs to.
+    """A frame of every dream that moves. seats: whose; pieces: by row; logs: by row, the dream it belongs to.
 
-    read: when the keys were read; due: when the frame was, 0 where none ever is; compiled: whether its calls were.
+    read: when it was begun; due: when it was to be shown, 0 where it never is.
     """
 
     seats: list[Seat]
-    taken: dict[int, tuple[np.ndarray, int]]
+    pieces: dict[int, Piece]
     logs: dict[int, Log]
     read: float
     due: float
-    compiled: bool
 
 
 class Table:
@@ -147,6 +148,7 @@ class Table:
         self.guess: Guess | None = None
         self.hits = self.misses = self.remade = 0
         self.seats: dict[int, Seat] = {}
+        self.left: dict[int, deque[Piece]] = {}  # by row, frames that are made and not yet shown
         self.wake = threading.Condition()
         self.failed: BaseException | None = None
         self._faster: Model | None = None
@@ -196,6 +198,7 @@ class Table:
     def check(self, start: Start) -> None:
         """Raises UsageError or VidarError where a start does not fit the world."""
         frames = self.world.context_frames(start.frames)
+        self.streams.check_start(min(len(frames), self.world.config.context))
         if start.actions is not None:
             rows = self.world.config.actions.validate_actions(np.asarray(start.actions), "actions of the start")
             if len(rows) != len(frames):
@@ -226,8 +229,8 @@ class Table:
                     self.clock.tick()
                     return True
                 if moving and self._may_guess(moving, left):
-                    actions = self._actions({seat.row: seat.hands.row() for seat in moving})
-                    rows = frozenset(seat.row for seat in moving)
+                    actions = self._actions({seat.row: seat.hands.row() for seat in self._lacking(moving)})
+                    rows = frozenset(seat.row for seat in self._lacking(moving))
                     if self.guess is None or not self.guess.fits(actions, rows):
                         self.wake.release()
                         try:
@@ -251,23 +254,33 @@ class Table:
         """One frame for every dream that moves, shown when it is decoded; at most one other frame is on its way."""
         self._change_over()
         with self.wake:
-            moving = self._moving()
-            taken = {seat.row: (seat.hands.row(), seat.hands.echo) for seat in moving}
-            logs = {seat.row: seat.log for seat in moving}
-            now = Round(moving, taken, logs, self.now(), self.clock.due, self.compiled)
+            moving, read = self._moving(), self.now()
             fresh = {seat.row: seat.fresh for seat in moving if seat.fresh is not None}
+            lacking = self._lacking(moving)
+            taken = {seat.row: (seat.hands.row(), seat.hands.echo) for seat in lacking}
+            logs = {seat.row: seat.log for seat in moving}
             for seat in moving:
-                seat.hands.used()
                 seat.fresh, seat.single = None, False
+            for seat in lacking:
+                seat.hands.used()
         if fresh:
             self._drop_guess()
             for row, start in fresh.items():
                 self.streams.begin(row, start.frames, start.actions, start.seed)
-        actions = self._actions({row: action for row, (action, _) in taken.items()})
-        pictures, steps = self._advance(actions, frozenset(taken))
-        showing = self._painter.submit(self._show, now, pictures, steps)
+        if taken:
+            actions = self._actions({row: action for row, (action, _) in taken.items()})
+            pictures, steps = self._advance(actions, frozenset(taken))
+            for row, (action, echo) in taken.items():
+                told = action, echo, steps, read, self.compiled
+                self.left[row] = deque(Piece(pictures, place, *told) for place in range(self.streams.per_group))
+        pieces = {seat.row: self.left[seat.row].popleft() for seat in moving}
+        showing = self._painter.submit(self._show, Round(moving, pieces, logs, read, self.clock.due))
         self._settle()
         self._showing = showing
+
+    def _lacking(self, moving: list[Seat]) -> list[Seat]:
+        """Those whose next frame is not made yet."""
+        return [seat for seat in moving if seat.fresh is not None or not self.left.get(seat.row)]
 
     def _change_over(self) -> None:
         """To the model of `use`, if there is a new one; what was guessed by the other one is dropped."""
@@ -282,23 +295,24 @@ class Table:
         if self._showing is not None:
             self._showing.result()
 
-    def _show(self, made: Round, pictures: Pictures, steps: int) -> None:
-        """Runs on the thread that decodes, after `pictures`."""
-        frames, ready = pictures.result(), self.now()
+    def _show(self, made: Round) -> None:
+        """Runs on the thread that decodes, after the pictures of the pieces."""
+        frames = {row: piece.pictures.result()[row, piece.place] for row, piece in made.pieces.items()}
+        ready = self.now()
         with self.wake:
             self.meter.frame(ready, bool(self.clock.period) and ready > made.due)
             self.meter.spend("model", ready - made.read)
             for seat in made.seats:
                 if seat.fresh is None and seat.log is made.logs[seat.row]:  # not reset meanwhile
-                    action, echo = made.taken[seat.row]
-                    seat.log.rows.append(action)
-                    seat.log.steps.append(steps)
-                    seat.log.eager += not made.compiled
-                    seat.shown = Shown(len(seat.log.rows), frames[seat.row], echo, made.read, ready)
+                    piece = made.pieces[seat.row]
+                    seat.log.rows.append(piece.action)
+                    seat.log.steps.append(piece.steps)
+                    seat.log.eager += not piece.compiled
+                    seat.shown = Shown(len(seat.log.rows), frames[seat.row], piece.echo, piece.read, ready)
             self.wake.notify_all()
 
     def _advance(self, actions: np.ndarray, rows: frozenset[int]) -> tuple[Pictures, int]:
-        """The frame of these rows and its steps."""
+        """The next frames of these rows and their steps."""
         guess, self.guess = self.guess, None
         if guess is not None:
             hit = guess.fits(actions, rows)
@@ -316,22 +330,24 @@ class Table:
         began = self.now()
         standing = [row for row in self.seats if row not in rows]
         snapshot = self.streams.snapshot() if standing else None
-        decoding = self.streams.decoding(self.streams.frame(torch.from_numpy(actions), steps))
+        held = torch.from_numpy(actions)[:, None].expand(-1, self.streams.per_group, -1)
+        decoding = self.streams.decoding(self.streams.group(held, steps))
         if snapshot is not None:
             self.streams.restore(snapshot, standing)
             self.streams.release(snapshot)
-        self.governor.spent(self.now() - began + self._painted, steps)
+        self.governor.spent((self.now() - began + self._painted) / self.streams.per_group, steps)
         return self._painter.submit(self._paint, decoding)
 
     def _paint(self, decoding: Decoding) -> np.ndarray:
-        """A frame of all rows -> uint8 [capacity, H, W, 3]; runs on the thread that decodes."""
+        """The frames of all rows -> uint8 [capacity, F, H, W, 3]; runs on the thread that decodes."""
         began = self.now()
-        frames = decoding.frames()[:, 0].numpy()
+        frames = decoding.frames().numpy()
         self._painted = self.now() - began
         return frames
 
     def _may_guess(self, moving: list[Seat], left: float) -> bool:
-        return self.speculate and self.governor.cost() <= left and all(seat.fresh is None for seat in moving)
+        soon = self.speculate and self.governor.cost() * self.streams.per_group <= left
+        return soon and all(seat.fresh is None for seat in moving) and bool(self._lacking(moving))
 
     def _guess(self, actions: np.ndarray, rows: frozenset[int]) -> None:
         self.remade += self.guess is not None

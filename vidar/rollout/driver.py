@@ -2,63 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
-from typing import Any, cast
+from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from vidar.cache.policy import Policy, evict
+from vidar.cache.policy import evict
 from vidar.cache.ring import Mark, RingState
 from vidar.core.decode import Decoder, Emitted
 from vidar.core.layouts import Layouts
 from vidar.core.objective import Objective
-from vidar.core.placement import RingShape
 from vidar.core.schedules import OneByOne, refinements
+from vidar.core.state import RowState
 from vidar.core.step import Step, prefill
-from vidar.core.system import System
 from vidar.rng import Rng
-from vidar.rollout.codec import EXTRA, Codec, Decoding, following, remember
+from vidar.rollout.codec import EXTRA, remember
 from vidar.rollout.guide import guided
+from vidar.rollout.setting import Setting
 from vidar.rollout.tape import ActionTape, Ahead
-from vidar.sampling.guidance import GuideConfig
+from vidar.rollout.turns import Turns
 from vidar.types import Model, UsageError
-
-
-@dataclass(frozen=True)
-class Network:
-    """What a rollout needs of a network: its calls, the rings of its state, and where these are."""
-
-    call: Model
-    rings: Mapping[str, RingShape]
-    dtype: torch.dtype
-    device: torch.device
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What a rollout is made of.
-
-    steps     calls of a frame; faster: the objective with another number of them
-    context   frames of a context at most
-    rest      float [A]: nothing is pressed
-    guidance  of what is dreamed, by its actions: it doubles the rows of every call
-    policy    what the cache forgets between calls; None: what the order forgets
-    """
-
-    name: str
-    system: System[Objective]
-    network: Network
-    codec: Codec
-    steps: int
-    faster: Callable[[int], Objective]
-    context: int
-    rest: Tensor
-    guidance: GuideConfig | None = None
-    policy: Policy | None = None
 
 
 @dataclass(frozen=True)
@@ -69,53 +34,45 @@ class Snapshot:
     tape: tuple[Tensor, Tensor, Tensor]
 
 
-class Rollout:
-    """`capacity` rows of a System, moved on together.
+class Rollout(Turns):
+    """`capacity` rows of an endless order, moved on together.
 
     A row that was never opened dreams from nothing, so that every call has the same shapes. What a row shows depends
     on its own context, actions and noise alone; its bits also on the capacity, on how many rows one `open` begins, and
-    on whether the calls are compiled. Codes are float32 [B, n, C].
+    on whether the calls are compiled.
 
     model: makes the calls of frames; what is known is read by `Setting.network` in any case.
     """
 
     def __init__(self, setting: Setting, capacity: int, model: Model | None = None) -> None:
-        self.setting, self.capacity, self.guidance = setting, capacity, setting.guidance
-        self.model, self.system, self.codec = model or setting.network.call, setting.system, setting.codec
-        self.order, self.frames = self.system.order, self.system.frames
-        self.layouts, self.most, self._in_turn = Layouts(), setting.steps, self.system.in_turn
+        super().__init__(setting, capacity, model)
+        self.guidance, self.system, self.order = setting.guidance, setting.system, setting.system.order
+        self.per_group, self.keep = len(self.frames.frames(0)), _kept_actions(setting)
+        self.layouts, self._in_turn = Layouts(), self.system.in_stream
         self._calls = {setting.steps: (self.system.objective, self._group(self.system.objective))}
-        self.per_group = len(self.frames.frames(0))
         total = capacity if self.guidance is None else 2 * capacity
-        self.tape = ActionTape(total, len(setting.rest), self._kept_actions())
+        self.tape = ActionTape(total, len(setting.rest), self.keep)
         self._untold = torch.arange(total) >= capacity  # rows of the branch without actions
         self.rngs = [Rng(0, b % capacity) for b in range(total)]
         self.state = self._fresh(total)
 
-    def _kept_actions(self) -> int:
-        """Frames whose actions some call may read."""
-        depth = self.system.schedule.depth(refinements(self.system.objective))
-        groups = -(-self.order.reach // len(self.frames.units(0))) + depth
-        return self.setting.context + (groups + 1) * len(self.frames.frames(0))
+    @property
+    def rows(self) -> Sequence[RowState]:
+        """See `Turns`."""
+        return self.state.rows[: self.capacity]
 
     @torch.inference_mode()
     def open(
         self, rows: Sequence[int], codes: Tensor, actions: Tensor | None, rngs: Sequence[Rng], first: int = 0
     ) -> None:
-        """Begin some rows anew after their context. No snapshot may be held.
+        """See `Turns.open`. Of the codes the last ones count that are whole groups of frames (`FrameMap.whole`).
 
-        codes [b, T, n, C], of which the last ones count that are whole groups of frames (`FrameMap.whole`); actions
-        [b, T, A], row t acts between frames t-1 and t, None: unknown; rngs: one per row. first: number of the context's
-        first frame; a long video goes on elsewhere by it, with the noise and positions of its own frames (one that
-        needs the code of a frame before the context is not committed). What the schedule leaves pending is committed
-        with the first call. Raises UsageError where the context is too short.
+        first: a long video goes on elsewhere by it, with the noise and positions of its own frames (one that needs the
+        code of a frame before the context is not committed). What the schedule leaves pending is committed with the
+        first call.
         """
+        self.check_start(codes.shape[1])
         length = self.frames.whole(codes.shape[1])
-        if not length:
-            least = next(frames for frames in count(1) if self.frames.whole(frames))
-            per = len(self.frames.frames(0))
-            name = self.setting.name
-            raise UsageError(f"{name} makes {per} frames together; give a context of at least {least} frames")
         codes, context = codes[:, -length:], codes[:, -length:]
         known = torch.zeros(len(codes), length, len(self.setting.rest)) if actions is None else actions[:, -length:]
         unknown = torch.ones(len(codes), length, dtype=torch.bool)
@@ -132,7 +89,7 @@ class Rollout:
     def _given(self, codes: Tensor, known: Tensor, unknown: Tensor, rngs: Sequence[Rng], first: int) -> RingState:
         """A state that goes on after these frames."""
         state, objective, length = self._fresh(len(codes)), self.system.objective, codes.shape[1]
-        per = len(self.frames.frames(0))
+        per = self.per_group
         groups = range(first // per, (first + length) // per)
         begin, end = self.frames.units(groups.start).start, self.frames.units(groups.stop).start
         units = list[int]()
@@ -155,13 +112,13 @@ class Rollout:
 
     def recache(self, rows: Sequence[int], codes: Tensor, actions: Tensor) -> None:
         """Keys of the last frames made anew under other actions: a switch counts at once (LongLive, Yang et al., 2025,
-        at a new prompt). No snapshot may be held.
+        at a new prompt).
 
-        codes [b, T, n, C]: the last frames of these rows, of which as many count as the next one can see; actions
-        [b, T, A], as in `open`, which this is at the row's own frame number and noise. Choice: sinks that have left the
-        window are not among them and are forgotten (LongLive's `global_sink` false).
+        Of the codes as many frames count as the next one can see. This is `open` at the row's own frame number and
+        noise. Choice: sinks that have left the window are not among them and are forgotten (LongLive's `global_sink`
+        false).
         """
-        per = len(self.frames.frames(0))
+        per = self.per_group
         for row, known, told in zip(rows, codes, actions, strict=True):
             group, most = self.frames.group(self.state.rows[row].clock), len(known) // per
             keep = min(most, group, -(-self.order.reach // len(self.frames.units(0))))
@@ -173,32 +130,9 @@ class Rollout:
             if seen is not None:  # no picture changes, the tokenizer has seen more than these frames
                 self.state.rows[row].extras[EXTRA] = seen
 
-    def begin(self, row: int, frames: Any, actions: Any, seed: int) -> Tensor:
-        """`open` one row after frames, uint8 [T, H, W, 3] or None (the world's own start), and actions [T, A] or None.
-
-        Of both the last `context` count; returns their codes [T, n, C]. Raises VidarError where they do not fit.
-        """
-        keep = self.setting.context
-        codes = self.codec.encode(self.codec.context_frames(frames)[None, -keep:])
-        known = None if actions is None else torch.as_tensor(np.asarray(actions, np.float32))[None, -keep:]
-        self.open([row], codes, known, [Rng(seed)])
-        return codes[0]
-
-    @torch.inference_mode()
-    def frame(self, actions: Tensor, steps: int | None = None) -> Tensor:
-        """The next frame of every row under its action, [B, A] -> codes [B, n, C]; of an interactive System.
-
-        steps: calls of the solver, None: as many as usual.
-        """
-        return self.group(actions[:, None], steps)[:, 0]
-
     @torch.inference_mode()
     def group(self, actions: Tensor, steps: int | None = None) -> Tensor:
-        """The next group of frames of every row under their actions, [B, F, A] -> codes [B, F, n, C].
-
-        steps: calls of the solver, None: as many as usual. Raises UsageError for a System whose groups are not made in
-        turn, or another number of frames.
-        """
+        """See `Turns.group`. Raises UsageError too for a System whose groups are not made in turn."""
         if not self._in_turn or actions.shape[1] != self.per_group:
             raise UsageError(f"{self.setting.name} does not make {actions.shape[1]} frames in turn; use `run`")
         for action in actions.unbind(1):
@@ -238,32 +172,13 @@ class Rollout:
                     yield code
                 turn += 1
 
-    def decoding(self, codes: Tensor) -> Decoding:
-        """Of what was just made, codes [B, n, C] or [B, F, n, C]: its pictures [B, F, H, W, 3], not yet decoded.
-
-        To be taken before a row goes back, and of every frame or of none. Raises ValueError where one was left out.
-        """
-        codes = codes[:, None] if codes.ndim == 3 else codes
-        if not self.codec.looks_back:
-            return Decoding(self.codec, codes)
-        rows, period = self.state.rows[: self.capacity], len(self.frames.units(0))
-        for row in rows:
-            seen = row.extras.get(EXTRA)
-            if row.clock != period + (0 if seen is None else seen.clock):
-                raise ValueError("the tokenizer of this world looks back: decode every frame, and each one once")
-        return following(self.codec, rows, codes)
-
-    def decode(self, codes: Tensor) -> Tensor:
-        """As `decoding`, at once: uint8 [B, H, W, 3]."""
-        return self.decoding(codes).frames()[:, 0]
-
     def snapshot(self) -> Snapshot:
-        """A point to come back to; `release` it. While it is held, what is overwritten is kept."""
+        """See `Turns`."""
         return Snapshot(self.state.mark(), (self.tape.values, self.tape.unknown, self.tape.next))
 
     @torch.inference_mode()
     def restore(self, snapshot: Snapshot, rows: Sequence[int] | None = None) -> None:
-        """Go back to a snapshot: all rows, or some. The snapshot stays held."""
+        """See `Turns`."""
         rows = None if rows is None else self._both(rows)
         self.state.rewind(snapshot.mark, rows)
         pick = torch.arange(len(self.rngs)) if rows is None else torch.tensor(rows, dtype=torch.long)
@@ -273,7 +188,7 @@ class Rollout:
         self.tape.next = self.tape.next.index_copy(0, pick, following[pick])
 
     def release(self, snapshot: Snapshot) -> None:
-        """Give a snapshot up."""
+        """See `Turns`."""
         self.state.release(snapshot.mark)
 
     def _call(self, decoder: Decoder, step: Step) -> list[Emitted]:
@@ -336,29 +251,9 @@ class Rollout:
         return Decoder(model, self.order, grids, objective, rngs, objective.given, tape, layouts=self.layouts)
 
 
-def check_interactive(system: System[Objective], name: str) -> None:
-    """Raises UsageError for a system whose frames are not made one after the other."""
-    if not system.interactive:
-        raise UsageError(f"{name} does not make frame after frame, so it cannot be played; generate")
-
-
-def check_in_turn(system: System[Objective], name: str) -> None:
-    """Raises UsageError for a system whose groups of frames are not made one after the other."""
-    if not system.in_turn:
-        raise UsageError(f"{name} has frames in flight together; what happens between frames has no place there")
-
-
-def played(setting: Setting, capacity: int, model: Model | None = None, groups: bool = False) -> Rollout:
-    """A rollout for `frame`, or with `groups` for `group`. model: makes the calls of frames, and is warmed up by one
-    that is taken back.
-
-    Raises UsageError where frames, or groups of them, are not made one after the other.
-    """
-    (check_in_turn if groups else check_interactive)(setting.system, setting.name)
-    rollout = Rollout(setting, capacity, model)
-    if model is not None:
-        snapshot = rollout.snapshot()
-        rollout.group(setting.rest.expand(capacity, rollout.per_group, -1))
-        rollout.restore(snapshot)
-        rollout.release(snapshot)
-    return rollout
+def _kept_actions(setting: Setting) -> int:
+    """Frames whose actions some call may read."""
+    system = setting.system
+    depth = system.schedule.depth(refinements(system.objective))
+    groups = -(-system.order.reach // len(system.frames.units(0))) + depth
+    return setting.context + (groups + 1) * len(system.frames.frames(0))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vidar.rng import Rng
-from vidar.rollout.driver import Rollout
+from vidar.rollout.turns import Turns
 from vidar.types import UsageError
 
 Picture = Callable[[], Tensor]  # -> uint8 [B, H, W, 3]
@@ -34,12 +34,14 @@ class ReencodeEvery(Hook):
     that were shown.
     """
 
-    def __init__(self, rollout: Rollout, every: int, rngs: Sequence[Rng]) -> None:
+    def __init__(self, rollout: Turns, every: int, rngs: Sequence[Rng]) -> None:
         """rngs: one per stream. Raises UsageError for `every` below 1."""
         if every < 1:
             raise UsageError(f"renew is {every}; give a number of frames, 1 or more")
-        if every % rollout.per_group:
-            per = rollout.per_group
+        per = rollout.per_group
+        if rollout.due != per:
+            raise UsageError(f"renew needs a context of at least {rollout.least()} frames")
+        if every % per:
             raise UsageError(f"renew is {every}; this world makes {per} frames together: give a multiple of {per}")
         self.rollout, self.every, self.rngs, self.count = rollout, every, rngs, 0
         keep = min(every, rollout.setting.context)
@@ -71,10 +73,10 @@ class ReencodeEvery(Hook):
 class RecacheOnAction(Hook):
     """Streams whose action changes see their last frames as if they had been made under the new one (`recache`)."""
 
-    def __init__(self, rollout: Rollout, context: Tensor, actions: Tensor | None) -> None:
+    def __init__(self, rollout: Turns, context: Tensor, actions: Tensor | None) -> None:
         """context [B, T, n, C]; actions [B, T, A] or None: unknown, so that the first one is no switch."""
         self.rollout = rollout
-        self.codes = deque(context.unbind(1), maxlen=rollout.tape.values.shape[1])
+        self.codes = deque(context.unbind(1), maxlen=rollout.keep)
         self.last = None if actions is None else actions[:, -1]
 
     def before(self, action: Tensor) -> None:
@@ -94,7 +96,7 @@ class RecacheOnAction(Hook):
 
 
 def make_hook(
-    rollout: Rollout,
+    rollout: Turns,
     context: Tensor,
     actions: Tensor | None,
     rngs: Sequence[Rng],

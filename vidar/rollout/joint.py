@@ -19,7 +19,8 @@ from vidar.core.schedules import refinements
 from vidar.core.step import Row, Step
 from vidar.core.system import System
 from vidar.rng import Rng
-from vidar.rollout.driver import Rollout, Setting
+from vidar.rollout.driver import Rollout
+from vidar.rollout.setting import Setting
 from vidar.types import MEMORY, QUERY, UsageError, VidarError
 
 

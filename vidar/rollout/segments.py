@@ -20,9 +20,8 @@ the terminal anchors by the number of a step (`StepMap.sees`); its noise at the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 
 import numpy as np
 import torch
@@ -33,9 +32,11 @@ from vidar.core.state import Content, RowState
 from vidar.orders.plan import Chain, SegmentFrames, StepMap
 from vidar.rng import Rng
 from vidar.rollout.codec import Codec
-from vidar.rollout.driver import Setting
+from vidar.rollout.setting import Setting
 from vidar.rollout.task import Task
 from vidar.types import UsageError
+
+Segment = int | Sequence[int]  # its number: of all rows, or of each
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Plan:
     after    [B, k, n, C]: those of them that the next segment starts from, decoded and encoded anew
     """
 
-    segment: int
+    segment: Segment
     first: Tensor
     anchors: Tensor
     after: Tensor
@@ -64,7 +65,7 @@ class SegmentRng(Rng):
         return super().raw(name, unit + self.offset, step, count)
 
 
-def _chain(setting: Setting) -> Chain:
+def chain_of(setting: Setting) -> Chain:
     """The segments of a model. Raises UsageError for one that does not plan."""
     frames = setting.system.frames
     if not isinstance(frames, SegmentFrames):
@@ -96,13 +97,13 @@ def segment_actions(
 
 
 @torch.inference_mode()
-def plan(setting: Setting, first: Tensor, actions: Actions, rngs: Sequence[Rng], segment: int) -> Plan:
+def plan(setting: Setting, first: Tensor, actions: Actions, rngs: Sequence[Rng], segment: Segment) -> Plan:
     """The anchors of a segment, jointly.
 
     first: codes [B, k, n, C], or fewer where a step between them and the plan makes the others (I2V: the image).
     actions: see `segment_actions`. rngs: one per row, of the video. Raises UsageError where `first` is no whole step.
     """
-    chain = _chain(setting)
+    chain = chain_of(setting)
     map, task = chain.map, _task(setting, rngs, actions, segment)
     for step, codes in _split(map, first).items():
         task.give(step, codes)
@@ -112,14 +113,14 @@ def plan(setting: Setting, first: Tensor, actions: Actions, rngs: Sequence[Rng],
 
 
 @torch.inference_mode()
-def populate(setting: Setting, made: Plan, actions: Actions, rngs: Sequence[Rng], segment: int) -> Tensor:
+def populate(setting: Setting, made: Plan, actions: Actions, rngs: Sequence[Rng], segment: Segment) -> Tensor:
     """The frames of a segment between its anchors: codes [B, m, n, C] of all frames that it gives, anchors included.
 
     Segments are independent given their plans.
     """
     if made.segment != segment:
         raise UsageError(f"the plan is that of segment {made.segment}, not {segment}")
-    chain = _chain(setting)
+    chain = chain_of(setting)
     map, task = chain.map, _task(setting, rngs, actions, segment)
     for step, codes in {**_split(map, made.first), map.plan: made.anchors.flatten(1, 2)}.items():
         task.give(step, codes)
@@ -142,7 +143,7 @@ def again(codec: Codec, codes: Tensor) -> Tensor:
 
 def boundaries(setting: Setting, num_segments: int) -> dict[int, Content]:
     """For a run of the whole order at once: unit -> its code from the plan of the segment before (`again`)."""
-    chain = _chain(setting)
+    chain = chain_of(setting)
     map = chain.map
 
     def content(unit: int) -> Content:
@@ -166,10 +167,10 @@ def _next_first(chain: Chain, anchors: Tensor) -> Tensor:
     return anchors[:, [frames.index(t) for t in range(chain.stride, chain.made)]]
 
 
-def _task(setting: Setting, rngs: Sequence[Rng], actions: Actions, segment: int) -> Task:
+def _task(setting: Setting, rngs: Sequence[Rng], actions: Actions, segment: Segment) -> Task:
     """Of one segment, whose units count from 0."""
-    units = _chain(setting).map.units
-    own = [SegmentRng(rng.seed, rng.video, rng.attempt, segment * units) for rng in rngs]
+    units, numbers = chain_of(setting).map.units, [segment] * len(rngs) if isinstance(segment, int) else segment
+    own = [SegmentRng(rng.seed, rng.video, rng.attempt, number * units) for rng, number in zip(rngs, numbers)]
     if setting.guidance is not None:
         unknown = torch.cat([actions.unknown, torch.ones_like(actions.unknown)])
         actions = Actions(torch.cat([actions.values, actions.values]), unknown, actions.first)
@@ -189,37 +190,3 @@ def _split(map: StepMap, first: Tensor) -> dict[int, Tensor]:
 def _frames(map: StepMap, codes: Mapping[int, Tensor]) -> dict[int, Tensor]:
     """Codes of units [B, N, C] -> of their frames, [B, f, n, C]."""
     return {unit: code.unflatten(1, (len(map.frames(unit)), -1)) for unit, code in codes.items()}
-
-
-def planned(
-    setting: Setting,
-    context: Tensor,
-    actions: Iterable[Tensor],
-    context_actions: Tensor | None,
-    rngs: Sequence[Rng],
-) -> Iterator[Tensor]:
-    """Codes [B, n, C] of the frames after a context, segment by segment, until the actions [B, A] end.
-
-    context: codes [B, T, n, C], of which the last k count, or the last one where a step of the map makes the others.
-    Raises UsageError where there are too few.
-    """
-    chain = _chain(setting)
-    first = context[:, -chain.first :]
-    given = first.shape[1]
-    before = None if context_actions is None else context_actions[:, -given:]
-    source, table, ended, told = iter(actions), list[Tensor](), False, 0
-    for segment in count():
-        while not ended and len(table) < segment * chain.stride + chain.map.length - given:
-            action = next(source, None)
-            ended = action is None
-            table += [] if action is None else [action]
-        if told == len(table):
-            return
-        known = segment_actions(chain, setting.rest, torch.stack(table, 1), segment, given, before)
-        made = plan(setting, first, known, rngs, segment)
-        for code in populate(setting, made, known, rngs, segment)[:, chain.new(segment, given)].unbind(1):
-            if told == len(table):
-                return
-            yield code
-            told += 1
-        first = made.after

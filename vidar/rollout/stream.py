@@ -11,11 +11,13 @@ from torch import Tensor
 
 from vidar.core.state import RowState
 from vidar.rng import Rng
+from vidar.rollout.chained import SegmentRollout
 from vidar.rollout.codec import Codec, following, remember
-from vidar.rollout.driver import Rollout, Setting
+from vidar.rollout.driver import Rollout
 from vidar.rollout.hooks import make_hook
-from vidar.rollout.segments import planned
-from vidar.types import UsageError
+from vidar.rollout.setting import Setting
+from vidar.rollout.turns import Turns, check_in_turn
+from vidar.types import Model, UsageError
 
 Shown = tuple[Tensor, Callable[[], Tensor]]  # codes [B, n, C] of a frame, and what gives its picture [B, H, W, 3]
 
@@ -39,11 +41,23 @@ def shown(
     if renew is not None or recache:
         name = "--recache" if recache else "--renew"
         raise UsageError(f"{setting.name} makes frames that are in flight together; leave {name} out")
-    if not setting.system.order.endless:
-        return _pictured(setting.codec, context, planned(setting, context, actions, context_actions, rngs))
     rollout = Rollout(setting, len(context))
     rollout.open(range(len(context)), context, context_actions, rngs)
     return _pictured(setting.codec, context, rollout.run(actions))
+
+
+def in_turns(setting: Setting, capacity: int, model: Model | None = None) -> Turns:
+    """A rollout that makes group of frames after group. model: makes the calls of frames, and is warmed up by a group
+    that is taken back.
+
+    Raises UsageError for a model whose groups are not made one after the other.
+    """
+    check_in_turn(setting.system, setting.name)
+    kind = SegmentRollout if setting.system.frames.chained else Rollout
+    rollout = kind(setting, capacity, model)
+    if model is not None:
+        rollout.warm_up()
+    return rollout
 
 
 @torch.inference_mode()
@@ -57,21 +71,27 @@ def _in_turn(
     recache: bool,
 ) -> Iterator[Shown]:
     """Group of frames after group; what happens between frames happens between groups."""
-    rollout = Rollout(setting, len(context))
+    rollout = in_turns(setting, len(context))
     rollout.open(range(len(context)), context, context_actions, rngs)
     hook, source = make_hook(rollout, context, context_actions, rngs, renew, recache), iter(actions)
-    while told := list(islice(source, rollout.per_group)):
-        rest = [setting.rest.expand(len(context), -1)] * (rollout.per_group - len(told))
+    told = list[Tensor]()  # of the frames to come
+    while True:
+        due = rollout.due
+        read = due + rollout.ahead
+        told += islice(source, read - len(told))
+        if not told:
+            return
         hook.before(told[0])
+        rest = [setting.rest.expand(len(context), -1)] * (read - len(told))
         codes = rollout.group(torch.stack([*told, *rest], 1))
-        pictures = cache(partial(_frames, rollout, codes))
-        for number, code in enumerate(codes[:, : len(told)].unbind(1)):
+        pictures, now, told = cache(partial(_frames, rollout, codes)), told[:due], told[due:]
+        for number, code in enumerate(codes[:, : len(now)].unbind(1)):
             yield code, lambda number=number, pictures=pictures: pictures()[:, number]
-        for number, action in enumerate(told):
+        for number, action in enumerate(now):
             hook.after(codes[:, number], action, lambda number=number, pictures=pictures: pictures()[:, number])
 
 
-def _frames(rollout: Rollout, codes: Tensor) -> Tensor:
+def _frames(rollout: Turns, codes: Tensor) -> Tensor:
     return rollout.decoding(codes).frames()
 
 

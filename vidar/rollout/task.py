@@ -17,8 +17,8 @@ from vidar.core.objective import Objective
 from vidar.core.step import by_waves
 from vidar.core.system import System
 from vidar.rng import Rng
-from vidar.rollout.driver import Network
 from vidar.rollout.guide import guided
+from vidar.rollout.setting import Network
 from vidar.sampling.guidance import GuideConfig
 
 

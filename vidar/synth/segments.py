@@ -22,7 +22,7 @@ from vidar.conditioning.action import ActionEmbedConfig
 from vidar.conditioning.in_flight import InFlightConfig
 from vidar.data.atomic import replacing
 from vidar.rng import Rng
-from vidar.rollout.driver import check_in_turn
+from vidar.rollout.turns import check_in_turn
 from vidar.synth.graph import Item, Kind
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoderConfig
 from vidar.types import UsageError, VidarError
@@ -161,7 +161,7 @@ class Maker:
     """Makes segments of a world, up to `rows` of them in one forward of fixed capacity."""
 
     def __init__(self, world: World, rows: int) -> None:
-        self.world, self.streams = world, world.rollout(rows, groups=True)
+        self.world, self.streams = world, world.rollout(rows)
         self.keep = boundary_frames(world.config)
         self.idle = torch.from_numpy(world.config.actions.noop())
 

@@ -20,7 +20,7 @@ from vidar.nn.static import Build, check_static
 from vidar.objectives.pyramids import Pyramids, PyramidsConfig
 from vidar.orders.scale import ClipScaleOrderConfig, PyramidFrames, ScaleOrderConfig, Size
 from vidar.rng import Rng
-from vidar.rollout.driver import Network
+from vidar.rollout.setting import Network
 from vidar.rollout.task import Task
 from vidar.sampling.guidance import GuidanceConfig, ProjectedGuidanceConfig
 from vidar.tokenizers.multi_scale import MultiScale

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Protocol, Self
 
@@ -17,7 +18,7 @@ from vidar.nn.graphed import Graphed
 from vidar.nn.static import Build, StaticBackbone
 from vidar.objectives.next_scale import Pyramid
 from vidar.rollout.codec import Codec
-from vidar.rollout.driver import Network, Setting
+from vidar.rollout.setting import Network, Setting
 from vidar.sampling.guidance import GuideConfig
 from vidar.types import Model, UsageError
 
@@ -51,6 +52,16 @@ class Acted(Protocol):
         ...
 
     @property
+    def sites(self) -> tuple[int, int]:
+        """Rows and columns of sites of one frame."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """Numbers per site."""
+        ...
+
+    @property
     def steps(self) -> int:
         """Calls of the network for a frame."""
         ...
@@ -74,7 +85,8 @@ def setting(config: Acted, net: WorldNet, call: Model, codec: Codec, pyramid: Py
     rest, name = torch.from_numpy(config.actions.noop()), f"world {config.name!r}"
     made, faster = system(config.steps), lambda steps: system(steps).objective
     policy = None if config.policy is None else config.policy.build()
-    return Setting(name, made, network, codec, config.steps, faster, config.context, rest, config.guidance, policy)
+    shape, guide = (math.prod(config.sites), config.channels), config.guidance
+    return Setting(name, made, network, codec, config.steps, faster, config.context, shape, rest, guide, policy)
 
 
 def compiled(net: WorldNet, build: Build | None = None) -> Model:

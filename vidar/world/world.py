@@ -29,8 +29,9 @@ from vidar.objectives.next_scale import Pyramid
 from vidar.objectives.protocols import Coded, ObjectiveConfig
 from vidar.orders.config import OrderConfig
 from vidar.rng import Rng
-from vidar.rollout.driver import Rollout, Setting, played
-from vidar.rollout.stream import shown
+from vidar.rollout.setting import Setting
+from vidar.rollout.stream import in_turns, shown
+from vidar.rollout.turns import Turns
 from vidar.sampling.guidance import GuideConfig
 from vidar.tokenizers.autoencoder import Autoencoder, AutoencoderConfig
 from vidar.tokenizers.patch import from_sites, to_sites
@@ -81,11 +82,6 @@ class WorldConfig(Config):
     def by_scales(self) -> bool:
         """Whether frames are predicted scale by scale; otherwise they are denoised."""
         return self.objective.codes == "scales"
-
-    @property
-    def frame_by_frame(self) -> bool:
-        """Whether each frame is made when its action is known, so that the world can be played."""
-        return self.order.unit_frames == 1 and self.schedule.one_by_one
 
     @property
     def sites(self) -> tuple[int, int]:
@@ -314,17 +310,14 @@ class World:
         config = self.config if steps is None else self.config.with_steps(steps)
         return setting(config, self.net, self.model, self, self.pyramid)
 
-    def rollout(
-        self, capacity: int = 1, steps: int | None = None, compiled: bool | Build = False, groups: bool = False
-    ) -> Rollout:
-        """`capacity` rows that dream frame after frame, each when its action is known.
+    def rollout(self, capacity: int = 1, steps: int | None = None, compiled: bool | Build = False) -> Turns:
+        """`capacity` rows that dream group of frames after group, each when its actions are known.
 
-        compiled: the calls of a frame are, at once, which takes a minute the first time; by a Build of its own, if one
-        is given. groups: of a world that makes several frames at a time too (`Rollout.group`). Raises UsageError for a
-        world that does not make frame after frame.
+        compiled: the calls of a group are, at once, which takes a minute the first time; by a Build of its own, if one
+        is given. Raises UsageError for a world that has frames in flight together.
         """
         model = self.compiled(None if compiled is True else compiled) if compiled else None
-        return played(self.setting(steps), capacity, model, groups)
+        return in_turns(self.setting(steps), capacity, model)
 
     @property
     def looks_back(self) -> bool:

@@ -1,0 +1,149 @@
+"""A chain of planned segments as a rollout (MMPL): a group of frames is what one segment adds to the video."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from vidar.conditioning.action import Actions
+from vidar.core.state import RowState
+from vidar.rng import Rng
+from vidar.rollout.codec import Decoding, following, remember
+from vidar.rollout.segments import chain_of, plan, populate
+from vidar.rollout.setting import Setting
+from vidar.rollout.turns import Turns
+from vidar.types import Model, UsageError
+
+START = "start"  # its name in RowState.extras
+
+
+@dataclass(frozen=True)
+class Start:
+    """What the next segment of a row starts from: codes [k, n, C], their actions [k, A], unknown [k]; its number."""
+
+    codes: Tensor
+    actions: Tensor
+    unknown: Tensor
+    segment: int = 0
+
+
+class Pictures(Decoding):
+    """Frames that are decoded one by one, however many are asked for at once."""
+
+    def __init__(self, frames: Sequence[Decoding]) -> None:
+        self.each = frames
+
+    def frames(self) -> Tensor:
+        """uint8 [B, T, H, W, 3]."""
+        return torch.cat([one.frames() for one in self.each], 1)
+
+
+class SegmentRollout(Turns):
+    """`capacity` rows of a model that plans, each at a segment of its own.
+
+    A segment begins from the last frames of the one before, decoded and encoded anew; no keys outlive it. It is planned
+    as a whole, so that it reads the actions of `ahead` frames behind its own; where they are not given, what was asked
+    last stays pressed.
+    """
+
+    def __init__(self, setting: Setting, capacity: int, model: Model | None = None) -> None:
+        super().__init__(setting, capacity, model)
+        chain = self.chain = chain_of(setting)
+        self.per_group, self.keep, self.ahead = chain.stride, chain.first, chain.map.length - chain.made
+        first, rest = torch.zeros(chain.first, *setting.frame_shape), setting.rest.expand(chain.first, -1)
+        blank = Start(first, rest, torch.ones(chain.first, dtype=torch.bool))
+        self._rows = [RowState(extras={START: blank}) for _ in range(capacity)]
+        self.rngs = [Rng(0, row) for row in range(capacity)]
+
+    @property
+    def rows(self) -> Sequence[RowState]:
+        """See `Turns`."""
+        return self._rows
+
+    @property
+    def due(self) -> int:
+        """See `Turns`: more in the first segment, where its context was shorter than what later ones begin from."""
+        known = {len(start.codes) for start in self._starts()}
+        if len(known) > 1:
+            raise UsageError(f"rows begin from {' and '.join(map(str, sorted(known)))} frames; give all as many")
+        return self.chain.made - known.pop()
+
+    def least(self) -> int:
+        """See `Turns`: as many frames as every segment begins from, so that all groups are of one length."""
+        return self.chain.first
+
+    @torch.inference_mode()
+    def open(
+        self, rows: Sequence[int], codes: Tensor, actions: Tensor | None, rngs: Sequence[Rng], first: int = 0
+    ) -> None:
+        """See `Turns.open`; first: 0, or where a segment begins. Of the codes the last k count, see `Chain.first`."""
+        segment, rest = divmod(first, self.chain.stride)
+        if rest:
+            raise UsageError(f"a segment begins every {self.chain.stride} frames, none at frame {first}")
+        remember(self.codec, fresh := [RowState() for _ in rows], codes)
+        codes = codes[:, -self.chain.first :]
+        count = codes.shape[1]
+        known = self.setting.rest.expand(len(codes), count, -1) if actions is None else actions[:, -count:]
+        unknown = torch.full((len(codes), count), actions is None)
+        for place, (row, state) in enumerate(zip(rows, fresh, strict=True)):
+            state.extras[START] = Start(codes[place], known[place], unknown[place], segment)
+            self._rows[row], self.rngs[row] = state, rngs[place]
+
+    @torch.inference_mode()
+    def group(self, actions: Tensor, steps: int | None = None) -> Tensor:
+        """See `Turns.group`; of the `ahead` frames behind them, as many actions as are known may follow."""
+        due, count = self.due, actions.shape[1]
+        if not due <= count <= due + self.ahead:
+            raise UsageError(f"{self.setting.name} makes {due} frames next, not {count}")
+        told = torch.cat([actions, actions[:, -1:].expand(-1, due + self.ahead - count, -1)], 1)
+        starts, setting = self._starts(), self._setting(steps)
+        values = torch.cat([torch.stack([start.actions for start in starts]).to(told), told], 1)
+        unknown = torch.zeros(values.shape[:2], dtype=torch.bool)
+        known = len(starts[0].codes)
+        unknown[:, :known] = torch.stack([start.unknown for start in starts])
+        unknown[:, 0], heard = True, values.clone()
+        heard[:, 0] = self.setting.rest
+        segments, first = [start.segment for start in starts], torch.stack([start.codes for start in starts])
+        made = plan(setting, first, Actions(heard, unknown), self.rngs, segments)
+        codes = populate(setting, made, Actions(heard, unknown), self.rngs, segments)
+        kept = slice(self.chain.made - self.chain.first, self.chain.made)
+        for row, state in enumerate(self._rows):
+            following = Start(made.after[row], values[row, kept], unknown[row, kept], segments[row] + 1)
+            state.extras[START], state.clock = following, state.clock + self.chain.map.units
+        return codes[:, known:]
+
+    def recache(self, rows: Sequence[int], codes: Tensor, actions: Tensor) -> None:
+        """See `Turns.recache`: the next segment reads other actions of the frames that it begins from."""
+        for row, told in zip(rows, actions, strict=True):
+            start: Start = self._rows[row].extras[START]
+            told = told[-len(start.codes) :]
+            self._rows[row].extras[START] = replace(start, actions=told, unknown=torch.zeros_like(start.unknown))
+
+    def decoding(self, codes: Tensor) -> Decoding:
+        """See `Turns.decoding`. Choice: frame by frame, so that bits do not depend on where segments end."""
+        return Pictures([following(self.codec, self._rows, code[:, None]) for code in codes.unbind(1)])
+
+    def snapshot(self) -> list[RowState]:
+        """See `Turns`."""
+        return [row.copy() for row in self._rows]
+
+    def restore(self, snapshot: list[RowState], rows: Sequence[int] | None = None) -> None:
+        """See `Turns`."""
+        for row in range(self.capacity) if rows is None else rows:
+            self._rows[row] = snapshot[row].copy()
+
+    def release(self, snapshot: list[RowState]) -> None:
+        """See `Turns`: nothing is kept for it."""
+
+    def _starts(self) -> list[Start]:
+        return [row.extras[START] for row in self._rows]
+
+    def _setting(self, steps: int | None) -> Setting:
+        """With the model of this rollout and so many calls of a unit."""
+        system = self.setting.system
+        if steps not in (None, self.most):
+            system = replace(system, objective=self.setting.faster(steps))
+        return replace(self.setting, system=system, network=replace(self.setting.network, call=self.model))
