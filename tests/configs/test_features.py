@@ -23,11 +23,19 @@ def test_what_can_be_played_is_and_the_rest_is_refused(kind):
         assert not hasattr(made, "rollout") or pytest.raises(UsageError, made.rollout)
         return
     rollout, config = made.rollout(2), made.config
-    codes = torch.randn(1, 2, config.sites[0] * config.sites[1], config.channels)
-    rollout.open([1], codes, None, [Rng(1)])  # rows with clocks of their own
-    first = rollout.frame(rollout.setting.rest.expand(2, -1))
-    rollout.recache([1], torch.cat([codes, first[1:, None]], 1), rollout.setting.rest.expand(1, 3, -1))
-    assert torch.isfinite(rollout.frame(rollout.setting.rest.expand(2, -1))).all()
+    for row in range(2):
+        codes = torch.randn(1, rollout.least(), config.sites[0] * config.sites[1], config.channels)
+        rollout.open([row], codes, None, [Rng(1)])
+        if not row:
+            rollout.group(rest(rollout, rollout.due))  # rows with clocks of their own
+    first = rollout.group(rest(rollout, rollout.due))
+    seen = torch.cat([codes, first[1:]], 1)
+    rollout.recache([1], seen, rest(rollout, seen.shape[1])[1:])
+    assert torch.isfinite(rollout.group(rest(rollout, rollout.due))).all()
+
+
+def rest(rollout, frames):
+    return rollout.setting.rest.expand(2, frames, -1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
