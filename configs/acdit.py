@@ -20,6 +20,7 @@ from vidar.conditioning.net import WorldNetConfig
 from vidar.configs.doom import GAME, SIZES
 from vidar.configs.frame_world import PATCH, Size, frame_world, train_frame_world
 from vidar.configs.recipe import recipe
+from vidar.model.model import VideoModelConfig
 from vidar.nn.backbone import BackboneConfig
 from vidar.nn.embed import LevelConfig
 from vidar.nn.rope import LengthRopeConfig
@@ -33,7 +34,6 @@ from vidar.train.config import TrainConfig
 from vidar.train.latents import LatentClipsConfig
 from vidar.train.methods.world import TrainWorldConfig, TwinConfig
 from vidar.train.optim import OptimConfig
-from vidar.world.world import WorldConfig
 
 Preset = Literal["demo", "tiny"]
 Published = Literal["b", "l", "xl", "h", "tiny"]
@@ -92,7 +92,7 @@ def acdit(
         rope=LengthRopeConfig(lengths=(size.frames, sites, sites)),
     )
     conditioner = InFlightConfig(actions=ActionEmbedConfig(spec=CLASSES, width=size.dim))
-    world = WorldConfig(
+    world = VideoModelConfig(
         name="acdit",
         fps=25.0,
         height=size.side,
@@ -141,7 +141,7 @@ def acdit_doom(
     return plain.replace(method=method, data=plain.data.replace(clip_frames=clip))
 
 
-def _doom(size: Size, frames: int) -> WorldConfig:
+def _doom(size: Size, frames: int) -> VideoModelConfig:
     plain = frame_world(GAME, size)
     window = size.clip_frames // frames - 1
     backbone = plain.net.backbone.replace(rope=LengthRopeConfig(lengths=(size.clip_frames, *plain.sites)))

@@ -23,6 +23,8 @@ from vidar.configs.doom import GAME
 from vidar.configs.doom import SIZES as DOOM
 from vidar.configs.frame_world import CHANNELS, PATCH, SITE, Size, frame_tokenizer
 from vidar.configs.recipe import recipe
+from vidar.model.model import VideoModelConfig
+from vidar.model.schedules import ChunksConfig
 from vidar.nn.backbone import BackboneConfig
 from vidar.nn.block import SharedModulationConfig
 from vidar.nn.convolution import ConvEmbedConfig, ConvHeadConfig
@@ -40,8 +42,6 @@ from vidar.train.config import TrainConfig
 from vidar.train.latents import LatentClipsConfig
 from vidar.train.methods.prefix import TrainPrefixConfig
 from vidar.train.optim import OptimConfig
-from vidar.world.scheduled import ChunksConfig
-from vidar.world.world import WorldConfig
 
 MIXERS = tuple(SelfAttentionConfig(relation=name) for name in ("space", "prefix", "time"))
 ROPE = AxialRopeConfig(axes=("y", "x"))  # time is told by PrefixEmbed alone
@@ -98,7 +98,7 @@ def ca2vdm(
         level=LevelConfig(),
         modulation=SharedModulationConfig(),
     )
-    world = WorldConfig(
+    world = VideoModelConfig(
         name="ca2vdm",
         fps=8.0,
         height=size.pixels,
@@ -174,7 +174,7 @@ def ca2vdm_doom(
         prediction=DataConfig(),
         context=ContextNoiseConfig(most=0.2, level=0.03),
     )
-    world = WorldConfig(
+    world = VideoModelConfig(
         **GAME._asdict(),
         patch=PATCH,
         tokenizer=frame_tokenizer(size),

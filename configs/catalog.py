@@ -17,10 +17,9 @@ from torch import nn
 from vidar.config import Builds, Config, first_problem, load_file, override, parse_value, resolve
 from vidar.configs.recipe import status_of
 from vidar.core.system import System
+from vidar.model.model import VideoModelConfig
 from vidar.train.config import TrainConfig
 from vidar.types import UsageError
-from vidar.world.pictures import PicturesConfig
-from vidar.world.world import WorldConfig
 
 Recipe = Callable[..., Config]
 Found = TypeVar("Found")
@@ -116,14 +115,15 @@ def parameters(config: Config) -> dict[str, int]:
     return {name: sum(p.numel() for p in on_meta(part).parameters()) for name, part in components(config).items()}
 
 
-def find_world(config: Config) -> WorldConfig | None:
-    """The world that a config trains, if it does."""
-    return _find(config, WorldConfig)
+def find_model(config: Config) -> VideoModelConfig | None:
+    """The video model that a config trains, if it does."""
+    return _find(config, VideoModelConfig)
 
 
-def find_pictures(config: Config) -> PicturesConfig | None:
-    """The model of pictures that a config trains, if it does."""
-    return _find(config, PicturesConfig)
+def find_world(config: Config) -> VideoModelConfig | None:
+    """The same, where it goes on frame after frame."""
+    found = find_model(config)
+    return None if found is None or found.clips else found
 
 
 def find_system(config: Config) -> Ordered | None:

@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterator, Sequence
 from textwrap import wrap
 from typing import Any, Protocol
 
+from vidar.conditioning.compose import ComposeConditionerConfig
+from vidar.conditioning.config import Told
+from vidar.conditioning.label import LabelEmbedConfig
 from vidar.configs.catalog import find_system, recipes
 from vidar.core.system import System
 from vidar.nn.static import check_static
 from vidar.rollout.turns import check_in_turn
 from vidar.sampling.guidance import GuidanceConfig
 from vidar.synth.driver import segment_frames
-from vidar.types import UsageError, VidarError
+from vidar.types import VidarError
 
 KINDS = {
     "frames": "world_nfd",
@@ -46,8 +49,13 @@ def guidance(model: Any) -> None:
 
 def text(model: Any) -> None:
     """A prompt or a class beside, or in place of, actions."""
-    if hasattr(model, "actions"):
-        raise UsageError(f"world {model.name!r} is told actions alone")
+    reader = model.conditioner
+    if model.actions is not None:
+        label = LabelEmbedConfig(num_labels=2, width=model.net.backbone.width)
+        reader = ComposeConditionerConfig(parts={"actions": reader, "label": label})
+    told = model.replace(net=model.net.replace(conditioner=reader))
+    told.check_told(Told("red") if "prompt" in told.accepts else Told(label=0))
+    told.system()
 
 
 def play(model: Model) -> None:
@@ -57,8 +65,6 @@ def play(model: Model) -> None:
 
 def synth(model: Any) -> None:
     """Long videos by many workers: `vidar synth`."""
-    if not hasattr(model, "actions"):
-        raise UsageError(f"model {model.name!r} makes pictures and clips, which have no end to go on from")
     segment_frames(model, None)
 
 

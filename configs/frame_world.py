@@ -14,6 +14,7 @@ from vidar.actions import ActionSpec
 from vidar.conditioning.action import ActionEmbedConfig
 from vidar.conditioning.net import WorldNetConfig
 from vidar.data.loader import ClipsConfig
+from vidar.model.model import VideoModelConfig
 from vidar.nn.backbone import BackboneConfig
 from vidar.nn.convolution import ConvEmbedConfig, ConvHeadConfig
 from vidar.nn.embed import LevelConfig
@@ -28,7 +29,6 @@ from vidar.train.latents import LatentClipsConfig
 from vidar.train.methods.autoencode import AutoencodeConfig
 from vidar.train.methods.world import OwnContextConfig, TrainWorldConfig, TwinConfig
 from vidar.train.optim import OptimConfig
-from vidar.world.world import WorldConfig
 
 PATCH, CHANNELS, STRIDE = 2, 8, 8
 SITE = PATCH * STRIDE  # pixels along the side of a site
@@ -68,7 +68,7 @@ def frame_tokenizer(size: Size) -> AutoencoderConfig:
     return AutoencoderConfig(widths=size.tokenizer, latent_channels=CHANNELS, space_stride=STRIDE, time_stride=1)
 
 
-def frame_world(game: Game, size: Size) -> WorldConfig:
+def frame_world(game: Game, size: Size) -> VideoModelConfig:
     """The world; its frames have height x width / 256 sites."""
     rows, columns = game.height // SITE, game.width // SITE
     backbone = BackboneConfig(
@@ -93,7 +93,7 @@ def frame_world(game: Game, size: Size) -> WorldConfig:
         context=ContextNoiseConfig(most=0.2, level=0.03),
     )
     conditioner = ActionEmbedConfig(spec=game.actions, width=size.width, history=size.window)
-    return WorldConfig(
+    return VideoModelConfig(
         **game._asdict(),
         patch=PATCH,
         tokenizer=frame_tokenizer(size),
@@ -124,7 +124,7 @@ def train_frame_tokenizer(name: str, size: Size, data: str, minutes: float) -> T
 
 def train_frame_world(
     name: str,
-    world: WorldConfig,
+    world: VideoModelConfig,
     size: Size,
     data: str,
     tokenizer: str,

@@ -11,10 +11,10 @@ from typing import Literal, NamedTuple
 
 from vidar.conditioning.net import WorldNetConfig
 from vidar.conditioning.text import ByteEncoderConfig, GivenFeaturesConfig, TextConfig
-from vidar.config import Config
 from vidar.configs.recipe import recipe
 from vidar.data.annotations import AnnotationConfig, ShapeCaptionConfig, StoredCaptionConfig
 from vidar.data.loader import ClipsConfig
+from vidar.model.model import VideoModelConfig
 from vidar.nn.backbone import BackboneConfig
 from vidar.nn.block import SharedModulationConfig
 from vidar.nn.mixers import CrossAttentionConfig, SelfAttentionConfig
@@ -22,7 +22,7 @@ from vidar.nn.rope import AxialRopeConfig
 from vidar.objectives.pyramids import PyramidsConfig
 from vidar.orders.scale import ClipScaleOrderConfig, ScaleOrderConfig
 from vidar.sampling.filters import TemperatureConfig
-from vidar.sampling.guidance import GuidanceConfig
+from vidar.sampling.guidance import GuidanceConfig, GuideConfig
 from vidar.tokenizers.autoencoder import AutoencoderConfig
 from vidar.tokenizers.bsq import BSQConfig
 from vidar.tokenizers.multi_scale import MultiScaleConfig
@@ -33,7 +33,6 @@ from vidar.train.methods.autoencode import AutoencodeConfig
 from vidar.train.methods.pictures import TrainPicturesConfig
 from vidar.train.optim import OptimConfig
 from vidar.train.pictures import PictureClipsConfig
-from vidar.world.pictures import Guidance, PicturesConfig
 
 Preset = Literal["demo", "tiny"]
 Published = Literal["2b", "8b", "tiny"]
@@ -165,10 +164,10 @@ def pictures_of(
     net: Net,
     order: ScaleOrderConfig | ClipScaleOrderConfig,
     objective: PyramidsConfig,
-    guidance: Guidance,
+    guidance: GuideConfig,
     frames: int = 1,
     fps: float = 1.0,
-) -> PicturesConfig:
+) -> VideoModelConfig:
     """A model of pictures from texts: pooled text as modulation, shared by all blocks, its tokens by cross-attention.
 
     Choice: four-axis rotation over scale, time and place for the published grids of each system.
@@ -185,11 +184,11 @@ def pictures_of(
         rope=AxialRopeConfig(axes=("s", "t", "y", "x")),
         modulation=SharedModulationConfig(),
     )
-    conditioner: Config = TextConfig(
+    conditioner = TextConfig(
         encoder=net.text, width=net.width, memory_width=net.memory, heads=max(1, net.text.width // 64)
     )
     height, width = bits.pixels
-    return PicturesConfig(
+    return VideoModelConfig(
         name=name,
         fps=fps,
         height=height,
@@ -204,7 +203,7 @@ def pictures_of(
 
 
 def train_on(
-    pictures: PicturesConfig,
+    pictures: VideoModelConfig,
     annotation: AnnotationConfig,
     data: str,
     tokenizer: str,
@@ -217,7 +216,7 @@ def train_on(
         name=pictures.name,
         method=TrainPicturesConfig(pictures=pictures, tokenizer=tokenizer, start=start),
         data=PictureClipsConfig(
-            path=data, tokenizer=tokenizer, annotation=annotation, frames=pictures.frames, batch=batch
+            path=data, tokenizer=tokenizer, annotation=annotation, frames=pictures.frames or 1, batch=batch
         ),
         optim=OptimConfig(lr=lr, steps=500_000, warmup_steps=10_000, betas=(0.9, 0.97), clip=5.0),
         sample_every=1000,

@@ -14,6 +14,7 @@ from vidar.configs.doom import GAME, SIZES
 from vidar.configs.frame_world import frame_world
 from vidar.configs.recipe import recipe
 from vidar.configs.shapes import world_shapes
+from vidar.model.model import VideoModelConfig
 from vidar.objectives.anchor_hint import AnchorHintConfig
 from vidar.objectives.context import ContextNoiseConfig
 from vidar.objectives.flow import FlowConfig
@@ -24,16 +25,15 @@ from vidar.train.latents import LatentClipsConfig
 from vidar.train.methods.plan_rows import PlanTwinConfig
 from vidar.train.methods.world import TrainWorldConfig
 from vidar.train.optim import OptimConfig
-from vidar.world.world import WorldConfig
 
 Preset = Literal["demo", "tiny"]
 MAPS = {"demo": paired(12), "tiny": paired(10)}
 STEPS = {"demo": 8, "tiny": 2}  # of the solver
 
 
-def _planned(world: WorldConfig, map: StepMap, steps: int) -> WorldConfig:
+def _planned(world: VideoModelConfig, map: StepMap, steps: int) -> VideoModelConfig:
     """A world of frames as one of plans: the same network, other order, objective and history of actions."""
-    told = PlanActionEmbedConfig(spec=world.actions, width=world.net.backbone.width, map=map)
+    told = PlanActionEmbedConfig(spec=world.spec, width=world.net.backbone.width, map=map)
     objective = FlowConfig(
         steps=steps,
         shift=3.0,
@@ -53,7 +53,7 @@ def _planned(world: WorldConfig, map: StepMap, steps: int) -> WorldConfig:
 
 
 def _train(
-    name: str, world: WorldConfig, map: StepMap, data: str, tokenizer: str, batch: int, minutes: float
+    name: str, world: VideoModelConfig, map: StepMap, data: str, tokenizer: str, batch: int, minutes: float
 ) -> TrainConfig:
     """One segment is one clip; the frames it starts from are given, each later step is asked at one level.
 

@@ -19,6 +19,7 @@ from vidar.conditioning.action import ActionEmbedConfig
 from vidar.conditioning.net import WorldNetConfig
 from vidar.configs.recipe import recipe
 from vidar.data.loader import ClipsConfig
+from vidar.model.model import VideoModelConfig
 from vidar.nn.backbone import BackboneConfig
 from vidar.nn.embed import LevelConfig
 from vidar.objectives.context import ContextNoiseConfig
@@ -30,7 +31,6 @@ from vidar.train.latents import LatentClipsConfig
 from vidar.train.methods.autoencode import AutoencodeConfig
 from vidar.train.methods.world import SingleConfig, TrainWorldConfig
 from vidar.train.optim import OptimConfig
-from vidar.world.world import WorldConfig
 
 Preset = Literal["130m", "310m", "774m", "tiny"]
 
@@ -117,7 +117,7 @@ def world_nfd(
         ),
         conditioner=ActionEmbedConfig(spec=ACTIONS, width=size.dim),
     )
-    world = WorldConfig(
+    world = VideoModelConfig(
         name="nfd",
         fps=20.0,
         height=size.height,

@@ -13,13 +13,13 @@ from typing import Literal
 from vidar.configs.frame_world import TINY, frame_world
 from vidar.configs.own import NOTHING_YET
 from vidar.configs.recipe import recipe
+from vidar.model.load import CONFIG, load_world_config, locate, shipped
+from vidar.model.model import VideoModelConfig
 from vidar.nn.outcome import OutcomeNetConfig
 from vidar.train.config import TrainConfig
 from vidar.train.methods.outcome import OutcomeConfig
 from vidar.train.optim import OptimConfig
 from vidar.train.outcomes import OutcomeClipsConfig
-from vidar.world.load import CONFIG, load_config, locate, shipped
-from vidar.world.world import WorldConfig
 
 Preset = Literal["small", "tiny"]
 
@@ -35,7 +35,7 @@ def outcome(
     rows, columns = known.sites
     width, kept, hidden = SIZES[preset]
     head = OutcomeNetConfig(
-        spec=known.actions, rows=rows, columns=columns, channels=known.channels, width=width, kept=kept, hidden=hidden
+        spec=known.spec, rows=rows, columns=columns, channels=known.channels, width=width, kept=kept, hidden=hidden
     )
     return TrainConfig(
         name="outcome",
@@ -46,8 +46,8 @@ def outcome(
     )
 
 
-def _world(name: str) -> WorldConfig:
+def _world(name: str) -> VideoModelConfig:
     """What is known of the world; a stand-in where there is none yet, which training then refuses by name."""
     if (Path(name) / CONFIG).is_file() or name in shipped():
-        return load_config(locate(name))
+        return load_world_config(locate(name))
     return frame_world(NOTHING_YET, TINY)

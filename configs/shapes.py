@@ -13,6 +13,7 @@ from vidar.conditioning.net import WorldNetConfig
 from vidar.configs.recipe import recipe
 from vidar.data.loader import ClipsConfig
 from vidar.data.synthetic import SPEC
+from vidar.model.model import VideoModelConfig
 from vidar.nn.backbone import BackboneConfig
 from vidar.nn.embed import LevelConfig
 from vidar.objectives.flow import FlowConfig
@@ -25,7 +26,6 @@ from vidar.train.latents import LatentClipsConfig
 from vidar.train.methods.autoencode import AutoencodeConfig
 from vidar.train.methods.world import SingleConfig, TrainWorldConfig
 from vidar.train.optim import OptimConfig
-from vidar.world.world import WorldConfig
 
 Preset = Literal["demo", "tiny"]
 
@@ -81,7 +81,7 @@ def world_shapes(
         ),
         conditioner=ActionEmbedConfig(spec=SPEC, width=net_width),
     )
-    world = WorldConfig(
+    world = VideoModelConfig(
         name="shapes",
         fps=10.0,
         height=height,

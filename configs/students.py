@@ -10,6 +10,7 @@ from __future__ import annotations
 from vidar.configs.doom import GAME, SIZES, Preset
 from vidar.configs.frame_world import PATCH, Size, frame_world
 from vidar.configs.recipe import recipe
+from vidar.model.model import VideoModelConfig
 from vidar.nn.embed import LevelConfig
 from vidar.objectives.step_size import ToldConfig
 from vidar.objectives.steppers import AdamsBashforthConfig, EulerConfig, RenoiseConfig
@@ -23,7 +24,6 @@ from vidar.train.methods.endpoint import EndpointConfig
 from vidar.train.methods.shortcut import ShortcutConfig
 from vidar.train.methods.world import OwnContextConfig
 from vidar.train.optim import OptimConfig
-from vidar.world.world import WorldConfig
 
 OWN = OwnContextConfig(most=1.0, generations=4)  # as the world itself is trained
 
@@ -139,7 +139,7 @@ def world_doom_shortcut(
     )
 
 
-def _student(size: Size, steps: int) -> WorldConfig:
+def _student(size: Size, steps: int) -> VideoModelConfig:
     world = frame_world(GAME, size)
     return world.replace(objective=world.objective.replace(steps=steps, stepper=RenoiseConfig()))
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any, Protocol, get_args, get_type_hints, runtime_checkable
 
-from vidar.actions import ActionSpec
 from vidar.config import Config
 from vidar.configs import figures
 from vidar.configs.catalog import Ordered, Recipe, components, find_system, parameters, recipes
@@ -37,13 +36,6 @@ RULE = "|---|---:|---:|---|---|---|---|---:|"
 USUAL = ("demo", "small", "tiny")  # presets that are no published size
 WIDTH = 118  # of lines of README.md
 INSIDE: dict[str, Any] = {"initial_indent": "    ", "subsequent_indent": "    ", "break_on_hyphens": False}
-
-
-@runtime_checkable
-class Acted(Protocol):
-    """A config of what is acted on."""
-
-    actions: ActionSpec
 
 
 @runtime_checkable
@@ -130,7 +122,7 @@ def entry(name: str, make: Recipe) -> Entry:
 def _group(config: Config, system: Ordered | None) -> str:
     worlds, pictures, tokenizers, readers = GROUPS
     if system is not None:
-        return worlds if isinstance(system, Acted) else pictures
+        return pictures if getattr(system, "clips", False) else worlds
     return tokenizers if "tokenizer" in components(config) else readers
 
 

@@ -17,6 +17,7 @@ from vidar.conditioning.net import WorldNetConfig
 from vidar.configs.recipe import recipe
 from vidar.data.annotations import SHAPE_CLASSES, AnnotationConfig, ShapeClassConfig, StoredClassConfig
 from vidar.data.loader import ClipsConfig
+from vidar.model.model import VideoModelConfig
 from vidar.nn.backbone import BackboneConfig
 from vidar.nn.rope import AxialRopeConfig
 from vidar.objectives.pyramids import PyramidsConfig
@@ -33,7 +34,6 @@ from vidar.train.methods.autoencode import AutoencodeConfig
 from vidar.train.methods.pictures import TrainPicturesConfig
 from vidar.train.optim import OptimConfig
 from vidar.train.pictures import PictureClipsConfig
-from vidar.world.pictures import PicturesConfig
 
 Preset = Literal["demo", "tiny"]
 Published = Literal["d16", "d20", "d24", "d30", "tiny"]
@@ -159,7 +159,8 @@ def _train(
         out_width=size.book.size,
         rope=AxialRopeConfig(axes=("s", "t", "y", "x")),
     )
-    pictures = PicturesConfig(
+    pictures = VideoModelConfig(
+        frames=1,
         name=name,
         height=size.side,
         width=size.side,

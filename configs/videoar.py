@@ -16,6 +16,7 @@ from vidar.configs.frame_world import Game
 from vidar.configs.recipe import recipe
 from vidar.data.loader import ClipsConfig
 from vidar.data.synthetic import SPEC
+from vidar.model.model import VideoModelConfig
 from vidar.nn.backbone import BackboneConfig
 from vidar.nn.rope import AxialRopeConfig
 from vidar.objectives.hint import PreviousFrameHintConfig
@@ -31,7 +32,6 @@ from vidar.train.latents import LatentClipsConfig
 from vidar.train.methods.autoencode import AutoencodeConfig
 from vidar.train.methods.next_scale import TrainScalesConfig
 from vidar.train.optim import OptimConfig
-from vidar.world.world import WorldConfig
 
 Preset = Literal["demo", "tiny"]
 
@@ -195,7 +195,7 @@ def _world(
         rope=AxialRopeConfig(axes=("s", "t", "y", "x")),
     )
     conditioner = ActionEmbedConfig(spec=game.actions, width=size.width, history=size.window, period=period)
-    world = WorldConfig(
+    world = VideoModelConfig(
         **game._asdict(),
         patch=1,
         tokenizer=_pyramids(size),

@@ -17,6 +17,7 @@ from vidar.conditioning.net import WorldNetConfig
 from vidar.configs.doom import GAME, SIZES
 from vidar.configs.frame_world import Size, frame_world, train_frame_world
 from vidar.configs.recipe import recipe
+from vidar.model.model import VideoModelConfig
 from vidar.nn.backbone import BackboneConfig
 from vidar.nn.embed import LevelConfig, LinearEmbedConfig
 from vidar.nn.heads import LinearHeadConfig
@@ -27,7 +28,7 @@ from vidar.objectives.hint import PreviousHintConfig
 from vidar.objectives.steppers import EulerMaruyamaConfig
 from vidar.orders.block import BlockOrderConfig
 from vidar.orders.cell import CellOrderConfig
-from vidar.orders.in_parts import InParts
+from vidar.orders.config import OrderConfig
 from vidar.orders.pyramid import PyramidOrderConfig
 from vidar.orders.subsample import SubsampleOrderConfig
 from vidar.sampling.guidance import GuidanceConfig
@@ -36,7 +37,6 @@ from vidar.train.config import TrainConfig
 from vidar.train.latents import LatentClipsConfig
 from vidar.train.methods.world import SingleConfig, TrainWorldConfig
 from vidar.train.optim import OptimConfig
-from vidar.world.world import WorldConfig
 
 Preset = Literal["demo", "tiny"]
 Published = Literal["b", "l", "h", "tiny"]
@@ -92,7 +92,7 @@ def xar(
         level=LevelConfig(),
     )
     conditioner = ActionEmbedConfig(spec=CLASSES, width=size.dim, period=CELLS**2)
-    world = WorldConfig(
+    world = VideoModelConfig(
         name="xar",
         fps=1.0,
         height=size.side,
@@ -199,7 +199,7 @@ def xar_scales_doom(
     return _train(world, size, data, tokenizer, start, batch, minutes)
 
 
-def _doom(name: str, size: Size, order: BlockOrderConfig | InParts, cells: int) -> WorldConfig:
+def _doom(name: str, size: Size, order: OrderConfig, cells: int) -> VideoModelConfig:
     """cells: units of a frame; convolutions are of a part of its rows."""
     plain = frame_world(GAME, size)
     rows, columns = plain.sites[0] // cells, plain.sites[1]
@@ -218,7 +218,7 @@ def _doom(name: str, size: Size, order: BlockOrderConfig | InParts, cells: int) 
 
 
 def _train(
-    world: WorldConfig,
+    world: VideoModelConfig,
     size: Size,
     data: str,
     tokenizer: str,

@@ -17,9 +17,9 @@ import numpy as np
 from vidar.data.episode import Episode
 from vidar.eval.inverse_dynamics import action_scores, shipped
 from vidar.eval.world_eval import WorldScores
+from vidar.model.model import VideoModelConfig
 from vidar.nn.inverse_dynamics import InverseDynamicsNet
 from vidar.types import UsageError
-from vidar.world.world import WorldConfig
 
 Score = Mapping[str, float | None]  # by key group, and "mean"; None: nothing to judge
 
@@ -33,7 +33,7 @@ class Reader:
     reason: str = ""
 
 
-def reader(world: WorldConfig, idm: str | os.PathLike[str] | None = None) -> Reader:
+def reader(world: VideoModelConfig, idm: str | os.PathLike[str] | None = None) -> Reader:
     """The network of `idm`, or the one that ships for the world's name.
 
     Raises UsageError where `idm` does not fit the world; a shipped one that does not fit is left out, with the reason.
@@ -54,13 +54,13 @@ def reader(world: WorldConfig, idm: str | os.PathLike[str] | None = None) -> Rea
     return Reader(net, f"the one that ships for '{world.name}'")
 
 
-def misfit(net: InverseDynamicsNet, world: WorldConfig) -> str:
+def misfit(net: InverseDynamicsNet, world: VideoModelConfig) -> str:
     """Why a network cannot read this world, or ""."""
     config = net.config
     if (config.height, config.width) != (world.height, world.width):
         return f"it reads frames of {config.height} x {config.width}, the world's are {world.height} x {world.width}"
-    if config.spec.names != world.actions.names:
-        return f"it knows the actions {', '.join(config.spec.names)}, the world {', '.join(world.actions.names)}"
+    if config.spec.names != world.spec.names:
+        return f"it knows the actions {', '.join(config.spec.names)}, the world {', '.join(world.spec.names)}"
     return ""
 
 

@@ -6,11 +6,10 @@ from typing import Any
 
 from vidar.conditioning.net import WorldNet
 from vidar.config import Config
-from vidar.configs.catalog import find_pictures, find_world, on_meta, parameters
+from vidar.configs.catalog import find_model, on_meta, parameters
+from vidar.model.model import VideoModelConfig
 from vidar.train.config import TrainConfig
 from vidar.train.memory import training_bytes
-from vidar.world.pictures import PicturesConfig
-from vidar.world.world import WorldConfig
 
 CACHE_BYTES = 2  # bfloat16
 
@@ -21,7 +20,7 @@ def budget(config: Config) -> dict[str, Any]:
     Of an autoencoder, activations are null where the data, whose frames have the size, is not there.
     """
     counts = parameters(config)
-    world = find_world(config) or find_pictures(config)
+    world = find_model(config)
     result: dict[str, Any] = {"parameters": {**counts, "total": sum(counts.values())}}
     if world is not None:
         result["cache_bytes"] = cache_bytes(world)
@@ -30,7 +29,7 @@ def budget(config: Config) -> dict[str, Any]:
     return result
 
 
-def cache_bytes(world: WorldConfig | PicturesConfig) -> dict[str, int]:
+def cache_bytes(world: VideoModelConfig) -> dict[str, int]:
     """Keys and values in bfloat16 that one endless stream, or one picture, keeps, by relation."""
     net = on_meta(world.net)
     assert isinstance(net, WorldNet)

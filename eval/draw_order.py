@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidar.configs.catalog import find_pictures, find_world, recipes
+from vidar.configs.catalog import find_model, recipes
 from vidar.core.grid import Grid
 from vidar.core.layout import compile_layout
 from vidar.core.order import Order
@@ -59,15 +59,15 @@ def find_order(name: str, frames: int = 4) -> Ordered:
         hint = f"did you mean {' or '.join(near)}?" if near else f"valid: {', '.join([*EXAMPLES, *known])}"
         raise UsageError(f"no order {name!r}; {hint}")
     config = known[name]()
-    world, pictures = find_world(config), find_pictures(config)
-    if pictures is not None:
-        return _order(pictures.system())
-    if world is None:
+    model = find_model(config)
+    if model is None:
         raise UsageError(f"{name} has no order: only worlds have one")
+    if model.clips:
+        return _order(model.system())
     if frames < 1:
         raise UsageError(f"{frames} units cannot be drawn; give 1 or more")
-    whole = -(-frames // world.order.unit_frames) * world.order.unit_frames
-    return _order(world.system(whole))
+    whole = -(-frames // model.order.unit_frames) * model.order.unit_frames
+    return _order(model.system(whole))
 
 
 def _order(system: System[Any]) -> tuple[Order, Grid]:

@@ -19,9 +19,8 @@ from vidar.eval.endless_play import EndlessConfig, Tick, elsewhere, play
 from vidar.eval.endless_report import endless_page, summary
 from vidar.eval.output import MARK, bar, begin, folder, write
 from vidar.eval.provenance import hardware, versions
-from vidar.orders.plan import PlanOrderConfig
+from vidar.model.load import load_world
 from vidar.types import UsageError
-from vidar.world.load import load
 
 USUAL = EndlessConfig()
 
@@ -46,9 +45,9 @@ def run(
     """
     place, started = folder(out), time.perf_counter()
     scenario_file(config.scenario)  # says so where the game is missing
-    world = load(model, device)
+    world = load_world(model, device)
     order = world.config.order
-    if isinstance(order, PlanOrderConfig):
+    if order.chain is not None:
         raise UsageError(f"world {world.config.name!r} plans segments; the endless suite dreams frame after frame")
     c, window = world.config.context, order.past or 1
     if rollouts < 2 or frames < max(LEAST_FRAMES, 6 * window):

@@ -27,9 +27,9 @@ from vidar.cache.ring import RingState
 from vidar.eval.endless_figures import Line, difference, looks, outside, ratio_of_means, survival
 from vidar.eval.endless_play import Play, Tick
 from vidar.eval.world_eval import Dreamer
+from vidar.model.model import VideoModel
 from vidar.rng import Rng
 from vidar.types import UsageError, VidarError
-from vidar.world.world import World
 
 # frames uint8 [E, T, H, W, 3], actions float32 [E, T, A], poses [E, T, 4] or None -> scores by name, with "mean"
 Judge = Callable[[np.ndarray, np.ndarray, "np.ndarray | None"], Mapping[str, float]]
@@ -225,7 +225,7 @@ def _dream(world: Dreamer, played: Play, seed: int, tick: Tick) -> tuple[np.ndar
 @contextmanager
 def _cache_of(world: Dreamer) -> Generator[Callable[[], list[int] | None]]:
     """Yields a function: the addresses of the keys and values that the latest call read; None without a cache."""
-    if not isinstance(world, World):
+    if not isinstance(world, VideoModel):
         yield lambda: None
         return
     states: list[RingState] = []

@@ -15,9 +15,9 @@ from vidar.data.explore import ReplayPolicy
 from vidar.data.vizdoom import VizdoomGame
 from vidar.eval.endless_figures import RealRange, Sample, real_range, sample
 from vidar.eval.held_out import game_of, same_game
+from vidar.model.model import VideoModelConfig
 from vidar.rng import Rng
 from vidar.types import UsageError, VidarError
-from vidar.world.world import WorldConfig
 
 Tick = Callable[[int], None]  # told how many frames are newly done
 
@@ -138,7 +138,12 @@ def assemble(
 
 
 def play(
-    world: WorldConfig, rollouts: int, frames: int, seed: int, config: EndlessConfig, tick: Tick = lambda count: None
+    world: VideoModelConfig,
+    rollouts: int,
+    frames: int,
+    seed: int,
+    config: EndlessConfig,
+    tick: Tick = lambda count: None,
 ) -> Play:
     """Play the games: first those of the range, then those whose keys the world will be given.
 
@@ -165,7 +170,7 @@ def play(
 
 
 def elsewhere(
-    world: WorldConfig, played: Play, seed: int, config: EndlessConfig, tick: Tick = lambda count: None
+    world: VideoModelConfig, played: Play, seed: int, config: EndlessConfig, tick: Tick = lambda count: None
 ) -> Elsewhere:
     """The same keys pressed in the real game from other places: rollout e is one game after another until all are.
 

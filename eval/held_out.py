@@ -14,8 +14,8 @@ from vidar.data.index import load_index
 from vidar.data.reader import Sample, read_sample, read_side, samples
 from vidar.data.vizdoom import TICS_PER_SECOND, VizdoomConfig, VizdoomGame, scenario_file
 from vidar.eval.protocol import LEAST_EPISODES, WorldProtocol
+from vidar.model.model import VideoModelConfig
 from vidar.types import VidarError
-from vidar.world.world import WorldConfig
 
 Tick = Callable[[int, int], None]  # (done, all)
 
@@ -33,7 +33,7 @@ class Games:
     """ViZDoom, played as the protocol says."""
 
     game: VizdoomConfig
-    world: WorldConfig
+    world: VideoModelConfig
     protocol: WorldProtocol
 
     def take(self, progress: Tick | None = None) -> HeldOut:
@@ -63,13 +63,13 @@ class Recorded:
         return HeldOut(read, {"data": self.data, "split": self.split, "short_episodes_left_out": self.short})
 
 
-def games(world: WorldConfig, protocol: WorldProtocol) -> Games:
+def games(world: VideoModelConfig, protocol: WorldProtocol) -> Games:
     """The frozen games, not played yet. Raises VidarError where the game is missing."""
     scenario_file(protocol.scenario)
     return Games(game_config(world, protocol), world, protocol)
 
 
-def recorded(data: str | os.PathLike[str], split: str, world: WorldConfig, protocol: WorldProtocol) -> Recorded:
+def recorded(data: str | os.PathLike[str], split: str, world: VideoModelConfig, protocol: WorldProtocol) -> Recorded:
     """The first `protocol.episodes` episodes of a split that are long enough (all of them, where there are fewer).
 
     Raises VidarError, before a frame is decoded, where size, frame rate or actions are not the world's, or fewer than
@@ -96,29 +96,29 @@ def recorded(data: str | os.PathLike[str], split: str, world: WorldConfig, proto
     return Recorded(str(data), split, found[: protocol.episodes], len(lengths) - len(found), want)
 
 
-def game_config(world: WorldConfig, protocol: WorldProtocol) -> VizdoomConfig:
+def game_config(world: VideoModelConfig, protocol: WorldProtocol) -> VizdoomConfig:
     """The protocol's game, context and horizon long."""
     return game_of(world, protocol.scenario, world.context + protocol.frames)
 
 
-def game_of(world: WorldConfig, scenario: str, frames: int) -> VizdoomConfig:
+def game_of(world: VideoModelConfig, scenario: str, frames: int) -> VizdoomConfig:
     """A scenario as the world knows it, its size and its frame rate; `frames` at most."""
     skip = max(1, round(TICS_PER_SECOND / world.fps))
     return VizdoomConfig(scenario=scenario, height=world.height, width=world.width, frame_skip=skip, frames=frames)
 
 
-def same_game(running: VizdoomGame, world: WorldConfig, remedy: str) -> None:
+def same_game(running: VizdoomGame, world: VideoModelConfig, remedy: str) -> None:
     """Raises VidarError, which ends with the remedy, where the world's actions or frame rate are not the game's."""
     fps = running.config.fps
-    if running.spec.names != world.actions.names or fps != world.fps:
+    if running.spec.names != world.spec.names or fps != world.fps:
         raise VidarError(
-            f"world '{world.name}' knows {', '.join(world.actions.names)} at {world.fps:g} frames/s, "
+            f"world '{world.name}' knows {', '.join(world.spec.names)} at {world.fps:g} frames/s, "
             f"{running.name} has {', '.join(running.spec.names)} at {fps:g}; {remedy}"
         )
 
 
 def play(
-    game: VizdoomConfig, world: WorldConfig, protocol: WorldProtocol, progress: Tick | None = None
+    game: VizdoomConfig, world: VideoModelConfig, protocol: WorldProtocol, progress: Tick | None = None
 ) -> tuple[list[Episode], list[int]]:
     """Whole episodes of the protocol's games and their seeds; a game that ends early is left out.
 
@@ -141,17 +141,17 @@ def play(
     raise VidarError(f"{protocol.scenario}: too many games end before frame {game.frames}; ask for fewer --frames")
 
 
-def _same_actions(data: str, spec: ActionSpec, world: WorldConfig) -> None:
+def _same_actions(data: str, spec: ActionSpec, world: VideoModelConfig) -> None:
     """Names, kinds and ranges in the same order; keys may differ."""
-    mine, theirs = ([a.replace(keys=()) for a in both.actions] for both in (world.actions, spec))
+    mine, theirs = ([a.replace(keys=()) for a in both.actions] for both in (world.spec, spec))
     if mine == theirs:
         return
-    if world.actions.names == spec.names:
+    if world.spec.names == spec.names:
         name = next(a.name for a, b in zip(mine, theirs) if a != b)
         raise VidarError(f"{data}: action {name!r} has another kind or range than in world '{world.name}'; convert it")
     raise VidarError(
         f"{data}: has the actions {', '.join(spec.names) or 'none'}, world '{world.name}' knows "
-        f"{', '.join(world.actions.names) or 'none'}; take the data of its own game"
+        f"{', '.join(world.spec.names) or 'none'}; take the data of its own game"
     )
 
 

@@ -17,10 +17,10 @@ from torch import Tensor
 from vidar.data.index import load_index
 from vidar.data.reader import read_extra, read_sample, read_side, samples
 from vidar.eval.inverse_dynamics import balanced_accuracy, confusion
+from vidar.model.model import VideoModel
 from vidar.rng import Rng
 from vidar.train.outcomes import EXTRAS, check_known
 from vidar.types import VidarError
-from vidar.world.world import World
 
 ROWS = 16  # windows that are dreamed in one forward
 
@@ -65,7 +65,7 @@ class EndScore:
     table: np.ndarray
 
 
-def plays(world: World, path: str, split: str) -> Iterator[Play]:
+def plays(world: VideoModel, path: str, split: str) -> Iterator[Play]:
     """The episodes of a split, one in memory at a time. Raises VidarError for damaged data, or data of another game."""
     check_known(path, world.config)
     for sample in samples(path, load_index(path), split):
@@ -76,13 +76,13 @@ def plays(world: World, path: str, split: str) -> Iterator[Play]:
         yield Play(episode.frames, episode.actions, rewards, ended)
 
 
-def on_recorded(world: World, play: Play) -> Judged:
+def on_recorded(world: VideoModel, play: Play) -> Judged:
     """Every step of an episode, from its own frames."""
     codes = world.encode(torch.from_numpy(np.ascontiguousarray(play.frames))[None])[0]
     return _judged(world, codes, play, slice(1, len(codes)))
 
 
-def on_dreams(world: World, episodes: Sequence[Play], frames: int = 16, seed: int = 0) -> list[Judged]:
+def on_dreams(world: VideoModel, episodes: Sequence[Play], frames: int = 16, seed: int = 0) -> list[Judged]:
     """The first `frames` frames the world dreams after real context, under the recorded actions.
 
     Of every episode that is long enough two windows, at its begin and at its end, so that ends are among them; one
@@ -139,7 +139,7 @@ def _windows(play: Play, count: int) -> list[Play]:
     return [Play(*(getattr(play, f.name)[s : s + count] for f in fields(Play))) for s in starts]
 
 
-def _judged(world: World, codes: Tensor, play: Play, steps: slice) -> Judged:
+def _judged(world: VideoModel, codes: Tensor, play: Play, steps: slice) -> Judged:
     """Codes [T, n, C] of an episode's frames -> the steps to the frames in `steps`."""
     before = slice(steps.start - 1, steps.stop - 1)
     pairs = torch.stack([codes[before], codes[steps]], 1)

@@ -13,9 +13,9 @@ LEAST_EPISODES, LEAST_FRAMES = 2, 16
 class WorldProtocol(Config):
     """Held-out games, horizon, noise, and the frames over which the headline numbers are means.
 
-    The context is the world's own (`WorldConfig.context` frames), and so is the sampler unless `steps` says otherwise.
-    Games are played one by one from `first_game` + `games_per_seed` * `seed` on; one that ends before its last frame
-    is left out. Training plays the games from 0, the held-out shards those from 1,000,000.
+    The context is the world's own (`VideoModelConfig.context` frames), and so is the sampler unless `steps` says
+    otherwise. Games are played one by one from `first_game` + `games_per_seed` * `seed` on; one that ends before its
+    last frame is left out. Training plays the games from 0, the held-out shards those from 1,000,000.
     Ranges of frames are from 1, both ends included.
     """
 

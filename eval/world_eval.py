@@ -41,7 +41,7 @@ LEAST_SIDE = 11  # pixels: the window of SSIM
 
 
 class Dreamer(Protocol):
-    """What is evaluated: `World`, or anything that rolls out like it."""
+    """What is evaluated: `VideoModel`, or anything that rolls out like it."""
 
     def frames(
         self,

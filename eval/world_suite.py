@@ -27,9 +27,9 @@ from vidar.eval.provenance import hardware, shown, versions
 from vidar.eval.side_by_side import film
 from vidar.eval.world_eval import WorldScores, evaluate, latency, summary
 from vidar.eval.world_report import world_page
+from vidar.model.load import load_world
+from vidar.model.model import VideoModel
 from vidar.types import UsageError
-from vidar.world.load import load
-from vidar.world.world import World
 
 OPTIONS = ("episodes", "frames", "seed", "steps")  # of the command line
 FILMED = 16  # episodes of dream.mp4, the first ones
@@ -84,7 +84,7 @@ def judge(
 ) -> dict[str, Any]:
     """The whole path: load, check, play or read, dream, score, write. Returns what report.json holds."""
     console, started = Console(stderr=True), time.perf_counter()
-    world = load(model, device)
+    world = load_world(model, device)
     source = (
         games(world.config, protocol) if data is None else recorded(data, split or "heldout", world.config, protocol)
     )
@@ -114,7 +114,7 @@ def judge(
     }
     begin(files.folder)
     movie, config = files.folder / "dream.mp4", world.config
-    write_video(movie, film(scores, config.actions, config.fps, episodes=FILMED), config.fps, crf=23)
+    write_video(movie, film(scores, config.spec, config.fps, episodes=FILMED), config.fps, crf=23)
     told = {name: report[name] for name in ("seed", "steps", "versions")}
     write(files.folder / "dream.json", {**facts, "world": to_dict(config), **told})
     write(files.folder / "report.html", world_page(files.title, report, scores, latencies, movie.read_bytes()))
@@ -124,7 +124,7 @@ def judge(
     return report
 
 
-def _dream(world: World, held_out: HeldOut, protocol: WorldProtocol, tick: Tick) -> tuple[WorldScores, np.ndarray]:
+def _dream(world: VideoModel, held_out: HeldOut, protocol: WorldProtocol, tick: Tick) -> tuple[WorldScores, np.ndarray]:
     """Scores of all episodes, and the milliseconds of each frame of one stream."""
     given = (world.config.context, protocol.frames, protocol.seed)
     scores = evaluate(world, held_out.episodes, *given, steps=protocol.steps, progress=tick)

@@ -29,6 +29,7 @@ from vidar.data.episode import Episode
 from vidar.data.synthetic import ShapesConfig
 from vidar.eval.codewords import perplexity
 from vidar.eval.frame_metrics import paired_interval, psnr, sharpness
+from vidar.model.load import load
 from vidar.nn.pretrained import load_component
 from vidar.tokenizers.bsq import BSQConfig
 from vidar.tokenizers.fsq import FSQConfig
@@ -37,7 +38,6 @@ from vidar.tokenizers.pixels import to_float, to_uint8
 from vidar.tokenizers.vq import VQConfig
 from vidar.train.config import TrainConfig
 from vidar.types import VidarError
-from vidar.world.load import load
 
 BITS, SEEDS, KNOWN, FRAMES, UNSEEN = 12, (0, 1), 4, 64, 1_000_000
 STRETCHES = ((1, 8), (9, 16), (17, 32), (33, 64))

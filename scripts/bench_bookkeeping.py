@@ -23,12 +23,12 @@ from vidar.cache.ring import RingState
 from vidar.core.decode import Decoder
 from vidar.core.step import by_waves
 from vidar.eval.provenance import hardware
+from vidar.model.load import load
 from vidar.nn.backbone import BackboneConfig
 from vidar.nn.static import StaticBackbone
 from vidar.orders.token import token_order
 from vidar.rng import Rng
 from vidar.types import MEMORY, Past
-from vidar.world.load import load
 
 TURNS, WARM_UP, LABELS = 3, 20, 512
 

@@ -15,8 +15,8 @@ import time
 import torch
 
 from vidar.eval.provenance import hardware
+from vidar.model.load import load
 from vidar.rollout.driver import Rollout
-from vidar.world.load import load
 
 TURNS, WARM_UP = 3, 10
 

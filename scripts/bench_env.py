@@ -16,7 +16,7 @@ import torch
 
 import vidar
 from vidar.eval.provenance import hardware
-from vidar.world.load import load
+from vidar.model.load import load
 
 
 def main(model: str = "doom", count: str = "8", frames: str = "50") -> None:

@@ -19,16 +19,16 @@ import numpy as np
 import torch
 
 from vidar.eval.provenance import hardware, versions
+from vidar.model.load import load
+from vidar.model.model import VideoModel
 from vidar.play.codec import H264, Coder, Jpeg
 from vidar.play.gallery import own_clips
 from vidar.play.session import Pictures, Start, Table
-from vidar.world.load import load
-from vidar.world.world import World
 
 WARM_UP, TURNS, SEED = 5, 3, 0
 
 
-def coder_of(world: World, codec: str) -> Coder:
+def coder_of(world: VideoModel, codec: str) -> Coder:
     """A fresh one: "jpeg" or "h264"."""
     config = world.config
     return {"jpeg": Jpeg, "h264": lambda: H264(config.height, config.width, config.fps)}[codec]()
@@ -72,7 +72,7 @@ def session(table: Table, coder: Coder, frames: int) -> float:
         return (after - first) / (time.perf_counter() - begun)
 
 
-def costs(world: World, codec: str, frames: int) -> dict[str, float]:
+def costs(world: VideoModel, codec: str, frames: int) -> dict[str, float]:
     """Median ms of CPU time of each part of a frame, one after the other on one thread."""
     streams, coder = world.rollout(1), coder_of(world, codec)
     streams.begin(0, own_clips(world)[0], None, SEED)

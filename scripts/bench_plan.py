@@ -24,6 +24,7 @@ import torch
 from vidar.configs.mmpl import mmpl_doom
 from vidar.data.video import write_video
 from vidar.eval.provenance import hardware, versions
+from vidar.model.load import START, load_config, save
 from vidar.orders.plan import chain_of
 from vidar.synth.ahead import pattern_of
 from vidar.synth.driver import SynthRequest, synthesise
@@ -35,7 +36,6 @@ from vidar.synth.simulate import Span, least, makespan, measured, simulate, util
 from vidar.synth.workers import LocalWorkers
 from vidar.train.methods.world import TrainWorldConfig
 from vidar.types import VidarError
-from vidar.world.load import START, load_config, save
 
 RATIO, ERROR = 0.65, 0.15
 UNTRAINED, SEED = "untrained", 0

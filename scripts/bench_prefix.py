@@ -30,6 +30,7 @@ from vidar.core.decode import Decoder
 from vidar.core.layout import View, compile_layout
 from vidar.core.step import Row, chunk, prefill
 from vidar.eval.provenance import hardware
+from vidar.model.model import VideoModel
 from vidar.nn.attention import Attention, AttentionConfig
 from vidar.nn.folded import FoldedConfig
 from vidar.nn.slices import SlicesConfig
@@ -38,7 +39,6 @@ from vidar.orders.prefix import PrefixOrderConfig
 from vidar.rng import Rng
 from vidar.train.methods.prefix import TrainPrefixConfig
 from vidar.types import MEMORY, QUERY
-from vidar.world.world import World
 
 LENGTHS = (16, 32, 64, 80, 128, 256, 512)
 COMPARED = 80
@@ -53,7 +53,7 @@ class SparseConfig(AttentionConfig):
         return (FoldedConfig() if view.relation.fold else SlicesConfig()).build(view, device, grad)
 
 
-def system(steps: int) -> tuple[World, PrefixOrderConfig]:
+def system(steps: int) -> tuple[VideoModel, PrefixOrderConfig]:
     """The world of the recipe, gates open, in the forms of attention of this script."""
     method = ca2vdm_doom().method
     assert isinstance(method, TrainPrefixConfig)
@@ -63,12 +63,12 @@ def system(steps: int) -> tuple[World, PrefixOrderConfig]:
     return world.replace(net=world.net.replace(backbone=backbone)).build(), method.order
 
 
-def told(world: World, frames: int) -> Actions:
+def told(world: VideoModel, frames: int) -> Actions:
     """No keys pressed."""
     return Actions(torch.zeros(1, frames, world.config.actions.width), torch.zeros(1, frames, dtype=torch.bool))
 
 
-def cached(world: World, order: PrefixOrderConfig, length: int) -> Callable[[], None]:
+def cached(world: VideoModel, order: PrefixOrderConfig, length: int) -> Callable[[], None]:
     """The next chunk after `length` committed frames; the state goes back after each run."""
     system = world.config.system()
     graph, grid, objective = system.order, system.grid, system.objective
@@ -94,7 +94,7 @@ def cached(world: World, order: PrefixOrderConfig, length: int) -> Callable[[], 
     return run
 
 
-def recomputed(world: World, order: PrefixOrderConfig, length: int) -> Callable[[], None]:
+def recomputed(world: VideoModel, order: PrefixOrderConfig, length: int) -> Callable[[], None]:
     """The next chunk with the whole prefix in every call; length 0: the chunk alone."""
     total = length + order.chunk
     wide = order.replace(window=order.whole(max(total, order.first)) + order.chunk)

@@ -35,14 +35,14 @@ from vidar.data.explore import View, named_policy
 from vidar.data.index import load_index
 from vidar.data.reader import read_actions, read_side, samples
 from vidar.eval.provenance import hardware, versions
+from vidar.model.load import load
+from vidar.model.model import VideoModel
 from vidar.objectives.hint import NoHintConfig
 from vidar.play.clock import Clock
 from vidar.rng import Rng
 from vidar.rollout.driver import Snapshot
 from vidar.rollout.joint import JointStream
 from vidar.types import VidarError
-from vidar.world.load import load
-from vidar.world.world import World
 
 
 @dataclass(frozen=True)
@@ -233,14 +233,14 @@ class Joint(Dream):
         return hit
 
 
-def real_ahead(most: int, world: World, rows: torch.Tensor) -> Ahead:
+def real_ahead(most: int, world: VideoModel, rows: torch.Tensor) -> Ahead:
     """Of a world, from its own start."""
     streams = world.rollout(1)
     streams.begin(0, None, None, 0)
     return Ahead(most, streams, lambda kind: world.decode(streams.frame(rows[kind][None])[:, None]))
 
 
-def play_joint(most: int, world: World, start: np.ndarray, keys: Presses, frames: int) -> Told:
+def play_joint(most: int, world: VideoModel, start: np.ndarray, keys: Presses, frames: int) -> Told:
     """A real play of a `JointStream`, as fast as it goes; its own counts must be those of the loop."""
     stream = JointStream(world.setting(), most)
     stream.begin(start, None, 0)
@@ -258,7 +258,9 @@ def took(work: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def joint_costs(world: World, counts: Sequence[int], start: np.ndarray, rounds: int = 7) -> tuple[list[float], float]:
+def joint_costs(
+    world: VideoModel, counts: Sequence[int], start: np.ndarray, rounds: int = 7
+) -> tuple[list[float], float]:
     """Median seconds of a proposal of each count, in turns, and of a picture. Every proposal follows a whole one."""
     streams = [JointStream(world.setting(), count) for count in counts]
     noop = torch.from_numpy(world.config.actions.noop())[None]
@@ -284,7 +286,9 @@ def table(title: str, counts: Sequence[int], runs: Sequence[Sequence[Told]]) -> 
         print(f"{count:>4}{hit:8.2f}{wasted:8.2f}{frame:10.1f}{key:9.1f}{fps:10.2f}{gain:7.2f}")
 
 
-def bench_ahead(world: World, counts: Sequence[int], keys: dict[str, Presses], frames: int, seconds: float) -> None:
+def bench_ahead(
+    world: VideoModel, counts: Sequence[int], keys: dict[str, Presses], frames: int, seconds: float
+) -> None:
     """Both key streams, at the world's pace; as fast as it goes there is no idle time and nothing is guessed."""
     fps, counts = world.config.fps, [0, *counts]
     probe = real_ahead(0, world, next(iter(keys.values())).rows)
@@ -304,7 +308,9 @@ def bench_ahead(world: World, counts: Sequence[int], keys: dict[str, Presses], f
             table(f"ahead, real, {real} frames twice, {name}", counts, list(zip(*rounds)))
 
 
-def bench_joint(world: World, counts: Sequence[int], keys: dict[str, Presses], frames: int, seconds: float) -> None:
+def bench_joint(
+    world: VideoModel, counts: Sequence[int], keys: dict[str, Presses], frames: int, seconds: float
+) -> None:
     """Both key streams, as fast as it goes and at the world's pace."""
     window, start = world.config.order.window or 0, noise(world)
     if refused := [count for count in counts if count > window]:
@@ -329,13 +335,13 @@ def bench_joint(world: World, counts: Sequence[int], keys: dict[str, Presses], f
             table(f"joint, real, as fast as it goes, {real} frames twice, {name}", counts, list(zip(*rounds)))
 
 
-def noise(world: World) -> np.ndarray:
+def noise(world: VideoModel) -> np.ndarray:
     """Context frames uint8 [4, H, W, 3]; times do not depend on what they show."""
     size = (4, world.config.height, world.config.width, 3)
     return np.random.default_rng(0).integers(0, 255, size, dtype=np.uint8)
 
 
-def random_world() -> World:
+def random_world() -> VideoModel:
     """The SINGLE world of shapes without its hint, with weights of chance."""
     print("\nNOTE: *joint* on random weights: times and counts are real, pictures mean nothing")
     world = override(world_shapes().method, "world.objective.hint", NoHintConfig())
@@ -344,7 +350,7 @@ def random_world() -> World:
     return world.world.build()  # type: ignore[attr-defined]
 
 
-def streams_of_keys(world: World, data: str | None, seconds: float) -> dict[str, Presses]:
+def streams_of_keys(world: VideoModel, data: str | None, seconds: float) -> dict[str, Presses]:
     """Both kinds of hold times, repeated until they last."""
     spec, fps = world.config.actions, world.config.fps
     game = load("doom").config

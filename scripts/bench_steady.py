@@ -18,9 +18,9 @@ import torch
 
 import vidar
 from vidar.eval.provenance import hardware
+from vidar.model.load import load
+from vidar.model.model import VideoModel
 from vidar.rollout.driver import Rollout
-from vidar.world.load import load
-from vidar.world.world import World
 
 EARLY = 100
 
@@ -54,7 +54,7 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
-def advance(world: World, streams: Rollout, count: int) -> float:
+def advance(world: VideoModel, streams: Rollout, count: int) -> float:
     """So many frames, decoded too; the median of their seconds. Keys change every seven frames."""
     spent: list[float] = []
     for number in range(count):

@@ -28,10 +28,10 @@ from vidar.configs.figures import Figure
 from vidar.data.synthetic import ShapesConfig, X, Y
 from vidar.eval.frame_metrics import contrast, psnr, sharpness
 from vidar.eval.record import check_record, command_line, record
+from vidar.model.load import load
+from vidar.model.model import VideoModel
 from vidar.rng import Rng
 from vidar.types import UsageError
-from vidar.world.load import load
-from vidar.world.world import World
 
 CONTEXT = 2  # frames that every world is given
 SEEDS = (0, 1, 2)
@@ -50,7 +50,7 @@ def player(frames: np.ndarray) -> np.ndarray:
     return np.where(total[..., None] >= 1, place, np.array([width / 2, height / 2]))
 
 
-def dreamed(world: World, clips: np.ndarray, actions: np.ndarray, seed: int, batch: int = 8) -> np.ndarray:
+def dreamed(world: VideoModel, clips: np.ndarray, actions: np.ndarray, seed: int, batch: int = 8) -> np.ndarray:
     """Clips uint8 [E, c + T, H, W, 3], actions [E, c + T, A] -> what the world makes of the first c: [E, T, ..]."""
     made: list[Tensor] = []
     for start in range(0, len(clips), batch):

@@ -21,8 +21,8 @@ import torch
 import vidar
 from vidar.eval import endless, world_suite
 from vidar.eval.provenance import hardware
-from vidar.world.load import START, load, locate, save
-from vidar.world.world import World
+from vidar.model.load import START, load, locate, save
+from vidar.model.model import VideoModel
 
 HORIZONS = (1, 4, 8, 16, 32)
 TURNS, FRAMES = 4, 100
@@ -56,7 +56,7 @@ def stored(model: str, place: Path) -> Path:
     if not steps:
         return folder
     world, copy = load(folder), place / "model"
-    changed = World(world.config.with_steps(int(steps)), world.tokenizer, world.net, world.start)
+    changed = VideoModel(world.config.with_steps(int(steps)), world.tokenizer, world.net, world.start)
     save(changed, copy)
     if (folder / START).is_file():
         (copy / START).write_bytes((folder / START).read_bytes())
@@ -83,7 +83,7 @@ def judged(folder: Path, place: Path) -> dict[str, Any]:
     }
 
 
-def frames_per_second(worlds: list[World]) -> np.ndarray:
+def frames_per_second(worlds: list[VideoModel]) -> np.ndarray:
     """Of one dream each, generation and decoding; medians over turns."""
     streams = [world.rollout(1) for world in worlds]
     rates = np.zeros((TURNS, len(worlds)))

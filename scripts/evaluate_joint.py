@@ -23,25 +23,25 @@ from vidar.configs.shapes import CHANNELS, tokenizer_shapes, world_shapes
 from vidar.data.episode import Episode
 from vidar.data.synthetic import ShapesConfig
 from vidar.eval.frame_metrics import paired_interval, psnr
+from vidar.model.load import load
+from vidar.model.model import VideoModel
 from vidar.objectives.hint import NoHintConfig
 from vidar.rollout.joint import JointStream, check_joint
 from vidar.train.config import TrainConfig
 from vidar.train.methods.world import SingleConfig
 from vidar.types import VidarError
-from vidar.world.load import load
-from vidar.world.world import World
 
 KNOWN = 4  # frames of context
 UNSEEN = 1_000_000  # the first seed of episodes that no recording holds
 
 
-def scene(world: World, number: int, frames: int) -> Episode:
+def scene(world: VideoModel, number: int, frames: int) -> Episode:
     """An episode of the synthetic game that no recording holds, at the size of the world."""
     size = {"height": world.config.height, "width": world.config.width}
     return ShapesConfig(frames=frames, fps=world.config.fps, **size).build().episode(UNSEEN + number)
 
 
-def quality(world: World, counts: Sequence[int], episodes: int, frames: int) -> None:
+def quality(world: VideoModel, counts: Sequence[int], episodes: int, frames: int) -> None:
     """PSNR against the synthetic game under the same actions, of episodes that no recording holds."""
     counts = [1, *(count for count in counts if 1 < count <= (world.config.order.window or 0))]
     for count in counts:
@@ -80,7 +80,7 @@ def recipe(folder: Path, minutes: float) -> tuple[TrainConfig, TrainConfig]:
     return first, world.replace(out=str(folder / "world"))
 
 
-def trained(folder: Path, minutes: float) -> World:
+def trained(folder: Path, minutes: float) -> VideoModel:
     """Record the synthetic game and train on it."""
     vidar.record(ShapesConfig(), None, folder / "data", episodes=300)
     for config in recipe(folder, minutes):
@@ -89,7 +89,7 @@ def trained(folder: Path, minutes: float) -> World:
     return single(folder / "world" / "model")
 
 
-def single(folder: Path) -> World:
+def single(folder: Path) -> VideoModel:
     """A trained world. Raises VidarError where the run beside it says that it was not trained SINGLE."""
     run = folder.parent / "config.yaml"
     if run.is_file():

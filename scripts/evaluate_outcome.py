@@ -26,8 +26,8 @@ from vidar.eval.outcome import (
     together,
 )
 from vidar.eval.record import Found, check_record, command_line, record
+from vidar.model.load import load
 from vidar.types import VidarError
-from vidar.world.load import load
 
 
 def main(model: str, data: str, split: str = "heldout") -> Found:

@@ -27,9 +27,9 @@ from vidar.data.reader import episodes
 from vidar.data.synthetic import COLOURS
 from vidar.eval.frame_metrics import paired_interval, sharpness
 from vidar.eval.record import Found, check_record, command_line, interval, percent, record
+from vidar.model.model import Pictures
 from vidar.tokenizers.pixels import to_float, to_uint8
 from vidar.types import VidarError
-from vidar.world.pictures import Pictures
 
 NEAR, ENOUGH = 60.0, 6  # grey levels between two colours, pixels of one
 SHADES = np.array(list(COLOURS.values()), dtype=np.float64)

@@ -7,13 +7,13 @@ __version__ = "0.1.0"
 DISTRIBUTION = "vidar-world"  # the name on the package index; messages that name an extra use it
 
 _LAZY = {
-    "load": "vidar.world.models",
-    "World": "vidar.world.world",
+    "load": "vidar.model.load",
+    "VideoModel": "vidar.model.model",
     "fit": "vidar.train.fit",
     "record": "vidar.data.record",
 }
 __all__ = ["DISTRIBUTION", "__version__"]
-__all__.extend(["load", "World", "fit", "record"])  # pyright: ignore[reportUnsupportedDunderAll]  # see __getattr__
+__all__.extend(_LAZY)  # pyright: ignore[reportUnsupportedDunderAll]  # see __getattr__
 
 import_module("vidar.play.registration")  # `import vidar` knows Vidar/World-v0
 

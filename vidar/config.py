@@ -23,7 +23,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from vidar.types import UsageError
 
 Made = TypeVar("Made", covariant=True)
-MOVED = {"vidar.train.fit.TrainConfig": "vidar.train.config.TrainConfig"}  # what saved files may say: where it is now
+SCHEDULES = ("OneByOne", "Chunks", "Pyramid", "Pipeline", "Asynchronous", "Rolling")
+MOVED = {  # what saved files may say: where it is now
+    "vidar.world.world.WorldConfig": "vidar.model.model.VideoModelConfig",
+    "vidar.world.pictures.PicturesConfig": "vidar.model.model.VideoModelConfig",
+    "vidar.train.fit.TrainConfig": "vidar.train.config.TrainConfig",
+    "vidar.world.clip.ClipRequest": "vidar.model.files.GenerateRequest",
+    **{f"vidar.world.scheduled.{kind}Config": f"vidar.model.schedules.{kind}Config" for kind in SCHEDULES},
+}
 
 
 class Builds(Protocol[Made]):
@@ -117,6 +124,11 @@ def trusted() -> list[str]:
 def current_type(path: str) -> str:
     """Where the config is that a file of an older version calls `path`."""
     return MOVED.get(path, path)
+
+
+def first_type(path: str) -> str:
+    """Where the config was in the oldest version that files come from: a name that no move changes."""
+    return next((old for old, new in MOVED.items() if new == path), path)
 
 
 def _config_type(path: str) -> type[Config]:

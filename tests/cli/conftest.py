@@ -8,7 +8,7 @@ from vidar.configs.catalog import find, find_world
 from vidar.data.record import record
 from vidar.data.synthetic import ShapesConfig
 from vidar.data.video import write_video
-from vidar.world.load import save
+from vidar.model.load import save
 
 
 @pytest.fixture

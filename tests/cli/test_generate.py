@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import vidar.world.clip as clips
+import vidar.model.files as clips
 from vidar.config import from_dict
 from vidar.data.synthetic import ShapesConfig
 from vidar.data.video import read_video, write_video
-from vidar.world.load import load
+from vidar.model.load import load
 
 
 def test_clip_is_the_world_stream(run, model, clip, keys, tmp_path, monkeypatch):
@@ -20,7 +20,7 @@ def test_clip_is_the_world_stream(run, model, clip, keys, tmp_path, monkeypatch)
         given.extend(np.array(frame) for frame in frames)
         write_video(path, given, fps)
 
-    monkeypatch.setattr("vidar.world.clip.write_video", write)
+    monkeypatch.setattr("vidar.model.files.write_video", write)
     out = tmp_path / "x.mp4"
     code, printed, _ = run(
         "generate", model, "--context", clip, "--actions", keys, "--seed", 7, "--steps", 2, "--out", out, "--json"
@@ -48,7 +48,7 @@ def test_renewed_clip(run, model, clip, keys, tmp_path, monkeypatch):
         made[path.stem] = np.stack(list(frames))
         write_video(path, made[path.stem], fps)
 
-    monkeypatch.setattr("vidar.world.clip.write_video", write)
+    monkeypatch.setattr("vidar.model.files.write_video", write)
     words = ["generate", model, "--context", clip, "--actions", keys, "--steps", 1]
     assert run(*words, "--out", tmp_path / "plain.mp4")[0] == 0
     assert run(*words, "--renew", 2, "--out", tmp_path / "renewed.mp4")[0] == 0
@@ -107,7 +107,7 @@ CASES = [
     ("--frames 2 --context empty.mp4", 1, "empty.mp4: is empty"),
     ("--frames 2 --context cut.png", 1, "cut.png"),
     ("--frames 2 --context none.png", 1, "none.png: no such picture"),
-    ("--frames 2 --context small.mp4", 1, "small.mp4: is 16x16, this world is 32x32"),
+    ("--frames 2 --context small.mp4", 1, "small.mp4: is 16x16, this model is 32x32"),
     ("--context start.mp4 --actions wide.npy", 1, "wide.npy: actions have shape 4x2, expected T x 1 (move)"),
     ("--context start.mp4 --actions illegal.npy", 1, "illegal.npy: action 'move' row 0 is 9"),
     ("--context start.mp4 --actions pickled.npy", 1, "pickled.npy"),
@@ -151,7 +151,7 @@ def test_failure_midway_leaves_nothing(run, model, clip, tmp_path, monkeypatch):
         yield np.zeros((32, 32, 3), np.uint8)
         raise clips.VidarError("the end of the world")
 
-    monkeypatch.setattr(clips.World, "stream", stream)
+    monkeypatch.setattr(clips.VideoModel, "stream", stream)
     words = ["generate", model, "--context", clip, "--frames", 3, "--out", tmp_path / "x.mp4"]
     assert run(*words)[::2] == (1, "vidar: the end of the world\n")
     assert not list(tmp_path.iterdir())

@@ -8,14 +8,14 @@ import torch
 from PIL import Image
 
 import vidar
-import vidar.world.models as models
+import vidar.model.load as models
 from vidar.config import from_dict
 from vidar.configs.infinity import infinity
 from vidar.configs.infinitystar import infinitystar_shapes
 from vidar.configs.var import var_shapes
 from vidar.data.synthetic import ShapesConfig
 from vidar.data.video import read_video, write_video
-from vidar.world.load import save
+from vidar.model.load import save
 
 RECIPES = {"class": var_shapes, "clip": infinitystar_shapes, "features": infinity}
 
@@ -39,9 +39,9 @@ def test_an_image_of_a_label(run, pictures, tmp_path):
     code, printed, _ = run("generate", pictures / "class", "--label", 5, "--seed", 3, "--out", out, "--json")
     assert code == 0
     model = vidar.load(pictures / "class")
-    made = model.generate(labels=[5], seeds=3).frames
+    made = model.generate(label=5, seed=3).frames
     assert np.array_equal(np.array(Image.open(out)), made[0, 0])
-    assert not np.array_equal(made, model.generate(labels=[5], seeds=4).frames)
+    assert not np.array_equal(made, model.generate(label=5, seed=4).frames)
     side = json.loads((tmp_path / "x.json").read_text())
     assert side == json.loads(printed) and side["frames"] == 1 and side["latency_ms"]["calls"] == 3
     assert from_dict(side["world"]) == model.config and from_dict(side["arguments"]).label == 5
@@ -62,8 +62,8 @@ def test_a_clip_of_a_prompt_and_its_context(run, pictures, tmp_path):
 
 CASES = [
     ("class --label 28", 2, "label 28 is out of range; model 'var_shapes' has 0 .. 27"),
-    ("class --prompt red", 2, "takes a class, a label 0 .. 27, and no prompt"),
-    ("class", 2, "takes a class, a label 0 .. 27"),
+    ("class --prompt red", 2, "takes a label 0 .. 27, and no prompt"),
+    ("class", 2, "takes a label 0 .. 27; give it one"),
     ("class --label 1 --actions x.npy", 2, "takes no --actions"),
     ("class --label 1 --steps 3", 2, "takes no --steps"),
     ("class --label 1 --frames 9 --out x.mp4", 2, "makes one latent frame, not 9"),
@@ -75,15 +75,15 @@ CASES = [
     ("clip --prompt red --context small.mp4 --out x.mp4", 1, "small.mp4: is 16x16, this model is 32x32"),
     ("clip --prompt red --context long.mp4 --out x.mp4", 2, "17 frames of context leave nothing to make"),
     ("features --prompt red", 2, "reads features of an outside text encoder; use it from Python"),
-    ("world --label 1 --frames 2 --out x.mp4", 2, "a world dreams from frames and actions and takes no --label"),
-    ("world --prompt red --frames 2 --out x.mp4", 2, "takes no --prompt"),
+    ("world --label 1 --frames 2 --out x.mp4", 2, "takes actions, and no label"),
+    ("world --prompt red --frames 2 --out x.mp4", 2, "takes actions, and no prompt"),
 ]
 
 
 @pytest.mark.parametrize("words, code, named", CASES, ids=[case[0] for case in CASES])
 def test_refused_before_a_model_is_built(run, pictures, model, tmp_path, monkeypatch, words, code, named):
     monkeypatch.setattr(models, "load", lambda *_: pytest.fail("a model was built"))
-    monkeypatch.setattr("vidar.world.clip.load", lambda *_: pytest.fail("a model was built"))
+    monkeypatch.setattr("vidar.model.files.load", lambda *_: pytest.fail("a model was built"))
     monkeypatch.chdir(tmp_path)
     write_video(tmp_path / "small.mp4", np.zeros((1, 16, 16, 3), np.uint8), 10)
     write_video(tmp_path / "long.mp4", np.zeros((17, 32, 32, 3), np.uint8), 10)

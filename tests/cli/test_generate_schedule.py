@@ -9,9 +9,9 @@ from PIL import Image
 from vidar.commands.schedule import read_schedule
 from vidar.config import from_dict
 from vidar.configs.nfd import world_nfd
+from vidar.model.load import save
+from vidar.model.schedules import AsynchronousConfig, OneByOneConfig, PyramidConfig, RollingConfig
 from vidar.types import UsageError
-from vidar.world.load import save
-from vidar.world.scheduled import AsynchronousConfig, OneByOneConfig, PyramidConfig, RollingConfig
 
 
 @pytest.mark.parametrize(

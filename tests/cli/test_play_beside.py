@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from vidar.configs.doom import world_doom
-from vidar.world.load import save
+from vidar.model.load import save
 
 
 @pytest.mark.slow

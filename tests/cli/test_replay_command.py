@@ -8,9 +8,9 @@ import time
 
 import pytest
 
+from vidar.model.load import load
 from vidar.play.recording import keep
 from vidar.play.session import Start, Table
-from vidar.world.load import load
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import math
 
-import pytest
 import torch
 
 from vidar.actions import Action, ActionSpec
@@ -43,8 +42,7 @@ def test_actions_pass_through():
     inner = ActionEmbedConfig(spec=spec, width=8)
     config = PrefixEmbedConfig(width=8, inner=inner)
     embed, told = config.build(), Actions(torch.ones(2, 5, 1), torch.zeros(2, 5, dtype=torch.bool))
-    assert config.spec == spec
+    assert config.action_spec() == spec
     cond = embed(told, layout_of())
     assert torch.equal(cond.modulation, embed.inner(told, layout_of()).modulation) and cond.add is not None
-    with pytest.raises(AttributeError):
-        PrefixEmbedConfig(width=8).spec  # noqa: B018
+    assert PrefixEmbedConfig(width=8).action_spec() is None

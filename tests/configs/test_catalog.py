@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import vidar.configs
-from vidar.configs.catalog import components, find, find_pictures, find_system, find_world, parameters, recipes
+from vidar.configs.catalog import components, find, find_model, find_system, find_world, parameters, recipes
 from vidar.configs.recipe import STATUSES, status_of
-from vidar.configs.table import Acted, entries
+from vidar.configs.table import entries
 from vidar.train.methods.latent_clips import check_world
 from vidar.types import UsageError
 
@@ -77,7 +77,7 @@ def test_worlds_fit_together(name):
     """What has an Order is a world, which has actions, or a model of pictures; nothing else is either."""
     config = find(name)()
     system, world = find_system(config), find_world(config)
-    assert system == (world or find_pictures(config)) and (world is not None) == isinstance(system, Acted)
+    assert system == find_model(config) and (world is None) == (system is None or system.actions is None)
     if world is not None:
         check_world(world)
         with pytest.raises(UsageError, match="does not divide"):

@@ -5,7 +5,7 @@ import torch
 
 from vidar.cache.ring import RingState
 from vidar.check import check_training
-from vidar.configs.catalog import find, find_pictures, parameters, resolve_recipe
+from vidar.configs.catalog import find, find_model, parameters, resolve_recipe
 from vidar.data.annotations import ShapeCaptionConfig
 from vidar.data.record import record
 from vidar.data.synthetic import ShapesConfig
@@ -24,7 +24,7 @@ def test_var_has_73728_d_cubed_weights(depth):
     blocks = depth * 18 * width**2
     assert blocks == 73_728 * depth**3
     assert blocks < net < 1.04 * blocks
-    pictures = find_pictures(config)
+    pictures = find_model(config)
     assert pictures.net.backbone.depth == pictures.net.backbone.heads == depth
     assert sum(side**2 for side in VAR_SIDES[256]) == 680 == pictures.system().grid.num_sites
     assert (pictures.height, pictures.width) == (256, 256)
@@ -40,17 +40,17 @@ def test_names_are_sizes(name, preset, billions, within):
 
 
 def test_sequences_are_those_of_the_papers():
-    assert find_pictures(find("infinity")()).system().grid.num_sites == 10_521
-    star = find_pictures(find("infinitystar")())
-    visits = [sum(t * h * w for t, h, w in sizes) for sizes in star.sizes()]
+    assert find_model(find("infinity")()).system().grid.num_sites == 10_521
+    star = find_model(find("infinitystar")())
+    visits = [sum(t * h * w for t, h, w in sizes) for sizes in star.order.over(star.tokenizer.sides).sizes(21)]
     assert visits == [3 * 3899, 3 * 77_980]  # every scale three times
-    assert star.latent_frames() == 21 and (star.height, star.width) == (480, 848)
+    assert star.latent_frames(star.frames) == 21 and (star.height, star.width) == (480, 848)
 
 
 @pytest.mark.parametrize("name", ["var_shapes", "infinity_shapes", "infinitystar_shapes"])
 def test_budget_is_what_a_picture_allocates(name):
     config = find(name)(preset="tiny")
-    pictures = find_pictures(config)
+    pictures = find_model(config)
     system = pictures.system()
     order, grid = system.order, system.grid
     state = RingState.create(order, [grid], pictures.net.build().ring_shapes(), torch.bfloat16)
@@ -98,11 +98,11 @@ def test_good_configs_pass(parts, name):
         ("var_shapes", ["tokenizer=none"], "none: no tokenizer there"),
         ("var_shapes", ["preset=demo"], "differs from the recipe's tokenizer"),
         ("var_shapes", [f"{BOOK}.beta=0.5"], "differs from the recipe's tokenizer"),
-        ("var_shapes", [f"{BOOK}.size=32"], "net.backbone.out_width is 16, this needs 32"),
+        ("var_shapes", [f"{BOOK}.size=32"], "net.backbone.out_width is 16, this model needs 32"),
         ("var_shapes", ["data.tokenizer=other"], "data.tokenizer is 'other'"),
         ("var_shapes", ["data.frames=9"], "data.frames is 9, the method has 1"),
         ("var_shapes", ["data.split=test"], "no split 'test'"),
-        ("var_shapes", ["method.pictures.net.backbone.in_width=9"], "net.backbone.in_width is 9, this needs 10"),
+        ("var_shapes", ["method.pictures.net.backbone.in_width=9"], "net.backbone.in_width is 9, this model needs 10"),
         ("infinitystar_shapes", ["method.pictures.frames=16"], "16 frames do not fit a time stride of 4; use 13 or 17"),
         ("infinitystar_shapes", ["method.pictures.frames=5"], "2 latent frames are shorter than one clip"),
     ],

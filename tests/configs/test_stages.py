@@ -6,9 +6,9 @@ import torch
 import vidar
 from vidar.configs.videoar import tokenizer_videoar_shapes, videoar_shapes
 from vidar.data.synthetic import ShapesConfig
+from vidar.model.load import load
 from vidar.nn.pretrained import load_component
 from vidar.types import UsageError
-from vidar.world.load import load
 
 
 def short(config, **changes):

@@ -18,8 +18,8 @@ from vidar.eval.protocol import DEMO, WORLD
 from vidar.eval.provenance import hardware, versions
 from vidar.eval.side_by_side import COLUMNS, LIT, film
 from vidar.eval.world_eval import evaluate
+from vidar.model.load import save
 from vidar.types import UsageError, VidarError
-from vidar.world.load import save
 
 EPISODES, FRAMES = 2, 16
 LISTS = ("model", "copy_last", "mean_frame", "shuffled_actions")
@@ -63,7 +63,7 @@ def test_files_and_report(made, tiny):
     assert (stored["action_score"] is None) == bool(stored["action_score_left_out"])
     assert stored["command"] == f"vidar demo --out {out} --model {tiny} --episodes 2 --frames 16 --seed 3"
     side = json.loads((out / "dream.json").read_text())
-    assert side["seeds"] == stored["seeds"] and side["world"]["type"].endswith("WorldConfig")
+    assert side["seeds"] == stored["seeds"] and side["world"]["type"].endswith("VideoModelConfig")
 
 
 def test_copy_last_of_the_report_by_playing_the_games_again(made):

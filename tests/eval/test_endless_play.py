@@ -13,8 +13,8 @@ from vidar.eval import endless_play as places
 from vidar.eval.endless import run
 from vidar.eval.endless_play import EndlessConfig, elsewhere, play
 from vidar.eval.held_out import game_of
+from vidar.model.load import save
 from vidar.types import UsageError, VidarError
-from vidar.world.load import save
 
 LOOKS = {"brightness", "contrast", "sharpness"}
 SMALL = EndlessConfig(reference=1, reference_frames=130, judged=16)

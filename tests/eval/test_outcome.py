@@ -14,11 +14,11 @@ from vidar.configs.shapes import world_shapes
 from vidar.data.shards import ShardWriter
 from vidar.data.synthetic import SPEC, ShapesConfig
 from vidar.eval.outcome import Judged, Play, end_score, on_dreams, on_recorded, plays, r_squared, reward_score, together
+from vidar.model.load import save
+from vidar.model.model import VideoModel
 from vidar.nn.outcome import OutcomeNetConfig
 from vidar.rng import Rng
 from vidar.types import VidarError
-from vidar.world.load import save
-from vidar.world.world import World
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "evaluate_outcome.py"
 RIGHT, UP = 2, 3
@@ -32,7 +32,7 @@ def with_head(change):
         for parameter in plain.net.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
         change(head)
-    return World(plain.config, plain.tokenizer, plain.net, outcome=head)
+    return VideoModel(plain.config, plain.tokenizer, plain.net, outcome=head)
 
 
 def obeying(head):
@@ -137,7 +137,11 @@ def test_the_script_prints_both(world, tmp_path, capsys):
     assert f"({ends} of {ends} ends found, 0 false among {46 - ends} other steps)" in lines[1]
     with pytest.raises(VidarError, match="not those of world 'shapes'"):
         list(
-            plays(World(world.config.replace(height=64), world.tokenizer, world.net), str(tmp_path / "data"), "heldout")
+            plays(
+                VideoModel(world.config.replace(height=64), world.tokenizer, world.net),
+                str(tmp_path / "data"),
+                "heldout",
+            )
         )
     with pytest.raises(VidarError, match="has no head of reward and end"):
         main("doom", str(tmp_path / "data"))

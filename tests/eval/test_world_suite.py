@@ -17,9 +17,9 @@ from vidar.eval.held_out import recorded
 from vidar.eval.protocol import WORLD
 from vidar.eval.suites import SUITES, run_suite
 from vidar.eval.world_eval import evaluate, summary
+from vidar.model.load import load, save
 from vidar.nn.inverse_dynamics import InverseDynamicsNetConfig, KeyGroup
 from vidar.types import UsageError, VidarError
-from vidar.world.load import load, save
 
 CONTEXT, FRAMES, COUNT = 3, 16, 3
 

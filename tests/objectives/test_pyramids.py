@@ -26,9 +26,9 @@ def system(frames=1, clip=2, quantiser=None, pyramid=None, **changes):
     config = MultiScaleConfig(quantiser=quantiser or BSQConfig(channels=6), sizes=still(SIDES), **(pyramid or {}))
     torch.manual_seed(3)
     built = config.build()
-    order_config = ScaleOrderConfig() if frames == 1 else ClipScaleOrderConfig(clip=clip)
-    sizes = order_config.pyramids(SIDES, frames)
-    order, grid = order_config.build(sizes)
+    order_config = (ScaleOrderConfig() if frames == 1 else ClipScaleOrderConfig(clip=clip)).over(SIDES)
+    order, grid = order_config.build(*SIDES[-1], frames)
+    sizes = order_config.sizes(frames)
     objective = PyramidsConfig(**changes).build([built.at(size) for size in sizes], torch.float64)
     return objective, order, grid, compile_layout(single(range(order.num_units)), order, [grid])
 
@@ -208,10 +208,10 @@ def test_image_and_clips_have_filters_of_their_own():
 
 def test_lengths_that_are_no_pyramids():
     with pytest.raises(UsageError, match="2 latent frames are shorter than one clip; the first frame and a clip are 3"):
-        ClipScaleOrderConfig(clip=2).pyramids(SIDES, 2)
+        ClipScaleOrderConfig(clip=2).over(SIDES).sizes(2)
     with pytest.raises(UsageError, match="4 latent frames are not the first and whole clips of 2; use 3 or 5"):
-        ClipScaleOrderConfig(clip=2).pyramids(SIDES, 4)
+        ClipScaleOrderConfig(clip=2).over(SIDES).sizes(4)
     with pytest.raises(UsageError, match="a model of images makes one latent frame, not 3"):
-        ScaleOrderConfig().pyramids(SIDES, 3)
+        ScaleOrderConfig().over(SIDES).sizes(3)
     with pytest.raises(UsageError, match="by_scale has 1 entries; give one per scale, 4"):
         system(1, by_scale=((),))

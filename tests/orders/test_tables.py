@@ -42,7 +42,7 @@ CONFIGS = [
     (ScaleOrderConfig(), ([(1, 1), (1, 2), (2, 4)], 1), "scales of an image"),
     (ClipScaleOrderConfig(clip=2), ([(1, 1), (1, 2)], 5), "scales of an image and of two clips"),
 ]  # fmt: skip
-WITHOUT = {"__init__", "config", "depth", "in_parts"}  # files of vidar/orders that construct no order
+WITHOUT = {"__init__", "config", "depth"}  # files of vidar/orders that construct no order
 FAR = 40  # periods later
 
 
@@ -162,7 +162,7 @@ def test_sites_and_places(table):
 @pytest.mark.parametrize(("config", "size", "name"), CONFIGS, ids=[name for _, _, name in CONFIGS])
 def test_configs_build_what_their_tables_say(config, size, name):
     table = next(table for table in TABLES if table.name == name)
-    made = config.build(*size) if len(size) > 2 else config.build(config.pyramids(*size))
+    made = config.build(*size) if len(size) > 2 else config.over(size[0]).build(*size[0][-1], size[1])
     order, cells = made[0], len(table.unit)
     for relation, mixer in table.mixers.items():
         for rule, drawing in zip(rules_of(order.relations[relation]), (mixer.sees, mixer.memory or mixer.sees)):

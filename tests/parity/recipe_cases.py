@@ -18,21 +18,14 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from cases import Case
 
-from vidar.actions import ActionSpec
 from vidar.conditioning.action import Actions
+from vidar.conditioning.config import Told
 from vidar.configs import catalog
 from vidar.core.layout import Layout
 from vidar.core.step import Row, Step, by_waves, prefill
-from vidar.types import QUERY, UsageError
+from vidar.types import QUERY
 
 PROMPTS = ("a red ring", "blue")
-
-
-@runtime_checkable
-class Acted(Protocol):
-    """A config of what is acted on, frame by frame."""
-
-    actions: ActionSpec
 
 
 @runtime_checkable
@@ -178,24 +171,23 @@ def random_actions(spec, count, seed=4):
 
 def told(model, which):
     """A class, a text or the features of one, two of each by number."""
-    if not model.reads_words:
-        generator = torch.Generator().manual_seed(which)
-        features = torch.randn(1, 5 - which, model.net.conditioner.encoder.width, generator=generator)
-        return features.double(), torch.ones(1, 5 - which, dtype=torch.bool)
-    try:
-        return model.told([which], None)
-    except UsageError:
-        return model.told(None, [PROMPTS[which]])
+    if "label" in model.accepts:
+        return Told(label=which)
+    if model.conditioner.reads_words:
+        return Told(prompt=PROMPTS[which])
+    generator = torch.Generator().manual_seed(which)
+    features = torch.randn(1, 5 - which, model.conditioner.encoder.width, generator=generator)
+    return Told(prompt=(features[0].double(), torch.ones(5 - which, dtype=torch.bool)))
 
 
 def conditions(model, length, which=0, none=(False,)):
     """What one row is told, and whether it is hidden from each row of the batch; every fifth action is unknown."""
     hidden = torch.tensor(none)
-    if isinstance(model, Acted):
+    if model.actions is not None:
         values = random_actions(model.actions, length, 4 + which).expand(len(none), -1, -1)
         return Actions(values, (torch.arange(length) % 5 == 0) | hidden[:, None])
-    parts = (part.expand(len(none), *part.shape[1:]) for part in told(model, which))
-    return model.conditions(*parts, hidden)
+    (made,) = model.conditioner.whole([told(model, which)] * len(none)).values()
+    return replace(made, none=hidden)
 
 
 def otherwise(model, cond, frame):
@@ -307,7 +299,7 @@ def endless_case(subject, fused, frames):
 def finite_case(subject, fused, frames):
     """Of segments two, where an order is made of them. What is known in the second one comes over a content edge: the
     last sites of the unit that it comes from stand for what is encoded anew."""
-    frames = frames or getattr(subject.model.order, "unit_frames", 0) * 2 or None
+    frames = frames or (None if subject.model.clips else 2 * subject.unit_frames)
     system = subject.system(frames)
     order, grid, objective = system.order, system.grid, system.objective
     codes = {unit: drawn(grid, [unit], objective.channels) for unit in subject.known}

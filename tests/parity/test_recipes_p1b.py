@@ -6,7 +6,7 @@ from math import prod
 
 import pytest
 import torch
-from recipe_cases import Acted, case_of, conditions, in_play, one_of_each, played, subjects
+from recipe_cases import case_of, conditions, in_play, one_of_each, played, subjects
 from test_p1 import passes_of
 from test_p1b import TOLERANCE, largest_difference
 
@@ -20,7 +20,7 @@ ENDLESS = [name for name, s in SUBJECTS.items() if s.endless]
 IN_TURN = [name for name in ENDLESS if SUBJECTS[name].depth == 1]
 CONTEXTS = [(name, known) for name in IN_TURN for known in (1, 2, 6) if not SUBJECTS[name].refines]
 CONTEXTS += [(name, 5) for name in one_of_each(IN_TURN) if SUBJECTS[name].refines]
-GUIDED = [name for name, s in SUBJECTS.items() if not isinstance(s.model, Acted) or s.model.guidance is not None]
+GUIDED = [name for name, s in SUBJECTS.items() if s.model.actions is None or s.model.guidance is not None]
 CLIPS = [name for name, s in SUBJECTS.items() if len(getattr(s.usual.objective, "pyramids", ())) > 1]
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from recipe_cases import Acted, case_of, conditions, otherwise, subjects, trained
+from recipe_cases import case_of, conditions, otherwise, subjects, trained
 from recipe_training import Clamped, latents
 from test_p1b import TOLERANCE
 from test_p5 import OneUnitOtherwise, dependents, moved
@@ -15,8 +15,8 @@ from vidar.core.step import single
 from vidar.rng import Rng
 
 SUBJECTS = subjects()
-ACTED = [name for name, s in SUBJECTS.items() if isinstance(s.model, Acted) and s.model.actions.width]
-TOLD_ONCE = [name for name, s in SUBJECTS.items() if not isinstance(s.model, Acted)]
+ACTED = [name for name, s in SUBJECTS.items() if s.model.actions is not None and s.model.actions.width]
+TOLD_ONCE = [name for name, s in SUBJECTS.items() if s.model.actions is None]
 PREDICTED = [name for name, s in SUBJECTS.items() if not s.refines]
 SEGMENTS = [name for name, s in SUBJECTS.items() if not s.endless and s.known]
 

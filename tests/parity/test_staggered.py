@@ -14,8 +14,8 @@ from vidar.conditioning.action import Actions
 from vidar.configs.nfd import world_nfd
 from vidar.core.schedules import staggered
 from vidar.core.step import Row, Step, prefill
+from vidar.model.schedules import PipelineConfig, RollingConfig, with_schedule
 from vidar.types import MEMORY, QUERY
-from vidar.world.scheduled import PipelineConfig, RollingConfig, with_schedule
 
 ROLLING = "rolling, 3 steps, delay 1, endless, 0 given, fused"
 

@@ -29,7 +29,7 @@ CASES = [name for name in SUBJECTS if name not in FOLDED]
 
 
 def static(net):
-    """The model that `vidar.world.setting` makes, by functions that are not compiled."""
+    """The model that `vidar.model.setting` makes, by functions that are not compiled."""
     backbone = StaticBackbone(net.backbone, as_it_is)
     return lambda inputs, layout, cond, state: backbone(inputs, layout, net.condition(cond, layout), state)
 

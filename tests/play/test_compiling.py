@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-import vidar.world.setting
+import vidar.model.setting
+from vidar.model.load import load, save
 from vidar.play.compiling import Compiling, kept, may_compile
 from vidar.play.recording import keep, read
 from vidar.play.replay import write_replay
 from vidar.play.session import Start, Table
 from vidar.types import UsageError, VidarError
-from vidar.world.load import load, save
 
 SLOW = 300  # seconds a compiler may take on a busy machine
 
@@ -39,7 +39,7 @@ def test_frames_after_the_change_are_of_the_new_model_and_the_replay_follows(
     folder, first_frames, tmp_path, monkeypatch
 ):
     built = []
-    monkeypatch.setattr(vidar.world.setting, "AheadOfTime", lambda: lambda module, example: built.append(1) or module)
+    monkeypatch.setattr(vidar.model.setting, "AheadOfTime", lambda: lambda module, example: built.append(1) or module)
     table = Table(load(folder), 1)
     seat = table.sit(Start(first_frames, None, 11))
     shown = rounds(table, seat, 3)

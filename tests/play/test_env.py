@@ -115,14 +115,14 @@ def test_bad_arguments_are_one_line(world, starts, tmp_path):
     frames = np.zeros((4, 64, 80, 3), np.uint8)
     for options, words in (
         ({"contxt": frames}, "unknown option contxt; valid: context, actions"),
-        ({"prompt": "a castle"}, "takes no prompt"),
+        ({"prompt": "a castle"}, "takes actions, and no prompt"),
         ({"episode": "nowhere"}, "no episode 'nowhere' among the starts; one of: episode-0"),
         ({"context": frames, "actions": keys(0, 3)}, "3 rows of actions for 4 frames"),
         ({"reset_mask": [True, False]}, r"reset_mask has shape \[2\]"),
     ):
         with pytest.raises(UsageError, match=words):
             env.reset(options=options)
-    with pytest.raises(VidarError, match="the context is 8x8, this world is 80x64"):
+    with pytest.raises(VidarError, match="the context is 8x8, this model is 80x64"):
         env.reset(options={"context": np.zeros((4, 8, 8, 3), np.uint8)})
     with pytest.raises(UsageError, match="call reset"):
         gymnasium.make(ID, model=world, starts=starts).unwrapped.step(keys(0, 1)[0])

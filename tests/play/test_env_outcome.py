@@ -8,9 +8,9 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 from vidar.data.video import write_video
+from vidar.model.model import VideoModel
 from vidar.nn.outcome import OutcomeNetConfig
 from vidar.types import UsageError
-from vidar.world.world import World
 
 ID = "Vidar/World-v0"
 END, PRIZE = 0, 1  # columns of the keys that the simple head below obeys
@@ -25,7 +25,7 @@ def with_head(world, change):
     head = config.build()
     with torch.no_grad():
         change(head)
-    return World(world.config, world.tokenizer, world.net, outcome=head)
+    return VideoModel(world.config, world.tokenizer, world.net, outcome=head)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_rewards_of_many_worlds_are_those_of_single_ones(seeing, start):
 def test_a_world_with_a_head_passes_the_checks_of_gymnasium(obeying, seeing, first_frames, tmp_path):
     for world in (obeying, seeing):
         write_video(tmp_path / "start.mp4", first_frames, world.config.fps)
-        ready = World(world.config, world.tokenizer, world.net, tmp_path / "start.mp4", world.outcome)
+        ready = VideoModel(world.config, world.tokenizer, world.net, tmp_path / "start.mp4", world.outcome)
         check_env(gymnasium.make(ID, model=ready, render_mode="rgb_array").unwrapped, skip_render_check=False)
 
 

@@ -39,7 +39,7 @@ def test_a_folder_of_clips(world, tmp_path):
     with pytest.raises(VidarError, match=r"c\.mp4: not readable"):
         folder_clips(world, tmp_path)
     write_video(tmp_path / "c.mp4", frames(2, 32, 32), 10)
-    with pytest.raises(VidarError, match=r"c\.mp4 is 32x32, this world is 80x64"):
+    with pytest.raises(VidarError, match=r"c\.mp4 is 32x32, this model is 80x64"):
         folder_clips(world, tmp_path)
     for folder, words in ((tmp_path / "nowhere", "no .mp4 file"), (tmp_path / "many", "25 .mp4 files")):
         if folder.name == "many":

@@ -1,4 +1,4 @@
-"""A world whose tokenizer looks back: what is played is what `World.generate` shows, in bits."""
+"""A world whose tokenizer looks back: what is played is what `VideoModel.generate` shows, in bits."""
 
 import time
 

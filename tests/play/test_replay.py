@@ -10,13 +10,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-import vidar.world.setting
+import vidar.model.setting
 from vidar.data.video import decode_video, encode_video, read_video
+from vidar.model.load import load, save
 from vidar.play.recording import keep
 from vidar.play.replay import write_replay
 from vidar.play.session import Start, Table
 from vidar.types import VidarError
-from vidar.world.load import load, save
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_a_replay_is_a_video_of_the_shown_frames(folder, played, tmp_path):
 
 def test_a_compiled_dream_is_replayed_compiled(folder, first_frames, tmp_path, monkeypatch):
     built = []
-    monkeypatch.setattr(vidar.world.setting, "AheadOfTime", lambda: lambda module, example: built.append(1) or module)
+    monkeypatch.setattr(vidar.model.setting, "AheadOfTime", lambda: lambda module, example: built.append(1) or module)
     table = Table(load(folder), 1, compiled=True)
     seat = table.sit(Start(first_frames, None, 11))
     table.round()
@@ -87,7 +87,7 @@ def test_refusals_are_one_line_and_leave_no_file(folder, played, tmp_path):
         (changed("words", threads="1"), str(folder), "words: the number of threads is out of range"),
         (changed("rows", {"context_actions": torch.zeros(2, 5)}), str(folder), "4 frames of context and 2 rows"),
         (changed("wide", {"context_actions": torch.zeros(4, 6)}), str(folder), "wide: context_actions: actions have"),
-        (changed("small", {"context": torch.zeros(4, 8, 8, 3, dtype=torch.uint8)}), str(folder), "is 8x8, this world"),
+        (changed("small", {"context": torch.zeros(4, 8, 8, 3, dtype=torch.uint8)}), str(folder), "is 8x8, this model"),
         (tmp_path / "nowhere", str(folder), "nowhere: cannot be read"),
     ]
     for source, model, words in bad:

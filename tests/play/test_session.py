@@ -203,7 +203,7 @@ def test_an_error_in_the_forward_reaches_the_reader(world, monkeypatch):
 
 def test_bad_input_is_one_line(world):
     table = Table(world, 1)
-    with pytest.raises(VidarError, match="the context is 8x8, this world is 80x64"):
+    with pytest.raises(VidarError, match="the context is 8x8, this model is 80x64"):
         table.sit(Start(np.zeros((2, 8, 8, 3), np.uint8), None, 0))
     with pytest.raises(UsageError, match="4 frames and 3 rows"):
         table.sit(Start(start(0).frames, keys(0, 3), 0))

@@ -19,6 +19,7 @@ from vidar.configs.doom import world_doom
 from vidar.data.episode import Episode
 from vidar.data.video import read_video, write_video
 from vidar.eval.world_eval import evaluate
+from vidar.model.load import START, load
 from vidar.play.session import Start, Table
 from vidar.synth.driver import SynthRequest, synthesise
 from vidar.synth.placement import Ready
@@ -28,7 +29,6 @@ from vidar.train.fit import fit
 from vidar.train.log import read_log
 from vidar.train.methods.world import SingleConfig
 from vidar.types import UsageError
-from vidar.world.load import START, load
 
 SEGMENT = 14
 

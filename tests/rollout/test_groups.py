@@ -5,9 +5,9 @@ import torch
 
 from vidar.configs.acdit import acdit_doom
 from vidar.configs.nfd import world_nfd
+from vidar.model.schedules import PyramidConfig, with_schedule
 from vidar.rng import Rng
 from vidar.types import UsageError
-from vidar.world.scheduled import PyramidConfig, with_schedule
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ from vidar.cache.policy import StridedPolicyConfig
 from vidar.configs.nfd import world_nfd
 from vidar.core.relation import window
 from vidar.core.trace import Evicted
+from vidar.model.fingerprint import fingerprint
+from vidar.model.model import VideoModel
 from vidar.rng import Rng
 from vidar.rollout.driver import Rollout
 from vidar.rollout.joint import check_joint
 from vidar.types import UsageError
-from vidar.world.fingerprint import fingerprint
-from vidar.world.world import World
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def wide():
 
 
 def other(world, **changes):
-    return World(world.config.replace(**changes), world.tokenizer, world.net)
+    return VideoModel(world.config.replace(**changes), world.tokenizer, world.net)
 
 
 def opened(world, setting=None):

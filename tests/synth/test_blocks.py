@@ -9,12 +9,12 @@ from tiny import Here, pictures
 
 from vidar.configs.acdit import acdit_doom
 from vidar.data.video import read_video, write_video
+from vidar.model.load import START, save
 from vidar.rng import Rng
 from vidar.synth.driver import SynthRequest, segment_frames, synthesise
 from vidar.synth.segments import Maker, Task, boundary_frames
 from vidar.synth.workers import LocalWorkers
 from vidar.types import UsageError
-from vidar.world.load import START, save
 
 
 @pytest.fixture(scope="module")

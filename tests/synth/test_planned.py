@@ -15,6 +15,7 @@ import torch
 from tiny import Here, lively, pictures, stored
 
 import vidar.synth.film as films
+from vidar.conditioning.config import NOTHING
 from vidar.configs.mmpl import mmpl_doom
 from vidar.data.video import read_video, write_video
 from vidar.orders.plan import chain_of
@@ -29,7 +30,7 @@ from vidar.synth.planning import (
     Planned,
     PlanTask,
     PopTask,
-    Told,
+    SegmentActions,
     read_anchors,
     save_anchors,
 )
@@ -148,7 +149,7 @@ def test_the_tasks_of_a_world_wait_for_the_plan_before_them(planner):
 
 
 def test_frames_are_those_of_one_process(planner, synth, tmp_path, hashes):
-    """As `World.generate` makes them from the same actions; twin: another seed."""
+    """As `VideoModel.generate` makes them from the same actions; twin: another seed."""
     walk = np.random.default_rng(0).integers(0, 2, (21, planner.config.actions.width)).astype(np.float32)
     np.save(tmp_path / "a.npy", walk)
     context = pictures(5, 0)
@@ -160,9 +161,9 @@ def test_frames_are_those_of_one_process(planner, synth, tmp_path, hashes):
     for number in range(chain.segments(21, chain.first)):
         rest = torch.from_numpy(planner.config.actions.noop())
         actions = segment_actions(chain, rest, torch.from_numpy(walk)[None], number, chain.first)
-        told = Told(actions.values[0].numpy(), actions.unknown[0].numpy())
-        (planned,) = maker.make([PlanTask(0, number, 7, before, told)])
-        (made,) = maker.make([PopTask(0, number, 7, planned.plan, told, (chain.first, chain.made))])
+        told = SegmentActions(actions.values[0].numpy(), actions.unknown[0].numpy())
+        (planned,) = maker.make([PlanTask(0, number, 7, before, told, NOTHING)])
+        (made,) = maker.make([PopTask(0, number, 7, planned.plan, told, NOTHING, (chain.first, chain.made))])
         frames.append(made.frames)
         before = planned.plan
     apart = np.abs(np.concatenate(frames)[:21].astype(int) - want.astype(int))

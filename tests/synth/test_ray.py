@@ -16,13 +16,13 @@ from tiny import SEGMENT, pictures
 
 import vidar.synth.film as films
 import vidar.synth.ray_workers as ray_workers
+from vidar.model.load import load
 from vidar.synth.driver import SynthRequest, synthesise
 from vidar.synth.placement import Lost, Ready
 from vidar.synth.ray_workers import RayWorkers, on_ray
 from vidar.synth.segments import Made, Maker, Task
 from vidar.synth.workers import LocalWorkers
 from vidar.types import UsageError, VidarError
-from vidar.world.load import load
 
 LENGTH = 4 * SEGMENT
 JOBS = [{"id": name, "seed": n, "frames": LENGTH} for n, name in enumerate("ab")]

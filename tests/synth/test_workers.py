@@ -14,13 +14,13 @@ from tiny import SEGMENT, Here, pictures
 
 import vidar.synth.film as films
 from vidar.data.video import read_video
+from vidar.model.load import load
 from vidar.synth.driver import SynthRequest, synthesise
 from vidar.synth.placement import Lost, Ready
 from vidar.synth.segments import Made, Maker, Task
 from vidar.synth.watch import Watch
 from vidar.synth.workers import LocalWorkers
 from vidar.types import VidarError
-from vidar.world.load import load
 
 LENGTH = 4 * SEGMENT
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}

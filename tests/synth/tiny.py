@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from vidar.data.video import write_video
+from vidar.model.fingerprint import fingerprint
+from vidar.model.load import START, load, save
 from vidar.synth.placement import Lost, Ready
 from vidar.synth.planning import maker_of
-from vidar.world.fingerprint import fingerprint
-from vidar.world.load import START, load, save
 
 SEGMENT = 12  # the tiny world looks 11 frames back
 

@@ -5,7 +5,7 @@ import torch
 
 from vidar.tokenizers.autoencoder import AutoencoderConfig
 from vidar.tokenizers.bsq import BSQConfig
-from vidar.tokenizers.inflate import every_frame, image_config, inflate, last_tap
+from vidar.tokenizers.inflate import every_frame, inflate, last_tap
 from vidar.tokenizers.multi_scale import MultiScaleConfig
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoderConfig
 from vidar.tokenizers.resample import Up
@@ -143,7 +143,7 @@ def test_training_starts_from_an_image_tokenizer(tmp_path):
     assert torch.allclose(whole.latents(frame)[0].data, quantised.latents(frame)[0].data, atol=1e-4)
     sums = Codes("latent", quantised.encode(frame)[0].data)
     assert torch.allclose(whole.decode(sums)[0], quantised.decode(sums)[0], atol=1e-4)
-    assert image_config(want) == pyramids() and torch.equal(whole.scale, quantised.scale)
+    assert want.image() == pyramids() and torch.equal(whole.scale, quantised.scale)
 
 
 def test_what_cannot_be_inflated_is_refused_in_one_line(tmp_path):

@@ -12,6 +12,7 @@ from vidar.conditioning.text import ByteEncoderConfig, utf8
 from vidar.config import Config
 from vidar.configs.doom import world_doom
 from vidar.data.loader import ClipsConfig
+from vidar.model.load import save
 from vidar.nn.pretrained import save_component
 from vidar.rng import Rng
 from vidar.train.dreams import DreamBatch, DreamClipsConfig
@@ -19,7 +20,6 @@ from vidar.train.latents import LatentBatch, LatentClipsConfig
 from vidar.train.outcomes import OutcomeBatch, OutcomeClipsConfig
 from vidar.train.pictures import PictureBatch, PictureClipsConfig
 from vidar.types import Segment
-from vidar.world.load import save
 
 
 class MadeUpConfig(Config):
@@ -169,7 +169,7 @@ def made_up(recipe, folder, repeat=False, preset="tiny", drawn=as_it_is, **chang
     if pictures:
         _, height, width = pictures.tokenizer.pyramid.sizes[-1]
         data = data.replace(sites=height * width, channels=pictures.channels)
-        data = data.replace(reader=pictures.net.conditioner, frames=pictures.latent_frames())
+        data = data.replace(reader=pictures.net.conditioner, frames=pictures.latent_frames(pictures.frames))
     tokenizer = getattr(config.method, "tokenizer", None)
     stride = getattr(tokenizer, "space_stride", 8)
     data = data.replace(size=tuple(-(-side // stride) * stride for side in data.size))

@@ -9,13 +9,13 @@ from made_up import made_up
 
 from vidar.configs.doom import world_doom
 from vidar.configs.students import world_doom_one_call, world_doom_student
+from vidar.model.load import load
 from vidar.objectives.steppers import AdamsBashforthConfig, EulerConfig, HeunConfig, RenoiseConfig
 from vidar.rng import Rng
 from vidar.train.fit import build
 from vidar.train.loop import update
 from vidar.train.methods.consistency import consistency_target
 from vidar.types import UsageError
-from vidar.world.load import load
 
 
 def test_a_student_of_a_perfect_teacher_learns_the_flow_and_not_its_mean():

@@ -8,6 +8,7 @@ from gaussian import MEAN, STD, Line, annealed, trig_at, trig_student, trig_teac
 from made_up import made_up
 
 from vidar.configs.students import world_doom_scm
+from vidar.model.load import load
 from vidar.objectives.trigflow import level_of, trigflow
 from vidar.rng import Rng
 from vidar.train.fit import build
@@ -20,7 +21,6 @@ from vidar.train.methods.continuous_consistency import (
     tangent,
     tangent_loss,
 )
-from vidar.world.load import load
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from vidar.configs.doom import world_doom
+from vidar.model.load import load, save
 from vidar.rng import Rng
 from vidar.tokenizers.autoencoder import column
 from vidar.tokenizers.discriminator import DiscriminatorConfig
@@ -12,7 +13,6 @@ from vidar.train.dreams import DreamBatch
 from vidar.train.methods.autoencode import AutoencodeConfig
 from vidar.train.methods.decode import DecodeConfig
 from vidar.types import UsageError
-from vidar.world.load import load, save
 
 WORLD = world_doom(preset="tiny").method.world
 LOSSES = AutoencodeConfig(tokenizer=WORLD.tokenizer, texture=0.5, latent_penalty=0.0)

@@ -10,8 +10,9 @@ import torch
 from fake_device import CUDA, OnCuda, fake_cuda
 from made_up import made_up
 
-from vidar.conditioning.label import LabelEmbedConfig
 from vidar.configs.catalog import recipes
+from vidar.model.load import CONFIG, load
+from vidar.model.model import Pictures, VideoModel
 from vidar.nn.attention import SDPAConfig
 from vidar.nn.auto import AutoAttentionConfig
 from vidar.nn.pretrained import load_component
@@ -22,10 +23,6 @@ from vidar.tokenizers.pixels import to_float
 from vidar.train.config import TrainConfig
 from vidar.train.fit import fit
 from vidar.train.log import read_log
-from vidar.world.load import CONFIG
-from vidar.world.models import load
-from vidar.world.pictures import Pictures
-from vidar.world.world import World
 
 RECIPES = {name: recipe for name, recipe in recipes().items() if isinstance(recipe(preset="tiny"), TrainConfig)}
 CPU = torch.device("cpu")
@@ -73,12 +70,12 @@ def to_video(config):
 
 
 def pictures(model):
-    reader = model.config.net.conditioner
-    if isinstance(reader, LabelEmbedConfig):
-        return torch.from_numpy(model.generate(labels=[0]).frames)
+    reader = model.config.conditioner
+    if "label" in model.config.accepts:
+        return torch.from_numpy(model.generate(label=0).frames)
     features = Rng(9).normal("token", shape=(1, 3, getattr(reader.encoder, "width", 1))).float()
-    prompts = ["a ring"] if model.config.reads_words else (features, torch.ones(1, 3, dtype=torch.bool))
-    return torch.from_numpy(model.generate(prompts=prompts).frames)
+    prompt = "a ring" if reader.reads_words else (features[0], torch.ones(3, dtype=torch.bool))
+    return torch.from_numpy(model.generate(prompt=prompt).frames)
 
 
 def dreams(world):
@@ -126,7 +123,7 @@ def test_twin_one_tensor_of_prepare_on_the_cpu_fails(tmp_path, monkeypatch):
 
 
 def test_twin_a_frame_of_play_that_is_not_moved_fails(tmp_path, monkeypatch):
-    monkeypatch.setattr(World, "model", lambda self, *told: self.net(*told).float().cpu())
+    monkeypatch.setattr(VideoModel, "model", lambda self, *told: self.net(*told).float().cpu())
     with fake_cuda():
         _, folder = trained(small("world_doom", tmp_path), tmp_path / "cuda", CUDA)
         with pytest.raises(RuntimeError, match="Expected all tensors to be on the same device"):

@@ -10,6 +10,7 @@ from made_up import made_up
 from torch import nn
 
 from vidar.configs.self_forcing import world_doom_self_forcing
+from vidar.model.load import load
 from vidar.rng import Rng
 from vidar.train import checkpoint
 from vidar.train.fit import build
@@ -23,7 +24,6 @@ from vidar.train.methods.distribution_matching import (
     velocity_error,
 )
 from vidar.train.methods.world import SingleConfig
-from vidar.world.load import load
 
 EVERY = 3  # critic steps for one of the student
 MODES, WIDTH = torch.tensor([-1.0, 1.0]), 0.25

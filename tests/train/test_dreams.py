@@ -8,11 +8,11 @@ from vidar.configs.shapes import world_shapes
 from vidar.data.reader import episodes
 from vidar.data.record import record
 from vidar.data.synthetic import ShapesConfig
+from vidar.model.load import load, save
 from vidar.rng import Rng
 from vidar.tokenizers.patch import from_sites
 from vidar.train.dreams import DreamClipsConfig
 from vidar.types import VidarError
-from vidar.world.load import load, save
 
 
 @pytest.fixture(scope="module")

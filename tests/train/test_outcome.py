@@ -11,6 +11,7 @@ from vidar.configs.outcome import outcome
 from vidar.configs.shapes import world_shapes
 from vidar.data.synthetic import SPEC, ShapesConfig
 from vidar.eval.outcome import r_squared
+from vidar.model.load import load, save
 from vidar.nn.outcome import START_LOGIT, OutcomeNetConfig
 from vidar.rng import Rng
 from vidar.train.memory import training_bytes
@@ -18,7 +19,6 @@ from vidar.train.methods.outcome import OutcomeConfig, worn
 from vidar.train.optim import OptimConfig
 from vidar.train.outcomes import OutcomeBatch
 from vidar.types import UsageError
-from vidar.world.load import load, save
 
 HEAD = OutcomeNetConfig(spec=SPEC, rows=8, columns=8, channels=3, width=16, kept=4, hidden=32)
 METHOD = OutcomeConfig(world="nowhere", head=HEAD, noise=0.1)

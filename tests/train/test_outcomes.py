@@ -11,10 +11,10 @@ from vidar.configs.shapes import world_shapes
 from vidar.data.reader import episodes
 from vidar.data.shards import ShardWriter
 from vidar.data.synthetic import SPEC, ShapesConfig
+from vidar.model.load import load, save
 from vidar.train.fit import fit
 from vidar.train.outcomes import OutcomeClipsConfig
 from vidar.types import UsageError, VidarError
-from vidar.world.load import load, save
 
 GAME = ShapesConfig(frames=9).build()
 

@@ -87,7 +87,7 @@ def heart(recipe, told, folder, steps, **changes):
     method = config.replace(pictures=pictures).build()
     model = method.build_model()
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    frames = pictures.latent_frames()
+    frames = pictures.latent_frames(pictures.frames)
     latents = torch.randn(2, frames, 16, pictures.channels, generator=torch.Generator().manual_seed(5))
     values, mask = told_tensors(told, 64)
     for step in range(steps):

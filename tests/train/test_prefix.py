@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from vidar.configs.ca2vdm import ca2vdm, ca2vdm_doom
+from vidar.model.schedules import OneByOneConfig
 from vidar.objectives.prefix_hint import PrefixHintConfig
 from vidar.orders.frame import FrameOrderConfig
 from vidar.rng import Rng
 from vidar.train.latents import LatentBatch
 from vidar.types import MEMORY, QUERY, UsageError
-from vidar.world.scheduled import OneByOneConfig
 
 ORDER = {"window": 5}
 

@@ -12,14 +12,14 @@ from vidar.conditioning.action import Actions
 from vidar.configs.self_forcing import world_doom_self_forcing
 from vidar.core.layout import compile_layout
 from vidar.core.step import Row
+from vidar.model.load import load
+from vidar.model.model import VideoModel
 from vidar.rng import Rng
 from vidar.train.fit import build
 from vidar.train.loop import update
 from vidar.train.memory import kept_bytes
 from vidar.train.methods.adversary import AdversaryConfig
 from vidar.types import MEMORY, QUERY, Past, UsageError
-from vidar.world.load import load
-from vidar.world.world import World
 
 BATCH, STEPS, GIVEN = 2, 3, 2
 
@@ -167,7 +167,7 @@ def test_leaving_at_the_last_call_is_play(clips):
     """Up to rounding: play commits a frame with the first call of the next."""
     method, net = method_of(), network()
     config, (codes, actions) = method.config.world, clips
-    world = World(config, config.tokenizer.build(), net)
+    world = VideoModel(config, config.tokenizer.build(), net)
     known = codes.unflatten(1, (method.config.clip_frames, -1))[:, :GIVEN]
     told = [actions.values[:, t] for t in range(GIVEN, method.config.clip_frames)]
     played = torch.cat(list(world.codes(known, iter(told), actions.values[:, :GIVEN], rngs())), 1)

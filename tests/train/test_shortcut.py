@@ -9,13 +9,13 @@ from gaussian import MEAN, STD, Line, annealed, at, jump, posterior_mean
 from made_up import made_up
 
 from vidar.configs.students import world_doom_shortcut
+from vidar.model.load import load
 from vidar.objectives.step_size import UntoldConfig
 from vidar.rng import Rng
 from vidar.train.fit import build
 from vidar.train.loop import update
 from vidar.train.methods.shortcut import Interval, intervals, pick, shortcut_target
 from vidar.types import UsageError
-from vidar.world.load import load
 
 
 def mean_velocity(x, level, size):

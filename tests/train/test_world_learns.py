@@ -8,8 +8,8 @@ from vidar.data.reader import episodes
 from vidar.data.record import record
 from vidar.data.vizdoom import VizdoomConfig
 from vidar.eval.world_eval import evaluate
+from vidar.model.load import load, locate
 from vidar.train.fit import fit
-from vidar.world.load import load, locate
 
 
 @pytest.mark.slow

@@ -15,9 +15,10 @@ from vidar.commands import show
 if TYPE_CHECKING:
     import numpy as np
 
+    from vidar.conditioning.config import Told
+    from vidar.model.model import VideoModel
     from vidar.play.beside import Beside
     from vidar.play.session import Table
-    from vidar.world.world import World
 
 
 def play(
@@ -53,18 +54,23 @@ def play(
             "(default: beside the game).",
         ),
     ] = None,
+    prompt: Annotated[str | None, typer.Option(help="Text prompt (text-conditioned worlds).")] = None,
+    label: Annotated[int | None, typer.Option(help="Class label (class-conditioned worlds).")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
 ) -> None:
     """Play a learned world in the browser, or in a window, until Ctrl-C."""
     import torch
 
     from vidar.check import check_device
+    from vidar.conditioning.config import Told
+    from vidar.model.load import load
     from vidar.play.gallery import folder_clips, own_clips
-    from vidar.world.load import load
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)  # one stream is many small calls; the other cores encode, serve and paint
     world = load(model, check_device(device))
+    told = Told(prompt, label)
+    world.config.check_told(told)
     clips = [] if world.start is None and (starts is not None or beside) else own_clips(world)
     clips += [] if starts is None else folder_clips(world, starts)
     pace = world.config.fps if fps is None else fps
@@ -75,13 +81,13 @@ def play(
             return _table(model, world, players, pace or None, steps, compiled, stack)
 
         if window:
-            return _in_window(table(), clips)
-        _serve(world, clips, table, host, port, scenario if beside else None, codec)
+            return _in_window(table(), clips, told)
+        _serve(world, clips, table, host, port, scenario if beside else None, codec, told)
 
 
 def _table(
     model: str,
-    world: World,
+    world: VideoModel,
     players: int,
     fps: float | None,
     steps: int | None,
@@ -105,13 +111,14 @@ def _table(
 
 
 def _serve(
-    world: World,
+    world: VideoModel,
     clips: list[np.ndarray],
     table: Callable[[], Table],
     host: str,
     port: int,
     scenario: str | None,
     codec: str,
+    told: Told,
 ) -> None:
     """The page, until Ctrl-C. scenario: of the game beside the dream, None: no game. The table is made last."""
     from vidar.play.guard import Guard
@@ -125,14 +132,14 @@ def _serve(
         if game is not None:
             stack.callback(game.close)
             clips = clips or [game.begin(0).result().frames]
-        house = House(table(), clips, guard, beside=game, codec=codec)
+        house = House(table(), clips, guard, beside=game, codec=codec, told=told)
         if codec == "h264" and house.h264 is None:
             typer.echo("no H.264: the installed FFmpeg has no libx264 for this world's frames; JPEG instead", err=True)
         show.result({}, False, [f"{world.config.name}: {address(host, sock, guard)}  (Ctrl-C stops)"])
         run(house, sock)
 
 
-def _real_game(world: World, scenario: str) -> Beside:
+def _real_game(world: VideoModel, scenario: str) -> Beside:
     """The running game of a world. Raises VidarError where ViZDoom is missing, or the game is not the world's."""
     from vidar.eval.held_out import game_of, same_game
     from vidar.play.beside import Beside
@@ -147,9 +154,9 @@ def _real_game(world: World, scenario: str) -> Beside:
     return Beside(RealGame(running), world.config.context)
 
 
-def _in_window(table: Table, clips: list[np.ndarray]) -> None:
+def _in_window(table: Table, clips: list[np.ndarray], told: Told) -> None:
     from vidar.play.session import Start
     from vidar.play.window import Window
 
     with table:
-        Window(table, Start(clips[0], None, 0)).run()
+        Window(table, Start(clips[0], None, 0, told)).run()

@@ -8,20 +8,20 @@ from vidar.config import parse_value
 from vidar.types import UsageError
 
 if TYPE_CHECKING:
-    from vidar.world.scheduled import ScheduleConfig
+    from vidar.model.schedules import ScheduleConfig
 
 
 def read_schedule(text: str) -> ScheduleConfig:
     """`name` or `name:field=value,field=value` -> its config. Raises UsageError naming what is unknown."""
-    from vidar.world import scheduled
+    from vidar.model import schedules
 
     known: dict[str, type[ScheduleConfig]] = {
-        "one": scheduled.OneByOneConfig,
-        "chunks": scheduled.ChunksConfig,
-        "pyramid": scheduled.PyramidConfig,
-        "pipeline": scheduled.PipelineConfig,
-        "asynchronous": scheduled.AsynchronousConfig,
-        "rolling": scheduled.RollingConfig,
+        "one": schedules.OneByOneConfig,
+        "chunks": schedules.ChunksConfig,
+        "pyramid": schedules.PyramidConfig,
+        "pipeline": schedules.PipelineConfig,
+        "asynchronous": schedules.AsynchronousConfig,
+        "rolling": schedules.RollingConfig,
     }
     name, _, rest = text.partition(":")
     if name not in known:

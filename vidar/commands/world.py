@@ -63,12 +63,11 @@ def generate(
 
     from vidar.check import check_device
     from vidar.commands.schedule import read_schedule
-    from vidar.world.clip import ClipRequest
-    from vidar.world.models import write
+    from vidar.model.files import GenerateRequest, write
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)  # one stream is many small calls: a second thread gains little, and loses much if late
-    request = ClipRequest(
+    request = GenerateRequest(
         model=model, out=str(out), frames=frames, seed=seed, steps=steps, device=check_device(device), label=label,
         prompt=prompt, renew=renew, recache=recache, compile=compile_,
         schedule=None if schedule is None else read_schedule(schedule),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidar.actions import ActionSpec
-from vidar.config import Config
+from vidar.conditioning.config import ActionConditionerConfig
 from vidar.core.layout import Layout
 from vidar.nn.embed import linear, table
 from vidar.types import Cond
@@ -37,7 +37,7 @@ class Actions:
         return Actions(self.values.to(device), self.unknown.to(device), self.first, None if self.memo is None else {})
 
 
-class ActionEmbedConfig(Config):
+class ActionEmbedConfig(ActionConditionerConfig):
     """history: how many earlier actions the embedding of a frame also sees. period: cells of a frame."""
 
     spec: ActionSpec

@@ -2,27 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from vidar.config import Config
+from vidar.actions import ActionSpec
+from vidar.conditioning.config import ConditionerConfig, Told
 from vidar.core.layout import Layout
 from vidar.types import Cond, Conditioner, VidarError
 
 
-class ComposeConditionerConfig(Config):
-    """Conditioners by the name of the condition that they read."""
+class ComposeConditionerConfig(ConditionerConfig):
+    """Conditioners, each by a name of its own, under which it is told what it reads."""
 
-    parts: dict[str, Config]
+    parts: dict[str, ConditionerConfig]
 
     @model_validator(mode="after")
     def _check(self) -> ComposeConditionerConfig:
         if not self.parts:
             raise ValueError("nothing to compose; name at least one conditioner")
+        if taken := [name for name in self.parts if hasattr(nn.ModuleDict, name) or "." in name]:
+            raise ValueError(f"no conditioner can be called {taken[0]!r}; give it another name")
+        names = [name for part in self.parts.values() for name in part.takes]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two conditioners read the same: {', '.join(sorted(names))}")
         return self
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """Those of its parts."""
+        return tuple(name for part in self.parts.values() for name in part.takes)
+
+    def described(self) -> list[str]:
+        """See `ConditionerConfig`."""
+        return [words for part in self.parts.values() for words in part.described()]
+
+    @property
+    def reads_words(self) -> bool:
+        """See `ConditionerConfig`."""
+        return all(part.reads_words for part in self.parts.values())
+
+    def labels(self) -> int:
+        """See `ConditionerConfig`."""
+        return sum(part.labels() for part in self.parts.values())
+
+    def looks_back(self) -> int:
+        """See `ConditionerConfig`."""
+        return max(part.looks_back() for part in self.parts.values())
+
+    def action_spec(self) -> ActionSpec | None:
+        """See `ConditionerConfig`."""
+        return next((spec for part in self.parts.values() if (spec := part.action_spec()) is not None), None)
+
+    def check(self, told: Told, name: str) -> None:
+        """See `ConditionerConfig`."""
+        super().check(told, name)
+        for part in self.parts.values():
+            part.check(Told(**{key: getattr(told, key) for key in told.given if key in part.takes}), name)
+
+    def whole(self, told: Sequence[Told]) -> dict[str, Any]:
+        """See `ConditionerConfig`."""
+        return {name: value for part in self.parts.values() for name, value in part.whole(told).items()}
+
+    def condition(self, told: Mapping[str, Any]) -> dict[str, Any]:
+        """See `ConditionerConfig`."""
+        return {name: part.condition(told) for name, part in self.parts.items()}
 
     def build(self) -> ComposeConditioner:
         """Conditioners with fresh weights, built in the order of their names."""

@@ -9,12 +9,12 @@ from torch import nn
 
 from vidar.actions import ActionSpec
 from vidar.conditioning.action import ActionEmbed, ActionEmbedConfig
-from vidar.config import Config
+from vidar.conditioning.config import ActionConditionerConfig
 from vidar.core.layout import Layout
 from vidar.types import QUERY, Cond
 
 
-class InFlightConfig(Config):
+class InFlightConfig(ActionConditionerConfig):
     """actions: how those of QUERY rows are embedded; MEMORY rows get nothing.
 
     With clean context (`CleanConfig`) the level of a MEMORY row is always 0, so its modulation is a constant: a gain,

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidar.config import Config
+from vidar.conditioning.config import ConditionerConfig, Told
 from vidar.core.layout import Layout
 from vidar.nn.embed import linear, table
-from vidar.types import Cond
+from vidar.types import Cond, UsageError
 
 
 @dataclass(frozen=True)
@@ -22,9 +24,19 @@ class Labels:
     values: Tensor
     none: Tensor
 
+    def doubled(self) -> Labels:
+        """With the same rows again, untold, for guidance."""
+        return Labels(torch.cat([self.values] * 2), torch.cat([self.none, torch.ones_like(self.none)]))
 
-class LabelEmbedConfig(Config):
+    def to(self, device: torch.device) -> Labels:
+        """On a device."""
+        return Labels(self.values.to(device), self.none.to(device))
+
+
+class LabelEmbedConfig(ConditionerConfig):
     """How many labels there are."""
+
+    accepts: ClassVar[tuple[str, ...]] = ("label",)
 
     num_labels: int = Field(ge=1)
     width: int = Field(ge=1)
@@ -32,6 +44,33 @@ class LabelEmbedConfig(Config):
     def build(self) -> LabelEmbed:
         """An embedder with fresh weights."""
         return LabelEmbed(self)
+
+    def described(self) -> list[str]:
+        """See `ConditionerConfig`."""
+        return [f"a label 0 .. {self.num_labels - 1}"]
+
+    def labels(self) -> int:
+        """See `ConditionerConfig`."""
+        return self.num_labels
+
+    def check(self, told: Told, name: str) -> None:
+        """See `ConditionerConfig`; a label is in range."""
+        super().check(told, name)
+        if told.label is not None and not 0 <= told.label < self.num_labels:
+            raise UsageError(f"label {told.label} is out of range; model {name!r} has 0 .. {self.num_labels - 1}")
+
+    def whole(self, told: Sequence[Told]) -> dict[str, Labels]:
+        """See `ConditionerConfig`."""
+        values = torch.tensor([one.label or 0 for one in told])
+        return {"label": Labels(values, torch.tensor([one.label is None for one in told]))}
+
+    def blank(self, batch: int, most: int) -> Labels:
+        """See `ConditionerConfig`."""
+        return Labels(*(torch.empty(batch, dtype=kind, device="meta") for kind in (torch.long, torch.bool)))
+
+    def record(self, values: Tensor, mask: Tensor, hidden: Tensor) -> Labels:
+        """See `ConditionerConfig`."""
+        return Labels(values, hidden)
 
 
 class LabelEmbed(nn.Module):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor, nn
 
+from vidar.conditioning.config import ConditionerConfig
 from vidar.config import Config
 from vidar.core.layout import Layout
 from vidar.core.placement import RingShape
@@ -14,10 +15,10 @@ from vidar.types import Cond, State
 
 
 class WorldNetConfig(Config):
-    """conditioner: the config of any `vidar.types.Conditioner` that is an nn.Module, or None."""
+    """conditioner: of what it is told beside its inputs, None: nothing."""
 
     backbone: BackboneConfig
-    conditioner: Config | None = None
+    conditioner: ConditionerConfig | None = None
 
     def build(self) -> WorldNet:
         """A network with fresh weights."""
@@ -30,7 +31,7 @@ class WorldNet(nn.Module):
     def __init__(self, config: WorldNetConfig) -> None:
         super().__init__()
         self.config = config
-        self.conditioner = None if config.conditioner is None else cast(Any, config.conditioner).build()
+        self.conditioner = None if config.conditioner is None else config.conditioner.build()
         self.backbone = config.backbone.build()
 
     def condition(self, conditions: Any, layout: Layout) -> Cond:

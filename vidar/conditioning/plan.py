@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from vidar.actions import ActionSpec
 from vidar.conditioning.action import ActionEmbedConfig, Actions
-from vidar.config import Config
+from vidar.conditioning.config import ActionConditionerConfig
 from vidar.core.layout import Layout
 from vidar.orders.plan import StepMap
 from vidar.types import Cond
 
 
-class PlanActionEmbedConfig(Config):
+class PlanActionEmbedConfig(ActionConditionerConfig):
     """map: of the order, whose cells are frames; a segment hears of no action of another one."""
 
     spec: ActionSpec

@@ -3,33 +3,47 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from vidar.config import Config
+from vidar.actions import ActionSpec
+from vidar.conditioning.config import ConditionerConfig, Told
 from vidar.core.layout import Layout
 from vidar.types import MEMORY, Cond
 
 
-class PrefixEmbedConfig(Config):
+class PrefixEmbedConfig(ConditionerConfig):
     """inner: the conditioner of the modulation (actions), or None. axis: the grid's temporal coordinate.
 
     longest: the slowest of the sinusoids of the position.
     """
 
     width: int = Field(ge=2, multiple_of=2)
-    inner: Config | None = None
+    inner: ConditionerConfig | None = None
     axis: str = "t"
     longest: float = Field(default=10000.0, gt=1)
 
     @property
-    def spec(self) -> Any:
-        """The actions of `inner`; raises AttributeError where there are none."""
-        return cast(Any, self.inner).spec
+    def takes(self) -> tuple[str, ...]:
+        """Those of `inner`."""
+        return () if self.inner is None else self.inner.takes
+
+    def action_spec(self) -> ActionSpec | None:
+        """See `ConditionerConfig`."""
+        return None if self.inner is None else self.inner.action_spec()
+
+    def whole(self, told: Sequence[Told]) -> dict[str, Any]:
+        """See `ConditionerConfig`."""
+        return {} if self.inner is None else self.inner.whole(told)
+
+    def condition(self, told: Mapping[str, Any]) -> Any:
+        """See `ConditionerConfig`."""
+        return None if self.inner is None else self.inner.condition(told)
 
     def build(self) -> PrefixEmbed:
         """An embedder with fresh weights."""
@@ -47,7 +61,7 @@ class PrefixEmbed(nn.Module):
     def __init__(self, config: PrefixEmbedConfig) -> None:
         super().__init__()
         self.config = config
-        self.inner = None if config.inner is None else cast(Any, config.inner).build()
+        self.inner = None if config.inner is None else config.inner.build()
         self.clean = nn.Parameter(torch.zeros(config.width))
 
     def forward(self, conditions: Any, layout: Layout) -> Cond:

@@ -7,14 +7,17 @@ into the memory port. A row without text reads a learned table in their place, w
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vidar.conditioning.config import ConditionerConfig, Told, pad
 from vidar.config import Config
 from vidar.core.grid import Grid, table_grid
 from vidar.core.layout import Layout, compile_layout
@@ -34,11 +37,24 @@ BYTES = 256
 
 @dataclass(frozen=True)
 class Text:
-    """values: bytes long [B, J] or features float [B, J, W]; mask bool [B, J], True = real; none bool [B]: no text."""
+    """values: bytes long [B, J] or features float [B, J, W]; mask bool [B, J], True = real; none bool [B]: no text.
+
+    memo: what conditioners made of it, where the calls of a video share it (no gradients); None: made at each call.
+    """
 
     values: Tensor
     mask: Tensor
     none: Tensor
+    memo: dict[Any, tuple[Tensor, Tensor, Tensor]] | None = None
+
+    def doubled(self) -> Text:
+        """With the same rows again, untold, for guidance."""
+        values, mask = torch.cat([self.values] * 2), torch.cat([self.mask] * 2)
+        return Text(values, mask, torch.cat([self.none, torch.ones_like(self.none)]), self.memo)
+
+    def to(self, device: torch.device) -> Text:
+        """On a device."""
+        return Text(self.values.to(device), self.mask.to(device), self.none.to(device), self.memo)
 
 
 def utf8(prompts: Sequence[str], most: int) -> tuple[Tensor, Tensor]:
@@ -53,15 +69,49 @@ def utf8(prompts: Sequence[str], most: int) -> tuple[Tensor, Tensor]:
     return values, mask
 
 
-class GivenFeaturesConfig(Config):
+class EncoderConfig(Config):
+    """Base of the configs of encoders of prompts. width: of a feature; most: positions of a prompt."""
+
+    width: int = Field(default=64, ge=1)
+    most: int = Field(default=256, ge=1)
+
+    @property
+    def reads_words(self) -> bool:
+        """Whether it reads words; otherwise features."""
+        return True
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """An encoder with fresh weights."""
+
+    @abstractmethod
+    def rows(self, prompts: Sequence[Any]) -> tuple[Tensor, Tensor]:
+        """Prompts -> values [B, J, ..] and mask bool [B, J]. Raises UsageError for what it does not read."""
+
+
+class GivenFeaturesConfig(EncoderConfig):
     """Features come with the prompt: an outside encoder made them."""
 
     width: int = Field(default=2048, ge=1)
     most: int = Field(default=512, ge=1)
 
+    @property
+    def reads_words(self) -> bool:
+        """No."""
+        return False
+
     def build(self) -> GivenFeatures:
         """An encoder without weights."""
         return GivenFeatures()
+
+    def rows(self, prompts: Sequence[Any]) -> tuple[Tensor, Tensor]:
+        """See `EncoderConfig`: features [J, W] with their mask [J], each; none: one blank position."""
+        blank = torch.zeros(1, self.width), torch.ones(1, dtype=torch.bool)
+        found = [blank if prompt is None else prompt for prompt in prompts]
+        if any(isinstance(one, str) for one in found):
+            raise UsageError("this model reads features of a text encoder, float [B, J, W], not words")
+        length = max(len(mask) for _, mask in found)
+        return pad([values for values, _ in found], length), pad([mask for _, mask in found], length)
 
 
 class GivenFeatures(nn.Module):
@@ -74,7 +124,7 @@ class GivenFeatures(nn.Module):
         return text.values
 
 
-class ByteEncoderConfig(Config):
+class ByteEncoderConfig(EncoderConfig):
     """A small transformer over UTF-8 bytes. most: bytes of a prompt."""
 
     width: int = Field(default=64, ge=1)
@@ -85,6 +135,12 @@ class ByteEncoderConfig(Config):
     def build(self) -> ByteEncoder:
         """An encoder with fresh weights."""
         return ByteEncoder(self)
+
+    def rows(self, prompts: Sequence[Any]) -> tuple[Tensor, Tensor]:
+        """See `EncoderConfig`: bytes; of no prompt one blank."""
+        if not all(isinstance(prompt, str | None) for prompt in prompts):
+            raise UsageError("this model reads the bytes of its prompts, long [B, J], not features")
+        return utf8([" " if prompt is None else prompt for prompt in prompts], self.most)
 
 
 class ByteEncoder(nn.Module):
@@ -116,12 +172,14 @@ class ByteEncoder(nn.Module):
         return self.backbone(text.values[..., None], layout)
 
 
-class TextConfig(Config):
+class TextConfig(ConditionerConfig):
     """width: D of the backbone; memory_width: of its memory port; heads: of the pooling; num_none: rows of the table
     that stands for no text.
     """
 
-    encoder: GivenFeaturesConfig | ByteEncoderConfig
+    accepts: ClassVar[tuple[str, ...]] = ("prompt",)
+
+    encoder: EncoderConfig
     width: int = Field(ge=1)
     memory_width: int = Field(ge=1)
     heads: int = Field(default=4, ge=1)
@@ -133,9 +191,37 @@ class TextConfig(Config):
             raise ValueError(f"features {self.encoder.width} wide do not split into {self.heads} heads")
         return self
 
+    @property
+    def reads_words(self) -> bool:
+        """See `ConditionerConfig`."""
+        return self.encoder.reads_words
+
     def build(self) -> TextConditioner:
         """A conditioner with fresh weights."""
         return TextConditioner(self)
+
+    def check(self, told: Told, name: str) -> None:
+        """See `ConditionerConfig`; the encoder reads the prompt."""
+        super().check(told, name)
+        if told.prompt is not None:
+            self.encoder.rows([told.prompt])
+
+    def whole(self, told: Sequence[Told]) -> dict[str, Text]:
+        """See `ConditionerConfig`."""
+        values, mask = self.encoder.rows([one.prompt for one in told])
+        return {"prompt": Text(values, mask, torch.tensor([one.prompt is None for one in told]))}
+
+    def blank(self, batch: int, most: int) -> Text:
+        """See `ConditionerConfig`. A mask of words is read on the CPU."""
+        shape, words = (batch, min(most, self.encoder.most)), self.reads_words
+        kind, width = (torch.long, ()) if words else (torch.float32, (self.encoder.width,))
+        mask = torch.ones(shape, dtype=torch.bool, device="cpu" if words else "meta")
+        values = torch.empty(*shape, *width, dtype=kind, device="meta")
+        return Text(values, mask, torch.zeros(batch, dtype=torch.bool, device="meta"))
+
+    def record(self, values: Tensor, mask: Tensor, hidden: Tensor) -> Text:
+        """See `ConditionerConfig`."""
+        return Text(values, mask, hidden)
 
 
 class TextConditioner(nn.Module):
@@ -157,15 +243,24 @@ class TextConditioner(nn.Module):
 
     def forward(self, conditions: Text, layout: Layout) -> Cond:
         """Modulation [B, M, D], add [B, S, D], memory [B, J, memory_width] with its mask."""
-        features, mask = self._read(conditions)
-        pooled = self._pool(features, mask)
+        pooled, memory, mask = self._embedded(conditions)
         first = (layout.slots.unit == 0).to(pooled.device)[..., None]
         return Cond(
             modulation=pooled[:, None].expand(-1, layout.num_rows, -1),
             add=torch.where(first, self.start(pooled)[:, None], 0.0),
-            memory=self.second(F.gelu(self.first(features))),
+            memory=memory,
             memory_mask=mask,
         )
+
+    def _embedded(self, text: Text) -> tuple[Tensor, Tensor, Tensor]:
+        """Pooled [B, D], memory [B, J, memory_width] and its mask."""
+        if text.memo is not None and not torch.is_grad_enabled() and self in text.memo:
+            return text.memo[self]
+        features, mask = self._read(text)
+        made = self._pool(features, mask), self.second(F.gelu(self.first(features))), mask
+        if text.memo is not None and not torch.is_grad_enabled():
+            text.memo[self] = made
+        return made
 
     def _read(self, text: Text) -> tuple[Tensor, Tensor]:
         """Normalised features [B, J, W] and mask; rows without text hold the table."""

@@ -14,7 +14,7 @@ from vidar.config import Config
 from vidar.core.grid import Grid
 from vidar.core.objective import Objective
 from vidar.objectives.rows import Units
-from vidar.orders.config import OrderConfig
+from vidar.orders.config import OrderConfig, Size
 from vidar.rng import Rng
 from vidar.types import UsageError
 
@@ -48,16 +48,20 @@ class StepperConfig(Config):
 
 @dataclass(frozen=True)
 class Coded:
-    """What an objective is told of codes: numbers a site, and what makes the tokenizer's pyramid, where it has one."""
+    """What an objective is told of codes: numbers a site, and what makes the tokenizer's pyramid, where it has one.
+
+    sizes: of every scale of every pyramid, where units are the scales of whole pyramids.
+    """
 
     channels: int
     pyramid: Callable[[], Any] | None = None
+    sizes: Sequence[Sequence[Size]] = ()
 
 
 class ObjectiveConfig(Config):
     """Base of the configs of objectives.
 
-    codes: what it takes: "latents", or "scales" of a tokenizer of pyramids.
+    codes: what it takes: "latents", or, of a tokenizer of pyramids, "scales" of endless frames or whole "pyramids".
     """
 
     codes: ClassVar[str] = "latents"

@@ -9,24 +9,28 @@ longer list of sizes; Choice: training asks every visit, InfinityStar one of eac
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from vidar.config import Config
+from vidar.core.grid import Grid
 from vidar.core.layout import Layout
 from vidar.core.objective import Prepared
 from vidar.core.state import Content
 from vidar.objectives.flips import random_flips
 from vidar.objectives.label_parts import LabelParts, filters_of, no_levels, unchanged
 from vidar.objectives.next_scale import Pyramid
+from vidar.objectives.protocols import Coded, ObjectiveConfig
 from vidar.objectives.rows import Place, once, one_hot, side_by_side
+from vidar.orders.config import OrderConfig, Size
 from vidar.rng import Rng
-from vidar.types import MEMORY, Loss, Pass, Past, Target
+from vidar.types import MEMORY, Loss, Pass, Past, Target, UsageError
 
 
-class PyramidsConfig(Config):
+class PyramidsConfig(ObjectiveConfig):
     """Self-correction, weights of the scales, and how labels are drawn.
 
     flip: the largest share of label parts that is flipped in a scale (Infinity 0.3; VAR 0): later scales are labelled
@@ -36,6 +40,8 @@ class PyramidsConfig(Config):
     by_pyramid: for each pyramid, after those, the last entry for all further ones (InfinityStar: the image at
     temperature 1, clips at 0.4); empty: none.
     """
+
+    codes: ClassVar[str] = "pyramids"
 
     flip: float = Field(default=0.3, ge=0, le=1)
     balance: float = Field(default=0.5, ge=0)
@@ -47,6 +53,17 @@ class PyramidsConfig(Config):
     def build(self, pyramids: Sequence[Pyramid], dtype: torch.dtype = torch.float32) -> Pyramids:
         """The objective over the scales of these pyramids, one after another. They have equally many scales."""
         return Pyramids(self, pyramids, dtype)
+
+    def make(self, coded: Coded, grid: Grid, dtype: torch.dtype = torch.float32) -> Pyramids:
+        """See `ObjectiveConfig`. Raises UsageError where the tokenizer makes no pyramids."""
+        if coded.pyramid is None:
+            raise UsageError("an objective over pyramids needs a tokenizer that makes them")
+        pyramid = coded.pyramid()
+        return self.build([pyramid.at(size) for size in coded.sizes], dtype)
+
+    def calls(self, order: OrderConfig) -> int:
+        """See `ObjectiveConfig`: one a scale."""
+        return order.scales
 
 
 class Pyramids:
@@ -72,6 +89,11 @@ class Pyramids:
         counts = [t * h * w for pyramid in pyramids for t, h, w in pyramid.sizes]
         most = config.heaviest or float("inf")
         self.weights = [min(most, (max(counts) / count) ** config.balance) for count in counts]
+
+    @property
+    def sizes(self) -> Sequence[Sequence[Size]]:
+        """Of every scale of every pyramid."""
+        return [pyramid.sizes for pyramid in self.pyramids]
 
     def start(self, unit: int, past: Past, rng: Rng) -> Tensor:
         """The inputs of a unit, [n, I]: what the scales of its pyramid before it add up to, at its size."""

@@ -29,6 +29,10 @@ class BlockOrderConfig(OrderConfig):
         """Frames of a unit."""
         return self.frames
 
+    def flying(self, depth: int, both_ways: bool) -> BlockOrderConfig:
+        """See `OrderConfig`."""
+        return self.replace(in_flight=depth, forward=both_ways)
+
     def build(self, height: int, width: int, num_frames: int | None = None) -> tuple[Order, Grid]:
         """Order and grid of blocks of frames of height x width sites; endless without `num_frames`.
 

@@ -12,6 +12,11 @@ from vidar.orders.parts import LatticeConfig, parts_order
 class CellOrderConfig(LatticeConfig):
     """rows, columns: cells of a frame. window: frames that a cell sees before its own, 0: every frame by itself."""
 
+    @property
+    def in_parts(self) -> bool:
+        """See `OrderConfig`."""
+        return True
+
     def build(self, height: int, width: int, num_frames: int | None = None) -> tuple[Order, Grid]:
         """Order and grid of frames of height x width sites; endless without `num_frames`.
 

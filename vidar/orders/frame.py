@@ -37,6 +37,10 @@ class FrameOrderConfig(OrderConfig):
         """See `OrderConfig`."""
         return self.window is not None and not self.sinks
 
+    def flying(self, depth: int, both_ways: bool) -> FrameOrderConfig:
+        """See `OrderConfig`."""
+        return self.replace(in_flight=depth, forward=both_ways)
+
     def build(self, height: int, width: int, num_frames: int | None = None) -> tuple[Order, Grid]:
         """Order and grid of frames of height x width sites; endless without `num_frames`."""
         return frame_order(height, width, num_frames, self.window, self.sinks, self.in_flight, self.forward)

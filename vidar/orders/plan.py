@@ -208,7 +208,7 @@ class PlanOrderConfig(OrderConfig):
 
 def chain_of(order: OrderConfig, name: str) -> Chain:
     """The segments of a world's order. Raises UsageError for a world that does not plan."""
-    if not isinstance(order, PlanOrderConfig):
+    if order.chain is None:
         raise UsageError(f"world {name!r} does not plan segments; this needs an order of PlanOrderConfig")
     return order.chain
 

@@ -44,6 +44,11 @@ class PrefixOrderConfig(OrderConfig):
         return self
 
     @property
+    def together(self) -> int:
+        """See `OrderConfig`: a chunk."""
+        return self.chunk
+
+    @property
     def positions(self) -> int:
         """Length of the table of temporal positions, L_max = P_max + l."""
         return self.window + self.chunk

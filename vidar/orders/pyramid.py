@@ -33,6 +33,11 @@ class PyramidOrderConfig(PartsConfig):
         """The contents of the scales, for sites of patch x patch latents."""
         return PyramidSites(self.sides, patch)
 
+    @property
+    def in_parts(self) -> bool:
+        """See `OrderConfig`."""
+        return True
+
     def build(self, height: int, width: int, num_frames: int | None = None) -> tuple[Order, Grid]:
         """Order and grid of frames whose finest scale is height x width sites; endless without `num_frames`.
 

@@ -5,42 +5,67 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import ClassVar, Protocol, Self, cast
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from vidar.config import Config
 from vidar.core.grid import Grid, table_grid
+from vidar.core.objective import Objective
 from vidar.core.order import Order
 from vidar.core.relation import Relation, causal, table_rule
+from vidar.orders.config import OrderConfig, Side, Size
 from vidar.types import UsageError
 
-Size = tuple[int, int, int]  # frames, height, width of a scale
-Side = tuple[int, int]  # height, width
+
+class ClipOrderConfig(OrderConfig):
+    """Base of the configs of orders over whole pyramids, scale by scale. sides: of the scales, those of the tokenizer.
+
+    They make a clip of a fixed length.
+    """
+
+    codes: ClassVar[str] = "pyramids"
+
+    sides: tuple[Side, ...] = ()
+
+    @property
+    def scales(self) -> int:
+        """See `OrderConfig`."""
+        return len(self.sides)
+
+    def over(self, sides: Sequence[Side]) -> Self:
+        """See `OrderConfig`."""
+        return self.replace(sides=tuple(sides))
+
+    def frame_map(self, grid: Grid, patch: int, objective: Objective) -> PyramidFrames:
+        """Groups of frames that are one pyramid each; of an objective over pyramids."""
+        made = cast(OverPyramids, objective)
+        lengths = [sizes[-1][0] for sizes in made.sizes]
+        return PyramidFrames(lengths, len(made.sizes[0]), objective.latents, made.labels)
 
 
-class ScaleOrderConfig(Config):
+class ScaleOrderConfig(ClipOrderConfig):
     """An image is one pyramid (VAR, Infinity)."""
 
-    def pyramids(self, sides: Sequence[Side], frames: int) -> list[tuple[Size, ...]]:
-        """Sizes of every pyramid of `frames` latent frames. Raises UsageError for more than one."""
+    def sizes(self, frames: int) -> list[tuple[Size, ...]]:
+        """See `OrderConfig`. Raises UsageError for more than one latent frame."""
         if frames != 1:
             raise UsageError(f"a model of images makes one latent frame, not {frames}; leave the number of frames out")
-        return [tuple((1, h, w) for h, w in sides)]
+        return [tuple((1, h, w) for h, w in self.sides)]
 
-    def build(self, pyramids: Sequence[Sequence[Size]]) -> tuple[Order, Grid]:
+    def build(self, height: int, width: int, num_frames: int | None = None) -> tuple[Order, Grid]:
         """See `scale_order`."""
-        return scale_order(pyramids[0])
+        return scale_order(self.sizes(num_frames or 1)[0])
 
 
-class ClipScaleOrderConfig(Config):
+class ClipScaleOrderConfig(ClipOrderConfig):
     """The first latent frame is one pyramid, then every `clip` latent frames are one (InfinityStar)."""
 
     clip: int = Field(default=20, ge=1)
 
-    def pyramids(self, sides: Sequence[Side], frames: int) -> list[tuple[Size, ...]]:
-        """Sizes of every pyramid of `frames` latent frames. Raises UsageError for anything but whole clips."""
+    def sizes(self, frames: int) -> list[tuple[Size, ...]]:
+        """See `OrderConfig`. Raises UsageError for anything but whole clips."""
         clips, rest = divmod(frames - 1, self.clip)
         if clips < 1:
             raise UsageError(
@@ -52,11 +77,24 @@ class ClipScaleOrderConfig(Config):
                 f"{frames} latent frames are not the first and whole clips of {self.clip}; use {low} or "
                 f"{low + self.clip}"
             )
-        return [tuple((t, h, w) for h, w in sides) for t in (1, *[self.clip] * clips)]
+        return [tuple((t, h, w) for h, w in self.sides) for t in (1, *[self.clip] * clips)]
 
-    def build(self, pyramids: Sequence[Sequence[Size]]) -> tuple[Order, Grid]:
-        """See `clip_scale_order`."""
-        return clip_scale_order(pyramids)
+    def build(self, height: int, width: int, num_frames: int | None = None) -> tuple[Order, Grid]:
+        """See `clip_scale_order`; without `num_frames` of one clip."""
+        return clip_scale_order(self.sizes(num_frames or 1 + self.clip))
+
+
+class OverPyramids(Protocol):
+    """What an objective over pyramids knows of them."""
+
+    @property
+    def sizes(self) -> Sequence[Sequence[Size]]:
+        """Of every scale of every pyramid."""
+        ...
+
+    def labels(self, number: int, latents: Tensor) -> Sequence[Tensor]:
+        """Labels of the scales of pyramid `number`, by quantising its latents [.., t, n, C]."""
+        ...
 
 
 @dataclass(frozen=True)

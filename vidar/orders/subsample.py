@@ -14,6 +14,11 @@ class SubsampleOrderConfig(LatticeConfig):
     sees before its own, 0: every frame by itself.
     """
 
+    @property
+    def in_parts(self) -> bool:
+        """See `OrderConfig`."""
+        return True
+
     def build(self, height: int, width: int, num_frames: int | None = None) -> tuple[Order, Grid]:
         """Order and grid of frames of height x width sites; endless without `num_frames`.
 

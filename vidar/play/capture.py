@@ -76,7 +76,7 @@ class Capture:
             return None
         first = self.pieces[0][0]
         keep(self.seat, self.folder / f"{self.name}-{first:06d}.dream")
-        (self.folder / "actions.yaml").write_text(to_yaml(self.seat.table.world.config.actions))
+        (self.folder / "actions.yaml").write_text(to_yaml(self.seat.table.world.config.spec))
         for piece in self.pieces:
             self._write_actions(*piece)
         parts = sorted(self.folder.iterdir())
@@ -127,7 +127,7 @@ class Capture:
         return sum(file.stat().st_size for file in self.folder.iterdir())
 
     def _write_actions(self, first: int, count: int) -> None:
-        names = self.seat.table.world.config.actions.names
+        names = self.seat.table.world.config.spec.names
         rows = self.log.rows[first - 1 : first - 1 + count]
         with (self.folder / f"{self.name}-{first:06d}.csv").open("w", newline="") as file:
             csv.writer(file).writerows([names, *([f"{value:.9g}" for value in row] for row in rows)])

@@ -14,15 +14,15 @@ import threading
 
 import torch
 
+from vidar.model.load import load
+from vidar.model.model import VideoModel
 from vidar.nn.ahead import AheadOfTime, NotMade, check_compiler
 from vidar.nn.static import Build
 from vidar.play.session import Table
 from vidar.types import UsageError
-from vidar.world.load import load
-from vidar.world.world import World
 
 
-def kept(world: World, capacity: int, steps: int | None) -> bool | Build:
+def kept(world: VideoModel, capacity: int, steps: int | None) -> bool | Build:
     """What a Table takes as `compiled` where this world's functions are on disk already; False: they are not."""
     build = AheadOfTime(make=False)
     try:
@@ -32,7 +32,7 @@ def kept(world: World, capacity: int, steps: int | None) -> bool | Build:
     return build  # which holds them now
 
 
-def may_compile(world: World) -> bool:
+def may_compile(world: VideoModel) -> bool:
     """Whether this machine and this world let their frames be compiled."""
     try:
         check_compiler()

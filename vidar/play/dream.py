@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from vidar.conditioning.config import NOTHING, Told
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -25,11 +27,15 @@ class Shown:
 
 @dataclass(frozen=True)
 class Start:
-    """Where a dream begins: context uint8 [T, H, W, 3], its actions [T, A] or None, and the seed of its noise."""
+    """Where a dream begins: context uint8 [T, H, W, 3], its actions [T, A] or None, and the seed of its noise.
+
+    told: of the video as a whole, a prompt in words or a label.
+    """
 
     frames: np.ndarray
     actions: np.ndarray | None
     seed: int
+    told: Told = NOTHING
 
 
 @dataclass

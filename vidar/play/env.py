@@ -19,21 +19,22 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from vidar.conditioning.config import NOTHING, Told
 from vidar.data.reader import episodes
+from vidar.model.load import load
+from vidar.model.model import VideoModel
 from vidar.rng import Rng
 from vidar.rollout.codec import last_picture
 from vidar.types import UsageError
-from vidar.world.load import load
-from vidar.world.world import World
 
-OPTIONS = ("context", "actions", "episode", "prompt", "reset_mask")
+OPTIONS = ("context", "actions", "episode", "prompt", "label", "reset_mask")
 Info = dict[str, Any]
 
 
 class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     """num_envs dreams of one world; observations uint8 [N, H, W, 3], actions as ActionSpec.space().
 
-    model: a World, a shipped name or a directory. horizon: frames after which a dream is truncated, None: never.
+    model: a VideoModel, a shipped name or a directory. horizon: frames after which a dream is truncated, None: never.
     starts: folder of shards whose episodes (of split `starts_split`) dreams begin from, drawn by seed; None: the
     world's own clip. capacity: rows of the forward, at least num_envs; the bits of a frame depend on it, and on
     nothing else of the other dreams. reset observes the last frame of the context. Reward and end are what the world's
@@ -44,10 +45,11 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     sum of their rewards.
 
     The forward always has `capacity` rows, the picture too, so that both cost the same however many dream. compiled:
-    its calls are (`World.compiled`).
+    its calls are (`VideoModel.compiled`).
 
     reset(options=...): "context" uint8 [T, H, W, 3] (or a video file) with "actions" [T, A] of it, or "episode", a name
-    among the starts; for all dreams that are reset. "reset_mask" bool [N]: which ones; the others go on.
+    among the starts; "prompt" or "label", where the world takes one, which a dream keeps when it begins anew by itself;
+    for all dreams that are reset. "reset_mask" bool [N]: which ones; the others go on.
     """
 
     metadata = {"render_modes": ["rgb_array"]}
@@ -55,7 +57,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     def __init__(
         self,
         num_envs: int = 1,
-        model: World | str | os.PathLike[str] = "doom",
+        model: VideoModel | str | os.PathLike[str] = "doom",
         horizon: int | None = None,
         starts: str | os.PathLike[str] | None = None,
         starts_split: str = "train",
@@ -70,12 +72,12 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             raise UsageError("a vector of worlds needs num_envs >= 1, capacity >= num_envs and horizon >= 1")
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise UsageError(f"render_mode {render_mode!r}: valid are rgb_array and None")
-        self.world = model if isinstance(model, World) else load(model, device)
+        self.world = model if isinstance(model, VideoModel) else load(model, device)
         config = self.world.config
         self.num_envs, self.horizon, self.render_mode = num_envs, horizon, render_mode
         self.mode = AutoresetMode(autoreset_mode)
         self.single_observation_space = spaces.Box(0, 255, (config.height, config.width, 3), np.uint8)
-        self.single_action_space = config.actions.space()
+        self.single_action_space = config.spec.space()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.streams = self.world.rollout(capacity or num_envs, steps, compiled)
@@ -85,7 +87,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.frames = np.zeros(self.observation_space.shape or (), np.uint8)
         self.codes = torch.zeros(self.streams.capacity, math.prod(config.sites), config.channels)
         self.age = np.zeros(num_envs, np.int64)
-        self.seeds = [0] * num_envs
+        self.seeds, self.told = [0] * num_envs, [NOTHING] * num_envs
         self.over = np.zeros(num_envs, bool)  # ended, and not begun anew since
         self.begun = np.zeros(num_envs, bool)
 
@@ -99,8 +101,8 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         options = dict(options or {})
         if unknown := set(options) - set(OPTIONS):
             raise UsageError(f"reset: unknown option {', '.join(sorted(unknown))}; valid: {', '.join(OPTIONS)}")
-        if options.get("prompt") is not None:
-            raise UsageError(f"world {self.world.config.name!r} takes no prompt: it was trained on actions alone")
+        told = Told(options.get("prompt"), options.get("label"))
+        self.world.config.check_told(told)
         super().reset(seed=int(seed) if isinstance(seed, int | np.integer) else None)
         mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, bool)), bool)
         if mask.shape != (self.num_envs,):
@@ -109,12 +111,13 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         if len(seeds) != self.num_envs:
             raise UsageError(f"{len(seeds)} seeds for {self.num_envs} dreams; give one each")
         for row in np.flatnonzero(mask):
+            self.told[row] = told
             self._begin(int(row), seeds[row], options)
         return self.frames.copy(), self._info()
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Info]:
         """One group of frames of every dream."""
-        spec = self.world.config.actions
+        spec = self.world.config.spec
         rows = spec.validate_actions(np.asarray(actions).reshape(self.num_envs, -1), "actions")
         if not self.begun.all() or (self.mode == AutoresetMode.DISABLED and self.over.any()):
             raise UsageError("a dream has not begun, or has ended; call reset, with reset_mask for some")
@@ -148,14 +151,14 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         """One dream anew; without a seed, one drawn from the environment's generator."""
         chosen = int(self.np_random.integers(2**31)) if seed is None else int(seed)
         frames, known = self._context(chosen, options)
-        codes = self.streams.begin(row, frames, known, chosen)
+        codes = self.streams.begin(row, frames, known, chosen, self.told[row])
         picture = last_picture(self.world, self.streams.rows[row], codes)
         self.codes[row], self.frames[row] = codes[-1], picture.numpy()
         self.age[row], self.over[row], self.begun[row], self.seeds[row] = 0, False, True, chosen
 
     def _context(self, seed: int, options: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Frames uint8 [T, H, W, 3] and actions [T, A] or None, T at most the world's context."""
-        keep, spec = self.world.config.context, self.world.config.actions
+        keep, spec = self.world.config.context, self.world.config.spec
         context, given, name = options.get("context"), options.get("actions"), options.get("episode")
         if name is not None or (context is None and self.starts is not None):
             if self.starts is None:
@@ -208,7 +211,7 @@ class WorldEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
     metadata = {"render_modes": ["rgb_array"]}
 
-    def __init__(self, model: World | str | os.PathLike[str] = "doom", **arguments: Any) -> None:
+    def __init__(self, model: VideoModel | str | os.PathLike[str] = "doom", **arguments: Any) -> None:
         if "num_envs" in arguments or "autoreset_mode" in arguments:
             raise UsageError("num_envs and autoreset_mode are for make_vec; a single environment has neither")
         self.rows = WorldVectorEnv(1, model, autoreset_mode=AutoresetMode.DISABLED, **arguments)
@@ -247,7 +250,7 @@ def _single(info: Info) -> Info:
 
 
 def _starts(
-    folder: str | os.PathLike[str], split: str, world: World, most: int = 256
+    folder: str | os.PathLike[str], split: str, world: VideoModel, most: int = 256
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """The first frames and actions of up to `most` episodes, by name. Raises UsageError where none is long enough."""
     keep = world.config.context

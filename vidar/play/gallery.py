@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vidar.model.model import VideoModel
 from vidar.play.messages import to_jpeg
 from vidar.types import UsageError
-from vidar.world.world import World
 
 STARTS = "starts"  # the folder of further clips in a world's folder
 MOST = 24  # clips of a folder: each is kept in memory
@@ -18,7 +18,7 @@ CUTS = 8  # of the world's own clip
 WIDEST = 160  # pixels of a small picture
 
 
-def own_clips(world: World) -> list[np.ndarray]:
+def own_clips(world: VideoModel) -> list[np.ndarray]:
     """The end of the world's own clip; where that is long enough, up to CUTS - 1 earlier places of it; MODEL/starts.
 
     uint8 [context, H, W, 3] each, or less where a clip is shorter. Raises UsageError where the world has none.
@@ -31,7 +31,7 @@ def own_clips(world: World) -> list[np.ndarray]:
     return clips + (folder_clips(world, more) if more is not None and more.is_dir() else [])
 
 
-def folder_clips(world: World, folder: str | os.PathLike[str]) -> list[np.ndarray]:
+def folder_clips(world: VideoModel, folder: str | os.PathLike[str]) -> list[np.ndarray]:
     """The last `context` frames of every .mp4 of a folder, by name.
 
     Raises UsageError where there is none, or too many, and VidarError naming a file that does not fit the world.

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from vidar.conditioning.config import NOTHING, Told
 from vidar.play import messages as say
 from vidar.play.beside import Beside
 from vidar.play.codec import H264, Coder, Jpeg, codec_string
@@ -27,7 +28,8 @@ class House:
 
     clips: where a dream may begin, uint8 [T, H, W, 3] each; the first one is where it does unless another is chosen.
     beside: the real game, for the seat of row 0. codec: what players are told to ask for, "jpeg" or "h264"; they are
-    sent JPEG until they do. h264: what their decoder must be able to do, None where nothing here encodes H.264.
+    sent JPEG until they do. told: of every dream as a whole. h264: what their decoder must be able to do, None where
+    nothing here encodes H.264.
     """
 
     def __init__(
@@ -38,10 +40,11 @@ class House:
         limits: Limits | None = None,
         beside: Beside | None = None,
         codec: str = Jpeg.name,
+        told: Told = NOTHING,
     ) -> None:
         self.table, self.clips, self.guard, self.limits = table, tuple(clips), guard, limits or Limits()
         config = table.world.config
-        self.beside, self.codec = beside, codec
+        self.beside, self.codec, self.told = beside, codec, told
         self.fps = 1.0 / table.clock.period if table.clock.period else config.fps
         self.h264 = codec_string(config.height, config.width, self.fps)
         self.downloads = Downloads(self.limits.download)
@@ -111,4 +114,4 @@ class House:
 
     def start(self, seed: int, clip: int = 0) -> Start:
         """A clip by number, and a seed."""
-        return Start(self.clips[clip], None, seed)
+        return Start(self.clips[clip], None, seed, self.told)

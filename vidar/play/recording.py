@@ -19,11 +19,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from vidar.conditioning.config import Told
 from vidar.data.atomic import replacing
+from vidar.model.fingerprint import fingerprint
+from vidar.model.model import VideoModel
 from vidar.play.session import Seat, Start
 from vidar.types import VidarError
-from vidar.world.fingerprint import fingerprint
-from vidar.world.world import World
 
 SCHEMA = 2
 MOST_SEATS, MOST_STEPS = 1024, 1000  # of a file that is read
@@ -47,7 +48,7 @@ def keep(seat: Seat, file: str | os.PathLike[str]) -> Recording:
     with table.wake:
         start, rows, steps = seat.log.start, list(seat.log.rows), np.array(seat.log.steps, np.int16)
         eager = seat.log.eager
-    actions = np.stack(rows) if rows else np.zeros((0, table.world.config.actions.width), np.float32)
+    actions = np.stack(rows) if rows else np.zeros((0, table.world.config.spec.width), np.float32)
     told = {
         "schema": SCHEMA,
         "world": table.world.config.name,
@@ -57,6 +58,7 @@ def keep(seat: Seat, file: str | os.PathLike[str]) -> Recording:
         "capacity": table.capacity,
         "threads": torch.get_num_threads(),
         "eager": eager,
+        **{name: getattr(start.told, name) for name in start.told.given},
     }
     arrays = start.frames, actions, steps
     tensors = {name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in zip(TENSORS, arrays, strict=True)}
@@ -90,11 +92,14 @@ def read(file: str | os.PathLike[str]) -> Recording:
     told.setdefault("eager", 0 if told.get("compiled") else len(actions))
     if not isinstance(told["eager"], int) or told["eager"] < 0:
         raise VidarError(f"{path}: eager is out of range; it is no played dream")
-    start = Start(tensors["context"], tensors.get("context_actions"), int(told["seed"]))
+    words, label = told.get("prompt"), told.get("label")
+    if not (isinstance(words, str | None) and isinstance(label, int | None)):
+        raise VidarError(f"{path}: prompt or label is of another kind; it is no played dream")
+    start = Start(tensors["context"], tensors.get("context_actions"), int(told["seed"]), Told(words, label))
     return Recording(start, actions, steps, told)
 
 
-def replay(world: World, recording: Recording) -> Iterator[np.ndarray]:
+def replay(world: VideoModel, recording: Recording) -> Iterator[np.ndarray]:
     """Frames uint8 [H, W, 3] of a recording, headless. Raises VidarError where it is of another world."""
     told, config = recording.told, world.config
     if told["weights"] != fingerprint(world):
@@ -102,12 +107,12 @@ def replay(world: World, recording: Recording) -> Iterator[np.ndarray]:
             f"this dream was played in world {told['world']!r} with other weights than {config.name!r} has here; "
             "load the world it was played in"
         )
-    actions = config.actions.validate_actions(recording.actions, "the recording")
+    actions = config.spec.validate_actions(recording.actions, "the recording")
     streams = world.rollout(told["capacity"], compiled=told["eager"] == 0 < len(actions))
     start = recording.start
-    streams.begin(told["row"], start.frames, start.actions, start.seed)
+    streams.begin(told["row"], start.frames, start.actions, start.seed, start.told)
     per = streams.per_group
-    rest = torch.from_numpy(config.actions.noop()).expand(streams.capacity, per, -1)
+    rest = torch.from_numpy(config.spec.noop()).expand(streams.capacity, per, -1)
     for first in range(0, len(actions), per):
         if told["eager"] and first == -(-told["eager"] // per) * per:
             streams.model = world.compiled()

@@ -16,10 +16,10 @@ import vidar
 from vidar.config import to_dict
 from vidar.data.atomic import check_output, replacing
 from vidar.data.video import write_video
+from vidar.model.load import load, shipped
+from vidar.model.model import VideoModel
 from vidar.play.recording import Recording, read, replay
 from vidar.types import UsageError, VidarError
-from vidar.world.load import load, shipped
-from vidar.world.world import World
 
 MOST_THREADS = 1024  # of a file that is read
 
@@ -72,17 +72,17 @@ def write_replay(
     return made
 
 
-def _check_context(file: str | os.PathLike[str], world: World, recording: Recording) -> None:
+def _check_context(file: str | os.PathLike[str], world: VideoModel, recording: Recording) -> None:
     start = recording.start
     frames = world.context_frames(start.frames)
     if start.actions is not None:
-        rows = world.config.actions.validate_actions(start.actions, f"{file}: context_actions")
+        rows = world.config.spec.validate_actions(start.actions, f"{file}: context_actions")
         if len(rows) != len(frames):
             raise VidarError(f"{file}: {len(frames)} frames of context and {len(rows)} rows of actions; one each")
 
 
 def _frames(
-    world: World,
+    world: VideoModel,
     recording: Recording,
     note: Callable[[bytes], None],
     progress: Callable[[int, int], None] | None,

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from vidar.model.model import VideoModel
 from vidar.nn.static import Build
 from vidar.play.clock import Clock, Meter
 from vidar.play.dream import Guess, Log, Pictures, Piece, Shown, Start
@@ -26,7 +27,6 @@ from vidar.play.governor import Governor
 from vidar.play.keys import Hands, Keys
 from vidar.rollout.codec import Decoding
 from vidar.types import Model, UsageError
-from vidar.world.world import World
 
 UNREAD = 1.0  # seconds without a reader after which a dream waits
 
@@ -127,7 +127,7 @@ class Table:
 
     def __init__(
         self,
-        world: World,
+        world: VideoModel,
         capacity: int = 1,
         fps: float | None = None,
         steps: int | None = None,
@@ -139,7 +139,7 @@ class Table:
         if capacity < 1:
             raise UsageError("a table needs a capacity of at least 1")
         self.world, self.capacity, self.compiled, self.now = world, capacity, bool(compiled), now
-        self.keys = Keys(world.config.actions)
+        self.keys = Keys(world.config.spec)
         self.streams = world.rollout(capacity, steps, compiled)
         self.clock, self.meter = Clock(fps, now), Meter()
         most = self.streams.most
@@ -197,10 +197,11 @@ class Table:
 
     def check(self, start: Start) -> None:
         """Raises UsageError or VidarError where a start does not fit the world."""
+        self.world.config.check_told(start.told)
         frames = self.world.context_frames(start.frames)
         self.streams.check_start(min(len(frames), self.world.config.context))
         if start.actions is not None:
-            rows = self.world.config.actions.validate_actions(np.asarray(start.actions), "actions of the start")
+            rows = self.world.config.spec.validate_actions(np.asarray(start.actions), "actions of the start")
             if len(rows) != len(frames):
                 raise UsageError(f"a start has {len(frames)} frames and {len(rows)} rows of actions; one each")
 
@@ -266,7 +267,7 @@ class Table:
         if fresh:
             self._drop_guess()
             for row, start in fresh.items():
-                self.streams.begin(row, start.frames, start.actions, start.seed)
+                self.streams.begin(row, start.frames, start.actions, start.seed, start.told)
         if taken:
             actions = self._actions({row: action for row, (action, _) in taken.items()})
             pictures, steps = self._advance(actions, frozenset(taken))
@@ -362,7 +363,7 @@ class Table:
             self.guess = None
 
     def _actions(self, taken: dict[int, np.ndarray]) -> np.ndarray:
-        actions = np.tile(self.world.config.actions.noop(), (self.capacity, 1))
+        actions = np.tile(self.world.config.spec.noop(), (self.capacity, 1))
         for row, action in taken.items():
             actions[row] = action
         return actions

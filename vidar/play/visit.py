@@ -9,6 +9,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 from vidar.play import messages as say
@@ -164,7 +165,7 @@ class Visit:
         """Where a dream begins. Where the real game has stopped for good, it is the clip's."""
         if self.beside is not None:
             try:
-                return await asyncio.wrap_future(self.beside.begin(seed))
+                return replace(await asyncio.wrap_future(self.beside.begin(seed)), told=self.house.told)
             except VidarError as error:
                 self.beside = None
                 await self.socket.send(say.to_json("beside", on=False, why=str(error)))
@@ -315,7 +316,7 @@ class Visit:
             height=config.height,
             width=config.width,
             keys=key_names(table),
-            mouse=any(action.kind in ("camera", "continuous") for action in config.actions.actions),
+            mouse=any(action.kind in ("camera", "continuous") for action in config.spec.actions),
             seed=self.seed,
             capacity=table.capacity,
             seat=seat.row,
@@ -370,7 +371,7 @@ def look_beside(beside: Beside, after: Picture | None) -> tuple[Picture, bytes |
 def key_names(table: Table) -> list[dict[str, str]]:
     """The key of each bit of a mask, and what it presses."""
     pressed: dict[str, list[str]] = {code: [] for code in table.keys.codes}
-    for action in table.world.config.actions.actions:
+    for action in table.world.config.spec.actions:
         for value, key in enumerate(action.keys):
             name = action.name if action.kind == "binary" else f"{action.name} {value}"
             pressed[code_of(key)].append(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,7 @@ class Window:
             self.seat.step()
         elif key in (pygame.K_BACKSPACE, pygame.K_RETURN):
             seed = self.start.seed + (key == pygame.K_RETURN)
-            self.start = Start(self.start.frames, self.start.actions, seed)
+            self.start = replace(self.start, seed=seed)
             self.seat.reset(self.start)
 
     def paint(self, shown: Shown) -> None:

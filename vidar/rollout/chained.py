@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vidar.conditioning.action import Actions
+from vidar.conditioning.config import NOTHING, Told
 from vidar.core.state import RowState
 from vidar.rng import Rng
 from vidar.rollout.codec import Decoding, following, remember
@@ -77,7 +78,13 @@ class SegmentRollout(Turns):
 
     @torch.inference_mode()
     def open(
-        self, rows: Sequence[int], codes: Tensor, actions: Tensor | None, rngs: Sequence[Rng], first: int = 0
+        self,
+        rows: Sequence[int],
+        codes: Tensor,
+        actions: Tensor | None,
+        rngs: Sequence[Rng],
+        first: int = 0,
+        told: Sequence[Told] | None = None,
     ) -> None:
         """See `Turns.open`; first: 0, or where a segment begins. Of the codes the last k count, see `Chain.first`."""
         segment, rest = divmod(first, self.chain.stride)
@@ -91,6 +98,7 @@ class SegmentRollout(Turns):
         for place, (row, state) in enumerate(zip(rows, fresh, strict=True)):
             state.extras[START] = Start(codes[place], known[place], unknown[place], segment)
             self._rows[row], self.rngs[row] = state, rngs[place]
+            self.told[row] = NOTHING if told is None else told[place]
 
     @torch.inference_mode()
     def group(self, actions: Tensor, steps: int | None = None) -> Tensor:
@@ -107,8 +115,8 @@ class SegmentRollout(Turns):
         unknown[:, 0], heard = True, values.clone()
         heard[:, 0] = self.setting.rest
         segments, first = [start.segment for start in starts], torch.stack([start.codes for start in starts])
-        made = plan(setting, first, Actions(heard, unknown), self.rngs, segments)
-        codes = populate(setting, made, Actions(heard, unknown), self.rngs, segments)
+        made = plan(setting, first, Actions(heard, unknown), self.rngs, segments, self.told)
+        codes = populate(setting, made, Actions(heard, unknown), self.rngs, segments, self.told)
         kept = slice(self.chain.made - self.chain.first, self.chain.made)
         for row, state in enumerate(self._rows):
             following = Start(made.after[row], values[row, kept], unknown[row, kept], segments[row] + 1)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vidar.cache.policy import evict
 from vidar.cache.ring import Mark, RingState
+from vidar.conditioning.config import NOTHING, Told
 from vidar.core.decode import Decoder, Emitted
 from vidar.core.layouts import Layouts
 from vidar.core.objective import Objective
@@ -21,7 +22,7 @@ from vidar.rng import Rng
 from vidar.rollout.codec import EXTRA, remember
 from vidar.rollout.guide import guided
 from vidar.rollout.setting import Setting
-from vidar.rollout.tape import ActionTape, Ahead
+from vidar.rollout.tape import ActionTape, Ahead, Conditions
 from vidar.rollout.turns import Turns
 from vidar.types import Model, UsageError
 
@@ -52,6 +53,7 @@ class Rollout(Turns):
         self._calls = {setting.steps: (self.system.objective, self._group(self.system.objective))}
         total = capacity if self.guidance is None else 2 * capacity
         self.tape = ActionTape(total, len(setting.rest), self.keep)
+        self.conditions = self._conditions()
         self._untold = torch.arange(total) >= capacity  # rows of the branch without actions
         self.rngs = [Rng(0, b % capacity) for b in range(total)]
         self.state = self._fresh(total)
@@ -63,7 +65,13 @@ class Rollout(Turns):
 
     @torch.inference_mode()
     def open(
-        self, rows: Sequence[int], codes: Tensor, actions: Tensor | None, rngs: Sequence[Rng], first: int = 0
+        self,
+        rows: Sequence[int],
+        codes: Tensor,
+        actions: Tensor | None,
+        rngs: Sequence[Rng],
+        first: int = 0,
+        told: Sequence[Told] | None = None,
     ) -> None:
         """See `Turns.open`. Of the codes the last ones count that are whole groups of frames (`FrameMap.whole`).
 
@@ -77,16 +85,22 @@ class Rollout(Turns):
         known = torch.zeros(len(codes), length, len(self.setting.rest)) if actions is None else actions[:, -length:]
         unknown = torch.ones(len(codes), length, dtype=torch.bool)
         unknown[:, 1:] = actions is None
+        said = told or [NOTHING] * len(rows)
+        for row, one in zip(rows, said, strict=True):
+            self.told[row] = one
         rows, codes, known, rngs = self._both(rows), self._twice(codes), self._twice(known), [*rngs, *rngs]
         unknown = self._twice(unknown, torch.ones_like(unknown))
-        state = self._given(codes, known, unknown, rngs[: len(codes)], first)
+        state = self._given(codes, known, unknown, rngs[: len(codes)], first, said)
         remember(self.codec, state.rows[: len(context)], context)
         self.tape.start(rows, known, unknown, first)
+        self.conditions = self._conditions()
         self.state.replace(rows, state)
         for row, rng in zip(rows, rngs):
             self.rngs[row] = rng
 
-    def _given(self, codes: Tensor, known: Tensor, unknown: Tensor, rngs: Sequence[Rng], first: int) -> RingState:
+    def _given(
+        self, codes: Tensor, known: Tensor, unknown: Tensor, rngs: Sequence[Rng], first: int, told: Sequence[Told]
+    ) -> RingState:
         """A state that goes on after these frames."""
         state, objective, length = self._fresh(len(codes)), self.system.objective, codes.shape[1]
         per = self.per_group
@@ -106,7 +120,8 @@ class Rollout(Turns):
         if whole:
             tape = ActionTape(len(codes), known.shape[2], length)
             tape.start(range(len(codes)), known, unknown, first)
-            decoder = self._decoder(tape, rngs, objective, self.setting.network.call)
+            conditions = Conditions(self.setting, tape, told, self.guidance is not None)
+            decoder = self._decoder(conditions, rngs, objective, self.setting.network.call)
             decoder.step(prefill(whole, advance=end - begin), state)
         return state
 
@@ -126,7 +141,8 @@ class Rollout(Turns):
             if group > keep < most and self._lacks(start, start):
                 keep += 1  # the first one is only what the next is made from
             seen, last = self.state.rows[row].extras.get(EXTRA), slice(-keep * per, None)
-            self.open([row], known[None, last], told[None, last], [self.rngs[row]], (group - keep) * per)
+            mine = [self.rngs[row]], (group - keep) * per, [self.told[row]]
+            self.open([row], known[None, last], told[None, last], *mine)
             if seen is not None:  # no picture changes, the tokenizer has seen more than these frames
                 self.state.rows[row].extras[EXTRA] = seen
 
@@ -138,7 +154,7 @@ class Rollout(Turns):
         for action in actions.unbind(1):
             self._tell(action)
         objective, calls = self._calls_of(steps or self.most)
-        decoder = self._decoder(self.tape, self.rngs, objective, self.model)
+        decoder = self._decoder(self.conditions, self.rngs, objective, self.model)
         made: list[dict[int, Tensor]] = [{} for _ in range(self.capacity)]
         for step in calls:
             for row, unit, code in self._call(decoder, step):
@@ -152,7 +168,7 @@ class Rollout(Turns):
         All rows stand at one clock. A frame that is begun ahead of its turn asks for its action then.
         """
         objective, frames = self.system.objective, self.frames
-        decoder = self._decoder(self.tape, self.rngs, objective, self.model)
+        decoder = self._decoder(self.conditions, self.rngs, objective, self.model)
         source = Ahead(self.tape, iter(actions), self._tell, self.setting.rest.expand(self.capacity, -1))
         made, turn = dict[int, dict[int, list[Tensor]]](), frames.group(self.state.rows[0].clock)
         for step in self.system.schedule.steps(objective, frames):
@@ -211,6 +227,9 @@ class Rollout(Turns):
         """[b, ...] of rows -> of the rows of the forward; other: of those without actions, where it is not x."""
         return x if self.guidance is None else torch.cat([x, x if other is None else other])
 
+    def _conditions(self) -> Conditions:
+        return Conditions(self.setting, self.tape, self.told, self.guidance is not None)
+
     def _fresh(self, batch: int) -> RingState:
         network = self.setting.network
         grids = [self.system.grid] * batch
@@ -246,9 +265,9 @@ class Rollout(Turns):
         """Whether a unit needs one before unit `start`."""
         return any(self.order.need(unit, v) for v in range(max(0, start - self.order.reach), start))
 
-    def _decoder(self, tape: ActionTape, rngs: Sequence[Rng], objective: Objective, model: Model) -> Decoder:
+    def _decoder(self, told: Conditions, rngs: Sequence[Rng], objective: Objective, model: Model) -> Decoder:
         grids = [self.system.grid] * len(rngs)
-        return Decoder(model, self.order, grids, objective, rngs, objective.given, tape, layouts=self.layouts)
+        return Decoder(model, self.order, grids, objective, rngs, objective.given, told, layouts=self.layouts)
 
 
 def _kept_actions(setting: Setting) -> int:

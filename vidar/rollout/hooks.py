@@ -60,8 +60,9 @@ class ReencodeEvery(Hook):
             return
         number = self.count // self.every
         context = self.rollout.codec.encode(self._shown())
+        told = self.rollout.told
         rngs = [Rng(rng.seed, rng.video + number * APART) for rng in self.rngs]
-        self.rollout.open(range(len(context)), context, torch.stack(list(self.actions), 1), rngs)
+        self.rollout.open(range(len(context)), context, torch.stack(list(self.actions), 1), rngs, 0, told)
 
     def _shown(self) -> Tensor:
         """The last pictures, uint8 [B, T, H, W, 3]."""
@@ -103,7 +104,7 @@ def make_hook(
     renew: int | None,
     recache: bool,
 ) -> Hook:
-    """What `World.codes` asks for. Raises UsageError where it asks for both."""
+    """What `VideoModel.codes` asks for. Raises UsageError where it asks for both."""
     if renew is not None and recache:
         raise UsageError("renew and recache exclude each other: frames before a renewal are no longer seen")
     if recache:

@@ -99,13 +99,14 @@ class JointStream:
         values = torch.cat([tape.values, actions[:, None].expand(-1, self.frames, -1).to(tape.values)], 1)
         unknown = torch.cat([tape.unknown, torch.zeros(1, self.frames, dtype=torch.bool)], 1)
         known = Actions(values[:, 1:], unknown[:, 1:], tape.next + self.frames - values.shape[1] + 1)
+        told = self.streams.conditions.of(known) if self.streams.conditions.whole else known
         decoder = Decoder(
             self.streams.model,
             system.order,
             [system.grid],
             self.objective,
             self.streams.rngs,
-            cond=lambda layout: known,
+            cond=lambda layout: told,
         )
         row = state.rows[0]
         waiting = len(row.codes.keys() - row.committed)

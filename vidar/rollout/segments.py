@@ -28,11 +28,13 @@ import torch
 from torch import Tensor
 
 from vidar.conditioning.action import Actions
+from vidar.conditioning.config import NOTHING, Told
 from vidar.core.state import Content, RowState
 from vidar.orders.plan import Chain, SegmentFrames, StepMap
 from vidar.rng import Rng
 from vidar.rollout.codec import Codec
 from vidar.rollout.setting import Setting
+from vidar.rollout.tape import tell
 from vidar.rollout.task import Task
 from vidar.types import UsageError
 
@@ -97,14 +99,22 @@ def segment_actions(
 
 
 @torch.inference_mode()
-def plan(setting: Setting, first: Tensor, actions: Actions, rngs: Sequence[Rng], segment: Segment) -> Plan:
+def plan(
+    setting: Setting,
+    first: Tensor,
+    actions: Actions,
+    rngs: Sequence[Rng],
+    segment: Segment,
+    told: Sequence[Told] | None = None,
+) -> Plan:
     """The anchors of a segment, jointly.
 
     first: codes [B, k, n, C], or fewer where a step between them and the plan makes the others (I2V: the image).
-    actions: see `segment_actions`. rngs: one per row, of the video. Raises UsageError where `first` is no whole step.
+    actions: see `segment_actions`. rngs: one per row, of the video. told: of each video as a whole.
+    Raises UsageError where `first` is no whole step.
     """
     chain = chain_of(setting)
-    map, task = chain.map, _task(setting, rngs, actions, segment)
+    map, task = chain.map, _task(setting, rngs, actions, segment, told)
     for step, codes in _split(map, first).items():
         task.give(step, codes)
     made = _frames(map, {**task.given, **task.run(range(map.plan + 1), [map.plan])})
@@ -113,7 +123,14 @@ def plan(setting: Setting, first: Tensor, actions: Actions, rngs: Sequence[Rng],
 
 
 @torch.inference_mode()
-def populate(setting: Setting, made: Plan, actions: Actions, rngs: Sequence[Rng], segment: Segment) -> Tensor:
+def populate(
+    setting: Setting,
+    made: Plan,
+    actions: Actions,
+    rngs: Sequence[Rng],
+    segment: Segment,
+    told: Sequence[Told] | None = None,
+) -> Tensor:
     """The frames of a segment between its anchors: codes [B, m, n, C] of all frames that it gives, anchors included.
 
     Segments are independent given their plans.
@@ -121,7 +138,7 @@ def populate(setting: Setting, made: Plan, actions: Actions, rngs: Sequence[Rng]
     if made.segment != segment:
         raise UsageError(f"the plan is that of segment {made.segment}, not {segment}")
     chain = chain_of(setting)
-    map, task = chain.map, _task(setting, rngs, actions, segment)
+    map, task = chain.map, _task(setting, rngs, actions, segment, told)
     for step, codes in {**_split(map, made.first), map.plan: made.anchors.flatten(1, 2)}.items():
         task.give(step, codes)
     wanted = [step for step in range(map.plan + 1, map.units) if map.frames(step)[0] < chain.made]
@@ -167,14 +184,15 @@ def _next_first(chain: Chain, anchors: Tensor) -> Tensor:
     return anchors[:, [frames.index(t) for t in range(chain.stride, chain.made)]]
 
 
-def _task(setting: Setting, rngs: Sequence[Rng], actions: Actions, segment: Segment) -> Task:
+def _task(
+    setting: Setting, rngs: Sequence[Rng], actions: Actions, segment: Segment, told: Sequence[Told] | None
+) -> Task:
     """Of one segment, whose units count from 0."""
     units, numbers = chain_of(setting).map.units, [segment] * len(rngs) if isinstance(segment, int) else segment
+    told = told or [NOTHING] * len(rngs)
     own = [SegmentRng(rng.seed, rng.video, rng.attempt, number * units) for rng, number in zip(rngs, numbers)]
-    if setting.guidance is not None:
-        unknown = torch.cat([actions.unknown, torch.ones_like(actions.unknown)])
-        actions = Actions(torch.cat([actions.values, actions.values]), unknown, actions.first)
-    return Task(setting.system, setting.network, own, lambda layout: actions, setting.guidance, setting.policy)
+    cond = tell(setting, told, actions)
+    return Task(setting.system, setting.network, own, lambda layout: cond, setting.guidance, setting.policy)
 
 
 def _split(map: StepMap, first: Tensor) -> dict[int, Tensor]:

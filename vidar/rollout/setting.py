@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vidar.cache.policy import Policy
+from vidar.conditioning.config import ConditionerConfig
 from vidar.core.objective import Objective
 from vidar.core.placement import RingShape
 from vidar.core.system import System
@@ -35,7 +36,8 @@ class Setting:
     context      frames of a context at most
     frame_shape  sites and channels of the code of a frame, (n, C)
     rest         float [A]: nothing is pressed
-    guidance     of what is dreamed, by its actions: it doubles the rows of every call
+    conditioner  how what is told becomes what the network reads; None: it is told nothing
+    guidance     of what is dreamed, by what is told: it doubles the rows of every call
     policy       what the cache forgets between calls; None: what the order forgets
     """
 
@@ -48,5 +50,6 @@ class Setting:
     context: int
     frame_shape: tuple[int, int]
     rest: Tensor
+    conditioner: ConditionerConfig | None = None
     guidance: GuideConfig | None = None
     policy: Policy | None = None

@@ -9,6 +9,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from vidar.conditioning.config import Told
 from vidar.core.state import RowState
 from vidar.rng import Rng
 from vidar.rollout.chained import SegmentRollout
@@ -30,19 +31,21 @@ def shown(
     rngs: Sequence[Rng],
     renew: int | None = None,
     recache: bool = False,
+    told: Sequence[Told] | None = None,
 ) -> Iterator[Shown]:
     """Codes and pictures of the frames after a context [B, T, n, C], until the actions [B, A] end, by any order.
 
-    Pictures are asked for of every frame, in turn, or of none. renew, recache: see `vidar.rollout.hooks`. Raises
+    Pictures are asked for of every frame, in turn, or of none. renew, recache: see `vidar.rollout.hooks`. told: of each
+    video as a whole. Raises
     UsageError where they are asked of a model whose frames are in flight together.
     """
     if setting.system.in_turn:
-        return _in_turn(setting, context, actions, context_actions, rngs, renew, recache)
+        return _in_turn(setting, context, actions, context_actions, rngs, renew, recache, told)
     if renew is not None or recache:
         name = "--recache" if recache else "--renew"
         raise UsageError(f"{setting.name} makes frames that are in flight together; leave {name} out")
     rollout = Rollout(setting, len(context))
-    rollout.open(range(len(context)), context, context_actions, rngs)
+    rollout.open(range(len(context)), context, context_actions, rngs, 0, told)
     return _pictured(setting.codec, context, rollout.run(actions))
 
 
@@ -69,10 +72,11 @@ def _in_turn(
     rngs: Sequence[Rng],
     renew: int | None,
     recache: bool,
+    whole: Sequence[Told] | None,
 ) -> Iterator[Shown]:
     """Group of frames after group; what happens between frames happens between groups."""
     rollout = in_turns(setting, len(context))
-    rollout.open(range(len(context)), context, context_actions, rngs)
+    rollout.open(range(len(context)), context, context_actions, rngs, 0, whole)
     hook, source = make_hook(rollout, context, context_actions, rngs, renew, recache), iter(actions)
     told = list[Tensor]()  # of the frames to come
     while True:

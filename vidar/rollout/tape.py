@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from vidar.conditioning.action import Actions
+from vidar.conditioning.config import Told
+from vidar.rollout.setting import Setting
 
 
 class ActionTape:
@@ -48,6 +50,52 @@ class ActionTape:
 
     def _now(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.values, self.unknown, self.next
+
+
+class Conditions:
+    """What a network is told at each call: actions by frame, and what is told of whole videos."""
+
+    def __init__(self, setting: Setting, tape: ActionTape, told: Sequence[Told], doubled: bool) -> None:
+        self.setting, self.tape = setting, tape
+        self.whole = _whole(setting, told, doubled)
+        self._actions: Actions | None = None
+        self._told: Any = None
+
+    def __call__(self, layout: Any) -> Any:
+        """The conditions of one call."""
+        actions = self.tape(layout)
+        return actions if not self.whole else self.of(actions)
+
+    def of(self, actions: Actions) -> Any:
+        """Those under these actions."""
+        if actions is not self._actions:
+            conditioner = self.setting.conditioner
+            told = {"actions": actions, **self.whole}
+            self._actions, self._told = actions, actions if conditioner is None else conditioner.condition(told)
+        return self._told
+
+
+def tell(setting: Setting, told: Any, actions: Actions | None) -> Any:
+    """The conditions of calls that all have the same: told of each video, or what the conditioner reads; actions.
+
+    With guidance of twice as many rows, those that are told nothing last.
+    """
+    if not isinstance(told, Sequence):
+        return told if setting.guidance is None else told.doubled()
+    whole = _whole(setting, cast(Sequence[Told], told), setting.guidance is not None)
+    if actions is not None and setting.guidance is not None:
+        unknown = torch.cat([actions.unknown, torch.ones_like(actions.unknown)])
+        actions = Actions(torch.cat([actions.values, actions.values]), unknown, actions.first)
+    if not whole or setting.conditioner is None:
+        return actions
+    return setting.conditioner.condition({**({} if actions is None else {"actions": actions}), **whole})
+
+
+def _whole(setting: Setting, told: Sequence[Told], doubled: bool) -> dict[str, Any]:
+    if setting.conditioner is None:
+        return {}
+    made = setting.conditioner.whole(told)
+    return {name: one.doubled() if doubled else one for name, one in made.items()}
 
 
 class Ahead:

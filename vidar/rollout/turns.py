@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vidar.conditioning.config import NOTHING, Told
 from vidar.core.objective import Objective
 from vidar.core.state import RowState
 from vidar.core.system import System
@@ -35,6 +36,7 @@ class Turns(ABC):
     def __init__(self, setting: Setting, capacity: int, model: Model | None = None) -> None:
         self.setting, self.capacity, self.model = setting, capacity, model or setting.network.call
         self.codec, self.frames, self.most = setting.codec, setting.system.frames, setting.steps
+        self.told = [NOTHING] * capacity  # what is told of the video of each row
 
     @property
     @abstractmethod
@@ -48,12 +50,19 @@ class Turns(ABC):
 
     @abstractmethod
     def open(
-        self, rows: Sequence[int], codes: Tensor, actions: Tensor | None, rngs: Sequence[Rng], first: int = 0
+        self,
+        rows: Sequence[int],
+        codes: Tensor,
+        actions: Tensor | None,
+        rngs: Sequence[Rng],
+        first: int = 0,
+        told: Sequence[Told] | None = None,
     ) -> None:
         """Begin some rows anew after their context. No snapshot may be held.
 
         codes [b, T, n, C]; actions [b, T, A], row t acts between frames t-1 and t, None: unknown; rngs: one per row.
-        first: number of the context's first frame. Raises UsageError where the context is too short.
+        first: number of the context's first frame; told: of each video as a whole, None: nothing. Raises UsageError
+        where the context is too short.
         """
 
     @abstractmethod
@@ -99,7 +108,7 @@ class Turns(ABC):
         self.restore(snapshot)
         self.release(snapshot)
 
-    def begin(self, row: int, frames: Any, actions: Any, seed: int) -> Tensor:
+    def begin(self, row: int, frames: Any, actions: Any, seed: int, told: Told = NOTHING) -> Tensor:
         """`open` one row after frames, uint8 [T, H, W, 3] or None (the world's own start), and actions [T, A] or None.
 
         Of both the last `context` count; returns their codes [T, n, C]. Raises VidarError where they do not fit.
@@ -108,7 +117,7 @@ class Turns(ABC):
         codes = self.codec.encode(self.codec.context_frames(frames)[None, -keep:])
         self.check_start(codes.shape[1])
         known = None if actions is None else torch.as_tensor(np.asarray(actions, np.float32))[None, -keep:]
-        self.open([row], codes, known, [Rng(seed)])
+        self.open([row], codes, known, [Rng(seed)], told=[told])
         return codes[0]
 
     @torch.inference_mode()

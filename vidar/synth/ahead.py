@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vidar.model.model import VideoModelConfig
 from vidar.orders.plan import chain_of
 from vidar.rollout.segments import segment_actions
 from vidar.synth.film import Film
 from vidar.synth.graph import Item, Kind, Link, graph_of, links
 from vidar.synth.jobs import Plan
-from vidar.synth.planning import Anchors, Planned, PlanTask, PopTask, Told, read_anchors, save_anchors
+from vidar.synth.planning import Anchors, Planned, PlanTask, PopTask, SegmentActions, read_anchors, save_anchors
 from vidar.synth.schedule import Scheduler
 from vidar.synth.segments import Made
 from vidar.synth.writer import Writer
 from vidar.types import VidarError
-from vidar.world.world import WorldConfig
 
 ENOUGH = 3  # segments of an order that show what all of them wait for
 
@@ -44,7 +44,7 @@ class Ahead:
         self.plans, self.writer = plans, writer
         self.config = plans[0].config
         self.chain, self.pattern = chain_of(self.config.order, self.config.name), pattern_of(self.config)
-        self.rest = torch.from_numpy(self.config.actions.noop())
+        self.rest = torch.from_numpy(self.config.spec.noop())
         self.policy = Scheduler(in_flight)
         self.unstarted = list(range(len(plans)))
         self.videos: dict[int, Video] = {}
@@ -124,15 +124,15 @@ class Ahead:
         video, number = self.videos[item.job], item.segment
         seed = video.film.plan.job.seed
         actions = segment_actions(self.chain, self.rest, video.actions, number, video.given)
-        told = Told(actions.values[0].numpy(), actions.unknown[0].numpy())
+        told = SegmentActions(actions.values[0].numpy(), actions.unknown[0].numpy()), video.film.plan.job.told
         if item.kind is Kind.PLAN:
             start = video.anchors[number - 1] if number else video.context
-            return PlanTask(item.job, number, seed, start, told)
+            return PlanTask(item.job, number, seed, start, *told)
         first = self.chain.new(number, video.given).start
-        return PopTask(item.job, number, seed, video.anchors[number], told, (first, first + video.film.length(number)))
+        return PopTask(item.job, number, seed, video.anchors[number], *told, (first, first + video.film.length(number)))
 
 
-def pattern_of(config: WorldConfig) -> frozenset[Link]:
+def pattern_of(config: VideoModelConfig) -> frozenset[Link]:
     """What the tasks of a world's segments wait for. Raises UsageError where nothing is planned ahead."""
     length = config.order.unit_frames
     return links(config.order.build(1, 1, ENOUGH * length)[0])

@@ -9,7 +9,10 @@ from typing import Any
 from pydantic import Field
 
 from vidar.config import Config
-from vidar.orders.plan import PlanOrderConfig, chain_of
+from vidar.model.files import versions
+from vidar.model.load import START, load_world_config, locate
+from vidar.model.model import VideoModelConfig
+from vidar.orders.plan import chain_of
 from vidar.synth.ahead import Ahead
 from vidar.synth.in_turn import InTurn
 from vidar.synth.jobs import read_jobs
@@ -23,9 +26,6 @@ from vidar.synth.watch import Watch
 from vidar.synth.workers import LocalWorkers
 from vidar.synth.writer import Progress, Writer
 from vidar.types import UsageError
-from vidar.world.clip import versions
-from vidar.world.load import START, load_config, locate
-from vidar.world.world import WorldConfig
 
 ROWS, SEGMENT = 4, 64
 
@@ -66,7 +66,7 @@ def synthesise(
     """
     say = complain or (lambda line: None)
     folder = locate(request.model)
-    config = load_config(folder)
+    config = load_world_config(folder)
     default, least = segment_frames(config, request.segment)
     start = folder / START if (folder / START).is_file() else None
     plans, refused = read_jobs(Path(request.jobs), config, start)
@@ -89,7 +89,7 @@ def synthesise(
             try:
                 writer = Writer(manifest, len(todo), progress or (lambda *_: None), say)
                 flight = request.in_flight or flight_for(request.workers)
-                planned = isinstance(config.order, PlanOrderConfig)
+                planned = config.order.chain is not None
                 line: Line = Ahead(todo, writer, flight) if planned else InTurn(todo, writer)
                 run = Run(line, placement, manifest, say, watch or Watch())
                 _to_the_end(run, writer)
@@ -110,12 +110,12 @@ def _to_the_end(run: Run, writer: Writer) -> None:
         writer.encoder.abandon()
 
 
-def segment_frames(config: WorldConfig, wanted: int | None) -> tuple[int, int]:
+def segment_frames(config: VideoModelConfig, wanted: int | None) -> tuple[int, int]:
     """Frames of a segment: by default, and at least.
 
     Raises UsageError where a world that plans is asked for others than its own.
     """
-    if not isinstance(config.order, PlanOrderConfig):
+    if config.order.chain is None:
         least, per = boundary_frames(config), config.order.unit_frames
         if wanted is not None and wanted % per:
             raise UsageError(f"--segment {wanted}: this world makes {per} frames together; give a multiple of {per}")

@@ -21,12 +21,12 @@ from PIL import Image
 
 from vidar.config import to_dict
 from vidar.data.atomic import TEMPORARY, replacing
+from vidar.model.files import read_picture
 from vidar.synth.fragments import fragment_name, join_fragments, write_fragment, write_playlist
 from vidar.synth.jobs import Plan
 from vidar.synth.looks import UNITS, looks, strip_frames, write_drift, write_strip
 from vidar.synth.segments import Boundary, Made, read_boundary, save_boundary
 from vidar.types import VidarError
-from vidar.world.clip import read_picture
 
 PLAYLIST = "index.m3u8"
 

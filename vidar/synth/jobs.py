@@ -13,17 +13,18 @@ from typing import Any, cast
 import numpy as np
 from pydantic import Field
 
+from vidar.conditioning.config import Told
 from vidar.config import Config, to_dict
-from vidar.orders.plan import PlanOrderConfig
+from vidar.model.files import read_actions, read_context
+from vidar.model.model import VideoModelConfig
 from vidar.synth.walk import walk
 from vidar.types import UsageError, VidarError
-from vidar.world.clip import read_actions, read_context
-from vidar.world.world import WorldConfig
 
 ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 PLANNERS = IN_TURN, AHEAD = "autoregressive", "plan"
 MANIFEST = "manifest.json"
 LARGEST = 8192  # pixels of a side
+LOOSE = ("frames", "seconds", "type", "fps")  # fields of a job that its frames do not follow from
 
 
 class Job(Config):
@@ -31,7 +32,7 @@ class Job(Config):
 
     context: .mp4 or .png (None: the start clip of the model). actions: .npy [N, A], N at least the frames (None: a walk
     that follows from the seed). size: width and height of the video, even (None: the world's). planner:
-    "autoregressive", or "plan" for a world that plans its segments.
+    "autoregressive", or "plan" for a world that plans its segments. prompt, label: where the world takes one.
     """
 
     id: str = Field(strict=True)
@@ -41,9 +42,15 @@ class Job(Config):
     context: str | None = None
     actions: str | None = None
     prompt: str | None = None
+    label: int | None = Field(default=None, strict=True)
     fps: float | None = None
     size: tuple[int, int] | None = None
     planner: str = IN_TURN
+
+    @property
+    def told(self) -> Told:
+        """What is told of the whole video."""
+        return Told(self.prompt, self.label)
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ class Plan:
     frames: int
     start: str
     digest: str
-    config: WorldConfig = field(repr=False)
+    config: VideoModelConfig = field(repr=False)
 
     def context(self) -> np.ndarray:
         """uint8 [T, H, W, 3], the last frames that the world looks at."""
@@ -64,7 +71,7 @@ class Plan:
     def actions(self) -> np.ndarray:
         """float32 [frames, A]."""
         if self.job.actions is None:
-            return walk(self.config.actions, self.job.seed, self.frames)
+            return walk(self.config.spec, self.job.seed, self.frames)
         return read_actions(self.job.actions, self.config)[: self.frames]
 
 
@@ -82,7 +89,7 @@ def outputs(name: str) -> tuple[str, ...]:
     return tuple(f"{name}{end}" for end in (".mp4", ".json", ".png", ".drift.png", ".parts"))
 
 
-def read_jobs(file: Path, config: WorldConfig, start: Path | None) -> tuple[list[Plan], list[Refused]]:
+def read_jobs(file: Path, config: VideoModelConfig, start: Path | None) -> tuple[list[Plan], list[Refused]]:
     """Every line is read and checked. start: the context of jobs that name none.
 
     Raises UsageError where there is no such file, or nothing in it.
@@ -120,7 +127,7 @@ def _parse(line: bytes) -> dict[str, Any]:
 class _Reader:
     """Checks jobs one after the other; every context is read once."""
 
-    def __init__(self, config: WorldConfig, start: Path | None) -> None:
+    def __init__(self, config: VideoModelConfig, start: Path | None) -> None:
         self.config, self.start = config, start
         self.names: dict[str, tuple[str, int]] = {MANIFEST: ("the manifest", 0)}
         self.contexts: dict[str, str] = {}
@@ -143,7 +150,8 @@ class _Reader:
             if len(rows) < frames:
                 raise VidarError(f"{job.actions}: {len(rows)} actions are too few for {frames} frames; one row a frame")
             actions = _sha256(rows[:frames])
-        told = {key: value for key, value in to_dict(job).items() if key not in ("frames", "seconds", "type", "fps")}
+        told = {key: value for key, value in to_dict(job).items() if key not in LOOSE}
+        told = {key: value for key, value in told.items() if value is not None or key != "label"}  # a younger field
         follows = json.dumps({**told, "frames": frames, "start": self.contexts[start], "rows": actions}, sort_keys=True)
         for name in outputs(job.id):
             self.names[name] = job.id, line
@@ -151,8 +159,8 @@ class _Reader:
 
     def _context(self, start: str) -> np.ndarray:
         frames = read_context(start, self.config)[-self.config.context :]
-        if isinstance(self.config.order, PlanOrderConfig):
-            least = len(self.config.order.map.frames(0))
+        if self.config.order.chain is not None:
+            least = len(self.config.order.chain.map.frames(0))
             if len(frames) < least:
                 raise VidarError(f"{start}: {len(frames)} frames; this world's segments start from {least} or more")
         return frames
@@ -167,7 +175,7 @@ class _Reader:
                 raise VidarError(f"id {job.id!r}: {name} is already taken by {where}; give it another id")
 
     def _check_planner(self, planner: str) -> None:
-        plans = isinstance(self.config.order, PlanOrderConfig)
+        plans = self.config.order.chain is not None
         if planner not in PLANNERS:
             raise VidarError(f"planner {planner!r}: there is {', '.join(PLANNERS)}; leave it out")
         if planner == AHEAD and not plans:
@@ -188,8 +196,7 @@ class _Reader:
         fps, size = self.config.fps, job.size
         if job.fps is not None and not abs(job.fps - fps) <= 1e-3 * fps:
             raise VidarError(f"fps {job.fps:g}: this world runs at {fps:g}; leave it out")
-        if job.prompt is not None:
-            raise VidarError("prompt: this world reads no words, it dreams from frames and actions; leave it out")
+        self.config.check_told(job.told)
         self._check_planner(job.planner)
         if size is not None and not all(0 < side <= LARGEST and side % 2 == 0 for side in size):
             raise VidarError(f"size {list(size)}: width and height must be even, from 2 to {LARGEST}")

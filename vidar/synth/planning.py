@@ -15,14 +15,15 @@ from safetensors.numpy import save_file
 from torch import Tensor
 
 from vidar.conditioning.action import Actions
+from vidar.conditioning.config import Told
 from vidar.data.atomic import replacing
-from vidar.orders.plan import PlanOrderConfig, chain_of
+from vidar.model.model import VideoModel
+from vidar.orders.plan import chain_of
 from vidar.rng import Rng
 from vidar.rollout.segments import Plan, plan, populate
 from vidar.synth.graph import Item, Kind
 from vidar.synth.segments import CHUNK, Made, Maker, Task
 from vidar.types import VidarError
-from vidar.world.world import World
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Anchors:
 
 
 @dataclass(frozen=True)
-class Told:
+class SegmentActions:
     """What a segment is told: values float32 [N, A], unknown bool [N]; see `vidar.rollout.segments.segment_actions`."""
 
     values: np.ndarray
@@ -50,6 +51,7 @@ class PlanTask:
     number: int
     seed: int
     start: Anchors | np.ndarray
+    actions: SegmentActions
     told: Told
 
     @property
@@ -71,6 +73,7 @@ class PopTask:
     number: int
     seed: int
     plan: Anchors
+    actions: SegmentActions
     told: Told
     new: tuple[int, int]
 
@@ -99,7 +102,7 @@ class Planned:
 class PlanMaker:
     """Does tasks one by one: their bits depend on nothing beside them."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: VideoModel) -> None:
         self.world, self.chain = world, chain_of(world.config.order, world.config.name)
         self.setting = world.setting()
 
@@ -113,7 +116,7 @@ class PlanMaker:
             first = torch.from_numpy(task.start.after)[None]
         else:
             first = self.world.encode(torch.from_numpy(task.start)[None])[:, -self.chain.first :]
-        made = plan(self.setting, first, _actions(task.told), [Rng(task.seed)], task.number)
+        made = plan(self.setting, first, _actions(task.actions), [Rng(task.seed)], task.number, [task.told])
         first, anchors, after = (codes[0].contiguous().numpy() for codes in (made.first, made.anchors, made.after))
         return Planned(task.job, task.number, Anchors(first, anchors, after))
 
@@ -121,7 +124,7 @@ class PlanMaker:
         given = task.plan
         first, anchors, after = (torch.from_numpy(x)[None] for x in (given.first, given.anchors, given.after))
         made = Plan(task.number, first, anchors, after)
-        codes = populate(self.setting, made, _actions(task.told), [Rng(task.seed)], task.number)
+        codes = populate(self.setting, made, _actions(task.actions), [Rng(task.seed)], task.number, [task.told])
         return Made(task.job, task.number, self._pictures(codes, *task.new), None)
 
     def _pictures(self, codes: Tensor, start: int, end: int) -> np.ndarray:
@@ -148,9 +151,9 @@ class AnyMaker(Protocol):
         ...
 
 
-def maker_of(world: World, rows: int) -> AnyMaker:
+def maker_of(world: VideoModel, rows: int) -> AnyMaker:
     """The one for a world. rows: tasks at a time, where frames are made in turn."""
-    planned = isinstance(world.config.order, PlanOrderConfig)
+    planned = world.config.order.chain is not None
     return cast(AnyMaker, PlanMaker(world) if planned else Maker(world, rows))
 
 
@@ -171,5 +174,5 @@ def read_anchors(file: Path) -> Anchors:
         raise VidarError(f"{file}: not readable as a plan ({str(error).splitlines()[0]})") from None
 
 
-def _actions(told: Told) -> Actions:
+def _actions(told: SegmentActions) -> Actions:
     return Actions(torch.from_numpy(told.values)[None], torch.from_numpy(told.unknown)[None])

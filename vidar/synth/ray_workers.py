@@ -20,13 +20,13 @@ import torch
 
 import vidar
 from vidar.config import trust, trusted
+from vidar.model.fingerprint import fingerprint
+from vidar.model.load import SHIPPED, load
 from vidar.synth.placement import POLL, Event, Lost, Placement, Ready, Work
 from vidar.synth.planning import Planned, maker_of
 from vidar.synth.segments import Made
 from vidar.synth.workers import MOST_STARTS, reason
 from vidar.types import UsageError, VidarError
-from vidar.world.fingerprint import fingerprint
-from vidar.world.load import SHIPPED, load
 
 LOCAL = "local"  # the address of a cluster of this machine, which begins and ends with its user
 PATIENCE = 10.0  # seconds to wait for an address to answer; Ray itself tries for minutes

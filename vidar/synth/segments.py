@@ -18,15 +18,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from vidar.conditioning.action import ActionEmbedConfig
-from vidar.conditioning.in_flight import InFlightConfig
+from vidar.conditioning.config import NOTHING, Told
 from vidar.data.atomic import replacing
+from vidar.model.model import VideoModel, VideoModelConfig
 from vidar.rng import Rng
 from vidar.rollout.turns import check_in_turn
 from vidar.synth.graph import Item, Kind
-from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoderConfig
 from vidar.types import UsageError, VidarError
-from vidar.world.world import World, WorldConfig
 
 CHUNK = 8  # frames decoded in one call: bits depend on it
 
@@ -48,7 +46,7 @@ class Task:
     """A segment to make: number `number` of job `job`, in row `row` of the forward.
 
     start: its boundary; of the first segment the context, uint8 [T, H, W, 3], whose actions are unknown.
-    actions: float32 [t, A], one row a frame.
+    actions: float32 [t, A], one row a frame. told: of the whole video.
     """
 
     job: int
@@ -57,6 +55,7 @@ class Task:
     seed: int
     start: Boundary | np.ndarray
     actions: np.ndarray
+    told: Told = NOTHING
 
     @property
     def item(self) -> Item:
@@ -84,23 +83,20 @@ class Made:
         return Item(Kind.POP, self.job, self.number)
 
 
-def boundary_frames(config: WorldConfig) -> int:
+def boundary_frames(config: VideoModelConfig) -> int:
     """K: as many frames as anything looks back, through all layers, so that going on is exact up to rounding; whole
     groups of frames.
 
     Raises UsageError for a world that never forgets its first frames, or has frames in flight together.
     """
     check_in_turn(config.system(), f"world {config.name!r}")
-    order, conditioner, tokenizer = config.order, config.net.conditioner, config.tokenizer
-    tokenizer = tokenizer.autoencoder if isinstance(tokenizer, PyramidAutoencoderConfig) else tokenizer
+    order, conditioner = config.order, config.conditioner
     if not order.forgets:
         raise UsageError(
             f"world {config.name!r} never forgets its first frames; synth goes on from the last ones alone"
         )
     window = order.past or 0
-    history = conditioner.history if isinstance(conditioner, ActionEmbedConfig | InFlightConfig) else 0
-    convolutions = 2 * sum(tokenizer.num_res_blocks) + len(tokenizer.widths) + 1  # of the decoder
-    painted = (tokenizer.time_kernel - 1) * convolutions
+    history, painted = 0 if conditioner is None else conditioner.looks_back(), config.tokenizer.memory
     per = order.unit_frames
     least = max((config.net.backbone.depth * window + 2) * per + history, painted + 1)
     return -(-least // per) * per
@@ -127,11 +123,11 @@ def read_boundary(file: Path) -> Boundary:
 class _Part:
     """A segment while it is made."""
 
-    def __init__(self, world: World, task: Task, codes: Tensor, actions: Tensor, first: int) -> None:
+    def __init__(self, world: VideoModel, task: Task, codes: Tensor, actions: Tensor, first: int) -> None:
         self.world, self.task, self.first = world, task, first
         self.codes, self.actions = [codes], actions  # codes [1, T, n, C] of the start, then [n, C] of each frame
         self.state: Any = None
-        if world.config.tokenizer.time_kernel > 1:
+        if world.looks_back:
             self.state = world.decode(codes)[1]
         self.waiting: list[Tensor] = []
         self.frames: list[np.ndarray] = []
@@ -143,7 +139,7 @@ class _Part:
         if last or len(self.waiting) == CHUNK:
             codes = torch.stack(self.waiting)[None]
             video, state = self.world.decode(codes, self.state)
-            self.state = state if self.world.config.tokenizer.time_kernel > 1 else None
+            self.state = state if self.world.looks_back else None
             self.frames.append(video[0].numpy())
             self.codes.append(codes)
             self.waiting = []
@@ -160,10 +156,10 @@ class _Part:
 class Maker:
     """Makes segments of a world, up to `rows` of them in one forward of fixed capacity."""
 
-    def __init__(self, world: World, rows: int) -> None:
+    def __init__(self, world: VideoModel, rows: int) -> None:
         self.world, self.streams = world, world.rollout(rows)
         self.keep = boundary_frames(world.config)
-        self.idle = torch.from_numpy(world.config.actions.noop())
+        self.idle = torch.from_numpy(world.config.spec.noop())
 
     def make(self, tasks: Sequence[Task]) -> Iterator[Made]:
         """Segments of different rows, each as soon as it is ready. Rows without a task run idle."""
@@ -185,10 +181,10 @@ class Maker:
         rngs = [Rng(task.seed)]
         if isinstance(task.start, Boundary):
             codes, actions = (torch.from_numpy(x)[None] for x in (task.start.codes, task.start.actions))
-            self.streams.open([task.row], codes, actions, rngs, first=task.start.first)
+            self.streams.open([task.row], codes, actions, rngs, task.start.first, [task.told])
             return _Part(self.world, task, codes, actions[0], task.start.first)
         keep = self.world.config.context
         codes = self.world.encode(torch.from_numpy(task.start)[None, -keep:])
         codes = codes[:, codes.shape[1] - self.streams.frames.whole(codes.shape[1]) :]
-        self.streams.open([task.row], codes, None, rngs)
+        self.streams.open([task.row], codes, None, rngs, told=[task.told])
         return _Part(self.world, task, codes, torch.zeros(codes.shape[1], len(self.idle)), 0)

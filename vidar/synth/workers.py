@@ -16,12 +16,12 @@ from typing import Any
 import torch
 
 from vidar.config import trust, trusted
+from vidar.model.fingerprint import fingerprint
+from vidar.model.load import load
 from vidar.synth.placement import POLL, Event, Lost, Ready, Work
 from vidar.synth.planning import Planned, maker_of
 from vidar.synth.segments import Made
 from vidar.types import VidarError
-from vidar.world.fingerprint import fingerprint
-from vidar.world.load import load
 
 MOST_STARTS = 3  # workers lost one after the other before one was ready
 

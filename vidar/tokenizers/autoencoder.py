@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import math
 import os
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vidar.config import Config
 from vidar.nn.pretrained import load_component, save_component
 from vidar.tokenizers.causal_conv import CausalConv, ChannelNorm, ResBlock
+from vidar.tokenizers.config import TokenizerConfig
 from vidar.tokenizers.resample import Down, Up, depth_to_space, space_to_depth
 from vidar.tokenizers.stream import Stream
 from vidar.types import CodeKind, Codes, Tree, UsageError
 
 
-class AutoencoderConfig(Config):
+class AutoencoderConfig(TokenizerConfig):
     """One entry of `widths` per level, finest first; each level halves height and width.
 
     What is left of `space_stride` is taken by space-to-depth at the pixels: stride 8 with three widths starts from
     2 x 2 patches. The coarsest downsamplings also halve time, until `time_stride` is reached.
     """
-
-    codes: ClassVar[str] = "latents"  # what is made of them, see vidar.objectives.protocols.ObjectiveConfig
-    sides: ClassVar[tuple[tuple[int, int], ...]] = ()  # of scales: it has none
 
     widths: tuple[int, ...] = (64, 128, 256)
     num_res_blocks: tuple[int, ...] = (1, 2, 2)  # per level of the encoder, and of the decoder
@@ -51,6 +48,26 @@ class AutoencoderConfig(Config):
                 f"time_stride {self.time_stride} needs {1 + int(math.log2(self.time_stride))} widths or more"
             )
         return self
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        """See `TokenizerConfig`."""
+        return self.time_stride, self.space_stride
+
+    @property
+    def channels(self) -> int:
+        """See `TokenizerConfig`."""
+        return self.latent_channels
+
+    @property
+    def memory(self) -> int:
+        """See `TokenizerConfig`: of all convolutions of the decoder, one after another."""
+        convolutions = 2 * sum(self.num_res_blocks) + len(self.widths) + 1
+        return (self.time_kernel - 1) * convolutions
+
+    def image(self) -> AutoencoderConfig:
+        """See `TokenizerConfig`."""
+        return self.replace(time_kernel=1, time_stride=1)
 
     @property
     def patch(self) -> int:

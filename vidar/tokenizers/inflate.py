@@ -6,18 +6,16 @@ video tokenizer starts by giving what the image tokenizer gives frame by frame (
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from vidar.config import Config
-from vidar.tokenizers.autoencoder import AutoencoderConfig
 from vidar.tokenizers.causal_conv import CausalConv
-from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoderConfig
+from vidar.tokenizers.config import TokenizerConfig
 from vidar.tokenizers.resample import Up
-from vidar.tokenizers.schedules import Size
 from vidar.types import UsageError
-
-AnyConfig = AutoencoderConfig | PyramidAutoencoderConfig
 
 
 def take_over(known: nn.Module, model: nn.Module, name: str) -> None:
@@ -26,13 +24,12 @@ def take_over(known: nn.Module, model: nn.Module, name: str) -> None:
     Scales may be of other sizes, as long as they are as many: no weight depends on them (training by stages). Raises
     UsageError, which calls `known` by `name`, for any other.
     """
-    have, want = getattr(known, "config", None), model.config
-    assert isinstance(want, AnyConfig)
-    if isinstance(have, PyramidAutoencoderConfig) and isinstance(want, PyramidAutoencoderConfig):
-        have = have.replace(pyramid=have.pyramid.replace(sizes=_sizes(have, want)))
+    have, want = getattr(known, "config", None), cast(TokenizerConfig, model.config)
+    if have is not None and type(have) is type(want):
+        have = have.rescaled(want.sides)
     if have == want:
         model.load_state_dict(known.state_dict())
-    elif have == image_config(want):
+    elif have == want.image():
         inflate(known, model)
     else:
         raise UsageError(
@@ -41,15 +38,8 @@ def take_over(known: nn.Module, model: nn.Module, name: str) -> None:
         )
 
 
-def image_config(config: AnyConfig) -> AnyConfig:
-    """The tokenizer of single frames that differs from this one in time alone."""
-    if isinstance(config, PyramidAutoencoderConfig):
-        return config.replace(autoencoder=image_config(config.autoencoder))
-    return config.replace(time_kernel=1, time_stride=1)
-
-
 def inflate(image: nn.Module, video: nn.Module) -> None:
-    """Weights of an image tokenizer into the video tokenizer whose `image_config` it has."""
+    """Weights of an image tokenizer into the video tokenizer whose `image` it is (`TokenizerConfig`)."""
     state = dict(image.state_dict())
     for name, layer in video.named_modules():
         if isinstance(layer, Up) and layer.time_factor > 1:
@@ -91,19 +81,13 @@ def every_frame(weight: Tensor, factor: int) -> Tensor:
     return weight
 
 
-def _sizes(have: PyramidAutoencoderConfig, want: PyramidAutoencoderConfig) -> tuple[Size, ...]:
-    """Those of `want` where both have as many scales."""
-    sizes = want.pyramid.sizes
-    return sizes if len(sizes) == len(have.pyramid.sizes) else have.pyramid.sizes
-
-
-def _difference(known: nn.Module, want: AnyConfig) -> str:
+def _difference(known: nn.Module, want: TokenizerConfig) -> str:
     """The first key in which the tokenizers differ, in words; of an image tokenizer one other than time."""
     have = getattr(known, "config", None)
     if not isinstance(have, type(want)):
         return f", but a {type(known).__name__}"
-    if have == image_config(have):
-        want = image_config(want)
+    if have == have.image():
+        want = want.image()
     key, old, new = _first_difference(have, want)
     return f": its {key} is {old!r}, not {new!r}"
 

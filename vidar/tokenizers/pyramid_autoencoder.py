@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 from einops import rearrange
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vidar.config import Config
 from vidar.nn.pretrained import save_component
 from vidar.rng import Rng
 from vidar.tokenizers.autoencoder import AutoencoderConfig, Decoder, column
+from vidar.tokenizers.config import Side, TokenizerConfig
 from vidar.tokenizers.multi_scale import MultiScaleConfig
 from vidar.types import CodeKind, Codes, Loss, Tree, UsageError
 
 
-class PyramidAutoencoderConfig(Config):
+class PyramidAutoencoderConfig(TokenizerConfig):
     """Every latent frame is its own pyramid (VideoAR; scale-wise 2.5, layout 2): all scales have t = 1.
 
     fold: patches of fold x fold latents of the autoencoder are one latent here, so that training can start from a
@@ -27,7 +27,7 @@ class PyramidAutoencoderConfig(Config):
     number starts from.
     """
 
-    codes: ClassVar[str] = "scales"
+    codes: ClassVar[tuple[str, ...]] = ("scales", "pyramids")
 
     autoencoder: AutoencoderConfig
     pyramid: MultiScaleConfig
@@ -47,6 +47,35 @@ class PyramidAutoencoderConfig(Config):
     def sides(self) -> tuple[tuple[int, int], ...]:
         """Height and width of every scale."""
         return tuple((h, w) for _, h, w in self.pyramid.sizes)
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        """See `TokenizerConfig`."""
+        return self.time_stride, self.space_stride
+
+    @property
+    def channels(self) -> int:
+        """See `TokenizerConfig`."""
+        return self.latent_channels
+
+    @property
+    def memory(self) -> int:
+        """See `TokenizerConfig`."""
+        return self.autoencoder.memory
+
+    @property
+    def pyramid_config(self) -> MultiScaleConfig:
+        """See `TokenizerConfig`."""
+        return self.pyramid
+
+    def image(self) -> PyramidAutoencoderConfig:
+        """See `TokenizerConfig`."""
+        return self.replace(autoencoder=self.autoencoder.image())
+
+    def rescaled(self, sides: tuple[Side, ...]) -> Self:
+        """See `TokenizerConfig`."""
+        sizes = tuple((1, height, width) for height, width in sides)
+        return self.replace(pyramid=self.pyramid.replace(sizes=sizes)) if len(sizes) == len(self.sides) else self
 
     @property
     def space_stride(self) -> int:

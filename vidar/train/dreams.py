@@ -12,11 +12,11 @@ from torch import Tensor
 
 from vidar.config import Config
 from vidar.data.loader import ClipsConfig
+from vidar.model.load import load
+from vidar.model.model import VideoModel
 from vidar.rng import Rng
 from vidar.tokenizers.patch import from_sites
 from vidar.types import VidarError
-from vidar.world.load import load
-from vidar.world.world import World
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class DreamClips:
 
 
 @torch.inference_mode()
-def dreamed(world: World, video: Tensor, actions: Tensor, context: int, numbers: list[int], seed: int) -> Tensor:
+def dreamed(world: VideoModel, video: Tensor, actions: Tensor, context: int, numbers: list[int], seed: int) -> Tensor:
     """Clips uint8 [B, T, H, W, 3], actions [B, T, A] -> latents of frames context.. [2, B (T - context), C, h, w].
 
     First the encoder's, then the world's own after `context` real frames; noise keyed by the number of the clip.
@@ -112,14 +112,14 @@ def dreamed(world: World, video: Tensor, actions: Tensor, context: int, numbers:
     return torch.stack([_latents(world, part) for part in (codes[:, context:], made)])
 
 
-def _latents(world: World, codes: Tensor) -> Tensor:
+def _latents(world: VideoModel, codes: Tensor) -> Tensor:
     """[B, T, n, C p p] -> [B T, C, h, w]."""
     config = world.config
-    stride = config.tokenizer.space_stride
+    stride = config.tokenizer.strides[1]
     shape = (1, config.height // stride, config.width // stride)
     return from_sites(codes.flatten(0, 1), shape, config.patch)[:, :, 0].float()
 
 
-def _check(config: DreamClipsConfig, world: World, spec: object) -> None:
+def _check(config: DreamClipsConfig, world: VideoModel, spec: object) -> None:
     if spec != world.config.actions:
         raise VidarError(f"{config.path}: its actions are not those of world {config.world}; take the data it knows")

@@ -17,10 +17,10 @@ from torch import Tensor
 from vidar.config import Config
 from vidar.data.index import load_index
 from vidar.data.reader import read_extra, read_side, samples
+from vidar.model.load import load_world_config, locate
+from vidar.model.model import VideoModelConfig
 from vidar.train.latents import LatentClipsConfig
 from vidar.types import VidarError
-from vidar.world.load import load_config, locate
-from vidar.world.world import WorldConfig
 
 EXTRAS = ("rewards", "ended")
 
@@ -60,7 +60,7 @@ class OutcomeClips:
 
     def __init__(self, config: OutcomeClipsConfig):
         folder = locate(config.world)
-        world = load_config(folder)
+        world = load_world_config(folder)
         check_known(config.path, world)
         self.names, rewards, ended = recorded(config.path, config.split)
         self.rewards, self.ended = torch.cat(rewards), torch.cat(ended)
@@ -85,7 +85,7 @@ class OutcomeClips:
         return OutcomeBatch(self.clips.codes[rows], actions, rewards, ended, numbers, names)
 
 
-def check_known(path: str, world: WorldConfig) -> None:
+def check_known(path: str, world: VideoModelConfig) -> None:
     """Raises VidarError where the data is not of the game that the world knows."""
     data = load_index(path)
     if (data.height, data.width, data.spec) != (world.height, world.width, world.actions):

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from vidar.config import Config
 from vidar.data.index import load_index
+from vidar.model.load import START, load, locate, save
+from vidar.model.model import VideoModel
 from vidar.rng import Rng
 from vidar.tokenizers.autoencoder import Autoencoder, column
 from vidar.tokenizers.pixels import to_float, to_uint8
@@ -24,8 +26,6 @@ from vidar.train.checks import DryRun
 from vidar.train.dreams import DreamBatch
 from vidar.train.methods.autoencode import AdversarialPair, AutoencodeConfig
 from vidar.types import Loss, UsageError, VidarError
-from vidar.world.load import START, load, locate, save
-from vidar.world.world import World
 
 
 class DecodeConfig(Config):
@@ -64,7 +64,7 @@ class Decode:
         self.config = config
         self.losses = config.losses.build()
 
-    def world(self) -> World:
+    def world(self) -> VideoModel:
         """The world as it was. Raises UsageError where its tokenizer is another one."""
         world = load(self.config.world, dtype=torch.float32)
         if world.config.tokenizer != self.config.losses.tokenizer:

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from vidar.conditioning.action import Actions
 from vidar.conditioning.net import WorldNet
 from vidar.config import Config
+from vidar.model.load import START, load, locate, save
+from vidar.model.model import VideoModel, VideoModelConfig
 from vidar.objectives.steppers import AdamsBashforthConfig, EulerConfig, RenoiseConfig
 from vidar.rng import Rng
 from vidar.train.checks import DryRun
@@ -30,8 +32,6 @@ from vidar.train.methods.world import (
     network,
 )
 from vidar.types import Loss, UsageError
-from vidar.world.load import START, load, locate, save
-from vidar.world.world import World, WorldConfig
 
 
 class DistillationConfig(Config):
@@ -43,7 +43,7 @@ class DistillationConfig(Config):
 
     teacher: str
     start: str | None = None
-    world: WorldConfig
+    world: VideoModelConfig
     stream: TwinConfig | SingleConfig = TwinConfig()
     clip_frames: int = Field(ge=2)
     own_context: OwnContextConfig | None = None
@@ -57,14 +57,14 @@ class DistillationConfig(Config):
         pair: Distillation = built.pair
         with torch.device("meta"):
             tokenizer, known = world.tokenizer.build(), world.net.build().requires_grad_(False)
-        pair.teacher = World(world, tokenizer, known)  # in the place of one that is read from a folder
+        pair.teacher = VideoModel(world, tokenizer, known)  # in the place of one that is read from a folder
         with torch.device("meta"):
             model: Any = built.build_model()
         model = model if isinstance(model, Student) else Student(model, None)
         layout, (height, width) = pair.clips.layout, world.sites
         codes = torch.zeros(batch, self.clip_frames, height * width, world.channels)
         actions, unknown = (
-            torch.zeros(batch, self.clip_frames, world.actions.width),
+            torch.zeros(batch, self.clip_frames, world.spec.width),
             torch.zeros(codes.shape[:2]).bool(),
         )
         clips = LatentBatch(codes, actions, unknown, torch.arange(batch), [""] * batch)
@@ -103,7 +103,7 @@ class Distillation:
         self.clips = TrainWorld(TrainWorldConfig(tokenizer="", p_unknown=0.05, **shared))
 
     @cached_property
-    def teacher(self) -> World:
+    def teacher(self) -> VideoModel:
         """The teacher in float32, frozen, read once. Raises UsageError where it is another network."""
         known = load(self.config.teacher, dtype=torch.float32)
         if known.config.net != self.config.world.net:
@@ -179,7 +179,7 @@ class Distillation:
 
     def export(self, net: WorldNet, directory: Path) -> None:
         """Write the student as a world directory (bfloat16), with the tokenizer of its teacher."""
-        save(World(self.config.world, self.teacher.tokenizer, net), directory)
+        save(VideoModel(self.config.world, self.teacher.tokenizer, net), directory)
         start = locate(self.config.teacher) / START
         if start.is_file():
             (directory / START).write_bytes(start.read_bytes())
@@ -192,7 +192,7 @@ class Distilled:
         self.pair = Distillation(config)
 
     @property
-    def teacher(self) -> World:
+    def teacher(self) -> VideoModel:
         """See `Distillation.teacher`."""
         return self.pair.teacher
 

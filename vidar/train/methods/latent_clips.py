@@ -13,9 +13,9 @@ from vidar.conditioning.net import WorldNet
 from vidar.config import Config
 from vidar.core.layout import Layout
 from vidar.data.index import Index
+from vidar.model.model import VideoModelConfig
 from vidar.train.checks import DryRun, check_equal, check_tokenizer
 from vidar.types import UsageError
-from vidar.world.world import WorldConfig
 
 
 class Trains(Protocol):
@@ -33,7 +33,7 @@ class LearnsWorldConfig(Config):
     is gone on from.
     """
 
-    world: WorldConfig
+    world: VideoModelConfig
     tokenizer: str
     start: str | None = None
 
@@ -61,7 +61,7 @@ class LearnsWorldConfig(Config):
                 )
             if abs(index.fps - world.fps) > 1e-3 * world.fps:
                 raise UsageError(f"{data.path}: runs at {index.fps:g} frames/s, the world at {world.fps:g}")
-            ours, theirs = columns(index.spec), columns(world.actions)
+            ours, theirs = columns(index.spec), columns(world.spec)
             if ours != theirs:
                 raise UsageError(f"{data.path}: actions are {', '.join(ours)}; the world has {', '.join(theirs)}")
         check_tokenizer(self.tokenizer, world.tokenizer)
@@ -71,17 +71,18 @@ class LearnsWorldConfig(Config):
         built = self.replace(start=None).build()
         with torch.device("meta"):
             model = built.build_model()
-        batch, frames, spec = data.batch, self.length(), self.world.actions
+        batch, frames, spec = data.batch, self.length(), self.world.spec
         inputs = torch.empty(batch, built.layout.slots.site.shape[1], self.world.net.backbone.in_width, device="meta")
         values = torch.empty(batch, frames, spec.width, device="meta")
         actions = Actions(values, torch.zeros(batch, frames, dtype=torch.bool, device="meta"))
         return DryRun(model, lambda: model(inputs, built.layout, actions))
 
 
-def check_world(world: WorldConfig) -> None:
+def check_world(world: VideoModelConfig) -> None:
     """Sizes divide; network, objective and actions fit one another. Raises UsageError."""
     world.system()
-    if getattr(world.net.conditioner, "spec", world.actions) != world.actions:
+    conditioner = world.net.conditioner
+    if conditioner is not None and conditioner.action_spec() not in (None, world.spec):
         raise UsageError("net.conditioner.spec differs from the actions of the world; set both to the same")
 
 

@@ -14,6 +14,8 @@ from torch import Tensor
 from vidar.conditioning.net import WorldNet
 from vidar.core.layout import Layout, compile_layout
 from vidar.core.step import single
+from vidar.model.load import save
+from vidar.model.model import VideoModel
 from vidar.nn.pretrained import load_component
 from vidar.objectives.next_scale import NextScale
 from vidar.rng import Rng
@@ -23,8 +25,6 @@ from vidar.train.latents import LatentBatch
 from vidar.train.methods.latent_clips import LearnsWorldConfig
 from vidar.train.methods.world import SHOWN, network, show, told
 from vidar.types import Loss
-from vidar.world.load import save
-from vidar.world.world import World
 
 
 class TrainScalesConfig(LearnsWorldConfig):
@@ -84,9 +84,9 @@ class TrainScales:
             seen, target, keep = self.objective.prepare(batch.codes.flatten(1, 2), self.layout, rngs)
         return self.objective.loss(model(seen, self.layout.with_keep(keep), actions), target)
 
-    def world(self, model: WorldNet) -> World:
+    def world(self, model: WorldNet) -> VideoModel:
         """A world of this network and the frozen tokenizer."""
-        return World(self.config.world, self.tokenizer, model)
+        return VideoModel(self.config.world, self.tokenizer, model)
 
     def export(self, model: WorldNet, directory: Path) -> None:
         """Write tokenizer and network as a world directory (bfloat16)."""
@@ -98,7 +98,7 @@ class TrainScales:
         world = self.world(model)
         show(world, self._quantised(world, batch.codes[:SHOWN].float()), batch.actions[:SHOWN], path)
 
-    def _quantised(self, world: World, latents: Tensor) -> Tensor:
+    def _quantised(self, world: VideoModel, latents: Tensor) -> Tensor:
         """Latents [B, T, n, C] -> what their pyramids add up to."""
         shape: Any = (latents.shape[1], *world.config.sites)
         grid = latents.flatten(1, 2).transpose(1, 2).unflatten(2, shape)

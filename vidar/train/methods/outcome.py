@@ -13,12 +13,12 @@ from torch import Tensor
 
 from vidar.config import Config
 from vidar.data.index import Index
+from vidar.model.load import add_outcome, load_world_config, locate
 from vidar.nn.outcome import OutcomeNet, OutcomeNetConfig
 from vidar.rng import Rng
 from vidar.train.checks import DryRun
 from vidar.train.outcomes import OutcomeBatch
 from vidar.types import Loss
-from vidar.world.load import add_outcome, load_config, locate
 
 
 class Scaled(Protocol):
@@ -44,7 +44,7 @@ class OutcomeConfig(Config):
 
     def check(self, data: Any) -> None:
         """See `vidar.train.checks.Checks`: the head fits the world."""
-        load_config(locate(self.world)).check_outcome(self.head)
+        load_world_config(locate(self.world)).check_outcome(self.head)
 
     def check_data(self, data: Any, index: Index | None) -> None:
         """See `vidar.train.checks.Checks`: what the data must be is asked by itself, as it is read."""
@@ -67,7 +67,7 @@ class Outcome:
 
     def build_model(self) -> OutcomeNet:
         """The head. Raises UsageError where it does not fit the world."""
-        load_config(locate(self.config.world)).check_outcome(self.config.head)
+        load_world_config(locate(self.config.world)).check_outcome(self.config.head)
         return self.config.head.build()
 
     def calibrate(self, model: OutcomeNet, data: Scaled) -> None:

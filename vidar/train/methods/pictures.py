@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -13,12 +14,13 @@ from pydantic import Field
 from torch import Tensor
 
 from vidar.conditioning.net import WorldNet
-from vidar.conditioning.text import TextConfig
 from vidar.config import Config
 from vidar.core.layout import Layout, compile_layout
 from vidar.core.step import single
 from vidar.data.index import Index
 from vidar.data.video import write_video
+from vidar.model.load import load, save
+from vidar.model.model import VideoModel, VideoModelConfig
 from vidar.nn.pretrained import load_component
 from vidar.objectives.pyramids import Pyramids
 from vidar.rng import Rng
@@ -27,9 +29,6 @@ from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder
 from vidar.train.checks import DryRun, check_equal, check_tokenizer
 from vidar.train.pictures import PictureBatch
 from vidar.types import Codes, Loss, UsageError
-from vidar.world.load import save
-from vidar.world.models import load
-from vidar.world.pictures import Pictures, PicturesConfig
 
 SHOWN = 8  # pictures of a sample
 MOST_SLOTS = 16_384  # of a sequence whose step is estimated
@@ -41,7 +40,7 @@ class TrainPicturesConfig(Config):
     p_none: share of pictures whose class or text is hidden from the model (VAR, Infinity: 0.1).
     """
 
-    pictures: PicturesConfig
+    pictures: VideoModelConfig
     tokenizer: str
     start: str | None = None
     p_none: float = Field(default=0.1, ge=0, le=1)
@@ -54,10 +53,11 @@ class TrainPicturesConfig(Config):
         """See `vidar.train.checks.Checks`: widths, scales and clips; the data holds what the model is told."""
         self.pictures.system()
         check_equal(data, {"tokenizer": self.tokenizer, "frames": self.pictures.frames})
-        if not self.pictures.reads_words:
+        reader = self.pictures.conditioner
+        if reader is None or not reader.reads_words:
             raise UsageError("the model reads features of an outside text encoder, which no data set here holds")
         told = getattr(data, "annotation", None)
-        if told is not None and told.classes != self.pictures.takes_classes:
+        if told is not None and told.classes != ("label" in self.pictures.accepts):
             raise UsageError(
                 f"data.annotation gives {'classes' if told.classes else 'captions'}; the model reads the other"
             )
@@ -81,14 +81,8 @@ class TrainPicturesConfig(Config):
         slots = built.layout.slots.site.shape[1]
         if slots > MOST_SLOTS:
             return DryRun(model, None)
-        conditioner, shape = pictures.net.conditioner, (data.batch,)
-        if isinstance(conditioner, TextConfig):
-            length = min(data.most, conditioner.encoder.most)
-            shape = (data.batch, length) if pictures.reads_words else (data.batch, length, conditioner.encoder.width)
-        kind = torch.float32 if len(shape) == 3 else torch.long
-        told = torch.empty(shape, dtype=kind, device="meta")
-        mask = torch.ones(shape[:2], dtype=torch.bool, device="cpu" if pictures.reads_words else "meta")
-        conditions = pictures.conditions(told, mask, torch.zeros(data.batch, dtype=torch.bool, device="meta"))
+        assert pictures.conditioner is not None
+        conditions = pictures.conditioner.blank(data.batch, data.most)
         inputs = torch.empty(data.batch, slots, pictures.net.backbone.in_width, device="meta")
         return DryRun(model, lambda: model(inputs, built.layout, conditions))
 
@@ -109,7 +103,7 @@ class TrainPictures:
     @cached_property
     def objective(self) -> Pyramids:
         """With the pyramid of the trained tokenizer."""
-        return self.config.pictures.system(pyramid=self.tokenizer.pyramid).objective
+        return cast(Pyramids, self.config.pictures.system(pyramid=self.tokenizer.pyramid).objective)
 
     def to(self, device: torch.device) -> None:
         """Move the tokenizer, whose pyramid is asked in every step."""
@@ -130,12 +124,16 @@ class TrainPictures:
         hidden = [float(rng.uniform("hidden_label")) < self.config.p_none for rng in rngs]
         with torch.no_grad():
             seen, target, _ = self.objective.prepare(batch.codes.flatten(1, 2), self.layout, rngs)
-        conditions = self.config.pictures.conditions(batch.told, batch.mask, batch.mask.new_tensor(hidden))
+        conditions = self._conditions(batch, batch.mask.new_tensor(hidden))
         return self.objective.loss(model(seen, self.layout, conditions), target)
 
-    def product(self, model: WorldNet) -> Pictures:
+    def _conditions(self, batch: PictureBatch, hidden: Tensor) -> Any:
+        assert self.config.pictures.conditioner is not None
+        return self.config.pictures.conditioner.record(batch.told, batch.mask, hidden)
+
+    def product(self, model: WorldNet) -> VideoModel:
         """A model of this network and the frozen tokenizer."""
-        return Pictures(self.config.pictures, self.tokenizer, model)
+        return VideoModel(self.config.pictures, self.tokenizer, model)
 
     def export(self, model: WorldNet, directory: Path) -> None:
         """Write tokenizer and network as a model directory (bfloat16)."""
@@ -145,13 +143,14 @@ class TrainPictures:
     def sample(self, model: WorldNet, batch: PictureBatch, path: Path) -> None:
         """Write PATH.png or, of clips, PATH.mp4: above what the tokenizer leaves of the data, below what is made."""
         pictures, config = self.product(model), self.config.pictures
-        h, w = config.tokenizer.pyramid.sizes[-1][1:]
+        h, w = config.tokenizer.sides[-1]
         latents = batch.codes[:SHOWN].float().flatten(1, 2).unflatten(1, (-1, h, w)).permute(0, 4, 1, 2, 3)
         total = self.tokenizer.pyramid.per_frame(latents.to(pictures.device)).total
         known = to_uint8(self.tokenizer.decode(Codes("latent", total))[0]).cpu()
-        rngs = [Rng(0, row) for row in range(len(known))]
-        codes, _ = pictures.codes(batch.told[:SHOWN], batch.mask[:SHOWN], rngs, config.guidance)
-        rows = [torch.cat(list(video), dim=2) for video in (known, pictures.decode(codes))]  # [T, H, B W, 3]
+        shown = replace(batch, told=batch.told[:SHOWN].to(pictures.device), mask=batch.mask[:SHOWN].to(pictures.device))
+        told = self._conditions(shown, shown.mask.new_zeros(len(known)))
+        made, _ = pictures.clip(told, [Rng(0, row) for row in range(len(known))])
+        rows = [torch.cat(list(video), dim=2) for video in (known, made)]  # [T, H, B W, 3]
         _write(torch.cat(rows, 1), path, config.fps)
 
 

@@ -15,6 +15,8 @@ from vidar.conditioning.net import WorldNet
 from vidar.core.layout import Layout, compile_layout
 from vidar.core.objective import Denoiser
 from vidar.core.step import Row
+from vidar.model.load import save
+from vidar.model.model import VideoModel
 from vidar.nn.pretrained import load_component
 from vidar.objectives.prefix_hint import PrefixHintConfig
 from vidar.orders.prefix import PrefixOrderConfig
@@ -23,8 +25,6 @@ from vidar.train.latents import LatentBatch
 from vidar.train.methods.latent_clips import LearnsWorldConfig
 from vidar.train.methods.world import SHOWN, network, show, told
 from vidar.types import MEMORY, QUERY, Loss, Target
-from vidar.world.load import save
-from vidar.world.world import World
 
 
 class TrainPrefixConfig(LearnsWorldConfig):
@@ -124,9 +124,9 @@ class TrainPrefix:
         used = codes[:, : length + self.config.order.chunk].flatten(1, 2)
         return self.objective.prepare(used, layout, rngs, levels=levels.expand(-1, layout.num_rows))[:2]
 
-    def world(self, model: WorldNet) -> World:
+    def world(self, model: WorldNet) -> VideoModel:
         """A world of this network and the frozen tokenizer."""
-        return World(self.config.world, load_component(self.config.tokenizer), model)
+        return VideoModel(self.config.world, load_component(self.config.tokenizer), model)
 
     def export(self, model: WorldNet, directory: Path) -> None:
         """Write tokenizer and network as a world directory (bfloat16)."""

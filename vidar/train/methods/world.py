@@ -17,6 +17,8 @@ from vidar.config import Config
 from vidar.core.layout import Layout, compile_layout
 from vidar.core.step import Row, single, twin
 from vidar.data.video import write_video
+from vidar.model.load import load, save
+from vidar.model.model import VideoModel, VideoModelConfig
 from vidar.nn.asked import asking
 from vidar.nn.pretrained import load_component
 from vidar.objectives.flow import Flow
@@ -27,8 +29,6 @@ from vidar.train.latents import LatentBatch
 from vidar.train.methods.latent_clips import LearnsWorldConfig
 from vidar.train.methods.plan_rows import PlanTwinConfig
 from vidar.types import Loss, UsageError
-from vidar.world.load import load, save
-from vidar.world.world import World, WorldConfig
 
 
 class TwinConfig(Config):
@@ -177,9 +177,9 @@ class TrainWorld:
         later = slots.asked[slots.unit[slots.asked] >= len(self.system.frames.units(0))]
         return codes.to(seen).index_copy(1, slots.site[later], answers[:, later])
 
-    def world(self, model: WorldNet) -> World:
+    def world(self, model: WorldNet) -> VideoModel:
         """A world of this network and the frozen tokenizer."""
-        return World(self.config.world, load_component(self.config.tokenizer), model)
+        return VideoModel(self.config.world, load_component(self.config.tokenizer), model)
 
     def export(self, model: WorldNet, directory: Path) -> None:
         """Write tokenizer and network as a world directory (bfloat16)."""
@@ -205,7 +205,7 @@ def seen_alike(rngs: Sequence[Rng]) -> list[Rng]:
 SHOWN = 4  # clips of a sample
 
 
-def network(world: WorldConfig, start: str | None) -> WorldNet:
+def network(world: VideoModelConfig, start: str | None) -> WorldNet:
     """A world's network, fresh or as the world in directory `start` has it.
 
     Raises UsageError where that is another network.
@@ -219,10 +219,10 @@ def network(world: WorldConfig, start: str | None) -> WorldNet:
     return net
 
 
-def show(world: World, codes: Tensor, actions: Tensor, path: Path) -> None:
+def show(world: VideoModel, codes: Tensor, actions: Tensor, path: Path) -> None:
     """Write PATH.mp4: clips of the data, below them the world's own after a quarter of each as context.
 
-    codes [B, T, n, C] of frames, as `World.encode` gives them; actions [B, T, A].
+    codes [B, T, n, C] of frames, as `VideoModel.encode` gives them; actions [B, T, A].
     """
     known = max(1, codes.shape[1] // 4)
     steps = iter(actions[:, known:].unbind(1))

@@ -15,10 +15,7 @@ from vidar.core.order import Order
 from vidar.core.schedules import Chunks, OneByOne, Schedule, Staggered, refinements
 from vidar.core.step import Step
 from vidar.core.system import System
-from vidar.orders.block import BlockOrderConfig
-from vidar.orders.frame import FrameOrderConfig
-from vidar.orders.in_parts import InParts
-from vidar.orders.prefix import PrefixOrderConfig
+from vidar.orders.config import OrderConfig
 from vidar.types import UsageError
 
 
@@ -123,7 +120,7 @@ class Scheduled(Protocol):
         ...
 
     @property
-    def order(self) -> Config:
+    def order(self) -> OrderConfig:
         """Of its frames."""
         ...
 
@@ -151,14 +148,15 @@ Played = TypeVar("Played", bound=Scheduled)
 
 def check_schedule(config: Scheduled) -> None:
     """Raises UsageError, one line, where the units of a world cannot be in flight together as its schedule says."""
-    if isinstance(config.order, PrefixOrderConfig) and config.schedule != ChunksConfig(length=config.order.chunk):
+    together = config.order.together
+    if together is not None and config.schedule != ChunksConfig(length=together):
         raise UsageError(
-            f"world {config.name!r} makes order.chunk frames together; its schedule is "
-            f"ChunksConfig with length {config.order.chunk}"
+            f"world {config.name!r} makes order.chunk frames together; its schedule is ChunksConfig with length "
+            f"{together}"
         )
     if config.schedule.one_by_one:
         return
-    if isinstance(config.order, InParts):
+    if config.order.in_parts:
         raise UsageError(f"world {config.name!r} makes its frames part by part, one by one; leave schedule out")
     if config.by_scales:
         raise UsageError(f"world {config.name!r} predicts its frames scale by scale, one by one; leave schedule out")
@@ -205,8 +203,5 @@ def with_schedule(config: Played, schedule: ScheduleConfig) -> Played:
     One that was trained frame by frame has never seen a frame in flight before another. Raises UsageError where the
     schedule does not fit.
     """
-    order, made = config.order, schedule.build()
-    if isinstance(order, FrameOrderConfig | BlockOrderConfig):
-        calls = refinements(config.system().objective)
-        order = order.replace(in_flight=made.depth(calls), forward=made.both_ways)
-    return config.replace(schedule=schedule, order=order)
+    made, calls = schedule.build(), refinements(config.system().objective)
+    return config.replace(schedule=schedule, order=config.order.flying(made.depth(calls), made.both_ways))

@@ -1,4 +1,4 @@
-"""Load and save worlds: a shipped one by name, or a directory in the Hugging Face layout."""
+"""Load and save models: a shipped one by name, or a directory in the Hugging Face layout."""
 
 from __future__ import annotations
 
@@ -14,43 +14,38 @@ import vidar
 from vidar.conditioning.net import WorldNet
 from vidar.config import load_file, to_dict
 from vidar.data.atomic import replacing
+from vidar.model.model import VideoModel, VideoModelConfig
 from vidar.nn.outcome import OutcomeNet
 from vidar.nn.precision import fast_dtype
 from vidar.nn.pretrained import load_component, save_component
-from vidar.tokenizers.autoencoder import Autoencoder
-from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder
 from vidar.types import UsageError, VidarError
-from vidar.world.pictures import Pictures
-from vidar.world.world import World, WorldConfig
 
 SHIPPED = Path(__file__).parent.parent / "pretrained"
 INDEX, CONFIG = "model_index.json", "world.json"
-START = "start.mp4"  # the clip in a world's folder that serves where no context is given
-OUTCOME = "outcome"  # the part that knows reward and end; most worlds have none
+START = "start.mp4"  # the clip in a model's folder that serves where no context is given
+OUTCOME = "outcome"  # the part that knows reward and end; most models have none
 
 
 def shipped() -> list[str]:
-    """Names of the worlds that come with the package."""
+    """Names of the models that come with the package."""
     return sorted(path.parent.name for path in SHIPPED.glob(f"*/{INDEX}"))
 
 
-def save(
-    world: World | Pictures, directory: str | os.PathLike[str], dtype: torch.dtype | None = torch.bfloat16
-) -> None:
+def save(model: VideoModel, directory: str | os.PathLike[str], dtype: torch.dtype | None = torch.bfloat16) -> None:
     """Write tokenizer/, transformer/, outcome/ where there is one (float32), world.json and, last, model_index.json."""
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / INDEX).unlink(missing_ok=True)
-    save_component(world.tokenizer, world.config.tokenizer, folder / "tokenizer", dtype)
-    save_component(world.net, world.config.net, folder / "transformer", dtype)
+    save_component(model.tokenizer, model.config.tokenizer, folder / "tokenizer", dtype)
+    save_component(model.net, model.config.net, folder / "transformer", dtype)
     index: dict[str, Any] = {
-        "_class_name": type(world).__name__,
+        "_class_name": type(model).__name__,
         "_vidar_version": vidar.__version__,
-        "tokenizer": ["vidar", type(world.tokenizer).__name__],
+        "tokenizer": ["vidar", type(model.tokenizer).__name__],
         "transformer": ["vidar", "WorldNet"],
     }
-    _write(folder / CONFIG, to_dict(world.config))
-    _finish(folder, index, world.outcome if isinstance(world, World) else None)
+    _write(folder / CONFIG, to_dict(model.config))
+    _finish(folder, index, model.outcome)
 
 
 def add_outcome(source: Path, outcome: OutcomeNet, directory: str | os.PathLike[str]) -> None:
@@ -59,7 +54,7 @@ def add_outcome(source: Path, outcome: OutcomeNet, directory: str | os.PathLike[
     Raises VidarError for a damaged source, UsageError where the head is not for it.
     """
     folder = Path(directory)
-    load_config(source).check_outcome(outcome.config)
+    load_world_config(source).check_outcome(outcome.config)
     index = _index(source)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / INDEX).unlink(missing_ok=True)
@@ -68,7 +63,7 @@ def add_outcome(source: Path, outcome: OutcomeNet, directory: str | os.PathLike[
 
 
 def locate(name: str | os.PathLike[str]) -> Path:
-    """The folder of a world by path or shipped name. Raises UsageError or VidarError where there is none."""
+    """The folder of a model by path or shipped name. Raises UsageError or VidarError where there is none."""
     folder = Path(name)
     if (folder / INDEX).is_file():
         return folder
@@ -79,16 +74,34 @@ def locate(name: str | os.PathLike[str]) -> Path:
     raise UsageError(f"{name}: no such world; a directory, or one of: {', '.join(shipped()) or 'none shipped'}")
 
 
-def load_config(folder: Path) -> WorldConfig:
-    """What is known of the world in a folder beside its weights. Raises VidarError where that is something else."""
+def load_config(folder: Path) -> VideoModelConfig:
+    """What is known of the model in a folder beside its weights. Raises VidarError where that is something else."""
     config = load_file(folder / CONFIG)
-    if not isinstance(config, WorldConfig):
-        raise VidarError(f"{folder / CONFIG}: holds a {type(config).__name__}, so {folder} is not a world")
+    if not isinstance(config, VideoModelConfig):
+        raise VidarError(f"{folder / CONFIG}: holds a {type(config).__name__}, so {folder} is not a model")
     return config
 
 
-def load(name: str | os.PathLike[str], device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> World:
-    """A shipped world by name, or a directory that `save` wrote. dtype None: what the device multiplies fastest.
+def load_world_config(folder: Path) -> VideoModelConfig:
+    """As `load_config`, of a model that goes on frame after frame. Raises VidarError for one of clips."""
+    config = load_config(folder)
+    if config.clips:
+        raise VidarError(f"{folder / CONFIG}: makes images or clips of a fixed length, so {folder} is not a world")
+    return config
+
+
+def load_world(
+    name: str | os.PathLike[str], device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> VideoModel:
+    """As `load`, of a model that goes on frame after frame. Raises VidarError for one of clips."""
+    load_world_config(locate(name))
+    return load(name, device, dtype)
+
+
+def load(
+    name: str | os.PathLike[str], device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> VideoModel:
+    """A shipped model by name, or a directory that `save` wrote. dtype None: what the device multiplies fastest.
 
     Raises UsageError for a name that is neither, VidarError for a damaged directory.
     """
@@ -96,13 +109,13 @@ def load(name: str | os.PathLike[str], device: torch.device | str = "cpu", dtype
     config = load_config(folder)
     tokenizer, net = load_component(folder / "tokenizer"), load_component(folder / "transformer")
     outcome = load_component(folder / OUTCOME) if OUTCOME in _index(folder) else None
-    fits = isinstance(tokenizer, Autoencoder | PyramidAutoencoder) and isinstance(net, WorldNet)
+    fits = getattr(tokenizer, "config", None) == config.tokenizer and isinstance(net, WorldNet)
     if not (fits and isinstance(outcome, OutcomeNet | None)):
-        raise VidarError(f"{folder}: its parts are not those of a world")
+        raise VidarError(f"{folder}: its parts are not those of a model")
     on_cpu = torch.device(device).type == "cpu"
     start = folder / START if (folder / START).is_file() else None
-    world = World(config, tokenizer, net, start, outcome)
-    return world.to(device, dtype or (fast_dtype() if on_cpu else torch.bfloat16))
+    model = VideoModel(config, tokenizer, net, start, outcome)
+    return model.to(device, dtype or (fast_dtype() if on_cpu else torch.bfloat16))
 
 
 def _index(folder: Path) -> dict[str, Any]:
@@ -116,7 +129,7 @@ def _index(folder: Path) -> dict[str, Any]:
 
 
 def _finish(folder: Path, index: dict[str, Any], outcome: OutcomeNet | None) -> None:
-    """The head, where there is one, and the index, which makes the world complete."""
+    """The head, where there is one, and the index, which makes the model complete."""
     if outcome is not None:
         save_component(outcome, outcome.config, folder / OUTCOME)
         index = {**index, OUTCOME: ["vidar", "OutcomeNet"]}

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from vidar.configs.videoar import videoar_shapes
+from vidar.model.load import load, save
+from vidar.model.model import VideoModel
 from vidar.rollout.joint import JointStream
 from vidar.types import UsageError
-from vidar.world.load import load, save
-from vidar.world.world import World
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +94,9 @@ def test_what_it_cannot_do_is_said_in_one_line(world):
     with pytest.raises(UsageError, match="makes one call a scale, 2 a frame; leave --steps out"):
         world.generate(context(), actions(2), steps=4)
     with pytest.raises(UsageError, match="does not make whole frames one by one"):
-        JointStream(World(world.config, world.tokenizer, world.net).setting(), 2)
+        JointStream(VideoModel(world.config, world.tokenizer, world.net).setting(), 2)
     config = world.config
-    with pytest.raises(UsageError, match="all be of frames or all of scales"):
+    with pytest.raises(UsageError, match="all be of latents, of scales or of pyramids"):
         config.replace(tokenizer=config.tokenizer.autoencoder)
     with pytest.raises(UsageError, match="are not the scales of the tokenizer"):
         config.replace(order=config.order.replace(sides=((1, 1), (2, 2), (4, 4))))

@@ -54,4 +54,4 @@ def check_size(config: Sized, height: int, width: int, name: str) -> None:
     """Raises VidarError for frames of another size than the world's."""
     want = (config.height, config.width)
     if (height, width) != want:
-        raise VidarError(f"{name} is {width}x{height}, this world is {want[1]}x{want[0]}; resize it first")
+        raise VidarError(f"{name} is {width}x{height}, this model is {want[1]}x{want[0]}; resize it first")

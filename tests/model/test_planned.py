@@ -12,18 +12,18 @@ from vidar.configs.mmpl import mmpl_shapes
 from vidar.configs.shapes import world_shapes
 from vidar.core.decode import Decoder
 from vidar.core.step import by_waves
+from vidar.model.load import load, save
+from vidar.model.model import VideoModel
 from vidar.orders.plan import FromMiddleConfig, StepMap, chain_of
 from vidar.rng import Rng
 from vidar.rollout import segments as made_of
 from vidar.rollout.segments import SegmentRng, again, boundaries, plan, populate
 from vidar.types import UsageError
-from vidar.world.load import load, save
-from vidar.world.world import World
 
 IMAGE = StepMap(steps=(0, 1, 2, 3, 2, 2, 4, 2, 2), plan=2)  # as I2V: the second frame is made from the first
 
 
-def opened(config) -> World:
+def opened(config) -> VideoModel:
     torch.manual_seed(0)
     made = config.build()
     with torch.no_grad():
@@ -49,7 +49,7 @@ WORLDS = {
 
 
 @pytest.fixture(scope="module", params=WORLDS)
-def world(request) -> World:
+def world(request) -> VideoModel:
     return opened(WORLDS[request.param])
 
 
@@ -71,7 +71,7 @@ def segment_actions(config, *told):
 
 
 def dreamed(world, codes, actions, rngs=None, before=None):
-    """[B, T, n, C] by `World.codes`."""
+    """[B, T, n, C] by `VideoModel.codes`."""
     return torch.stack(list(world.codes(codes, iter(actions.unbind(1)), before, rngs)), 1)
 
 
@@ -242,7 +242,7 @@ def test_again_is_the_tokenizer_there_and_back():
 
 
 def test_generate_and_a_saved_world(world, context, tmp_path):
-    """`vidar generate` and eval come through `World.generate`; the order and its map come back from disk."""
+    """`vidar generate` and eval come through `VideoModel.generate`; the order and its map come back from disk."""
     save(world, tmp_path / "w", dtype=None)
     other = load(tmp_path / "w", dtype=torch.float32)
     made = world.generate(context[0].numpy(), acts(9)[0].numpy(), seed=2).frames

@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from vidar.configs.ca2vdm import ca2vdm, ca2vdm_doom
+from vidar.model.load import load, save
+from vidar.model.model import VideoModel
 from vidar.rng import Rng
 from vidar.types import UsageError
-from vidar.world.load import load, save
-from vidar.world.world import World
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
+def world() -> VideoModel:
     torch.manual_seed(0)
     made = ca2vdm_doom(preset="tiny").method.world.build()
     with torch.no_grad():

@@ -11,20 +11,20 @@ from vidar.core.decode import decode
 from vidar.core.step import by_waves
 from vidar.data.episode import Episode
 from vidar.eval.world_eval import evaluate
+from vidar.model.model import VideoModel
 from vidar.rng import Rng
 from vidar.types import UsageError
-from vidar.world.world import World
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
+def world() -> VideoModel:
     """ACDiT, tiny: blocks of 2 frames that see one block; its network in float64."""
     torch.manual_seed(0)
     made = acdit_doom(preset="tiny").method.world.build()
     with torch.no_grad():
         for parameter in made.net.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
-    return World(made.config, made.tokenizer, made.net.double())
+    return VideoModel(made.config, made.tokenizer, made.net.double())
 
 
 def known(frames=4, seed=0):

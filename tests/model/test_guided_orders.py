@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from vidar.configs.catalog import recipes
+from vidar.model.model import VideoModel
+from vidar.model.schedules import PipelineConfig, PyramidConfig, with_schedule
 from vidar.rng import Rng
 from vidar.sampling.guidance import GuidanceConfig
-from vidar.world.scheduled import PipelineConfig, PyramidConfig, with_schedule
-from vidar.world.world import World
 
 FRAMES = 5
 
@@ -38,7 +38,7 @@ def world(request):
 
 
 def guided(world, **weights):
-    return World(world.config.replace(guidance=GuidanceConfig(**weights)), world.tokenizer, world.net)
+    return VideoModel(world.config.replace(guidance=GuidanceConfig(**weights)), world.tokenizer, world.net)
 
 
 def dreamed(world, seed, known=True):

@@ -8,10 +8,10 @@ import torch
 import vidar
 from vidar.configs.shapes import world_shapes
 from vidar.data.synthetic import SPEC
+from vidar.model.load import load, save
+from vidar.model.model import VideoModel
 from vidar.nn.outcome import OutcomeNetConfig
 from vidar.types import UsageError, VidarError
-from vidar.world.load import load, save
-from vidar.world.world import World
 
 HEAD = OutcomeNetConfig(spec=SPEC, rows=4, columns=4, channels=8, width=8, kept=2, hidden=8)
 
@@ -23,7 +23,7 @@ def world():
     head = HEAD.build()
     torch.nn.init.normal_(head.out.weight)
     head.scale.fill_(1 / 3)  # not a bfloat16
-    return World(plain.config, plain.tokenizer, plain.net, outcome=head)
+    return VideoModel(plain.config, plain.tokenizer, plain.net, outcome=head)
 
 
 def steps():
@@ -44,13 +44,13 @@ def test_round_trip(world, tmp_path):
 
 
 def test_a_world_without_one_is_written_as_before(world, tmp_path):
-    plain = World(world.config, world.tokenizer, world.net)
+    plain = VideoModel(world.config, world.tokenizer, world.net)
     save(plain, tmp_path)
     there = {str(f.relative_to(tmp_path)) for f in tmp_path.rglob("*") if f.is_file()}
     parts = {f"{part}/{name}" for part in ("tokenizer", "transformer") for name in ("config.json", "model.safetensors")}
     assert there == {"world.json", "model_index.json"} | parts
     listed = {"tokenizer": ["vidar", "Autoencoder"], "transformer": ["vidar", "WorldNet"]}
-    index = {"_class_name": "World", "_vidar_version": vidar.__version__, **listed}
+    index = {"_class_name": "VideoModel", "_vidar_version": vidar.__version__, **listed}
     assert (tmp_path / "model_index.json").read_text() == json.dumps(index, indent=2) + "\n"
     again = load(tmp_path)
     assert again.outcome is None and all(not part.any() for part in again.outcomes(*steps()))
@@ -61,7 +61,7 @@ def test_a_world_without_one_is_written_as_before(world, tmp_path):
 
 def test_what_does_not_fit_is_one_line(world, tmp_path):
     with pytest.raises(UsageError, match="latents 4 x 3 x 8 and actions move; world 'shapes' has 4 x 4 x 8 and move"):
-        World(world.config, world.tokenizer, world.net, outcome=HEAD.replace(columns=3).build())
+        VideoModel(world.config, world.tokenizer, world.net, outcome=HEAD.replace(columns=3).build())
     save(world, tmp_path)
     index = tmp_path / "model_index.json"
     (tmp_path / "outcome/config.json").unlink()

@@ -43,8 +43,8 @@ def test_a_compiled_world_dreams_the_same(name):
 
 def test_compiled_pictures_are_the_same():
     model = built("infinitystar_shapes")
-    plain = model.generate(prompts=["a red ring"], seeds=3).frames
-    made = model.compile(as_it_is).generate(prompts=["a red ring"], seeds=3).frames
+    plain = model.generate(prompt="a red ring", seed=3).frames
+    made = model.compile(as_it_is).generate(prompt="a red ring", seed=3).frames
     assert made.shape == plain.shape and np.abs(made.astype(int) - plain).mean() < 20
 
 

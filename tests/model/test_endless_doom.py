@@ -5,7 +5,7 @@ import pytest
 from vidar.eval.action_score import reader
 from vidar.eval.endless_measure import frame_times, lines, measure, time_line
 from vidar.eval.endless_play import EndlessConfig, play
-from vidar.world.load import load
+from vidar.model.load import load
 
 ROLLOUTS, FRAMES = 8, 2000
 

@@ -8,27 +8,27 @@ from vidar.conditioning.action import Actions
 from vidar.configs.xar import xar_cells_doom, xar_scales_doom, xar_subsamples_doom
 from vidar.core.decode import decode
 from vidar.core.step import by_waves
+from vidar.model.model import VideoModel
+from vidar.model.schedules import ChunksConfig
 from vidar.rng import Rng
 from vidar.rollout.joint import JointStream
 from vidar.train.latents import LatentBatch
 from vidar.train.methods.world import TwinConfig
 from vidar.types import UsageError
-from vidar.world.scheduled import ChunksConfig
-from vidar.world.world import World
 
 FRAMES = 9
 RECIPES = {recipe.__name__: recipe for recipe in (xar_cells_doom, xar_subsamples_doom, xar_scales_doom)}
 
 
 @pytest.fixture(scope="module", params=RECIPES)
-def world(request) -> World:
+def world(request) -> VideoModel:
     """xAR, tiny: two units a frame, each sees 3 frames; its network in float64."""
     torch.manual_seed(0)
     made = RECIPES[request.param](preset="tiny").method.world.build()
     with torch.no_grad():
         for parameter in made.net.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
-    return World(made.config, made.tokenizer, made.net.double())
+    return VideoModel(made.config, made.tokenizer, made.net.double())
 
 
 def known(begun=2):
@@ -129,7 +129,7 @@ def test_refusals(world):
         JointStream(world.setting(), 2)
     with pytest.raises(UsageError, match="part by part, one by one; leave schedule out"):
         list(
-            World(world.config.replace(schedule=ChunksConfig(length=2)), world.tokenizer, world.net).codes(
+            VideoModel(world.config.replace(schedule=ChunksConfig(length=2)), world.tokenizer, world.net).codes(
                 known()[0], iter(known()[1].unbind(1))
             )
         )

@@ -11,18 +11,18 @@ from vidar.configs.doom import world_doom
 from vidar.configs.nfd import world_nfd
 from vidar.core.layout import compile_layout
 from vidar.core.step import single
+from vidar.model.model import VideoModel
 from vidar.rng import Rng
 from vidar.rollout.driver import Rollout
 from vidar.rollout.joint import JointStream, check_joint
 from vidar.types import Past, UsageError, VidarError
-from vidar.world.world import World
 
 WINDOW, CONTEXT = 6, 4
 HOLDS = (1, 3, 4, 9, 2, 5)  # 24 frames, four windows
 NOTHING = Past({}, {})
 
 
-def lively(config) -> World:
+def lively(config) -> VideoModel:
     torch.manual_seed(0)
     made = config.build()
     with torch.no_grad():
@@ -32,7 +32,7 @@ def lively(config) -> World:
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
+def world() -> VideoModel:
     """NFD, tiny, with a longer window and actions that reach back."""
     config = world_nfd(preset="tiny").method.world
     net = config.net.replace(conditioner=config.net.conditioner.replace(history=2))
@@ -40,9 +40,9 @@ def world() -> World:
 
 
 @pytest.fixture(scope="module")
-def exact(world) -> World:
+def exact(world) -> VideoModel:
     """Its network in float64, answers rounded to float32: the shape of a call leaves no trace in a code."""
-    return World(world.config, world.tokenizer, lively(world.config).net.double())
+    return VideoModel(world.config, world.tokenizer, lively(world.config).net.double())
 
 
 def given(world, length=CONTEXT):
@@ -235,7 +235,7 @@ def test_worlds_that_cannot_are_refused_in_one_line(world, monkeypatch):
 
     monkeypatch.setattr(Rollout, "__init__", allocated)
     hinted = lively(world_doom(preset="tiny").method.world)
-    forward = World(
+    forward = VideoModel(
         world.config.replace(order=world.config.order.replace(forward=True, in_flight=3)), world.tokenizer, world.net
     )
     for refused, frames, message in (

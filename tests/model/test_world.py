@@ -9,14 +9,14 @@ import torch
 
 from vidar.configs.doom import world_doom
 from vidar.data.video import write_video
+from vidar.model.load import load, save
+from vidar.model.model import VideoModel
 from vidar.rng import Rng
 from vidar.types import UsageError, VidarError
-from vidar.world.load import load, save
-from vidar.world.world import World
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
+def world() -> VideoModel:
     torch.manual_seed(0)
     made = world_doom(preset="tiny").method.world.build()
     with torch.no_grad():
@@ -92,7 +92,7 @@ def test_a_damaged_world_is_one_line(world, tmp_path):
 
 
 def test_bad_input_is_one_line(world, context):
-    with pytest.raises(VidarError, match="80x60, this world is 80x64"):
+    with pytest.raises(VidarError, match="80x60, this model is 80x64"):
         world.generate(context[:, :60], num_frames=1)
     with pytest.raises(VidarError, match=r"expected T x 5"):
         world.generate(context, np.zeros((3, 4)))

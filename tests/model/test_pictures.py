@@ -5,23 +5,23 @@ import pytest
 import torch
 
 import vidar
+from vidar.conditioning.config import Told
 from vidar.configs.infinity import infinity, infinity_shapes
 from vidar.configs.infinitystar import infinitystar_shapes
 from vidar.configs.var import var_shapes
 from vidar.data.synthetic import ShapesConfig
+from vidar.model.load import load_world, save
 from vidar.rng import Rng
 from vidar.sampling.guidance import GuidanceConfig, ProjectedGuidanceConfig
 from vidar.tokenizers.pixels import to_float
 from vidar.tokenizers.vq import VQConfig
 from vidar.types import UsageError, VidarError
-from vidar.world.load import load as load_world
-from vidar.world.load import save
 
 RECIPES = {"var": var_shapes, "infinity": infinity_shapes, "infinitystar": infinitystar_shapes}
 ASKED = {
-    "var": {"labels": [3, 20, 3]},
-    "infinity": {"prompts": ["a red ring", "blue", "a red ring"]},
-    "infinitystar": {"prompts": ["a red ring", "blue", "a red ring"]},
+    "var": {"label": [3, 20, 3]},
+    "infinity": {"prompt": ["a red ring", "blue", "a red ring"]},
+    "infinitystar": {"prompt": ["a red ring", "blue", "a red ring"]},
 }
 
 
@@ -36,8 +36,15 @@ def built(name, **changes):
 
 
 def codes(model, guidance=None, seeds=(1, 2, 3), **asked):
-    told, mask = model.config.told(asked.get("labels"), asked.get("prompts"))
-    return model.codes(told, mask, [Rng(seed) for seed in seeds], guidance)[0]
+    return rows(model.units(told(**asked), [Rng(seed) for seed in seeds], guidance=guidance)[0])
+
+
+def told(prompt=(), label=()):
+    return [Told(prompt=one) for one in prompt] or [Told(label=one) for one in label]
+
+
+def rows(codes):
+    return [{unit: labels[row] for unit, labels in codes.items()} for row in range(len(codes[0]))]
 
 
 def same(a, b):
@@ -47,14 +54,14 @@ def same(a, b):
 @pytest.mark.parametrize("name", RECIPES)
 def test_pictures_have_the_size_and_every_seed_its_own(name):
     model = built(name)
-    made = model.generate(**ASKED[name], seeds=[1, 1, 2])
+    made = model.generate(**ASKED[name], seed=[1, 1, 2])
     frames = model.config.frames
     assert made.frames.shape == (3, frames, 32, 32, 3) and made.frames.dtype == np.uint8
     assert len(made.seconds) == (1 if frames == 1 else 3) * len(model.config.tokenizer.pyramid.sizes)
-    again = model.generate(**ASKED[name], seeds=[1, 1, 2])
+    again = model.generate(**ASKED[name], seed=[1, 1, 2])
     assert np.array_equal(made.frames, again.frames)
     assert not np.array_equal(made.frames[0], made.frames[2])  # another seed
-    job = model.generate(**ASKED[name], seeds=7)
+    job = model.generate(**ASKED[name], seed=7)
     assert not np.array_equal(job.frames[0], job.frames[2])  # two videos of one job
 
 
@@ -71,7 +78,7 @@ def test_a_row_does_not_know_the_others(name, guidance):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_weight_one_is_no_guidance_and_weight_zero_hears_nothing(name):
-    model = built(name)
+    model = built(name, guidance=None)
     plain = codes(model, **ASKED[name])
     one = codes(model, GuidanceConfig(first=1, last=1), **ASKED[name])
     assert all(same(a, b) for a, b in zip(plain, one))
@@ -90,7 +97,7 @@ def test_what_is_saved_is_what_is_loaded(name, tmp_path):
     again = vidar.load(tmp_path / "m", dtype=torch.float32)
     assert type(again) is type(model) and again.config == model.config
     assert all(same(a, b) for a, b in zip(codes(model, **ASKED[name]), codes(again, **ASKED[name])))
-    with pytest.raises(VidarError, match=r"world.json: holds a PicturesConfig, so .* is not a world"):
+    with pytest.raises(VidarError, match=r"world.json: makes images or clips of a fixed length, so .* is not a world"):
         load_world(tmp_path / "m")
 
 
@@ -105,10 +112,10 @@ def test_context_stays(known):
     model = built("infinitystar")
     video = shapes(known)
     scales = len(model.config.tokenizer.pyramid.sizes)
-    kept = model.labels(torch.from_numpy(video), 3)
+    kept = model.known(torch.from_numpy(video), 3)
     assert set(kept) == set(range(scales * (1 if known == 1 else 2)))
-    made = model.generate(**ASKED["infinitystar"], seeds=[1, 2, 3], context=video)
-    other = model.generate(**ASKED["infinitystar"], seeds=[4, 5, 6], context=video)
+    made = model.generate(**ASKED["infinitystar"], seed=[1, 2, 3], context=video)
+    other = model.generate(**ASKED["infinitystar"], seed=[4, 5, 6], context=video)
     with torch.no_grad():
         latent = model.tokenizer.encode(to_float(torch.from_numpy(video)))[0]
         seen = model.tokenizer.decode(latent)[0]
@@ -123,43 +130,42 @@ def test_what_follows_a_context_is_what_would_have_followed_it(guidance):
     """Labels of a free run, given back as its first pyramids, lead to the rest of it; other ones do not."""
     model = built("infinitystar")
     free = codes(model, guidance, **ASKED["infinitystar"])
-    told, mask = model.config.told(None, ASKED["infinitystar"]["prompts"])
+    said = told(**ASKED["infinitystar"])
     scales, rngs = len(model.config.tokenizer.pyramid.sizes), [Rng(seed) for seed in (1, 2, 3)]
     for count in (scales, 2 * scales):
         known = {unit: torch.stack([row[unit] for row in free]) for unit in range(count)}
-        again = model.codes(told, mask, rngs, guidance, None, known)[0]
+        again = rows(model.units(said, rngs, known, guidance=guidance)[0])
         assert all(same(a, b) for a, b in zip(free, again))
         turned = {unit: 1 - labels for unit, labels in known.items()}
-        other = model.codes(told, mask, rngs, guidance, None, turned)[0]
+        other = rows(model.units(said, rngs, turned, guidance=guidance)[0])
         assert not any(torch.equal(a[len(a) - 1], b[len(a) - 1]) for a, b in zip(free, other))
 
 
 def test_longer_clips():
     """One clip more than in training: the image and the first clips are as before."""
     model = built("infinitystar")
-    told, mask = model.config.told(None, ["blue"])
-    short, long = (model.codes(told, mask, [Rng(3)], None, frames)[0][0] for frames in (17, 25))
+    short, long = (rows(model.units(told(["blue"]), [Rng(3)], frames=frames)[0])[0] for frames in (17, 25))
     assert len(long) == len(short) * 4 // 3 and same(short, {u: long[u] for u in short})
 
 
 @pytest.mark.parametrize(
     "name, asked, named",
     [
-        ("var", {"labels": [28]}, "label 28 is out of range; model 'var_shapes' has 0 .. 27"),
-        ("var", {"labels": [-1]}, "label -1 is out of range"),
-        ("var", {"prompts": ["red"]}, "model 'var_shapes' takes a class, a label 0 .. 27, and no prompt"),
-        ("var", {}, "takes a class"),
-        ("infinity", {"labels": [1]}, "model 'infinity_shapes' takes a prompt, and no label"),
+        ("var", {"label": [28]}, "label 28 is out of range; model 'var_shapes' has 0 .. 27"),
+        ("var", {"label": [-1]}, "label -1 is out of range"),
+        ("var", {"prompt": ["red"]}, "model 'var_shapes' takes a label 0 .. 27, and no prompt"),
+        ("var", {}, "takes a label"),
+        ("infinity", {"label": [1]}, "model 'infinity_shapes' takes a prompt, and no label"),
         ("infinity", {}, "takes a prompt"),
-        ("infinity", {"prompts": [""]}, "prompt '' has 0 bytes"),
-        ("infinity", {"prompts": ["red"], "num_frames": 9}, "a model of images makes one latent frame, not 9"),
-        ("infinity", {"prompts": ["red"], "seeds": [1, 2]}, "2 seeds for 1 pictures"),
-        ("infinitystar", {"prompts": ["red"], "num_frames": 5}, "2 latent frames are shorter than one clip"),
-        ("infinitystar", {"prompts": ["red"], "num_frames": 13}, "not the first and whole clips of 2; use 3 or 5"),
-        ("infinitystar", {"prompts": ["red"], "num_frames": 10}, "10 frames do not fit a time stride of 4; use 9 or"),
-        ("infinitystar", {"prompts": ["red"], "context": shapes(17, 1)}, "17 frames of context leave nothing to make"),
-        ("infinitystar", {"prompts": ["red"], "context": shapes(5, 1)}, "2 latent frames are shorter than one clip"),
-        ("infinitystar", {"prompts": ["red"], "context": shapes(1, 2)}, "expected uint8 1 x T x 32 x 32 x 3"),
+        ("infinity", {"prompt": [""]}, "prompt '' has 0 bytes"),
+        ("infinity", {"prompt": ["red"], "num_frames": 9}, "a model of images makes one latent frame, not 9"),
+        ("infinity", {"prompt": ["red"], "seed": [1, 2]}, "2 seeds for 1 pictures"),
+        ("infinitystar", {"prompt": ["red"], "num_frames": 5}, "2 latent frames are shorter than one clip"),
+        ("infinitystar", {"prompt": ["red"], "num_frames": 13}, "not the first and whole clips of 2; use 3 or 5"),
+        ("infinitystar", {"prompt": ["red"], "num_frames": 10}, "10 frames do not fit a time stride of 4; use 9 or"),
+        ("infinitystar", {"prompt": ["red"], "context": shapes(17, 1)}, "17 frames of context leave nothing to make"),
+        ("infinitystar", {"prompt": ["red"], "context": shapes(5, 1)}, "2 latent frames are shorter than one clip"),
+        ("infinitystar", {"prompt": ["red"], "context": shapes(1, 2)}, "expected uint8 1 x T x 32 x 32 x 3"),
     ],
 )
 def test_what_a_model_does_not_take(name, asked, named):
@@ -177,7 +183,7 @@ def test_configs_that_do_not_fit():
     with pytest.raises(UsageError, match="a class or a text"):
         config.replace(net=config.net.replace(conditioner=None))
     backbone = config.net.backbone.replace(out_width=17)
-    with pytest.raises(UsageError, match="net.backbone.out_width is 17, this needs 16"):
+    with pytest.raises(UsageError, match="net.backbone.out_width is 17, this model needs 16"):
         config.replace(net=config.net.replace(backbone=backbone)).system()
     larger = config.tokenizer.pyramid.replace(quantiser=VQConfig(channels=4, size=32))
     with pytest.raises(UsageError, match=r"pyramid \(VQ of 32 codes, 3 scales\) is not that .* \(VQ of 16 codes, 3"):
@@ -187,6 +193,7 @@ def test_configs_that_do_not_fit():
 def test_outside_features_stand_in_for_words():
     model = infinity(preset="tiny").method.pictures.build()
     features, mask = torch.randn(2, 5, 16), torch.ones(2, 5, dtype=torch.bool)
-    assert model.generate(prompts=(features, mask)).frames.shape == (2, 1, 32, 32, 3)
+    asked = [*zip(features, mask)]
+    assert model.generate(prompt=asked).frames.shape == (2, 1, 32, 32, 3)
     with pytest.raises(UsageError, match="reads features of a text encoder"):
-        model.generate(prompts=["red"])
+        model.generate(prompt=["red"])

@@ -6,10 +6,10 @@ import torch
 
 from vidar.configs.shapes import world_shapes
 from vidar.configs.videoar import videoar_shapes
+from vidar.model.model import VideoModel
 from vidar.rollout.joint import JointStream
 from vidar.sampling.guidance import GuidanceConfig, ProjectedGuidanceConfig, guide
 from vidar.types import UsageError
-from vidar.world.world import World
 
 RECIPES = {"frames": world_shapes, "scales": videoar_shapes}
 
@@ -25,7 +25,7 @@ def built(recipe, **changes):
 
 def guided(world, steps=None, **weights):
     config = world.config if steps is None else world.config.with_steps(steps)
-    return World(config.replace(guidance=GuidanceConfig(**weights)), world.tokenizer, world.net)
+    return VideoModel(config.replace(guidance=GuidanceConfig(**weights)), world.tokenizer, world.net)
 
 
 def context(frames=4, seed=0):

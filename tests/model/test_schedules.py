@@ -8,9 +8,8 @@ import torch
 from vidar.configs.doom import world_doom
 from vidar.configs.nfd import world_nfd
 from vidar.configs.videoar import videoar_shapes
-from vidar.rng import Rng
-from vidar.types import UsageError
-from vidar.world.scheduled import (
+from vidar.model.model import VideoModel
+from vidar.model.schedules import (
     AsynchronousConfig,
     ChunksConfig,
     OneByOneConfig,
@@ -19,13 +18,14 @@ from vidar.world.scheduled import (
     RollingConfig,
     with_schedule,
 )
-from vidar.world.world import World
+from vidar.rng import Rng
+from vidar.types import UsageError
 
 STEPS, CONTEXT, FRAMES = 4, 3, 7
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
+def world() -> VideoModel:
     """NFD, tiny, four steps and a window of 6; its network in float64, so that the shape of a call leaves no trace."""
     config = world_nfd(preset="tiny").method.world
     torch.manual_seed(0)
@@ -33,13 +33,13 @@ def world() -> World:
     with torch.no_grad():
         for parameter in made.net.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
-    return World(made.config, made.tokenizer, made.net.double())
+    return VideoModel(made.config, made.tokenizer, made.net.double())
 
 
 def dreamed(world, schedule, frames=FRAMES, batch=2, asked=None):
     """Codes [B, T, n, C] of `frames` frames with actions, and the slots of each call of the network."""
     config = with_schedule(world.config, schedule)
-    made, calls = World(config, world.tokenizer, world.net), []
+    made, calls = VideoModel(config, world.tokenizer, world.net), []
     model = made.model
     made.model = lambda *inputs: calls.append(inputs[0].shape[1]) or model(*inputs)
     generator = torch.Generator().manual_seed(3)

@@ -5,15 +5,15 @@ import pytest
 import torch
 
 from vidar.configs.doom import world_doom
+from vidar.model.model import VideoModel
 from vidar.rng import Rng
 from vidar.types import UsageError
-from vidar.world.world import World
 
 CAPACITY = 3
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
+def world() -> VideoModel:
     torch.manual_seed(0)
     made = world_doom(preset="tiny").method.world.build()
     with torch.no_grad():

@@ -1,0 +1,249 @@
+"""What is known of a model beside its weights, and the System that it compiles to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Self
+
+import torch
+from pydantic import Field, model_validator
+
+from vidar.actions import ActionSpec
+from vidar.cache.policy import PolicyConfig
+from vidar.conditioning.config import ConditionerConfig, Told
+from vidar.conditioning.net import WorldNetConfig
+from vidar.config import Config
+from vidar.core.grid import Grid
+from vidar.core.objective import Objective
+from vidar.core.order import Order
+from vidar.core.system import Asked, System
+from vidar.model.schedules import OneByOneConfig, ScheduleConfig, check_schedule
+from vidar.nn.outcome import OutcomeNetConfig
+from vidar.objectives.flow import Flow, FlowConfig
+from vidar.objectives.protocols import Coded, ObjectiveConfig
+from vidar.orders.config import OrderConfig
+from vidar.sampling.guidance import GuideConfig
+from vidar.tokenizers.config import TokenizerConfig
+from vidar.types import UsageError
+
+
+class ModelConfig(Config):
+    """What is known of a model beside its weights: what it makes, how, and what it is told.
+
+    frames: of a clip, where it makes clips of a fixed length, 1 of an image; None: it goes on without an end.
+    actions: what acts on each frame, None: nothing. classes: names of its labels, where they have some.
+    patch: side of the latent patches that are one site. context: frames of context used at most. guidance: of what is
+    made, by what it is told; it doubles the rows of every call. schedule: when each unit is made, see schedules.py.
+    policy: what the cache forgets between calls; what is dreamed then is approximate (`Order.approximate`).
+    """
+
+    name: str
+    fps: float = Field(default=1.0, gt=0)
+    height: int = Field(ge=1)
+    width: int = Field(ge=1)
+    frames: int | None = Field(default=None, ge=1)
+    actions: ActionSpec | None = None
+    classes: tuple[str, ...] = ()
+    patch: int = Field(default=1, ge=1)
+    context: int = Field(default=16, ge=1)
+    tokenizer: TokenizerConfig
+    order: OrderConfig
+    objective: ObjectiveConfig
+    net: WorldNetConfig
+    guidance: GuideConfig | None = None
+    schedule: ScheduleConfig = OneByOneConfig()
+    policy: PolicyConfig | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelConfig:
+        parts = (self.tokenizer, self.order, self.objective)
+        if self.order.codes != self.objective.codes or self.order.codes not in self.tokenizer.codes:
+            names = ", ".join(type(p).__name__ for p in parts)
+            raise ValueError(
+                f"tokenizer, order and objective must all be of latents, of scales or of pyramids, not {names}"
+            )
+        if self.by_scales and self.patch != 1:
+            raise ValueError("a model that predicts scales has patch 1: its sites are the latents")
+        if self.clips:
+            self._check_clips()
+        elif self.actions is None:
+            raise ValueError("a model without an end is told actions; give it some, or frames, the length of a clip")
+        self.order.check_scales(self.tokenizer.sides)
+        if self.classes and len(self.classes) != self.conditioner_labels:
+            raise ValueError(f"{len(self.classes)} names of classes; give one for each label, or none")
+        check_schedule(self)
+        return self
+
+    def _check_clips(self) -> None:
+        """Raises ValueError where clips do not fit the tokenizer, or nobody says what they show."""
+        (last_height, last_width), stride = self.tokenizer.sides[-1], self.tokenizer.strides[1]
+        if (last_height * stride, last_width * stride) != (self.height, self.width):
+            raise ValueError(
+                f"{self.height} x {self.width} pixels make latents of {self.height / stride:g} x "
+                f"{self.width / stride:g}, the last scale of the tokenizer is {last_height} x {last_width}; make them "
+                "equal"
+            )
+        if not {"label", "prompt"} & {*self.accepts}:
+            raise ValueError("net.conditioner must read a label or a prompt: a class or a text")
+
+    @property
+    def by_scales(self) -> bool:
+        """Whether frames are predicted scale by scale; otherwise they are denoised."""
+        return self.objective.codes != "latents"
+
+    @property
+    def clips(self) -> bool:
+        """Whether it makes clips of a fixed length."""
+        return self.order.codes == "pyramids"
+
+    @property
+    def conditioner(self) -> ConditionerConfig | None:
+        """What reads what it is told."""
+        return self.net.conditioner
+
+    @property
+    def conditioner_labels(self) -> int:
+        """Labels that it knows."""
+        return 0 if self.conditioner is None else self.conditioner.labels()
+
+    @property
+    def accepts(self) -> tuple[str, ...]:
+        """Names of what it is told: "actions", "prompt", "label"."""
+        told = () if self.conditioner is None else self.conditioner.takes
+        return (*(() if self.actions is None else ("actions",)), *(name for name in told if name != "actions"))
+
+    @property
+    def spec(self) -> ActionSpec:
+        """Its actions. Raises UsageError where it is told none."""
+        if self.actions is None:
+            raise UsageError(f"model {self.name!r} is told no actions")
+        return self.actions
+
+    def check_told(self, told: Told) -> None:
+        """Raises UsageError for a prompt or a label that it does not take, or where a clip is told nothing."""
+        if self.conditioner is not None:
+            self.conditioner.check(told, self.name)
+            if self.clips and not told.given:
+                raise UsageError(f"model {self.name!r} takes {' or '.join(self.conditioner.described())}; give it one")
+        elif told.given:
+            raise UsageError(f"model {self.name!r} takes no {told.given[0]}")
+
+    @property
+    def sites(self) -> tuple[int, int]:
+        """Rows and columns of sites of one frame. Raises UsageError where the sizes do not divide."""
+        time, space = self.tokenizer.strides
+        stride = space * self.patch
+        for name, size in (("height", self.height), ("width", self.width)):
+            if size % stride:
+                low = size // stride * stride
+                raise UsageError(f"{name} {size} does not divide by {stride}; use {low or stride} or {low + stride}")
+        if time != 1 and not self.clips:
+            raise UsageError("a world acted on frame by frame needs tokenizer.time_stride 1")
+        return self.height // stride, self.width // stride
+
+    @property
+    def channels(self) -> int:
+        """Numbers per site."""
+        return self.tokenizer.channels * self.patch**2
+
+    def latent_frames(self, frames: int) -> int:
+        """Of a clip of `frames` frames. Raises UsageError where they do not fit."""
+        stride = self.tokenizer.strides[0]
+        if (frames - 1) % stride:
+            low = (frames - 1) // stride * stride + 1
+            raise UsageError(f"{frames} frames do not fit a time stride of {stride}; use {low} or {low + stride}")
+        return (frames - 1) // stride + 1
+
+    def pyramids_of(self, known: int, frames: int | None = None) -> int:
+        """Whole pyramids of `known` frames of context. Raises UsageError unless they are whole and not all."""
+        order, total = self.order.over(self.tokenizer.sides), frames or self.frames or 1
+        sizes = order.sizes(self.latent_frames(total))
+        count = len(order.sizes(self.latent_frames(known))) if known > 1 else 1
+        if count >= len(sizes):
+            raise UsageError(f"{known} frames of context leave nothing to make of {total}; ask for more frames")
+        return count
+
+    def system(
+        self, num_frames: int | None = None, dtype: torch.dtype = torch.float32, pyramid: Any = None
+    ) -> System[Objective]:
+        """What the config compiles to. num_frames: None: `frames`, endless where that is None too.
+
+        pyramid: the trained tokenizer's, where scales are predicted; None: one with fresh weights. Raises UsageError
+        where widths do not fit, or the trained pyramid has another codebook or other scales.
+        """
+        (order, grid), sizes = self._order(num_frames)
+        objective = self.objective.make(Coded(self.channels, self._pyramid(pyramid), sizes), grid, dtype)
+        return self._system(order, grid, objective)
+
+    def _order(self, num_frames: int | None) -> tuple[tuple[Order, Grid], Any]:
+        length, order = num_frames or self.frames, self.order.over(self.tokenizer.sides)
+        frames = None if length is None else self.latent_frames(length)
+        return order.build(*self.sites, frames), order.sizes(frames or 1)
+
+    def _pyramid(self, trained: Any) -> Any:
+        """What makes the multi-scale quantiser, None: the tokenizer has none."""
+        own = self.tokenizer.pyramid_config
+        if own is not None and trained is not None and self.clips and trained.config != own:
+            raise UsageError(
+                f"the tokenizer's pyramid ({_codebook(trained.config)}) is not that of the model ({_codebook(own)}); "
+                "train the model on this tokenizer"
+            )
+        return None if own is None else lambda: trained or own.build()
+
+    @property
+    def flow(self) -> FlowConfig:
+        """The objective of a world of rectified flow. Raises UsageError where it has another one."""
+        if isinstance(self.objective, FlowConfig):
+            return self.objective
+        if self.by_scales:
+            raise UsageError(f"world {self.name!r} predicts its frames scale by scale; this needs one that denoises")
+        kind = type(self.objective).__name__.removesuffix("Config")
+        raise UsageError(f"world {self.name!r} is one of {kind}; this needs one of rectified flow")
+
+    def flow_system(self, num_frames: int | None = None, dtype: torch.dtype = torch.float32) -> System[Flow]:
+        """`system` of a world of rectified flow. Raises UsageError where it has another objective."""
+        (order, grid), _ = self._order(num_frames)
+        return self._system(order, grid, self.flow.build(self.channels, grid, dtype))
+
+    def _system(self, order: Order, grid: Grid, objective: Asked) -> System[Asked]:
+        """Raises UsageError where the network has other widths."""
+        for field, width in (("in_width", objective.input_width), ("out_width", objective.output_width)):
+            if getattr(self.net.backbone, field) != width:
+                raise UsageError(
+                    f"net.backbone.{field} is {getattr(self.net.backbone, field)}, this model needs {width}"
+                )
+        frames = self.order.frame_map(grid, self.patch, objective)
+        order = replace(order.needing(objective.needs), approximate=order.approximate or self.policy is not None)
+        return System(order, grid, objective, frames, self.schedule.build())
+
+    def check_outcome(self, head: OutcomeNetConfig) -> None:
+        """Raises UsageError where a head of reward and end reads other latents or actions than this world's."""
+        ours, theirs = (*self.sites, self.channels), (head.rows, head.columns, head.channels)
+        if ours != theirs or head.spec != self.actions:
+            names, own = (", ".join(spec.names) for spec in (head.spec, self.spec))
+            raise UsageError(
+                f"a head of reward and end for latents {' x '.join(map(str, theirs))} and actions {names}; world "
+                f"{self.name!r} has {' x '.join(map(str, ours))} and {own}: train it for this world"
+            )
+
+    @property
+    def steps(self) -> int:
+        """Calls of the network for a frame: solver steps, or scales."""
+        return self.objective.calls(self.order.over(self.tokenizer.sides))
+
+    def with_steps(self, steps: int) -> Self:
+        """The same model with another number of solver steps.
+
+        Raises UsageError where frames are predicted scale by scale: their calls are the scales.
+        """
+        if steps == self.steps:
+            return self
+        if self.by_scales:
+            raise UsageError(f"world {self.name!r} makes one call a scale, {self.steps} a frame; leave --steps out")
+        return self.replace(objective=self.objective.with_calls(steps))
+
+
+def _codebook(config: Any) -> str:
+    kind = type(config.quantiser).__name__.removesuffix("Config")
+    size = getattr(config.quantiser, "size", None)
+    return f"{kind}{'' if size is None else f' of {size} codes'}, {len(config.sizes)} scales"

@@ -1,0 +1,242 @@
+"""What a model makes, on disk: a video or an image, and a JSON side file that says how it was made."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import Field
+
+import vidar
+from vidar.conditioning.config import Told
+from vidar.config import Config, to_dict
+from vidar.data.atomic import check_output, replacing
+from vidar.data.video import read_video, write_video
+from vidar.model.load import START, load, load_config, locate
+from vidar.model.model import VideoModel, VideoModelConfig
+from vidar.model.schedules import ScheduleConfig, with_schedule
+from vidar.types import UsageError, VidarError
+
+Progress = Callable[[int, int], None]
+ENDLESS = ("actions", "steps", "renew", "recache", "schedule")  # what clips of a fixed length do not take
+
+
+class GenerateRequest(Config):
+    """What to make. out: x.mp4, or x.png of an image; x.json is written beside it. frames None: as many as actions, or
+    the length of a clip.
+
+    context: .mp4 or .png (None: start.mp4 of the model). actions: .npy [N, A] (None: nothing is pressed).
+    label, prompt: what the video shows, where the model takes it. renew, recache: see `vidar.rollout.hooks`.
+    schedule: None: as the model has it. compile: the calls of the network.
+    """
+
+    model: str
+    out: str
+    frames: int | None = Field(default=None, ge=1)
+    context: str | None = None
+    actions: str | None = None
+    label: int | None = None
+    prompt: str | None = None
+    seed: int = 0
+    steps: int | None = Field(default=None, ge=1)
+    renew: int | None = Field(default=None, ge=1)
+    recache: bool = False
+    schedule: ScheduleConfig | None = None
+    compile: bool = False
+    device: str = "cpu"
+
+    @property
+    def told(self) -> Told:
+        """What is told of the whole video."""
+        return Told(self.prompt, self.label)
+
+
+def write(request: GenerateRequest, progress: Progress | None = None) -> dict[str, Any]:
+    """Generate and write; returns what stands in the side file. Everything given is checked before the model is built.
+
+    Context is never written. Raises UsageError or VidarError in one line; nothing half-written stays.
+    """
+    folder = locate(request.model)
+    config = load_config(folder)
+    _check_told(request, config)
+    if config.clips:
+        return _write_clip(request, config, folder, progress)
+    out, side = _outputs(request.out, 2)
+    if request.schedule is not None:
+        config = with_schedule(config.with_steps(request.steps or config.steps), request.schedule)
+    actions = None if request.actions is None else read_actions(request.actions, config)
+    count = _count(request, actions)
+    context = read_context(request.context or _start(folder, request.model), config)
+    model = _loaded(request, folder)
+    model.config = config
+    seconds: list[float] = []
+    write_video(out, _frames(model, request, context, actions, count, seconds, progress), config.fps)
+    return _write_side(side, out, request, model, count, len(context), _latency(seconds))
+
+
+def _write_clip(
+    request: GenerateRequest, config: VideoModelConfig, folder: Path, progress: Progress | None
+) -> dict[str, Any]:
+    """An image (.png), or a clip (.mp4) of a fixed length."""
+    for name in ENDLESS:
+        if getattr(request, name) not in (None, False):
+            raise UsageError(f"{request.model}: makes pictures from a class or a text and takes no --{name}")
+    count = request.frames or config.frames or 1
+    config.system(count)
+    out, side = _outputs(request.out, count)
+    context = None if request.context is None else read_context(request.context, config)[None]
+    if context is not None:
+        config.pyramids_of(context.shape[1], count)
+    model = _loaded(request, folder)
+    told = request.told
+    made = model.generate(context, num_frames=count, seed=request.seed, prompt=told.prompt, label=told.label)
+    if out.suffix == ".png":
+        with replacing(out) as file:
+            Image.fromarray(made.frames[0, 0]).save(file, format="png")
+    else:
+        write_video(out, iter(made.frames[0]), config.fps)
+    if progress is not None:
+        progress(count, count)
+    latency = {"calls": len(made.seconds), "total": round(1000 * sum(made.seconds), 2)}
+    return _write_side(side, out, request, model, count, 0 if context is None else context.shape[1], latency)
+
+
+def _loaded(request: GenerateRequest, folder: Path) -> VideoModel:
+    model = load(folder, request.device)
+    return model.compile() if request.compile else model
+
+
+def _write_side(
+    side: Path,
+    out: Path,
+    request: GenerateRequest,
+    model: VideoModel,
+    count: int,
+    context: int,
+    latency: dict[str, Any],
+) -> dict[str, Any]:
+    """The side file; what stands in it."""
+    made = {
+        "video": str(out),
+        "arguments": to_dict(request),
+        "frames": count,
+        "fps": model.config.fps,
+        "context_frames": context,
+        "latency_ms": latency,
+        **versions(),
+        "dtype": str(next(model.net.parameters()).dtype).removeprefix("torch."),
+        "world": to_dict(model.config),
+    }
+    with replacing(side) as file:
+        file.write_text(json.dumps(made, indent=2) + "\n")
+    return made
+
+
+def _check_told(request: GenerateRequest, config: VideoModelConfig) -> None:
+    """Raises UsageError for a prompt or a label that the model does not take."""
+    reader = config.conditioner
+    if request.prompt is not None and reader is not None and not reader.reads_words:
+        raise UsageError(f"{request.model}: reads features of an outside text encoder; use it from Python")
+    config.check_told(request.told)
+
+
+def versions() -> dict[str, Any]:
+    """What made a clip, for its side file."""
+    made = {"vidar": vidar.__version__, "torch": torch.__version__, "python": platform.python_version()}
+    return {"versions": made, "threads": torch.get_num_threads()}
+
+
+def read_actions(path: str, config: VideoModelConfig) -> np.ndarray:
+    """float32 [N, A] from .npy, checked against the model. Raises VidarError."""
+    try:
+        values = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise VidarError(f"{path}: no such file of actions") from None
+    except (OSError, ValueError, EOFError) as error:
+        problem = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise VidarError(f"{path}: not readable as .npy numbers ({problem})") from None
+    if not isinstance(values, np.ndarray):
+        raise VidarError(f"{path}: holds several arrays; save one with numpy.save")
+    return config.spec.validate_actions(values, path)
+
+
+def read_context(path: str, config: VideoModelConfig) -> np.ndarray:
+    """uint8 [T, H, W, 3] from .mp4 or .png, of the model's size. Raises VidarError."""
+    file = Path(path)
+    frames = read_picture(file)[None] if file.suffix == ".png" else read_video(file)[0]
+    if frames.shape[1:3] != (config.height, config.width):
+        height, width = frames.shape[1:3]
+        raise VidarError(f"{file}: is {width}x{height}, this model is {config.width}x{config.height}; resize it first")
+    return frames
+
+
+def read_picture(file: Path) -> np.ndarray:
+    """uint8 [H, W, 3]. Raises VidarError."""
+    try:
+        with Image.open(file) as picture:
+            return np.array(picture.convert("RGB"))  # a copy, so that it is writable
+    except FileNotFoundError:
+        raise VidarError(f"{file}: no such picture") from None
+    except (OSError, ValueError, SyntaxError) as error:
+        raise VidarError(f"{file}: not readable as a picture ({str(error).splitlines()[0]})") from None
+
+
+def _outputs(out: str, frames: int) -> tuple[Path, Path]:
+    """The file and its side file. Raises UsageError for another kind of file than what is made."""
+    file = check_output(out)
+    if file.suffix not in ((".png", ".mp4") if frames == 1 else (".mp4",)):
+        raise UsageError(f"{file}: {'an image is written as .png or .mp4' if frames == 1 else 'a clip is an .mp4'}")
+    return file, check_output(file.with_suffix(".json"))
+
+
+def _start(folder: Path, name: str) -> str:
+    if not (folder / START).is_file():
+        raise UsageError(f"{name}: ships no {START}; give a start: --context clip.mp4 or picture.png")
+    return str(folder / START)
+
+
+def _count(request: GenerateRequest, actions: np.ndarray | None) -> int:
+    count = request.frames or (0 if actions is None else len(actions))
+    if count < 1:
+        raise UsageError("generate needs --frames N, or --actions with at least one row")
+    if actions is not None and len(actions) < count:
+        raise VidarError(f"{request.actions}: {len(actions)} actions are too few for {count} frames; one row a frame")
+    return count
+
+
+def _frames(
+    model: VideoModel,
+    request: GenerateRequest,
+    context: np.ndarray,
+    actions: np.ndarray | None,
+    count: int,
+    seconds: list[float],
+    progress: Progress | None,
+) -> Iterator[np.ndarray]:
+    """The new frames; notes what each took."""
+    last = time.perf_counter()
+    told = request.seed, None, request.steps, request.renew, request.recache, request.prompt, request.label
+    for frame in islice(model.stream(context, actions, *told), count):
+        seconds.append(time.perf_counter() - last)
+        yield frame
+        if progress is not None:
+            progress(len(seconds), count)
+        last = time.perf_counter()
+
+
+def _latency(seconds: list[float]) -> dict[str, float]:
+    """First frame (with the context), median and 95th percentile of the others."""
+    rest = np.array(seconds[1:] or seconds) * 1000
+    return {
+        "first": round(seconds[0] * 1000, 2),
+        "median": round(float(np.median(rest)), 2),
+        "p95": round(float(np.quantile(rest, 0.95)), 2),
+    }

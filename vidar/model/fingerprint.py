@@ -1,0 +1,34 @@
+"""Which model is this: a short name of its config and weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+
+from vidar.config import first_type, to_dict
+from vidar.model.model import VideoModel
+
+YOUNGER = ("policy", "frames", "classes")  # fields that older models have not; where they are empty, they add nothing
+
+
+def fingerprint(model: VideoModel) -> str:
+    """Of config and weights: 16 hex digits."""
+    told = {key: value for key, value in _named(to_dict(model.config)).items() if key not in YOUNGER or value}
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    for module in (model.tokenizer, model.net):
+        for name, tensor in sorted(module.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _named(told: Any) -> Any:
+    """The same with every type under its first name, so that moving one in the code changes no fingerprint."""
+    if isinstance(told, Mapping):
+        mapping = cast(Mapping[str, Any], told)
+        return {key: first_type(value) if key == "type" else _named(value) for key, value in mapping.items()}
+    return [_named(item) for item in cast(list[Any], told)] if isinstance(told, list) else told

@@ -1,0 +1,60 @@
+"""What a rollout of a model is made of, and its network as functions for the calls of a frame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vidar.conditioning.net import WorldNet
+from vidar.core.system import System
+from vidar.model.config import ModelConfig
+from vidar.nn.ahead import AheadOfTime
+from vidar.nn.graphed import Graphed
+from vidar.nn.static import Build, StaticBackbone
+from vidar.rollout.codec import Codec
+from vidar.rollout.setting import Network, Setting
+from vidar.types import Model, UsageError
+
+
+def setting(
+    config: ModelConfig, net: WorldNet, call: Model, codec: Codec, pyramid: Any, frames: int | None = None
+) -> Setting:
+    """See `Setting`. call: of the network, from and to the CPU; frames: of a clip, None: as many as usual."""
+    network = Network(call, net.ring_shapes(), next(net.parameters()).dtype, net.backbone.row.device)
+
+    def system(steps: int) -> System[Any]:
+        return config.with_steps(steps).system(frames, pyramid=pyramid)
+
+    rest = torch.zeros(0) if config.actions is None else torch.from_numpy(config.actions.noop())
+    return Setting(
+        name=f"{'model' if config.clips else 'world'} {config.name!r}",
+        system=system(config.steps),
+        network=network,
+        codec=codec,
+        steps=config.steps,
+        faster=lambda steps: system(steps).objective,
+        context=config.context,
+        frame_shape=(math.prod(config.sites), config.channels),
+        rest=rest,
+        conditioner=config.conditioner,
+        guidance=config.guidance,
+        policy=None if config.policy is None else config.policy.build(),
+    )
+
+
+def compiled(net: WorldNet, build: Build | None = None) -> Model:
+    """Ahead of time on the CPU, CUDA graphs on a GPU; see `VideoModel.compiled`."""
+    kinds: dict[str, Callable[[], Build]] = {"cpu": AheadOfTime, "cuda": Graphed}
+    device = net.backbone.row.device
+    if device.type not in kinds:
+        raise UsageError(f"worlds are compiled for play on {' or '.join(kinds)}, this one is on {device}")
+    backbone = StaticBackbone(net.backbone, build or kinds[device.type]())
+
+    def model(inputs: Tensor, layout: Any, cond: Any = None, state: Any = None) -> Tensor:
+        return backbone(inputs, layout, net.condition(cond, layout), state).float()
+
+    return model
