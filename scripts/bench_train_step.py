@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -47,7 +47,7 @@ def job(form: str, own: bool, folder: Path) -> Any:
     from vidar.configs.doom import world_doom
     from vidar.nn.attention import ExplicitConfig, SDPAConfig
     from vidar.nn.slices import SlicesConfig
-    from vidar.train.ema import Ema
+    from vidar.train.engine import PlainEngine
     from vidar.train.loop import Job
 
     config: Any = world_doom()
@@ -58,11 +58,9 @@ def job(form: str, own: bool, folder: Path) -> Any:
         net = net.replace(backbone=net.backbone.replace(attention=forms[form]))
         method = method.replace(world=method.world.replace(net=net))
     torch.manual_seed(0)
-    built, ema_decay = method.build(), config.ema_decay
-    model = built.build_model()
-    made = Job(
-        config, folder, torch.device("cpu"), built, None, model, Ema(model, ema_decay), config.optim.build(model)
-    )  # type: ignore[arg-type]
+    built, nothing = method.build(), cast(Any, None)
+    model: Any = built.build_model()
+    made = Job(config, folder, built, nothing, PlainEngine(config, model, torch.device("cpu")))
     model.compile()
     model.train()
     return made

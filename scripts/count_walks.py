@@ -25,7 +25,7 @@ import vidar
 from vidar.configs.doom import world_doom
 from vidar.play.codec import Jpeg
 from vidar.play.session import Start, Table
-from vidar.train.ema import Ema
+from vidar.train.engine import PlainEngine
 from vidar.train.latents import LatentBatch
 from vidar.train.loop import Job, update
 
@@ -74,9 +74,7 @@ def training() -> tuple[int, int, int]:
     nothing: Any = None
     with tempfile.TemporaryDirectory() as folder:
         plain = config.replace(precision="fp32")
-        job = Job(
-            plain, Path(folder), torch.device("cpu"), method, nothing, model, Ema(model, 0.9), config.optim.build(model)
-        )
+        job = Job(plain, Path(folder), method, nothing, PlainEngine(plain, model, torch.device("cpu")))
         height, width = config.method.world.sites
         told = config.method.world.channels, height * width
         update(job, batch(0, *told), 1e-3)

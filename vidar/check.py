@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from vidar.data.index import Index, load_index
-from vidar.train.checks import Checks, OnDisk
+from vidar.train.checks import Checks, ChecksData, OnDisk
 from vidar.train.config import TrainConfig
 from vidar.types import UsageError
 
@@ -20,7 +20,7 @@ def check_training(config: Any) -> TrainConfig:
     if isinstance(method, Checks):
         method.check(data)
     index = _index(data) if isinstance(data, OnDisk) else None
-    if isinstance(method, Checks):
+    if isinstance(method, ChecksData):
         method.check_data(data, index)
     return config
 

@@ -141,18 +141,15 @@ class Rng:
         """These draws for another use of the same code: what it asks for by a key of `names` is drawn by its value."""
         return Renamed(self.seed, self.video, self.attempt, self, tuple(names.items()))
 
-    def _uniform(self, name: str, unit: int, step: int, count: int) -> np.ndarray:
-        return _between(self.raw(name, unit, step, count))
-
     def uniform(self, name: str, unit: int = 0, step: int = 0, shape: Sequence[int] = ()) -> Tensor:
         """Uniform in (0, 1), float64 [shape]; never 0 or 1."""
-        return torch.from_numpy(self._uniform(name, unit, step, math.prod(shape)).reshape(tuple(shape)))
+        return torch.from_numpy(_between(self.raw(name, unit, step, math.prod(shape))).reshape(tuple(shape)))
 
     def normal(self, name: str, unit: int = 0, step: int = 0, shape: Sequence[int] = ()) -> Tensor:
         """Standard normal (Box-Muller), float64 [shape]."""
         count = math.prod(shape)
         half = (count + 1) // 2
-        u = self._uniform(name, unit, step, 2 * half)
+        u = _between(self.raw(name, unit, step, 2 * half))
         radius, angle = np.sqrt(-2.0 * np.log(u[:half])), 2.0 * math.pi * u[half:]
         both = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
         return torch.from_numpy(both[:count].reshape(tuple(shape)))

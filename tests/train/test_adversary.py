@@ -7,7 +7,6 @@ from torch import nn
 
 from vidar.configs.students import world_doom_scm, world_doom_student
 from vidar.rng import Rng
-from vidar.train import checkpoint
 from vidar.train.fit import build
 from vidar.train.loop import update
 from vidar.train.methods.adversary import AdversaryConfig, Student, hinge_terms
@@ -108,9 +107,9 @@ def test_student_and_judge_are_saved_and_go_on_bit_for_bit(tmp_path, one_thread)
     for index in range(2):
         update(one, one.data.batch(index), 1e-3)
         one.counters.cursor += 1
-    path = checkpoint.save(tmp_path / "kept", one.counters, one.model, one.ema, one.optimizer, one.config)
+    path = one.engine.save(tmp_path / "kept", one.counters)
     other = build(one.config, tmp_path / "other", torch.device("cpu"))
-    other.counters = checkpoint.load(path, other.model, other.ema, other.optimizer)
+    other.counters = other.engine.load(path)
     assert int(other.model.steps) == 2
     for job in (one, other):
         update(job, job.data.batch(2), 1e-3)

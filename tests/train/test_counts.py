@@ -21,9 +21,10 @@ from vidar.tokenizers.schedules import still
 from vidar.tokenizers.vq import VQ, VQConfig
 from vidar.train import checkpoint
 from vidar.train.config import TrainConfig
+from vidar.train.engine import Counts
 from vidar.train.fit import build, fit
 from vidar.train.log import read_log
-from vidar.train.loop import Counts, update
+from vidar.train.loop import update
 from vidar.train.methods.autoencode import Autoencode, AutoencodeConfig
 from vidar.train.optim import OptimConfig
 from vidar.types import Loss
@@ -49,8 +50,8 @@ class PoisonedConfig(AutoencodeConfig):
 
 
 class Poisoned(Autoencode):
-    def step(self, model, batch, rngs):
-        found, first = super().step(model, batch, rngs), int(batch.number[0])
+    def step(self, model, batch, rngs, ranks):
+        found, first = super().step(model, batch, rngs, ranks), int(batch.number[0])
         if first == self.config.loss:
             return Loss(found.total * math.nan)
         if first == self.config.gradient:
@@ -102,7 +103,7 @@ def test_counting_modules_are_told_of_every_step_and_of_none_that_was_not_made(t
         def build_model(self):
             return nn.ModuleDict({"inner": nn.Sequential(Tally())})  # has an `update` of its own, and is not told
 
-        def step(self, model, batch, rngs):
+        def step(self, model, batch, rngs, ranks):
             tally, index = model["inner"][0], int(batch.number[0]) // 2
             tally.seen += index + 1
             total = tally.weight.square()
@@ -116,11 +117,13 @@ def test_counting_modules_are_told_of_every_step_and_of_none_that_was_not_made(t
 
     job = build(run(method=MethodConfig()), tmp_path, CPU)
     tally = job.model["inner"][0]
-    assert job.counting == [tally] and not isinstance(job.model, Counts)
+    assert job.engine.counting == [tally] and not isinstance(job.model, Counts)
     for step in range(4):
         made = update(job, job.data.batch(step), 1e-3)
         assert (made is None) == (step == 2)
-        assert torch.equal(job.ema.model["inner"][0].taken, tally.taken), "the average takes the buffers of this step"
+        assert torch.equal(job.engine.averaged()["inner"][0].taken, tally.taken), (
+            "the average takes the buffers of this step"
+        )
     assert tally.calls == [1, 2, None, 4]
 
 

@@ -12,7 +12,7 @@ from made_up import made_up
 
 from vidar.configs.catalog import recipes
 from vidar.model.load import CONFIG, load
-from vidar.model.model import Pictures, VideoModel
+from vidar.model.model import VideoModel
 from vidar.nn.attention import SDPAConfig
 from vidar.nn.auto import AutoAttentionConfig
 from vidar.nn.pretrained import load_component
@@ -56,7 +56,7 @@ def used(config, folder, device):
     video = to_video(config)
     if (folder / CONFIG).is_file():
         model = load(folder, device, torch.float32)
-        return pictures(model) if isinstance(model, Pictures) else dreams(model)
+        return pictures(model) if model.config.clips else dreams(model)
     model = load_component(folder).to(device)
     with torch.inference_mode():
         if hasattr(model, "decode"):
@@ -98,6 +98,17 @@ def test_a_run_and_what_it_made_are_those_of_the_cpu(name, tmp_path, one_thread)
         seen = used(config, other, CUDA)
     assert values == found
     assert torch.equal(used(config, folder, CPU), seen.on_cpu if isinstance(seen, OnCuda) else seen)
+
+
+@pytest.mark.parametrize("name", ["world_doom", "videoar_doom", "infinity_shapes", "tokenizer_doom", "decoder_doom"])
+def test_samples_of_a_run_are_those_of_the_cpu(name, tmp_path, one_thread):
+    """Of a world of frames, one of scales, pictures, a tokenizer and a decoder."""
+    config = small(name, tmp_path).replace(sample_every=1)
+    fit(config, tmp_path / "cpu", device="cpu")
+    with fake_cuda():
+        fit(config, tmp_path / "cuda", device=str(CUDA))
+    made = [{p.name: p.read_bytes() for p in (tmp_path / d / "samples").iterdir()} for d in ("cpu", "cuda")]
+    assert len(made[0]) == 2 and made[0] == made[1]
 
 
 @pytest.mark.gpu

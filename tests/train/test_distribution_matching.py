@@ -12,7 +12,6 @@ from torch import nn
 from vidar.configs.self_forcing import world_doom_self_forcing
 from vidar.model.load import load
 from vidar.rng import Rng
-from vidar.train import checkpoint
 from vidar.train.fit import build
 from vidar.train.loop import update
 from vidar.train.memory import training_bytes
@@ -337,9 +336,9 @@ def test_a_critic_is_kept_with_the_run_and_not_with_the_student(tmp_path, one_th
     one = job_of(tmp_path)
     for index in range(EVERY):
         advance(one, index)
-    path = checkpoint.save(tmp_path / "kept", one.counters, one.model, one.ema, one.optimizer, one.config)
+    path = one.engine.save(tmp_path / "kept", one.counters)
     other = build(one.config, tmp_path / "other", torch.device("cpu"))
-    other.counters = checkpoint.load(path, other.model, other.ema, other.optimizer)
+    other.counters = other.engine.load(path)
     for job in (one, other):
         for index in range(EVERY, 2 * EVERY):
             advance(job, index)

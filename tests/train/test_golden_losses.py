@@ -78,7 +78,7 @@ def losses(recipe, folder, steps=STEPS):
     data = config.data.replace(like=config.data.like.replace(batch=2))
     job = build(config.replace(optim=config.optim.replace(steps=STEPS), data=data), folder / "run", torch.device("cpu"))
     drawn(job.model)
-    for module in (job.model, job.ema.model):
+    for module in (job.model, job.engine.averaged()):
         module.double().train()
     widened(job.method, {})
     for layer in job.model.modules():

@@ -78,7 +78,7 @@ class ToyMethod:
     def build_model(self):
         return nn.Sequential(nn.Dropout(self.config.dropout), nn.Linear(2, 1))
 
-    def step(self, model, batch, rngs):
+    def step(self, model, batch, rngs, ranks):
         noise = torch.stack([rng.normal("level").float() for rng in rngs]) * self.config.noise
         error = model(batch.x)[:, 0] - batch.y - noise
         return Loss(error.square().mean(), {"mae": error.abs().mean().detach()})
@@ -178,10 +178,10 @@ def test_ten_non_finite_batches_in_a_row_stop_the_run(tmp_path):
 
 def test_infinite_gradient_of_a_finite_loss_is_skipped(tmp_path):
     class Root(ToyMethod):
-        def step(self, model, batch, rngs):
+        def step(self, model, batch, rngs, ranks):
             zero = (model(batch.x)[:, 0] * 0.0).sum()
             bad = torch.sqrt(zero.square())  # 0, and its gradient is 0 * inf
-            return Loss(bad if int(batch.number[0]) == 8 else super().step(model, batch, rngs).total)
+            return Loss(bad if int(batch.number[0]) == 8 else super().step(model, batch, rngs, ranks).total)
 
     class RootConfig(ToyMethodConfig):
         def build(self):
@@ -299,9 +299,9 @@ def test_bf16_autocast_reaches_the_model(tmp_path):
     seen = []
 
     class Watch(ToyMethod):
-        def step(self, model, batch, rngs):
+        def step(self, model, batch, rngs, ranks):
             seen.append(model(batch.x).dtype)
-            return super().step(model, batch, rngs)
+            return super().step(model, batch, rngs, ranks)
 
     class WatchConfig(ToyMethodConfig):
         def build(self):

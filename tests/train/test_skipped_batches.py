@@ -69,7 +69,7 @@ class Denoise:
     def build_model(self):
         return nn.Sequential(nn.Dropout(0.3), nn.Linear(2, 2))
 
-    def step(self, model, batch, rngs):
+    def step(self, model, batch, rngs, ranks):
         noise = torch.stack([rng.normal("level", shape=(2,)).float() for rng in rngs])
         for number, row in zip(batch.number.tolist(), noise):
             self.noise.setdefault(number, []).append(row)

@@ -54,8 +54,8 @@ def play(
             "(default: beside the game).",
         ),
     ] = None,
-    prompt: Annotated[str | None, typer.Option(help="Text prompt (text-conditioned worlds).")] = None,
-    label: Annotated[int | None, typer.Option(help="Class label (class-conditioned worlds).")] = None,
+    prompt: show.Prompt = None,
+    label: show.Label = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
 ) -> None:
     """Play a learned world in the browser, or in a window, until Ctrl-C."""
@@ -69,12 +69,10 @@ def play(
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)  # one stream is many small calls; the other cores encode, serve and paint
     world = load(model, check_device(device))
-    told = Told(prompt, label)
-    world.config.check_told(told)
+    world.config.check_told(told := Told(prompt, label))
     clips = [] if world.start is None and (starts is not None or beside) else own_clips(world)
     clips += [] if starts is None else folder_clips(world, starts)
     pace = world.config.fps if fps is None else fps
-
     with ExitStack() as stack:
 
         def table() -> Table:

@@ -11,6 +11,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+Prompt = Annotated[str | None, typer.Option(help="Text prompt (text-conditioned models).")]
+Label = Annotated[int | None, typer.Option(help="Class label (class-conditioned models).")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 

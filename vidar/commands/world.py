@@ -34,8 +34,8 @@ def generate(
     actions: Annotated[
         Path | None, typer.Option(help=".npy [N, A]: one row for each new frame (default: nothing pressed).")
     ] = None,
-    prompt: Annotated[str | None, typer.Option(help="What to show, in words: of a model that takes a text.")] = None,
-    label: Annotated[int | None, typer.Option(help="What to show, a class: of a model that takes one.")] = None,
+    prompt: show.Prompt = None,
+    label: show.Label = None,
     seed: Annotated[int, typer.Option(help="Seed.")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="Refinement steps a frame (default: the model's).")] = None,
     renew: Annotated[

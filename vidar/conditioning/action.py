@@ -79,7 +79,7 @@ class ActionEmbed(nn.Module):
 
     def forward(self, conditions: Actions, layout: Layout) -> Cond:
         """Modulation [B, M, D]. A frame outside the record, or nobody, has an unknown action."""
-        made, history = self._columns_once(conditions), self.config.history
+        made, history = self.columns(conditions), self.config.history
         seen = made.gather(1, self._column_once(conditions, layout).expand(len(made), -1, -1))
         return Cond(modulation=self._mapped(seen.unflatten(1, (-1, history + 1)).flatten(2)))
 
@@ -115,15 +115,11 @@ class ActionEmbed(nn.Module):
     def _mapped(self, seen: Tensor) -> Tensor:
         return self.second(F.silu(self.first(seen)))
 
-    def _columns_once(self, conditions: Actions) -> Tensor:
-        if conditions.memo is None or torch.is_grad_enabled():
-            return self.columns(conditions)
-        if self not in conditions.memo:
-            conditions.memo[self] = self.columns(conditions)
-        return conditions.memo[self]
-
     def columns(self, conditions: Actions) -> Tensor:
         """The embedding of every action, and behind them that of an unknown one: [B, T + 1, D]."""
+        memo = None if torch.is_grad_enabled() else conditions.memo
+        if memo is not None and self in memo:
+            return memo[self]
         values, weight = conditions.values, self.first.weight
         made = weight.new_zeros(*conditions.unknown.shape, self.config.width)
         if self.numbers is not None:
@@ -134,4 +130,7 @@ class ActionEmbed(nn.Module):
             made = made + embedding(values[..., column].round().long())
         unknown = self.unknown.weight[0]
         made = torch.where(conditions.unknown[..., None], unknown, made)
-        return torch.cat([made, unknown.expand(made.shape[0], 1, -1)], dim=1)
+        made = torch.cat([made, unknown.expand(made.shape[0], 1, -1)], dim=1)
+        if memo is not None:
+            memo[self] = made
+        return made

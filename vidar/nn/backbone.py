@@ -180,9 +180,7 @@ class Backbone(nn.Module):
         device, grad = inputs.device, torch.is_grad_enabled()
         start = _memo(layout, "row_start", device, lambda: layout.row_start)
         row = None if layout.row_length else _memo(layout, "row", device, lambda: layout.row)
-        attention = {
-            name: planned(self.config.attention, layout.views[name], device, grad) for name in self.ring_shapes()
-        }
+        attention = {name: planned(self.config.attention, layout.views[name], device, grad) for name in self._rings}
         weight = self.row
         memory = None if cond.memory is None else cond.memory.to(weight.dtype)
         tables = self.tables(layout, device)

@@ -184,8 +184,3 @@ def _map(width: int, out: int, std: float) -> nn.Linear:
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(layer.bias)
     return layer
-
-
-def flat(x: Tensor) -> Tensor:
-    """[B, G, n, D] -> [B, S, D]."""
-    return x.flatten(1, 2)

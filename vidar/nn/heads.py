@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vidar.config import Config
-from vidar.nn.block import Modulation, flat
+from vidar.nn.block import Modulation
 from vidar.nn.embed import linear
 from vidar.nn.norm import modulate
 
@@ -36,5 +36,5 @@ class LinearHead(nn.Module):
     def forward(self, x: Tensor, rows: Tensor, row: Tensor | None) -> Tensor:
         """The outputs come in float32 or wider."""
         shift, scale = self.modulation(rows, row)
-        out = self.map(flat(modulate(x, shift, scale)))
+        out = self.map(modulate(x, shift, scale).flatten(1, 2))
         return out.to(torch.promote_types(out.dtype, torch.float32))

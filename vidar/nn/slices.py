@@ -47,14 +47,17 @@ class SliceAttention(torch.autograd.Function):
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, found: Sequence[Group], hidden: Tensor | None) -> Tensor:
         """Per group: softmax(q k' / sqrt(E)) v."""
         scale, out, kept = q.shape[-1] ** -0.5, q.new_empty(q.shape), list[Tensor]()
-        heads = [_heads(k), _heads(v)]
+        heads = [_flat(k.transpose(1, 2)), _flat(v.transpose(1, 2))]
         for group in found:
             mine = _rows(out, group.slots)
             if not group.keys:
                 mine.zero_()
                 continue
             q_g = _flat(_rows(q, group.slots) * scale)
-            p = _softmax(_products(q_g, heads[0], group.keys), mine.shape, hidden)
+            logits = _products(q_g, heads[0], group.keys)
+            if hidden is not None:
+                logits.view(*mine.shape[:3], -1).masked_fill_(hidden, float("-inf"))
+            p = torch.softmax(logits, dim=-1)  # in float32 or wider, rounded once to the dtype given
             mine.copy_(_sums(p, heads[1], group.keys).view(mine.shape))
             kept.append(p)
         ctx.found = found
@@ -86,26 +89,14 @@ class SliceAttention(torch.autograd.Function):
         return d_q, d_k, d_v, None, None
 
 
-def _softmax(logits: Tensor, shape: torch.Size, hidden: Tensor | None) -> Tensor:
-    """[B K, n, m]; shape [B, K, n, E]. torch computes it in float32 or wider and rounds once, to the dtype given."""
-    if hidden is not None:
-        logits.view(*shape[:3], -1).masked_fill_(hidden, float("-inf"))
-    return torch.softmax(logits, dim=-1)
-
-
 def _softmax_backward(d_p: Tensor, p: Tensor) -> Tensor:
-    """p (dp - sum(dp p)); as the softmax itself."""
+    """p (dp - sum(dp p)); in float32 or wider, rounded once."""
     return torch.ops.aten._softmax_backward_data(d_p, p, -1, p.dtype)
-
-
-def _heads(x: Tensor) -> Tensor:
-    """[B, T, K, E] -> [B K, T, E], dense."""
-    return _flat(heads_first(x))
 
 
 def _rows(x: Tensor, span: Span) -> Tensor:
     """[B, S, K, E] -> [B, K, n, E], a view."""
-    return heads_first(x[:, span[0] : span[1]])
+    return x[:, span[0] : span[1]].transpose(1, 2)
 
 
 def _flat(x: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ class FlowConfig(ObjectiveConfig):
 
     @model_validator(mode="after")
     def _check(self) -> FlowConfig:
-        if isinstance(self.step_size, ToldConfig) and not isinstance(self.stepper, EulerConfig):
+        if self.step_size.told and not isinstance(self.stepper, EulerConfig):
             raise ValueError("a model that is told its step size plays with EulerConfig")
         return self
 

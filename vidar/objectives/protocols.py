@@ -39,7 +39,12 @@ class Stepper(Protocol):
 
 
 class StepperConfig(Config):
-    """Base of the configs of solvers."""
+    """Base of the configs of solvers.
+
+    plays_students: whether a few-step student may be played by it: one call for each of its steps, at their levels.
+    """
+
+    plays_students: ClassVar[bool] = False
 
     @abstractmethod
     def build(self) -> Stepper:

@@ -7,13 +7,20 @@ levels for times). Size 0 asks for the velocity at the point itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor
 
 from vidar.config import Config
 
 
-class UntoldConfig(Config):
+class StepSizeConfig(Config):
+    """Base of the two. told: whether the model is."""
+
+    told: ClassVar[bool] = False
+
+
+class UntoldConfig(StepSizeConfig):
     """The model knows its level alone."""
 
     def build(self, levels: Sequence[float]) -> Untold:
@@ -35,11 +42,13 @@ class Untold:
         return x[:, :0]
 
 
-class ToldConfig(Config):
+class ToldConfig(StepSizeConfig):
     """One more input column, before the level: the size of the step, 0 in training of the velocity and in commits.
 
     The backbone needs `step_size` too. The stepper is Euler: what is answered is taken over the whole step.
     """
+
+    told: ClassVar[bool] = True
 
     def build(self, levels: Sequence[float]) -> Told:
         """The step size of a solver over `levels`, 1 down to 0."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 from torch import Tensor
@@ -18,6 +18,8 @@ from vidar.objectives.protocols import Draw, StepperConfig
 
 class EulerConfig(StepperConfig):
     """Euler: one model call per step."""
+
+    plays_students: ClassVar[bool] = True
 
     def build(self) -> Euler:
         """The stepper."""
@@ -82,6 +84,8 @@ class AdamsBashforthConfig(StepperConfig):
     over copy-last with Euler, -0.06 dB with a share of 1.25.
     """
 
+    plays_students: ClassVar[bool] = True
+
     extrapolation: float = Field(default=1.0, ge=0, le=2)
     rise: float | None = Field(default=None, gt=0)
 
@@ -117,6 +121,8 @@ class AdamsBashforth:
 
 class RenoiseConfig(StepperConfig):
     """The walk of a consistency student (Song et al., "Consistency Models", 2023, algorithm 1)."""
+
+    plays_students: ClassVar[bool] = True
 
     def build(self) -> Renoise:
         """The stepper."""

@@ -6,30 +6,34 @@ of whose frames stand there, too.
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Callable
+
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from vidar.config import Config
 
+Weight = Callable[[Tensor], Tensor]  # levels [B, S] -> [B, S]
 
-class EvenWeightConfig(Config):
+
+class WeightConfig(Config):
+    """Base of the configs of weights."""
+
+    @abstractmethod
+    def build(self) -> Weight | None:
+        """The weight; None where all levels count alike, in objectives that know no level too."""
+
+
+class EvenWeightConfig(WeightConfig):
     """All levels alike."""
 
-    def build(self) -> EvenWeight:
-        """The weight."""
-        return EvenWeight()
+    def build(self) -> None:
+        """No weight."""
 
 
-class EvenWeight:
-    """1."""
-
-    def __call__(self, level: Tensor) -> Tensor:
-        """[B, S] -> [B, S]."""
-        return torch.ones_like(level)
-
-
-class BellWeightConfig(Config):
+class BellWeightConfig(WeightConfig):
     """A bell around the middle level (MMPL, planning-memory-control 1.5; Self Forcing).
 
     w(t) = y(t) - min y, scaled to mean 1 over the table; y(t) = exp(-2 ((t - n / 2) / n)^2), t = n sigma. The table is

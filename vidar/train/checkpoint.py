@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,22 +48,35 @@ class Counters:
 def save(
     folder: Path, counters: Counters, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer, config: Config
 ) -> Path:
-    """Write `folder/step-N` and return it. Raises VidarError where the disk refuses; older checkpoints stay."""
+    """Write `folder/step-N` and return it, see `write`."""
+
+    def tensors(place: Path) -> None:
+        save_file(_packed(_weights(model)), place / "model.safetensors")
+        save_file(_packed(_weights(ema.model)), place / "ema.safetensors")
+        save_file(_packed(_moments(model, optimizer)), place / "optimizer.safetensors")
+
+    return write(folder, counters, config, tensors)
+
+
+def write(folder: Path, counters: Counters, config: Config, parts: Callable[[Path], None]) -> Path:
+    """Write `folder/step-N`, what `parts` puts into the place it is given beside state.json, and return it.
+
+    Raises VidarError where the disk refuses; older checkpoints stay.
+    """
     final = folder / f"step-{counters.step:08d}"
     if is_complete(final):
         return final
     temporary = folder / f"{TEMPORARY}{final.name}-{os.getpid()}"
     try:
         temporary.mkdir(parents=True)
-        save_file(_packed(_weights(model)), temporary / "model.safetensors")
-        save_file(_packed(_weights(ema.model)), temporary / "ema.safetensors")
-        save_file(_packed(_moments(model, optimizer)), temporary / "optimizer.safetensors")
+        parts(temporary)
         versions = {"vidar": vidar.__version__, "torch": torch.__version__, "python": platform.python_version()}
         state = {**asdict(counters), "versions": versions, "config": to_dict(config)}
         (temporary / "state.json").write_text(json.dumps(state, indent=1))
-        for file in temporary.iterdir():
+        files = [file for file in temporary.rglob("*") if file.is_file()]
+        for file in files:
             _sync(file)
-        sizes = {file.name: file.stat().st_size for file in temporary.iterdir()}
+        sizes = {file.relative_to(temporary).as_posix(): file.stat().st_size for file in files}
         (temporary / MARKER).write_text(json.dumps(sizes))
         _sync(temporary / MARKER)
         _sync(temporary)
@@ -78,13 +92,10 @@ def save(
 
 def load(path: Path, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimizer) -> Counters:
     """Restore a complete checkpoint in place. Raises VidarError naming the file or the parameter that does not fit."""
-    if not is_complete(path):
-        raise VidarError(f"{path}: not a complete checkpoint; resume='auto' takes the newest complete one")
+    counters = read(path)
     try:
         weights, averages, moments = (load_file(path / f"{n}.safetensors") for n in ("model", "ema", "optimizer"))
-        state = json.loads((path / "state.json").read_text())
-        counters = Counters(**{name: state[name] for name in asdict(Counters())})
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError) as error:
         raise VidarError(f"{path}: damaged checkpoint ({error}); remove it to resume from an older one") from None
     _restore(path / "model.safetensors", _weights(model), weights)
     _restore(path / "ema.safetensors", _weights(ema.model), averages)
@@ -96,6 +107,17 @@ def load(path: Path, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimize
         like = names[name] if value.shape == names[name].shape else torch.empty(value.shape, device=names[name].device)
         optimizer.state[names[name]][kind] = torch.empty_like(like, dtype=value.dtype).copy_(value)
     return counters
+
+
+def read(path: Path) -> Counters:
+    """The counters of a checkpoint. Raises VidarError where it is not complete, or damaged."""
+    if not is_complete(path):
+        raise VidarError(f"{path}: not a complete checkpoint; resume='auto' takes the newest complete one")
+    try:
+        state = json.loads((path / "state.json").read_text())
+        return Counters(**{name: state[name] for name in asdict(Counters())})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise VidarError(f"{path}: damaged checkpoint ({error}); remove it to resume from an older one") from None
 
 
 def newest(folder: Path) -> Path | None:

@@ -17,11 +17,16 @@ from vidar.types import UsageError, VidarError
 
 @runtime_checkable
 class Checks(Protocol):
-    """A config that knows what it can be trained on."""
+    """A config whose parts have to fit."""
 
     def check(self, data: Any) -> None:
-        """The parts fit one another, and the config of the data. Raises UsageError or VidarError naming the key."""
+        """They fit one another, and the config of the data. Raises UsageError or VidarError naming the key."""
         ...
+
+
+@runtime_checkable
+class ChecksData(Protocol):
+    """A config that not all data on disk fits."""
 
     def check_data(self, data: Any, index: Index | None) -> None:
         """The data on disk has the size and actions of the model (None: there is none), and what is gone on from is

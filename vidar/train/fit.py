@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
@@ -14,12 +15,15 @@ from vidar.config import Builds, to_yaml
 from vidar.rng import Rng
 from vidar.train import checkpoint
 from vidar.train.config import TrainConfig
-from vidar.train.ema import Ema
-from vidar.train.log import RunLog
+from vidar.train.engine import Engine, PlainEngine
+from vidar.train.log import NoLog, RunLog
 from vidar.train.loop import Batches, Job, Method, Stop, train
 from vidar.train.memory import check_memory
+from vidar.train.ranks import is_first
 from vidar.train.resume import check_same
 from vidar.types import UsageError
+
+MakeEngine = Callable[[TrainConfig, nn.Module, torch.device], Engine]
 
 
 @dataclass(frozen=True)
@@ -84,8 +88,11 @@ def fit(
     out: str | os.PathLike[str] | None = None,
     resume: str | os.PathLike[str] | None = None,
     device: str | None = None,
+    engine: MakeEngine = PlainEngine,
 ) -> FitResult:
     """Train, save checkpoints, export the averaged model to out/model.
+
+    engine: what makes steps of losses; of several processes, each calls this and rank 0 writes.
 
     resume: "auto" continues from the newest complete checkpoint of `out` (from the start where there is none); a path
     names one. SIGTERM and SIGINT save and return. Raises UsageError before anything is built where `out` cannot be
@@ -100,13 +107,15 @@ def fit(
     check_memory(config, where)
     cuda = [torch.cuda.current_device()] if where.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), Stop() as stop:
-        job = build(config, folder, where)
+        job = build(config, folder, where, engine)
         if start is not None:
-            job.counters = checkpoint.load(start, job.model, job.ema, job.optimizer)
+            job.counters = job.engine.load(start)
         if config.compile:
             job.model.compile()
-        (folder / "config.yaml").write_text(to_yaml(config))
-        log = RunLog(folder, config.name, job.counters.step)
+        writes = job.engine.ranks.rank == 0
+        if writes:
+            (folder / "config.yaml").write_text(to_yaml(config))
+        log = RunLog(folder, config.name, job.counters.step) if writes else NoLog()
         try:
             train(job, log, stop)
             exported = export(job) if stop.signal is None else None
@@ -129,6 +138,13 @@ def check(folder: Path, resume: str | os.PathLike[str] | None) -> Path | None:
         raise UsageError(f"{folder} already holds a run; resume='auto' continues it, or choose another out")
     if resume not in (None, "auto") and not checkpoint.is_complete(Path(resume)):
         raise UsageError(f"{resume}: not a complete checkpoint; resume='auto' takes the newest complete one")
+    if is_first():  # another process would take the probe for something left behind
+        _prepare(folder, checkpoints)
+    return checkpoint.newest(checkpoints) if resume == "auto" else Path(resume) if resume else None
+
+
+def _prepare(folder: Path, checkpoints: Path) -> None:
+    """Make `out`, and clear what was left half-written. Raises UsageError where it cannot be written."""
     try:
         checkpoints.mkdir(parents=True, exist_ok=True)
         probe = checkpoints / f"{checkpoint.TEMPORARY}probe-{os.getpid()}"
@@ -137,10 +153,9 @@ def check(folder: Path, resume: str | os.PathLike[str] | None) -> Path | None:
     except OSError as error:
         raise UsageError(f"{folder}: out cannot be written ({error.strerror}); choose another out") from None
     checkpoint.clean(checkpoints)
-    return checkpoint.newest(checkpoints) if resume == "auto" else Path(resume) if resume else None
 
 
-def build(config: TrainConfig, folder: Path, device: torch.device) -> Job:
+def build(config: TrainConfig, folder: Path, device: torch.device, engine: MakeEngine = PlainEngine) -> Job:
     """Everything a run holds, from its config; the weights are a function of the seed."""
     data = cast(Builds[Batches], config.data).build()
     method = cast(Builds[Trains], config.method).build()
@@ -150,14 +165,14 @@ def build(config: TrainConfig, folder: Path, device: torch.device) -> Job:
     model = method.build_model().to(device)
     if isinstance(method, Calibrates):
         method.calibrate(model, data)
-    ema = Ema(model, config.ema_decay)
-    return Job(config, folder, device, method, data, model, ema, config.optim.build(model))
+    return Job(config, folder, method, data, engine(config, model, device))
 
 
 def export(job: Job) -> Path | None:
-    """Write the averaged model to out/model where the method can."""
+    """Write the averaged model to out/model where the method can, on rank 0."""
     if not isinstance(job.method, Exports):
         return None
-    directory = job.out / "model"
-    job.method.export(job.ema.model, directory)
+    directory, averaged = job.out / "model", job.engine.averaged()
+    if job.engine.ranks.rank == 0:
+        job.method.export(averaged, directory)
     return directory

@@ -9,10 +9,39 @@ import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+
+
+class Log(Protocol):
+    """What the loop tells of a run."""
+
+    def step(self, record: Mapping[str, float], progress: float) -> None:
+        """Log the numbers of a step; `progress` in [0, 1] gives the time that is left."""
+        ...
+
+    def event(self, event: str, step: int, **details: Any) -> None:
+        """Log something that is not a number per step: a skipped batch, a checkpoint, the end."""
+        ...
+
+    def close(self) -> None:
+        """Flush and end all writers."""
+        ...
+
+
+class NoLog:
+    """That of a process whose run another one writes down."""
+
+    def step(self, record: Mapping[str, float], progress: float) -> None:
+        """Nothing."""
+
+    def event(self, event: str, step: int, **details: Any) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
 
 
 class RunLog:
@@ -36,7 +65,7 @@ class RunLog:
             self._progress.start()
 
     def step(self, record: Mapping[str, float], progress: float) -> None:
-        """Log the numbers of a step; `progress` in [0, 1] gives the time that is left."""
+        """See `Log`."""
         self._write(record)
         if self._board is not None:
             for key, value in record.items():
@@ -48,13 +77,13 @@ class RunLog:
             self._progress.update(self._progress.task_ids[0], completed=progress, line=line)
 
     def event(self, event: str, step: int, **details: Any) -> None:
-        """Log something that is not a number per step: a skipped batch, a checkpoint, the end."""
+        """See `Log`."""
         self._write({"event": event, "step": step, **details})
         shown = " ".join(f"{key}={value}" for key, value in details.items())
         self._console.print(f"step {step}: {event} {shown}", markup=False)
 
     def close(self) -> None:
-        """Flush and end all writers."""
+        """See `Log`."""
         if self._progress is not None:
             self._progress.stop()
         if self._board is not None:

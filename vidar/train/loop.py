@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from types import FrameType
@@ -17,23 +15,26 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from vidar.nn.precision import fast_dtype
 from vidar.rng import Rng
-from vidar.train import checkpoint
 from vidar.train.checkpoint import Counters
 from vidar.train.config import TrainConfig
-from vidar.train.ema import Ema
-from vidar.train.log import RunLog
+from vidar.train.engine import Engine
+from vidar.train.log import Log
+from vidar.train.ranks import Ranks, anywhere
 from vidar.types import Loss, VidarError
 
+ELSEWHERE = "a signal to another process"
 MOST_SKIPPED = 10  # non-finite batches in a row before the run stops
 
 
 class Method(Protocol):
     """A training method."""
 
-    def step(self, model: Any, batch: Any, rngs: Sequence[Rng]) -> Loss:
-        """One loss on one batch, one Rng per sample; the loop owns backward and the optimiser."""
+    def step(self, model: Any, batch: Any, rngs: Sequence[Rng], ranks: Ranks) -> Loss:
+        """One loss on one batch, one Rng per sample; the engine owns backward and the optimiser.
+
+        What is drawn for the batch as a whole, such as the number of its forwards, is agreed on by all `ranks`.
+        """
         ...
 
 
@@ -63,41 +64,27 @@ class Streams(Protocol):
         ...
 
 
-@runtime_checkable
-class Counts(Protocol):
-    """A module that counts what it sees within a step: a codebook its hits, an adversary its scores.
-
-    Choice: found in the model, whatever the method; a method that trains such a module cannot forget to tell it.
-    """
-
-    def update(self) -> None:
-        """Take in what was counted, once per optimiser step."""
-        ...
-
-    def forget(self) -> None:
-        """Drop what was counted: the step was not made."""
-        ...
-
-
 @dataclass
 class Job:
     """What one run holds."""
 
     config: TrainConfig
     out: Path
-    device: torch.device
     method: Method
     data: Batches
-    model: nn.Module
-    ema: Ema
-    optimizer: torch.optim.Optimizer
+    engine: Engine
     counters: Counters = field(default_factory=Counters)
     checkpoint: Path | None = None
 
-    @cached_property
-    def counting(self) -> list[Counts]:
-        """The modules of the model that count."""
-        return [module for module in self.model.modules() if isinstance(module, Counts)]
+    @property
+    def model(self) -> nn.Module:
+        """What is trained."""
+        return self.engine.model
+
+    @property
+    def index(self) -> int:
+        """The batch that this process takes next, among those of the run."""
+        return self.counters.cursor * self.engine.ranks.world_size + self.engine.ranks.rank
 
     def progress(self) -> float:
         """The share of the run that is over, in [0, 1]: of the steps or of the minutes, whichever is larger."""
@@ -106,11 +93,9 @@ class Job:
         return min(1.0, max(self.counters.step / config.optim.steps, spent))
 
     def save(self, window: Window) -> None:
-        """Write a checkpoint and drop the oldest."""
-        folder = self.out / "checkpoints"
+        """Write a checkpoint."""
         self.counters.window = window.plain()
-        self.checkpoint = checkpoint.save(folder, self.counters, self.model, self.ema, self.optimizer, self.config)
-        checkpoint.retain(folder, self.config.keep_checkpoints)
+        self.checkpoint = self.engine.save(self.out / "checkpoints", self.counters)
 
 
 class Stop:
@@ -159,25 +144,27 @@ class Window:
         return {**means, "samples_per_s": self.samples / seconds, "data_wait": self.waited / seconds}
 
 
-def train(job: Job, log: RunLog, stop: Stop) -> None:
+def train(job: Job, log: Log, stop: Stop) -> None:
     """Run until the steps or the minutes are used up, or a signal comes; the last state is saved.
 
     Raises VidarError after 10 non-finite batches in a row, naming their samples.
     """
-    config, counters = job.config, job.counters
+    config, counters, engine, ranks = job.config, job.counters, job.engine, job.engine.ranks
     job.model.train()
     start = monotonic() - counters.elapsed
-    saved, window, bad = monotonic(), Window(job.device, counters.window), []
+    saved, window, bad = monotonic(), Window(engine.device, counters.window), []
     shown = job.data.batch(0) if config.sample_every and isinstance(job.method, Samples) else None
-    with closing(batches(job.data, counters.cursor)) as stream:
-        while job.progress() < 1.0 and stop.signal is None:
+    stopped = anywhere(ranks, stop.signal is not None)
+    with closing(batches(job.data, job.index, ranks.world_size)) as stream:
+        while job.progress() < 1.0 and not stopped:
             asked = monotonic()
             batch = next(stream)
             window.waited += monotonic() - asked
             lr = config.optim.lr_at(counters.step, job.progress())
             values = update(job, batch, lr)
             counters.cursor += 1
-            counters.elapsed = monotonic() - start
+            counters.elapsed = ranks.agree(monotonic() - start)
+            stopped = anywhere(ranks, stop.signal is not None)
             if values is None:
                 counters.skipped += 1
                 bad.append(list(batch.names))
@@ -187,30 +174,32 @@ def train(job: Job, log: RunLog, stop: Stop) -> None:
             counters.step += 1
             window.values.append(values)
             window.samples += len(batch.number)
-            if counters.step % config.log_every == 0 or job.progress() >= 1.0 or stop.signal:
+            if counters.step % config.log_every == 0 or job.progress() >= 1.0 or stopped:
                 state = {"step": counters.step, "elapsed": counters.elapsed, "lr": lr, "skipped": counters.skipped}
                 log.step({**state, **window.means()}, job.progress())
                 if counters.step % config.log_every == 0:
-                    window = Window(job.device)
+                    window = Window(engine.device)
             if shown is not None and counters.step % config.sample_every == 0:
                 show(job, shown)
-            if monotonic() - saved >= config.save_every_s:
+            if ranks.agree(monotonic() - saved) >= config.save_every_s:
                 job.save(window)
                 saved = monotonic()
+    if stopped:
+        stop.signal = stop.signal or ELSEWHERE
     job.save(window)
 
 
-def batches(data: Streams | Batches, start: int) -> Generator[Any, None, None]:
-    """The batches from number `start` on: prepared ahead where the data can, else one by one."""
-    if isinstance(data, Streams):
+def batches(data: Batches, start: int, step: int = 1) -> Generator[Any, None, None]:
+    """Every `step`-th batch from number `start` on: prepared ahead where the data can and none is left out."""
+    if isinstance(data, Streams) and step == 1:
         yield from data.stream(start)
     else:
         while True:
             yield data.batch(start)
-            start += 1
+            start += step
 
 
-def refuse(bad: list[list[str]], step: int, log: RunLog) -> None:
+def refuse(bad: list[list[str]], step: int, log: Log) -> None:
     """Note the newest of the non-finite batches in a row; too many are the end of the run."""
     log.event("skipped", step, reason="non-finite loss or gradient", names=bad[-1])
     if len(bad) == MOST_SKIPPED:
@@ -222,71 +211,22 @@ def refuse(bad: list[list[str]], step: int, log: RunLog) -> None:
 
 
 def update(job: Job, batch: Any, lr: float) -> dict[str, Tensor] | None:
-    """One optimiser step and EMA step: the values to log, or None (nothing changed) where something is not finite."""
-    config = job.config
-    reseed(config.seed, job.counters.cursor, job.device)
-    rngs = [Rng(config.seed, number) for number in batch.number.tolist()]
-    with autocast(job):
-        loss = job.method.step(job.model, to_device(batch, job.device), rngs)
-    if not math.isfinite(loss.total.item()):
-        settle(job, False)
-        return None
-    loss.total.backward()
-    trained = [p for group in job.optimizer.param_groups for p in group["params"] if p.grad is not None]
-    norm = nn.utils.get_total_norm([p.grad for p in trained])
-    length = norm.item()
-    finite = math.isfinite(length)
-    if finite:
-        if length > config.optim.clip:
-            nn.utils.clip_grads_with_norm_(trained, config.optim.clip, norm)
-        for group in job.optimizer.param_groups:
-            group["lr"] = lr
-        job.optimizer.step()
-    settle(job, finite)
-    if finite:
-        job.ema.update(job.counters.step)
-    job.optimizer.zero_grad(set_to_none=True)
-    return {"loss": loss.total, "grad_norm": norm, **loss.parts} if finite else None
-
-
-def settle(job: Job, made: bool) -> None:
-    """Tell the modules that count whether the step was made."""
-    for module in job.counting:
-        if made:
-            module.update()
-        else:
-            module.forget()
+    """One step down one loss: the values to log, or None (nothing changed) where something is not finite."""
+    engine = job.engine
+    engine.seed(job.index)
+    rngs = [Rng(job.config.seed, number) for number in batch.number.tolist()]
+    with engine.forward():
+        loss = job.method.step(engine.model, engine.move(batch), rngs, engine.ranks)
+    norm = engine.step(loss.total, lr, job.counters.step)
+    return None if norm is None else {"loss": loss.total, "grad_norm": norm, **loss.parts}
 
 
 @torch.no_grad()
 def show(job: Job, batch: Any) -> None:
-    """Let the method write samples of the averaged model to out/samples/step-N."""
+    """Let the method write samples of the averaged model to out/samples/step-N, on rank 0."""
     assert isinstance(job.method, Samples)
-    folder = job.out / "samples"
-    folder.mkdir(exist_ok=True)
-    with autocast(job):
-        job.method.sample(job.ema.model, to_device(batch, job.device), folder / f"step-{job.counters.step:08d}")
-
-
-def autocast(job: Job) -> torch.autocast:
-    """bf16 where the config says so, or the device is fast at it."""
-    auto, precision = fast_dtype(job.device.type) == torch.bfloat16, job.config.precision
-    return torch.autocast(job.device.type, torch.bfloat16, enabled=auto if precision == "auto" else precision == "bf16")
-
-
-def reseed(seed: int, cursor: int, device: torch.device) -> None:
-    """Seed torch from (seed, batch index), so that dropout and the like survive a resume, as EDM2's loop does.
-
-    The generators are set directly: torch.manual_seed visits every device type, 0.2 ms per step.
-    """
-    word = int(Rng(seed, cursor).raw("torch", 0, 0, 1)[0] >> 1)
-    torch.default_generator.manual_seed(word)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(word)
-
-
-def to_device(batch: Any, device: torch.device) -> Any:
-    """The record with its tensors on `device`."""
-    moved = {f.name: getattr(batch, f.name) for f in fields(batch)}
-    moved = {name: value.to(device, non_blocking=True) for name, value in moved.items() if isinstance(value, Tensor)}
-    return replace(batch, **moved)
+    folder, engine, averaged = job.out / "samples", job.engine, job.engine.averaged()
+    if engine.ranks.rank == 0:
+        folder.mkdir(exist_ok=True)
+        with engine.forward():
+            job.method.sample(averaged, engine.move(batch), folder / f"step-{job.counters.step:08d}")

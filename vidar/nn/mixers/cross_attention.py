@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from vidar.config import Config
 from vidar.nn.attention import heads_first, sdpa
-from vidar.nn.block import Asked, Call, Modulation, flat
+from vidar.nn.block import Asked, Call, Modulation
 from vidar.nn.embed import linear
 from vidar.nn.mixers.self_attention import Leave
 from vidar.nn.norm import RMSNorm, modulate
@@ -43,7 +43,7 @@ class CrossAttention(nn.Module):
         if call.memory is None:
             return x
         shift, scale, gate = self.modulation(rows, call.row)
-        q = self.q_norm(self.query(flat(modulate(x, shift, scale))).unflatten(-1, self.shape))
+        q = self.q_norm(self.query(modulate(x, shift, scale).flatten(1, 2)).unflatten(-1, self.shape))
         k, v = self.key_value(call.memory).unflatten(-1, (2, *self.shape)).unbind(2)  # [B, J, K, E]
         q, k, v = heads_first(q), heads_first(self.k_norm(k)), heads_first(v)
         if call.memory_mask is None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from vidar.config import Config
 from vidar.nn.asked import taken
-from vidar.nn.block import Asked, Call, Modulation, flat
+from vidar.nn.block import Asked, Call, Modulation
 from vidar.nn.embed import linear
 from vidar.nn.norm import RMSNorm, modulate
 from vidar.nn.rope import Tables, rotate
@@ -75,7 +75,7 @@ class Enter(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """[B, G, n, D] -> q, k, v [B, S, K, E] and the gate."""
         shift, scale, gate = self.modulation(rows, row)
-        qkv = self.project(flat(modulate(x, shift, scale)))  # [B, S, 3 K E]
+        qkv = self.project(modulate(x, shift, scale).flatten(1, 2))  # [B, S, 3 K E]
         q, k, v = qkv.unflatten(-1, (3, *self.shape)).unbind(2)
         q, k = self.q_norm(q), self.k_norm(k)
         if tables is not None:

@@ -28,6 +28,7 @@ from vidar.tokenizers.perceptual import energy_loss, grain_loss, structure_loss,
 from vidar.tokenizers.pixels import to_float, to_uint8
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder, PyramidAutoencoderConfig
 from vidar.train.checks import DryRun, blank
+from vidar.train.ranks import ALONE, Ranks
 from vidar.types import Loss, Segment, UsageError
 
 
@@ -77,11 +78,8 @@ class AutoencodeConfig(Config):
         """The method; `build_model` gives what it trains."""
         return Autoencode(self)
 
-    def check(self, data: Any) -> None:
-        """See `vidar.train.checks.Checks`: nothing here fits or not without the data."""
-
     def check_data(self, data: Any, index: Index | None) -> None:
-        """See `vidar.train.checks.Checks`: length of clips, frame size."""
+        """See `vidar.train.checks.ChecksData`: length of clips, frame size."""
         if hasattr(data, "clip_frames"):
             self.check_frames(data.clip_frames)
         if index is None:
@@ -170,7 +168,9 @@ class Autoencode:
         """What is kept of a trained model."""
         return model.autoencoder if isinstance(model, AdversarialPair) else model
 
-    def step(self, model: AnyAutoencoder | AdversarialPair, batch: Segment, rngs: Sequence[Rng]) -> Loss:
+    def step(
+        self, model: AnyAutoencoder | AdversarialPair, batch: Segment, rngs: Sequence[Rng], ranks: Ranks = ALONE
+    ) -> Loss:
         """Loss on a batch of clips; one Rng per clip."""
         autoencoder = self.product(model)
         video = to_float(batch.video)

@@ -19,6 +19,7 @@ from vidar.rng import Rng
 from vidar.train.latents import LatentBatch
 from vidar.train.methods.adversary import Student, product
 from vidar.train.methods.distillation import DistillationConfig, Distilled
+from vidar.train.ranks import ALONE, Ranks
 from vidar.types import Loss
 
 Net = Callable[[Tensor, Tensor], Tensor]  # x, level [.., 1] -> x0
@@ -46,11 +47,11 @@ class Consistency(Distilled):
         self.config = config
         super().__init__(config)
 
-    def step(self, model: WorldNet | Student, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
+    def step(self, model: WorldNet | Student, batch: LatentBatch, rngs: Sequence[Rng], ranks: Ranks = ALONE) -> Loss:
         """Loss on a batch of latent clips, one Rng per clip."""
         net, rows = product(model), self.pair.clips.layout.num_rows
         now, later = self.levels(torch.stack([rng.uniform("student_level", shape=(rows,)) for rng in rngs]))
-        clips = self.pair.noised(net, batch, rngs, now)
+        clips = self.pair.noised(net, batch, rngs, now, ranks)
         student, level = clips.data(net), clips.slots(now)
         wanted = consistency_target(student, clips.data(self.teacher.net), clips.x, level, clips.slots(later))
         return self.pair.regression(model, clips, student(clips.x, level), wanted, rngs)

@@ -7,8 +7,9 @@ is moved against df/dt. NFD+ gives every frame a time and a norm of its own (cau
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from pydantic import Field
@@ -25,6 +26,7 @@ from vidar.rng import Rng
 from vidar.train.latents import LatentBatch
 from vidar.train.methods.adversary import Student
 from vidar.train.methods.distillation import DistillationConfig, Distilled
+from vidar.train.ranks import ALONE, Ranks
 from vidar.types import Loss
 
 FLOOR = 0.1  # added to the norm of a tangent
@@ -39,7 +41,27 @@ class Change(NamedTuple):
     time: Tensor
 
 
-class ForwardModeConfig(Config):
+class Derivative(Protocol):
+    """How F of the student changes along its teacher's path."""
+
+    def network(self, net: WorldNet) -> Callable[..., Tensor]:
+        """The student's network as it is differentiated: the same weights."""
+        ...
+
+    def __call__(self, student: Net, x: Tensor, time: Tensor, slope: Tensor) -> Change:
+        """x [.., C], time [.., 1], slope: the teacher's F [.., C]."""
+        ...
+
+
+class DerivativeConfig(Config):
+    """Base of the configs of derivatives."""
+
+    @abstractmethod
+    def build(self) -> Derivative:
+        """The derivative."""
+
+
+class ForwardModeConfig(DerivativeConfig):
     """The derivative by forward-mode differentiation: exact, one call of the student with twice the work."""
 
     def build(self) -> ForwardMode:
@@ -66,7 +88,7 @@ class ForwardMode:
         return Change(here, change, time)
 
 
-class DifferenceConfig(Config):
+class DifferenceConfig(DerivativeConfig):
     """The derivative from a second call, `size` radians nearer to the data: any network, any attention.
 
     Its error grows with the size; as the discrete form on arcs of that size it has none. Choice: 0.02, 79 arcs from
@@ -117,7 +139,7 @@ class ContinuousConsistencyConfig(DistillationConfig):
     std: float = Field(default=1.6, gt=0)
     warmup_steps: int = Field(default=1000, ge=0)
     anchor: float = Field(default=0.1, ge=0)
-    derivative: ForwardModeConfig | DifferenceConfig = ForwardModeConfig()
+    derivative: DerivativeConfig = ForwardModeConfig()
 
     def build(self) -> ContinuousConsistency:
         """The method. Raises UsageError where the student does not play as one."""
@@ -140,10 +162,10 @@ class ContinuousConsistency(Distilled):
         """The student, which begins as its teacher, with an adversary if there is one."""
         return self.pair.judged()
 
-    def step(self, model: Student, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
+    def step(self, model: Student, batch: LatentBatch, rngs: Sequence[Rng], ranks: Ranks = ALONE) -> Loss:
         """Loss on a batch of latent clips, one Rng per clip."""
         layout, rows = self.pair.clips.layout, self.times(rngs)
-        clips = self.pair.noised(model.net, batch, rngs, level_of(rows))
+        clips = self.pair.noised(model.net, batch, rngs, level_of(rows), ranks)
         time, slots = clips.slots(rows), slot_tables(layout, clips.seen.device)
         x = clips.x * (time.cos() + time.sin())
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):

@@ -25,6 +25,7 @@ from vidar.tokenizers.pixels import to_float, to_uint8
 from vidar.train.checks import DryRun
 from vidar.train.dreams import DreamBatch
 from vidar.train.methods.autoencode import AdversarialPair, AutoencodeConfig
+from vidar.train.ranks import ALONE, Ranks
 from vidar.types import Loss, UsageError, VidarError
 
 
@@ -77,7 +78,9 @@ class Decode:
         autoencoder.encoder.requires_grad_(False)
         return self.losses.judged(autoencoder)
 
-    def step(self, model: Autoencoder | AdversarialPair, batch: DreamBatch, rngs: Sequence[Rng]) -> Loss:
+    def step(
+        self, model: Autoencoder | AdversarialPair, batch: DreamBatch, rngs: Sequence[Rng], ranks: Ranks = ALONE
+    ) -> Loss:
         """Loss on a batch of frames; one Rng per frame."""
         known = self.losses.product(model)
         raw = batch.latents * column(known.latent_std) + column(known.latent_mean)

@@ -17,20 +17,20 @@ from vidar.conditioning.net import WorldNet
 from vidar.config import Config
 from vidar.model.load import START, load, locate, save
 from vidar.model.model import VideoModel, VideoModelConfig
-from vidar.objectives.steppers import AdamsBashforthConfig, EulerConfig, RenoiseConfig
 from vidar.rng import Rng
 from vidar.train.checks import DryRun
 from vidar.train.latents import LatentBatch
 from vidar.train.methods.adversary import AdversaryConfig, Student, hinge_terms, product
 from vidar.train.methods.noised import Noised, noised
+from vidar.train.methods.rows import RowsConfig
+from vidar.train.methods.supervised import network
 from vidar.train.methods.world import (
     OwnContextConfig,
-    SingleConfig,
     TrainWorld,
     TrainWorldConfig,
     TwinConfig,
-    network,
 )
+from vidar.train.ranks import ALONE, Ranks
 from vidar.types import Loss, UsageError
 
 
@@ -44,7 +44,7 @@ class DistillationConfig(Config):
     teacher: str
     start: str | None = None
     world: VideoModelConfig
-    stream: TwinConfig | SingleConfig = TwinConfig()
+    stream: RowsConfig = TwinConfig()
     clip_frames: int = Field(ge=2)
     own_context: OwnContextConfig | None = None
     adversary: AdversaryConfig | None = None
@@ -88,7 +88,7 @@ class Distillation:
     """The frozen teacher, the student that begins as it, noisy clips for both, and the adversarial term."""
 
     def __init__(self, config: DistillationConfig) -> None:
-        if not isinstance(config.world.flow.stepper, RenoiseConfig | EulerConfig | AdamsBashforthConfig):
+        if not config.world.flow.stepper.plays_students:
             raise UsageError(
                 "method.world.objective.stepper: a student plays with one call a step, "
                 "by RenoiseConfig, EulerConfig or AdamsBashforthConfig"
@@ -114,7 +114,7 @@ class Distillation:
     def student(self) -> WorldNet:
         """A network that begins as the teacher, or as the student that is gone on from."""
         if self.config.start is not None:
-            return network(self.config.world, self.config.start)
+            return network(self.config.world.net, self.config.start)
         return self.copy()
 
     def copy(self) -> WorldNet:
@@ -128,9 +128,11 @@ class Distillation:
         adversary = self.config.adversary
         return Student(self.student(), None if adversary is None else adversary.build(), critic)
 
-    def noised(self, net: WorldNet, batch: LatentBatch, rngs: Sequence[Rng], levels: Tensor) -> Noised:
+    def noised(
+        self, net: WorldNet, batch: LatentBatch, rngs: Sequence[Rng], levels: Tensor, ranks: Ranks = ALONE
+    ) -> Noised:
         """The batch at levels [B, M], in the student's own context where the clips ask for that."""
-        return noised(self.clips, batch, rngs, levels, net)
+        return noised(self.clips, batch, rngs, levels, net, ranks)
 
     def regression(
         self, model: WorldNet | Student, clips: Noised, made: Tensor, wanted: Tensor, rngs: Sequence[Rng]

@@ -26,6 +26,7 @@ from vidar.train.latents import LatentBatch
 from vidar.train.methods.adversary import Student, product
 from vidar.train.methods.consistency import Net
 from vidar.train.methods.distillation import DistillationConfig, Distilled, squared
+from vidar.train.ranks import ALONE, Ranks
 from vidar.types import Loss, UsageError
 
 
@@ -68,11 +69,11 @@ class Endpoint(Distilled):
         asked = zip(layout.row_unit[0].tolist(), layout.row_step.tolist(), strict=True)
         self.units = {row: unit for row, (unit, step) in enumerate(asked) if step >= 0}
 
-    def step(self, model: WorldNet | Student, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
+    def step(self, model: WorldNet | Student, batch: LatentBatch, rngs: Sequence[Rng], ranks: Ranks = ALONE) -> Loss:
         """Loss on a batch of latent clips, one Rng per clip."""
         net, rows = product(model), self.pair.clips.layout.num_rows
         path = self.levels(torch.stack([rng.uniform("endpoint_level", shape=(2, rows)) for rng in rngs]))
-        clips = self.pair.noised(net, batch, rngs, path[0])
+        clips = self.pair.noised(net, batch, rngs, path[0], ranks)
         row = slot_tables(clips.clips.layout, clips.seen.device).row
         wanted = solver_end(self.solver, clips.data(self.teacher.net), clips.x, path, row, self.units)
         if self.config.recentre:

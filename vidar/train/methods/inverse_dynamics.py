@@ -15,6 +15,7 @@ from vidar.config import Config
 from vidar.nn.inverse_dynamics import InverseDynamicsNet, InverseDynamicsNetConfig, labels
 from vidar.rng import Rng
 from vidar.train.checks import DryRun, blank
+from vidar.train.ranks import ALONE, Ranks
 from vidar.types import Loss, Segment
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -74,7 +75,7 @@ class InverseDynamics:
         """What is trained."""
         return self.config.model.build()
 
-    def step(self, model: InverseDynamicsNet, batch: Segment, rngs: Sequence[Rng]) -> Loss:
+    def step(self, model: InverseDynamicsNet, batch: Segment, rngs: Sequence[Rng], ranks: Ranks = ALONE) -> Loss:
         """Balanced cross-entropy summed over the groups; one Rng per clip. Unknown actions are never asked."""
         config, video = self.config.model, batch.video
         if self.config.wear is not None:

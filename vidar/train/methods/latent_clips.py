@@ -1,49 +1,83 @@
-"""What methods share that train a world on latent clips: their checks, and a step without storage."""
+"""What configs share whose methods train a world on latent clips: checks, what is told of a clip, how it is shown."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Protocol
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
+from pydantic import Field
+from torch import Tensor
 
 from vidar.actions import ActionSpec
 from vidar.conditioning.action import Actions
-from vidar.conditioning.net import WorldNet
-from vidar.config import Config
-from vidar.core.layout import Layout
+from vidar.conditioning.net import WorldNet, WorldNetConfig
+from vidar.core.objective import Objective
+from vidar.core.system import System
 from vidar.data.index import Index
-from vidar.model.model import VideoModelConfig
-from vidar.train.checks import DryRun, check_equal, check_tokenizer
+from vidar.data.video import write_video
+from vidar.model.model import VideoModel, VideoModelConfig
+from vidar.rng import Rng
+from vidar.train.checks import check_equal, check_tokenizer
+from vidar.train.latents import LatentBatch
+from vidar.train.methods.supervised import SupervisedConfig
 from vidar.types import UsageError
 
-
-class Trains(Protocol):
-    """A method that trains a network over one layout."""
-
-    layout: Layout
-
-    def build_model(self) -> WorldNet:
-        """The network that is trained."""
-        ...
+SHOWN = 4  # clips of a sample
 
 
-class LearnsWorldConfig(Config):
-    """The config of such a method. tokenizer: directory of the trained one. start: directory of a world whose network
-    is gone on from.
-    """
+class LearnsWorldConfig(SupervisedConfig):
+    """The config of such a method. p_unknown: share of clips whose actions are hidden from the model."""
 
     world: VideoModelConfig
-    tokenizer: str
-    start: str | None = None
+    p_unknown: float = Field(default=0.05, ge=0, le=1)
 
     @abstractmethod
     def length(self) -> int:
         """Frames of a clip."""
 
-    @abstractmethod
-    def build(self) -> Trains:
-        """The method."""
+    @property
+    def net(self) -> WorldNetConfig:
+        """See `SupervisedConfig`."""
+        return self.world.net
+
+    @property
+    def reads_tokenizer(self) -> bool:
+        """See `SupervisedConfig`: frames that are predicted scale by scale are cut up by its pyramid."""
+        return self.world.by_scales
+
+    def clip_system(self, tokenizer: Any = None) -> System[Objective]:
+        """See `SupervisedConfig`."""
+        return self.world.system(self.length(), pyramid=None if tokenizer is None else tokenizer.pyramid)
+
+    def told(self, batch: LatentBatch, rngs: Sequence[Rng]) -> Actions:
+        """See `SupervisedConfig`: their actions."""
+        hidden = batch.unknown.new_tensor([float(rng.uniform("hidden_actions")) < self.p_unknown for rng in rngs])
+        return Actions(batch.actions, batch.unknown | hidden[:, None])
+
+    def blank(self, data: Any) -> Actions:
+        """See `SupervisedConfig`."""
+        values = torch.empty(data.batch, self.length(), self.world.spec.width, device="meta")
+        return Actions(values, torch.zeros(values.shape[:2], dtype=torch.bool, device="meta"))
+
+    def product(self, tokenizer: Any, net: WorldNet) -> VideoModel:
+        """See `SupervisedConfig`."""
+        return VideoModel(self.world, tokenizer, net)
+
+    def show(self, product: VideoModel, batch: LatentBatch, path: Path) -> None:
+        """Write PATH.mp4: clips of the data, below them the world's own after a quarter of each as context."""
+        codes, actions = self.shown(product, batch.codes[:SHOWN].float()).cpu(), batch.actions[:SHOWN].cpu()
+        known = max(1, codes.shape[1] // 4)
+        made = list(product.codes(codes[:, :known], iter(actions[:, known:].unbind(1)), actions[:, :known]))
+        dreamed = torch.cat([codes[:, :known], torch.stack(made, 1)], 1)
+        rows = [stacked(product.decode(part)[0]) for part in (codes, dreamed)]
+        write_video(path.with_suffix(".mp4"), torch.cat(rows, 1).numpy(), product.config.fps)
+
+    def shown(self, product: VideoModel, codes: Tensor) -> Tensor:
+        """Codes [B, T, n, C] of the data as the world would make them at best."""
+        return codes
 
     def check(self, data: Any) -> None:
         """See `vidar.train.checks.Checks`: tokenizer, patch and length."""
@@ -51,7 +85,7 @@ class LearnsWorldConfig(Config):
         check_equal(data, {"tokenizer": self.tokenizer, "clip_frames": self.length(), "patch": self.world.patch})
 
     def check_data(self, data: Any, index: Index | None) -> None:
-        """See `vidar.train.checks.Checks`: frame size, rate, actions, tokenizer."""
+        """See `vidar.train.checks.ChecksData`: frame size, rate, actions, tokenizer."""
         world = self.world
         if index is not None:
             if (index.height, index.width) != (world.height, world.width):
@@ -66,16 +100,10 @@ class LearnsWorldConfig(Config):
                 raise UsageError(f"{data.path}: actions are {', '.join(ours)}; the world has {', '.join(theirs)}")
         check_tokenizer(self.tokenizer, world.tokenizer)
 
-    def dry_run(self, data: Any) -> DryRun:
-        """See `vidar.train.checks.DryRuns`: the forward pass of the network."""
-        built = self.replace(start=None).build()
-        with torch.device("meta"):
-            model = built.build_model()
-        batch, frames, spec = data.batch, self.length(), self.world.spec
-        inputs = torch.empty(batch, built.layout.slots.site.shape[1], self.world.net.backbone.in_width, device="meta")
-        values = torch.empty(batch, frames, spec.width, device="meta")
-        actions = Actions(values, torch.zeros(batch, frames, dtype=torch.bool, device="meta"))
-        return DryRun(model, lambda: model(inputs, built.layout, actions))
+
+def stacked(video: Tensor) -> Tensor:
+    """uint8 [B, T, H, W, 3] -> [T, H, B W, 3]."""
+    return torch.cat(list(video), dim=2)
 
 
 def check_world(world: VideoModelConfig) -> None:

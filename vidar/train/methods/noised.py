@@ -16,7 +16,8 @@ from vidar.conditioning.net import WorldNet
 from vidar.objectives.rows import slot_tables
 from vidar.rng import Rng
 from vidar.train.latents import LatentBatch
-from vidar.train.methods.world import TrainWorld, seen_alike, told
+from vidar.train.methods.world import TrainWorld, seen_alike
+from vidar.train.ranks import ALONE, Ranks
 
 Net = Callable[..., Tensor]  # a WorldNet, or what is called like one: (inputs, layout, actions) -> answer
 
@@ -75,21 +76,22 @@ def noised(
     rngs: Sequence[Rng],
     levels: Tensor,
     net: WorldNet | None = None,
+    ranks: Ranks = ALONE,
 ) -> Noised:
     """A batch at levels [B, M], one for each row; given frames stand at that of context, commits at theirs.
 
     net: whose own answers are the context where the clips ask for that; None: the context is true.
     """
     objective, layout, rngs = clips.flow, clips.layout, seen_alike(rngs)
-    actions = told(batch, rngs, clips.config.p_unknown)
+    actions = clips.config.told(batch, rngs)
     rows = list(zip(layout.row_unit[0].tolist(), layout.row_step.tolist(), strict=True))
     given = sorted({unit for unit, step in rows if unit < objective.config.given and step >= 0})
     levels, drawn = levels.clone(), objective.training_levels(given, rngs)
     for m, (unit, step) in enumerate(rows):
         if unit in given and step >= 0:
             levels[:, m] = drawn[:, given.index(unit)]
-    codes = clips.system.frames.spread(batch.codes).flatten(1, 2)
-    context = None if net is None else clips.own_context(net, codes, actions, rngs)
+    codes = clips.spread(batch.codes)
+    context = None if net is None else clips.own_context(net, codes, actions, rngs, ranks)
     seen, target, _ = objective.prepare(codes, layout, rngs, levels=levels, context=context)
     slots = slot_tables(layout, seen.device)
     weight = target.weight * (slots.unit >= objective.config.given)

@@ -12,12 +12,12 @@ from pydantic import Field
 from torch import Tensor
 
 from vidar.config import Config
-from vidar.data.index import Index
 from vidar.model.load import add_outcome, load_world_config, locate
 from vidar.nn.outcome import OutcomeNet, OutcomeNetConfig
 from vidar.rng import Rng
 from vidar.train.checks import DryRun
 from vidar.train.outcomes import OutcomeBatch
+from vidar.train.ranks import ALONE, Ranks
 from vidar.types import Loss
 
 
@@ -46,9 +46,6 @@ class OutcomeConfig(Config):
         """See `vidar.train.checks.Checks`: the head fits the world."""
         load_world_config(locate(self.world)).check_outcome(self.head)
 
-    def check_data(self, data: Any, index: Index | None) -> None:
-        """See `vidar.train.checks.Checks`: what the data must be is asked by itself, as it is read."""
-
     def dry_run(self, data: Any) -> DryRun:
         """See `vidar.train.checks.DryRuns`."""
         head = self.head
@@ -74,7 +71,7 @@ class Outcome:
         """The head answers in units of the rewards of its data."""
         model.scale.fill_(data.reward_scale)
 
-    def step(self, model: OutcomeNet, batch: OutcomeBatch, rngs: Sequence[Rng]) -> Loss:
+    def step(self, model: OutcomeNet, batch: OutcomeBatch, rngs: Sequence[Rng], ranks: Ranks = ALONE) -> Loss:
         """Squared error of the scaled reward plus cross-entropy of the end, each over the steps where it is known.
 
         Choice: squared error, so that the answer is the mean of the rewards and a sum of them is right on average; no

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from vidar.config import Config
 from vidar.core.step import Row
+from vidar.train.methods.rows import RowsConfig
 from vidar.types import MEMORY, QUERY
 
 
-class PlanTwinConfig(Config):
+class PlanTwinConfig(RowsConfig):
     """Every unit as what is asked but the first ones, which are given; as what others see but the last one.
 
     first: units that a segment starts from.

@@ -4,43 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import cast
+from typing import Protocol, cast, runtime_checkable
 
-import torch
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor
 
-from vidar.conditioning.net import WorldNet
 from vidar.core.layout import Layout, compile_layout
-from vidar.core.objective import Denoiser
+from vidar.core.objective import Denoiser, Objective
 from vidar.core.step import Row
-from vidar.model.load import save
-from vidar.model.model import VideoModel
-from vidar.nn.pretrained import load_component
-from vidar.objectives.prefix_hint import PrefixHintConfig
-from vidar.orders.prefix import PrefixOrderConfig
+from vidar.core.system import System
 from vidar.rng import Rng
-from vidar.train.latents import LatentBatch
 from vidar.train.methods.latent_clips import LearnsWorldConfig
-from vidar.train.methods.world import SHOWN, network, show, told
-from vidar.types import MEMORY, QUERY, Loss, Target
+from vidar.train.methods.supervised import Supervised
+from vidar.train.ranks import ALONE, Ranks
+from vidar.types import MEMORY, QUERY, Target
+
+
+@runtime_checkable
+class Chunked(Protocol):
+    """What cuts a clip into chunks: `first` frames, then `chunk` at a time."""
+
+    chunk: int
+    first: int
+
+
+@runtime_checkable
+class OverPrefix(Chunked, Protocol):
+    """An order of chunks over at most `window` clean frames; positions: length of the table of temporal ones."""
+
+    window: int
+
+    @property
+    def positions(self) -> int:
+        """L_max = P_max + l."""
+        ...
 
 
 class TrainPrefixConfig(LearnsWorldConfig):
-    """tokenizer: directory of the trained one. start: directory of a world whose network is gone on from.
-
-    p_unknown: share of clips whose actions are hidden from the model.
-    """
-
-    p_unknown: float = Field(default=0.05, ge=0, le=1)
+    """A world whose order is one of chunks over a prefix; clips are as long as both."""
 
     @model_validator(mode="after")
     def _check(self) -> TrainPrefixConfig:
-        order, hint = self.world.order, getattr(self.world.objective, "hint", None)
-        if not isinstance(order, PrefixOrderConfig):
-            raise ValueError(f"world.order is a {type(order).__name__}; this trains those of PrefixOrderConfig")
-        if isinstance(hint, PrefixHintConfig) and (hint.chunk, hint.first) != (order.chunk, order.first):
+        order, hint = self.order, getattr(self.world.objective, "hint", None)
+        if isinstance(hint, Chunked) and (hint.chunk, hint.first) != (order.chunk, order.first):
             raise ValueError(
                 f"world.objective.hint has chunk {hint.chunk}, first {hint.first}; the order has {order.chunk} and "
                 f"{order.first}"
@@ -48,10 +54,12 @@ class TrainPrefixConfig(LearnsWorldConfig):
         return self
 
     @property
-    def order(self) -> PrefixOrderConfig:
-        """Of the world."""
-        assert isinstance(self.world.order, PrefixOrderConfig)
-        return self.world.order
+    def order(self) -> OverPrefix:
+        """Of the world. Raises ValueError where it has no prefix."""
+        order = self.world.order
+        if not isinstance(order, OverPrefix):
+            raise ValueError(f"world.order is a {type(order).__name__}; this trains those of PrefixOrderConfig")
+        return order
 
     @property
     def clip_frames(self) -> int:
@@ -66,40 +74,35 @@ class TrainPrefixConfig(LearnsWorldConfig):
         """Frames of a clip."""
         return self.clip_frames
 
+    def layout(self, system: System[Objective], length: int | None = None) -> Layout:
+        """Prefix of `length` frames (None: the longest) and chunk in one call without a state."""
+        length = self.order.window if length is None else length
+        clean = tuple(Row(u, MEMORY, None) for u in range(length))
+        chunk = tuple(Row(length + u, QUERY, 0) for u in range(self.order.chunk))
+        return compile_layout(clean + chunk, system.order, [system.grid])
 
-class TrainPrefix:
-    """`step` is one loss on latent clips; `export` writes a world directory.
+
+class TrainPrefix(Supervised[TrainPrefixConfig]):
+    """Supervised, on a layout that is drawn.
 
     A batch shares the length P of its prefix, one of first, first + l .. P_max, and the offset of its positions, so
     that one layout serves: P frames as MEMORY, l as QUERY, all of one level in a clip, and the loss on those alone.
     """
 
     def __init__(self, config: TrainPrefixConfig):
-        self.config, order = config, config.order
-        system = config.world.system(config.clip_frames)
-        self.order, self.grid, self.objective = system.order, system.grid, cast(Denoiser, system.objective)
+        super().__init__(config)
+        order = config.order
         self.lengths = range(order.first, order.window + 1, order.chunk)
-        self.layouts = {length: self._layout(length) for length in self.lengths}
-        self.layout = self.layouts[order.window]  # the largest
+        shorter = {length: config.layout(self.system, length) for length in self.lengths[:-1]}
+        self.layouts = {**shorter, order.window: self.layout}
 
-    def _layout(self, length: int) -> Layout:
-        """Prefix and chunk in one call without a state."""
-        clean = tuple(Row(u, MEMORY, None) for u in range(length))
-        return compile_layout(
-            clean + tuple(Row(length + u, QUERY, 0) for u in range(self.config.order.chunk)), self.order, [self.grid]
-        )
-
-    def build_model(self) -> WorldNet:
-        """The network, fresh or as `start` has it. Raises UsageError where that is another network."""
-        return network(self.config.world, self.config.start)
-
-    def drawn(self, rng: Rng) -> tuple[int, int]:
-        """Length of the prefix and offset of the positions of a batch.
+    def drawn(self, rng: Rng, ranks: Ranks = ALONE) -> tuple[int, int]:
+        """Length of the prefix and offset of the positions of a batch, on all ranks those of rank 0.
 
         The offset is 0 where not all positions are used, as at the beginning of a video, else uniform (2.2).
         """
-        length = self.lengths[int(float(rng.uniform("prefix_length")) * len(self.lengths))]
-        offset = int(float(rng.uniform("prefix_offset")) * self.config.order.positions)
+        length = self.lengths[int(ranks.agree(float(rng.uniform("prefix_length"))) * len(self.lengths))]
+        offset = int(ranks.agree(float(rng.uniform("prefix_offset"))) * self.config.order.positions)
         return length, offset if length == self.config.order.window else 0
 
     def placed(self, length: int, offset: int) -> Layout:
@@ -111,28 +114,13 @@ class TrainPrefix:
         coord[..., 0] = (coord[..., 0] + offset) % self.config.order.positions
         return replace(layout, slots=replace(layout.slots, coord=coord), memo={}, block=None)
 
-    def step(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
-        """Loss on a batch of latent clips, one Rng per clip; the first one draws what the batch shares."""
-        length, offset = self.drawn(rngs[0])
-        actions = told(batch, rngs, self.config.p_unknown)
-        seen, target = self.prepared(batch.codes, length, rngs)
-        return self.objective.loss(model(seen, self.placed(length, offset), actions), target)
+    def asked(self, codes: Tensor, rngs: Sequence[Rng], ranks: Ranks = ALONE) -> tuple[Tensor, Target, Layout]:
+        """See `Supervised.asked`; the first clip draws what the batch shares."""
+        length, offset = self.drawn(rngs[0], ranks)
+        return *self.prepared(codes, length, rngs), self.placed(length, offset)
 
     def prepared(self, codes: Tensor, length: int, rngs: Sequence[Rng]) -> tuple[Tensor, Target]:
         """Codes [B, T, n, C] -> seen [B, S, I] and target; the frames of a chunk are at one level in each clip."""
-        layout, levels = self.layouts[length], self.objective.training_levels([length], rngs)
-        used = codes[:, : length + self.config.order.chunk].flatten(1, 2)
-        return self.objective.prepare(used, layout, rngs, levels=levels.expand(-1, layout.num_rows))[:2]
-
-    def world(self, model: WorldNet) -> VideoModel:
-        """A world of this network and the frozen tokenizer."""
-        return VideoModel(self.config.world, load_component(self.config.tokenizer), model)
-
-    def export(self, model: WorldNet, directory: Path) -> None:
-        """Write tokenizer and network as a world directory (bfloat16)."""
-        save(self.world(model), directory)
-
-    @torch.no_grad()
-    def sample(self, model: WorldNet, batch: LatentBatch, path: Path) -> None:
-        """Write PATH.mp4, see `vidar.train.methods.world.show`."""
-        show(self.world(model), batch.codes[:SHOWN].float(), batch.actions[:SHOWN], path)
+        layout, objective = self.layouts[length], cast(Denoiser, self.objective)
+        levels, used = objective.training_levels([length], rngs), codes[:, : length + self.config.order.chunk]
+        return objective.prepare(used.flatten(1, 2), layout, rngs, levels=levels.expand(-1, layout.num_rows))[:2]

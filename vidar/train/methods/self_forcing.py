@@ -32,7 +32,8 @@ from vidar.train.methods.adversary import Student
 from vidar.train.methods.distillation import DistillationConfig, Distilled
 from vidar.train.methods.distribution_matching import MatchingConfig
 from vidar.train.methods.noised import Noised
-from vidar.train.methods.world import seen_alike, told
+from vidar.train.methods.world import seen_alike
+from vidar.train.ranks import ALONE, Ranks
 from vidar.types import MEMORY, QUERY, Loss, Pass
 
 
@@ -117,14 +118,14 @@ class SelfForcing(Distilled):
         """The student, which begins as its teacher, with an adversary and a critic if there are any."""
         return self.pair.judged(None if self.matching is None else self.pair.copy())
 
-    def step(self, model: Student, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
+    def step(self, model: Student, batch: LatentBatch, rngs: Sequence[Rng], ranks: Ranks = ALONE) -> Loss:
         """Loss on a batch of latent clips, one Rng per clip.
 
         Scores and adversary are told and shown what the dream was: the same actions, hidden or not, the same noise.
         """
         rngs = [rng.kept("hidden_actions", "start") for rng in seen_alike(rngs)]
-        actions = told(batch, rngs, self.pair.clips.config.p_unknown)
-        codes = self.pair.clips.system.frames.spread(batch.codes).flatten(1, 2).to(self.flow.dtype)
+        actions = self.pair.clips.config.told(batch, rngs)
+        codes = self.pair.clips.spread(batch.codes).to(self.flow.dtype)
         due = self.matching is None or self.matching.due(model.steps)
         with torch.set_grad_enabled(due and torch.is_grad_enabled()):
             made = self.dream(model.net, codes, actions, rngs, self.exit(model.steps, rngs))

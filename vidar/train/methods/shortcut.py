@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -18,11 +17,12 @@ from torch import Tensor
 
 from vidar.conditioning.net import WorldNet
 from vidar.objectives.flow import shift
-from vidar.objectives.step_size import ToldConfig
 from vidar.rng import Rng
 from vidar.train.latents import LatentBatch
 from vidar.train.methods.noised import noised
+from vidar.train.methods.supervised import Supervised
 from vidar.train.methods.world import TrainWorld, TrainWorldConfig
+from vidar.train.ranks import ALONE, Ranks, anywhere
 from vidar.types import Loss
 
 Net = Callable[[Tensor, Tensor, Tensor], Tensor]  # x [.., C], level, step size [.., 1] -> v
@@ -43,7 +43,7 @@ class ShortcutConfig(TrainWorldConfig):
     def _check(self) -> ShortcutConfig:
         if self.finest & (self.finest - 1):
             raise ValueError(f"finest {self.finest} is not a power of two")
-        if not isinstance(self.world.flow.step_size, ToldConfig):
+        if not self.world.flow.step_size.told:
             raise ValueError("world.objective.step_size: a shortcut model is told it; use ToldConfig")
         return self
 
@@ -61,53 +61,47 @@ class Interval(NamedTuple):
     plain: Tensor
 
 
-class Shortcut:
-    """`step` is one loss on latent clips; `export` and `sample` are those of any world."""
+class Shortcut(Supervised[ShortcutConfig]):
+    """`step` is one loss on latent clips; the rest is that of any world."""
 
     def __init__(self, config: ShortcutConfig) -> None:
-        self.config = config
+        super().__init__(config)
         self.clips = TrainWorld(config)
         self.layout = self.clips.layout
 
-    def build_model(self) -> WorldNet:
-        """See `TrainWorld.build_model`."""
-        return self.clips.build_model()
+    def step(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng], ranks: Ranks = ALONE) -> Loss:
+        """Loss on a batch of latent clips, one Rng per clip, which also says what its clip learns.
 
-    def step(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng]) -> Loss:
-        """Loss on a batch of latent clips, one Rng per clip, which also says what its clip learns."""
+        A rank without clips for a part that others have answers one of its own, of no weight: a rank that makes no
+        forward keeps all others waiting.
+        """
         chosen = [float(rng.uniform("consistency_share")) < self.config.share for rng in rngs]
-        total, parts = batch.actions.new_zeros(()), {}
+        total, parts = batch.actions.new_zeros(()), dict[str, Tensor]()
         for name, loss, wanted in (("flow", self.flow, False), ("shortcut", self.consistency, True)):
             index = [b for b, one in enumerate(chosen) if one is wanted]
-            if index:
-                value = loss(model, pick(batch, index), [rngs[b] for b in index])
-                total, parts[name] = total + value * len(index) / len(rngs), value.detach()
+            if anywhere(ranks, bool(index)):
+                learned = index or [0]
+                value = loss(model, pick(batch, learned), [rngs[b] for b in learned], ranks)
+                total = total + value * len(index) / len(rngs)
+                parts |= {name: value.detach()} if index else {}
         return Loss(total, parts)
 
-    def flow(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng]) -> Tensor:
+    def flow(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng], ranks: Ranks = ALONE) -> Tensor:
         """Flow matching at step size 0."""
-        return self.clips.step(model, batch, rngs).total
+        return self.clips.step(model, batch, rngs, ranks).total
 
-    def consistency(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng]) -> Tensor:
+    def consistency(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng], ranks: Ranks = ALONE) -> Tensor:
         """Squared error of one step from where its two halves lead, in the network's own answer."""
         objective = self.clips.flow
         drawn = torch.stack([rng.uniform("interval", shape=(2, self.layout.num_rows)) for rng in rngs], 1)
         rows = intervals(drawn[0], drawn[1], self.config.finest, objective.config.shift)
-        clips = noised(self.clips, batch, rngs, rows.start, model)
+        clips = noised(self.clips, batch, rngs, rows.start, model, ranks)
         step = Interval(*(clips.slots(part) for part in rows))._replace(plain=clips.slots(rows.plain) > 0)
         net = clips.velocity(model)
         wanted = shortcut_target(net, clips.x, step)
         error = net(clips.x, step.start, step.start - step.end) - wanted
         error = (error * objective.prediction.scale(step.start)).square().mean(-1)
         return (error * clips.weight).sum() / clips.weight.sum()
-
-    def export(self, model: WorldNet, directory: Path) -> None:
-        """Write tokenizer and network as a world directory (bfloat16)."""
-        self.clips.export(model, directory)
-
-    def sample(self, model: WorldNet, batch: LatentBatch, path: Path) -> None:
-        """See `TrainWorld.sample`."""
-        self.clips.sample(model, batch, path)
 
 
 def intervals(size: Tensor, place: Tensor, finest: int, k: float) -> Interval:

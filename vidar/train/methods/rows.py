@@ -1,0 +1,16 @@
+"""Which rows stand in a training call: the slot of the configs that say so."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from vidar.config import Config
+from vidar.core.step import Row
+
+
+class RowsConfig(Config):
+    """Base of the configs of training rows."""
+
+    @abstractmethod
+    def rows(self, units: int) -> tuple[Row, ...]:
+        """The rows of a clip of so many units, in the order of the call."""
