@@ -1,12 +1,15 @@
-"""ACDiT (arXiv 2412.07720): blocks of frames, each denoised after the clean ones before it. Published sizes, and small.
+"""ACDiT (arXiv 2412.07720): blocks of frames, each denoised after the clean blocks before it.
 
-Every block stands twice in training, clean and noisy (its skip-causal attention mask is TWIN); noisy copies have a
-level of their own, are asked, and are told the condition, clean ones are not (`InFlightConfig`). The clean block rides
-on the first call of the next one. Positions are RoPE-ND with a base by the length of each axis; queries and keys are
-normalised.
+Published and small sizes.
 
-Choice: rectified flow with a logit-normal level per block, where the paper predicts noise on a DDPM path of 1,000
-steps; SwiGLU of equally many weights, where it has GELU; a cosine, where it holds the rate and then halves it.
+In training every block occurs twice, clean and noisy (`TWIN`; the paper calls its mask skip-causal attention). Noisy
+copies have a level of their own, contribute to the loss and receive the condition; clean copies do not
+(`InFlightConfig`). In decoding, the clean block is computed in the first call of the next block. Positions are
+RoPE-ND with a rotary base that depends on the length of each axis. Queries and keys are normalised.
+
+Choice: rectified flow with a logit-normal level per block instead of the paper's noise prediction on a DDPM path of
+1,000 steps; SwiGLU with the same number of weights instead of GELU; a cosine learning rate schedule instead of a
+constant rate that is halved later.
 """
 
 from __future__ import annotations
@@ -42,9 +45,10 @@ CLASSES = ActionSpec(actions=(Action(name="class", kind="choice", size=101),))
 
 
 class Dit(NamedTuple):
-    """dim, depth, heads: of the network. side: pixels of a frame. frames: of a clip. widths: of the tokenizer.
+    """dim, depth, heads: sizes of the network. side: pixels along the side of a frame. frames: frames of a clip.
+    widths: of the tokenizer.
 
-    steps: of the solver in play.
+    steps: solver steps in play.
     """
 
     dim: int
@@ -76,8 +80,9 @@ def acdit(
 ) -> TrainConfig:
     """ACDiT for video at its published sizes: UCF-101, 16 frames of 256 sites in blocks of 4 frames.
 
-    The class is an action, the same in every frame. Not known here: the frame rate, and figures (it was not trained;
-    its tokenizer is Stable Diffusion's, 8 x 8 pixels to 4 channels). Guidance of weight 2.5 is not built for blocks.
+    The class is an action that is the same in every frame. The frame rate is unknown and nothing was measured: the
+    recipe was not trained, and it needs the tokenizer of Stable Diffusion (8 x 8 pixels to 4 channels). The paper's
+    guidance of weight 2.5 is not set here.
     """
     size = SIZES_PUBLISHED[preset]
     sites = size.side // 16
@@ -122,10 +127,10 @@ def acdit_doom(
     batch: int = 6,
     minutes: float = 15.0,
 ) -> TrainConfig:
-    """ACDiT on ViZDoom: blocks of `frames` frames of 20 sites, on the tokenizer of `doom`.
+    """ACDiT on ViZDoom: blocks of `frames` frames of 20 sites, with the tokenizer of `doom`.
 
-    Choice: as in frame_world.py, the last frame of the block before comes along as channels, what is predicted is the
-    change since then, and convolutions lie around the blocks.
+    Choice: as in frame_world.py, the last frame of the previous block is concatenated as input channels, the network
+    predicts the change since that frame, and convolutions precede and follow the transformer blocks.
     """
     size = SIZES[preset]
     world = _doom(size, frames)

@@ -1,14 +1,14 @@
-"""Ca2-VDM: chunks of frames in flight over a clean prefix whose keys are made once for all steps.
+"""Ca2-VDM: chunks of frames are denoised together after a clean prefix whose keys are computed once for all steps.
 
 After "Ca2-VDM: Efficient Autoregressive Video Diffusion Model with Causal Generation and Cache Sharing" (Gao et al.,
-ICML 2025): attention inside a frame, to the last frames before the chunk, and along time, each a mixer of its own;
-temporal positions that go round; a flag that says which frames are clean. `ca2vdm` has the size, chain and losses of
-its prediction model (SkyTimelapse: l = 8, P_max = 25, 100 steps of DDPM with learned variances). The paper starts from
-weights of Open-Sora 1.0; there new layers begin at zero, so that they add nothing, here every gate of adaLN does. Not
-the paper's: SwiGLU, QK-norm and rotary positions inside a frame, as in all recipes.
+ICML 2025). Attention within a frame, to the last frames before the chunk, and along time are three separate mixers;
+temporal positions are cyclic; a flag marks the clean frames. `ca2vdm` has the size, diffusion path and losses of the
+paper's prediction model (SkyTimelapse: l = 8, P_max = 25, 100 steps of DDPM with learned variances). The paper starts
+from weights of Open-Sora 1.0 and initialises its new layers to zero; here every adaLN gate is initialised to zero.
+SwiGLU, QK-norm and rotary positions inside a frame are not in the paper; all recipes of vidar have them.
 
-`ca2vdm_doom` is a small relative on ViZDoom: rectified flow, actions through the modulation, convolutions and the last
-frame before the chunk as further channels. Commands, minutes and figures: README.md beside this file.
+`ca2vdm_doom` is a small relative on ViZDoom: rectified flow, actions through the modulation, convolutions, and the
+last frame before the chunk as further input channels. Commands, minutes and figures: README.md in this folder.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ from vidar.train.methods.prefix import TrainPrefixConfig
 from vidar.train.optim import OptimConfig
 
 MIXERS = tuple(SelfAttentionConfig(relation=name) for name in ("space", "prefix", "time"))
-ROPE = AxialRopeConfig(axes=("y", "x"))  # time is told by PrefixEmbed alone
+ROPE = AxialRopeConfig(axes=("y", "x"))  # time is encoded by PrefixEmbed alone
 
 
 class Published(NamedTuple):
-    """pixels: height and width. widths: of the tokenizer. dim .. heads: of the network. order: of its frames. steps: of
-    the sampler, of as many as `betas` in training.
+    """pixels: height and width. widths: of the tokenizer. dim .. heads: sizes of the network. order: the order of its
+    frames. steps: sampler steps; training has as many levels as `betas`.
     """
 
     pixels: int
@@ -80,7 +80,7 @@ def ca2vdm(
     start: str | None = None,
     batch: int = 8,
 ) -> TrainConfig:
-    """Prediction of 256 x 256 video, latents of 4 channels at an eighth of its side, 256 sites a frame.
+    """Video prediction at 256 x 256 pixels: latents of 4 channels at one eighth of the side, 256 sites per frame.
 
     Choice: 8 frames/s, and any tokenizer of this shape; the paper's is that of Stable Diffusion.
     """
@@ -122,7 +122,7 @@ def ca2vdm(
 
 
 class Small(NamedTuple):
-    """Of `ca2vdm_doom`: sizes, and the order of its frames."""
+    """Sizes and frame order of `ca2vdm_doom`."""
 
     size: Size
     order: PrefixOrderConfig
@@ -146,7 +146,7 @@ def ca2vdm_doom(
     batch: int = 8,
     minutes: float = 15.0,
 ) -> TrainConfig:
-    """Four frames of a game in flight together; their actions are known before they are begun."""
+    """Ca2-VDM on ViZDoom: four frames are denoised together; all their actions are known before they start."""
     size, order = SMALL[preset]
     rows, columns = GAME.height // SITE, GAME.width // SITE
     channels = CHANNELS * PATCH**2

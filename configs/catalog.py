@@ -1,4 +1,7 @@
-"""Finding recipes, and what a recipe trains. A recipe is a function of this package that is marked as one."""
+"""Discovery of recipes and of the networks that they train.
+
+A recipe is a function of this package marked with `@recipe`.
+"""
 
 from __future__ import annotations
 
@@ -27,15 +30,15 @@ Found = TypeVar("Found")
 
 @runtime_checkable
 class Ordered(Protocol):
-    """A config that knows in which order what it describes is made: of a world, of pictures."""
+    """A config that has an Order: that of a world, or of an image or clip model."""
 
     def system(self) -> System[Any]:
-        """What it compiles to, as it is played."""
+        """The System that the config compiles to, as used for generation."""
         ...
 
 
 def recipes() -> dict[str, Recipe]:
-    """All recipes by name: what `vidar.configs.recipe.recipe` marks in any module of this package."""
+    """All recipes by name: the functions marked with `vidar.configs.recipe.recipe` in any module of this package."""
     package = import_module("vidar.configs")
     found: dict[str, Recipe] = {}
     for name in sorted(module.name for module in pkgutil.iter_modules(package.__path__)):
@@ -47,7 +50,7 @@ def recipes() -> dict[str, Recipe]:
 
 
 def find(name: str) -> Recipe:
-    """A recipe by name. Raises UsageError with near matches."""
+    """Find a recipe by name. Raises UsageError with near matches."""
     known = recipes()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
@@ -57,9 +60,11 @@ def find(name: str) -> Recipe:
 
 
 def resolve_recipe(name: str, assignments: Iterable[str] = ()) -> Config:
-    """A recipe with its arguments, or a file, with overrides, as one config. Raises UsageError naming the key.
+    """Resolve the name of a recipe or of a config file, with its assignments, to one config.
 
-    name=value is an argument of the recipe or, where it has none of that name, a field of its result.
+    Raises UsageError naming the key.
+
+    `name=value` sets an argument of the recipe or, if it has no such argument, a field of the resulting config.
     """
     if Path(name).suffix in (".yaml", ".yml", ".json"):
         return _overridden(load_file(name), assignments)
@@ -68,7 +73,7 @@ def resolve_recipe(name: str, assignments: Iterable[str] = ()) -> Config:
     fields = [text for text in texts if (key := _key(text)) in TrainConfig.model_fields and key not in arguments]
     try:
         config = resolve(validate_call(recipe), [text for text in texts if text not in fields])
-    except ValidationError as error:  # an argument of the recipe itself
+    except ValidationError as error:  # a wrong argument of the recipe itself
         raise UsageError(f"recipe {name}: {first_problem(error)}") from None
     return _overridden(config, fields)
 
@@ -88,7 +93,7 @@ def _overridden(config: Config, assignments: Iterable[str]) -> Config:
 
 
 def components(config: Config) -> dict[str, Config]:
-    """The networks of a config by field: the outermost configs whose `build()` promises an nn.Module."""
+    """The networks of a config by field name: the outermost configs whose `build()` returns an nn.Module."""
     return dict(_components(config, "model"))
 
 
@@ -105,13 +110,13 @@ def _components(config: Config, name: str) -> Iterator[tuple[str, Config]]:
 
 
 def on_meta(config: Config) -> nn.Module:
-    """The network of a config without storage."""
+    """Build the network of a config on the meta device, without storage."""
     with torch.device("meta"):
         return cast(Builds[nn.Module], config).build()
 
 
 def parameters(config: Config) -> dict[str, int]:
-    """Weights of each network of a config."""
+    """The number of weights of each network of a config."""
     return {name: sum(p.numel() for p in on_meta(part).parameters()) for name, part in components(config).items()}
 
 
@@ -127,7 +132,7 @@ def find_world(config: Config) -> VideoModelConfig | None:
 
 
 def find_system(config: Config) -> Ordered | None:
-    """The part of a config that has an Order, if one has."""
+    """The part of a config that has an Order, or None."""
     return _find(config, Ordered)
 
 

@@ -1,6 +1,6 @@
-"""Recipes on ViZDoom (`my_way_home`, 64 x 80, 17.5 frames/s): tokenizer, world, the decoder of that world.
+"""Recipes on ViZDoom (`my_way_home`, 64 x 80 pixels, 17.5 frames/s): tokenizer, world, and the world's decoder.
 
-Commands, minutes and figures: README.md beside this file. Its students: students.py.
+Commands, minutes and figures: README.md in this folder. Students of this world: students.py.
 """
 
 from __future__ import annotations
@@ -60,12 +60,10 @@ def world_doom(
     batch: int = 6,
     minutes: float = 110.0,
 ) -> TrainConfig:
-    """Frame-causal flow world on 20 sites a frame; a frame sees the 7 before it.
+    """Frame-causal flow world on ViZDoom: 20 sites per frame; a frame sees 7 past frames.
 
-    Choice: two solver steps, for a world that learns guidance by its actions in the end (`method.guidance=1.5`, 17
-    minutes from the plain one). On 48 games the plain world was, with three steps and with two, 2.41 and 2.43 dB over
-    copy-last, 2.05 and 2.17 over shuffled actions, its keys were read back as well as 0.85 and 0.84 of the game's; the
-    other one 2.37 and 2.38, 2.00 and 2.36, 0.89 and 0.91.
+    Choice: two solver steps, because the world learns guidance by its actions at the end of training
+    (`method.guidance=1.5`, 17 minutes). Measurements: docs/notes/game-worlds.md.
     """
     size = SIZES[preset]
     return train_frame_world("world_doom", frame_world(GAME, size), size, data, tokenizer, start, batch, minutes)
@@ -78,12 +76,10 @@ def decoder_doom(
     world: str = "runs/world_doom/model",
     minutes: float = 40.0,
 ) -> TrainConfig:
-    """The decoder of the world taught to paint what the world dreams, texture too; latents and world stay.
+    """Fine-tunes a world's decoder on frames that the world generated; latents and world stay fixed.
 
-    Squared error alone gives back a fifth of the sharpness of the game (Laplacian variance), and less from dreams.
-    Choice: the texture term asks for the mean amount of detail (power 2). On 48 games, from one decoder, 8 minutes of
-    weight 150 at power 2 took sharpness from 0.53 to 0.60 of the game's for 0.07 dB, weight 24 at power 1 to 0.56 for
-    0.08 dB; 8 more minutes at 400 gave 0.64 for another 0.11 dB, at 800 0.63 for 0.16 dB.
+    Squared error alone reproduces a fifth of the game's sharpness (Laplacian variance), and less on generated frames.
+    Choice: the texture loss matches the mean amount of detail (power 2). Measurements: docs/notes/tokenizers.md.
     """
     width = 8 if preset == "tiny" else 32
     adversary = DiscriminatorConfig(width=width, weight=0.5, adaptive=True, start=500, warmup=500, detail=1.0)

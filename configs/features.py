@@ -1,4 +1,4 @@
-"""What every kind of order can do, or why not: each answer is asked of the code that would do it."""
+"""The features that each kind of order supports, or the reason why not; the code that implements a feature is asked."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class Model(Protocol):
 
     @property
     def name(self) -> str:
-        """Of the model."""
+        """Name of the model."""
         ...
 
     def system(self) -> System[Any]:
-        """What it compiles to."""
+        """The System that the config compiles to."""
         ...
 
 
-Check = Callable[[Any], None]  # raises VidarError, with the reason, where a model cannot
+Check = Callable[[Any], None]  # raises VidarError with the reason if the model lacks the feature
 
 
 def guidance(model: Any) -> None:
@@ -69,7 +69,7 @@ def synth(model: Any) -> None:
 
 
 def compiled(model: Model) -> None:
-    """Calls as compiled functions of static shapes."""
+    """Network calls compiled as functions of static shapes."""
     check_static(model.system().order.relations.values())
 
 
@@ -84,20 +84,20 @@ def recache(model: Model) -> None:
 
 
 def speculation(model: Model) -> None:
-    """Frames dreamed before their action is known, under the keys that are held."""
+    """Frames generated before their action is known, under the keys that are held."""
     play(model)
 
 
 def rows(model: Model) -> None:
-    """Rows of one batch with clocks of their own."""
-    play(model)
+    """Rows of one batch that start and stop independently."""
+    check_in_turn(model.system(), f"model {model.name!r}")
 
 
 CHECKS: tuple[Check, ...] = (guidance, text, play, synth, compiled, reencode, recache, speculation, rows)
 
 
 def table() -> list[dict[str, str]]:
-    """A record for each feature: its name, and by kind of order "yes", or why not, in one line."""
+    """One record per feature: its name and, for each kind of order, "yes" or a one-line reason why not."""
     models = {kind: find_system(recipes()[recipe](preset="tiny")) for kind, recipe in KINDS.items()}
     return [
         {"feature": check.__name__, **{kind: answer(check, model) for kind, model in models.items()}}
@@ -106,7 +106,7 @@ def table() -> list[dict[str, str]]:
 
 
 def answer(check: Check, model: Any) -> str:
-    """ "yes", or why not."""
+    """Either "yes" or the reason why not."""
     try:
         check(model)
     except VidarError as error:
@@ -115,7 +115,7 @@ def answer(check: Check, model: Any) -> str:
 
 
 def listing(found: Sequence[dict[str, str]], width: int) -> Iterator[str]:
-    """A line for each feature, yes or the number of a reason; the reasons below."""
+    """One line per feature with yes or the number of a reason; the numbered reasons follow."""
     reasons = list(dict.fromkeys(one[kind] for one in found for kind in KINDS if one[kind] != "yes"))
     yield f"{'':13}" + "".join(f"{kind:10}" for kind in KINDS)
     for one in found:

@@ -1,4 +1,4 @@
-"""Measured figures of recipes: one file each, results/NAME.json, written by the commands that measure (`--record`)."""
+"""Measured figures of recipes, one file each: results/NAME.json, written by the measuring commands (`--record`)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ Role = Literal["main", "baseline", "detail"]
 
 
 class Figure(Config):
-    """A number and its 95 % interval. name: of what, read after the number; up to its first comma in the table.
+    """A number and its 95 % interval.
 
-    role: `main`, the one that the table shows; `baseline`, what it shows beside it. digits: behind the point, where
-    shown. signed: it is a difference.
+    name: what was measured, printed after the number; the table cuts it at the first comma.
+
+    role: `main` for the figure that the table shows, `baseline` for the one beside it. digits: decimal places shown.
+    signed: the figure is a difference and is printed with its sign.
     """
 
     name: str
@@ -32,16 +34,16 @@ class Figure(Config):
     role: Role = "detail"
 
     def __str__(self) -> str:
-        """As `+1.16 dB [0.79, 1.53] over copy-last, frames 1-16`."""
+        """Format as `+1.16 dB [0.79, 1.53] over copy-last, frames 1-16`."""
         ends = [f"{end:,.{self.digits}f}" for end in (self.low, self.high) if end is not None]
         return " ".join([self._number(), *([f"[{', '.join(ends)}]"] if ends else []), self.name])
 
     def brief(self) -> str:
-        """As `+1.16 dB over copy-last`: without the interval, the name up to its first comma."""
+        """Format as `+1.16 dB over copy-last`: without the interval, the name up to its first comma."""
         return f"{self._number()} {self.name.partition(',')[0]}"
 
     def cell(self) -> str:
-        """As `+1.16 dB [0.79, 1.53] over copy-last`."""
+        """Format as `+1.16 dB [0.79, 1.53] over copy-last`."""
         return str(self.replace(name=self.name.partition(",")[0]))
 
     def _number(self) -> str:
@@ -50,7 +52,7 @@ class Figure(Config):
 
 
 class Measurement(Config):
-    """What one command found. data: on what, in words; date: ISO 8601."""
+    """The figures that one command printed. data: a description of the test data; date: ISO 8601."""
 
     command: str
     data: str
@@ -60,7 +62,7 @@ class Measurement(Config):
 
 
 class Training(Config):
-    """How the measured weights were made. minutes: all of them together; arguments: of `vidar train RECIPE`."""
+    """How the measured weights were trained. minutes: total of all runs; arguments: those of `vidar train RECIPE`."""
 
     minutes: float = Field(gt=0)
     steps: int | None = None
@@ -69,31 +71,31 @@ class Training(Config):
 
 
 class Results(Config):
-    """All that is known of a recipe's weights."""
+    """All measurements of a recipe's weights."""
 
     recipe: str
     training: Training | None = None
     measurements: tuple[Measurement, ...] = ()
 
     def figure(self, role: Role) -> Figure | None:
-        """The first figure of a role, if there is one."""
+        """The first figure with this role, or None."""
         return next((f for m in self.measurements for f in m.figures if f.role == role), None)
 
     def beside(self, measurement: Measurement) -> Results:
-        """These with one more measurement, in the place of an earlier one by the same command."""
+        """A copy with one more measurement, which replaces an earlier one by the same command."""
         others = [m for m in self.measurements if m.command != measurement.command]
         at = next((n for n, m in enumerate(self.measurements) if m.command == measurement.command), len(others))
         return self.replace(measurements=(*others[:at], measurement, *others[at:]))
 
 
 def read(recipe: str) -> Results | None:
-    """What was measured of a recipe, None: nothing. Raises UsageError for a file that does not hold figures."""
+    """Read the measurements of a recipe; None without any. Raises UsageError if the file does not hold figures."""
     file = FOLDER / f"{recipe}.json"
     return Results(**json.loads(file.read_text())) if file.is_file() else None
 
 
 def write(results: Results) -> Path:
-    """The file of a recipe, whole or as it was. Raises VidarError where it cannot be written."""
+    """Write the file of a recipe atomically. Raises VidarError if it cannot be written."""
     file = FOLDER / f"{results.recipe}.json"
     with replacing(file) as temporary:
         temporary.write_text(json.dumps(results.model_dump(mode="json", exclude_defaults=True), indent=2) + "\n")

@@ -1,9 +1,10 @@
-"""What the recipes of worlds of games share: a tokenizer and a frame-causal flow world (after Next-Frame Diffusion).
+"""Shared parts of the game-world recipes: a tokenizer and a frame-causal flow world (after Next-Frame Diffusion).
 
-The frame before, as committed, comes along as channels, and what is predicted is the difference from it. Reproduces no
-paper; sized for two CPU cores. Teacher forcing: every frame of a clip stands twice, as what later frames see and as
-what is asked. Choice: not diffusion forcing, where a frame stands once with its own level; it is half the work, but all
-frames before one are hardly ever clean together, and in play they always are.
+The previous committed frame is concatenated as input channels, and the network predicts the difference from it. The
+recipes reproduce no paper and are sized for two CPU cores. Choice: teacher forcing (every frame of a clip occurs
+twice: clean, as context for later frames, and noisy, as the target) instead of diffusion forcing (every frame occurs
+once with its own level). Diffusion forcing costs half as much, but the context frames are then hardly ever all clean,
+as they always are in play.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ SITE = PATCH * STRIDE  # pixels along the side of a site
 
 
 class Game(NamedTuple):
-    """What is known of a game: its name, frames per second, pixels and actions."""
+    """The fixed properties of a game: name, frames per second, frame size in pixels and actions."""
 
     name: str
     fps: float
@@ -45,8 +46,9 @@ class Game(NamedTuple):
 
 
 class Size(NamedTuple):
-    """tokenizer: its widths. width .. head_width: of the network; channels: of its convolutions. window: frames a frame
-    sees before it. clip_frames: frames of a training clip. steps: of the solver in play.
+    """tokenizer: its widths. width .. head_width: sizes of the network; channels: channels of its convolutions.
+    window: number of past frames that a frame sees. clip_frames: frames of a training clip. steps: solver steps in
+    play.
     """
 
     tokenizer: tuple[int, ...]
@@ -64,7 +66,7 @@ TINY = Size((8, 8, 8), width=32, depth=2, heads=2, head_width=16, channels=8, wi
 
 
 def frame_tokenizer(size: Size) -> AutoencoderConfig:
-    """8 x 8 pixels to one latent of 8 channels, frame by frame."""
+    """A tokenizer that encodes 8 x 8 pixels as one latent of 8 channels, frame by frame."""
     return AutoencoderConfig(widths=size.tokenizer, latent_channels=CHANNELS, space_stride=STRIDE, time_stride=1)
 
 
@@ -104,13 +106,10 @@ def frame_world(game: Game, size: Size) -> VideoModelConfig:
 
 
 def train_frame_tokenizer(name: str, size: Size, data: str, minutes: float) -> TrainConfig:
-    """Its tokenizer's training.
+    """The training run of the tokenizer.
 
-    Choice: much noise on the latents, a third of their deviation; they hold less of what no world can foresee. After
-    six minutes of training each (one run), a world on them was 1.16 dB over copy-last on frames 1-16, on latents with a
-    twentieth of noise 0.82, on those with a texture term too 0.55. Grain is the decoder's work. It does not replace
-    training: after 11,500 steps of 6 clips a world on them was 2.51 dB over copy-last, 1.70 over shuffled actions; the
-    one that ships, on latents with little noise and after 83,000 clips of explored play alone, 2.99 and 2.20.
+    Choice: latent noise of a third of the latents' standard deviation, so that the latents hold less detail that no
+    world model can predict. Measurements: docs/notes/tokenizers.md.
     """
     return TrainConfig(
         name=name,
@@ -132,12 +131,9 @@ def train_frame_world(
     batch: int,
     minutes: float,
 ) -> TrainConfig:
-    """Its training, on latents that are encoded once; half of the batches see their own answers as context.
+    """The training run of the world on pre-encoded latents; half of the batches use self-generated frames as context.
 
-    Choice: up to four generations of answers. 28 minutes of it (3,156 steps from the shipped `doom`, on six games of
-    600 frames) took frames out of the real range from 24 to 11 % in contrast, 28 to 12 in sharpness, 30 to 26 in
-    brightness, and motion from 0.41 to 0.50 of the real game's; how much of that is the longer training was not
-    measured apart. Over copy-last 2.99 dB became 3.07, over shuffled actions 2.20 became 2.30.
+    Choice: up to four generations of self-generated context. Measurements: docs/notes/game-worlds.md.
     """
     return TrainConfig(
         name=name,

@@ -1,6 +1,6 @@
-"""Inverse dynamics of ViZDoom (`my_way_home`, 64 x 80, 17.5 frames/s): the keys of a step from the frames around it.
+"""Inverse dynamics on ViZDoom (`my_way_home`, 64 x 80 pixels, 17.5 frames/s): reads the keys from the frames.
 
-It judges whether a dream obeys its keys. `vidar train idm`, then `python scripts/evaluate_idm.py`.
+It measures whether a dream obeys its keys. `vidar train idm`, then `python scripts/evaluate_idm.py`.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from vidar.train.optim import OptimConfig
 
 Preset = Literal["demo", "tiny"]
 
-# preset: frames read before and after that of a step, channels of the stem and of the stages. Keys are held for several
-# steps, and in front of a plain wall only the frames further off tell a turn.
+# preset: number of frames read before and after the frame of a step, channels of the stem and of the stages. Keys are
+# held for several steps, and in front of a plain wall only more distant frames reveal a turn.
 SIZES = {"demo": ((4, 3), (16, 32), (64, 128, 128)), "tiny": ((2, 1), (4, 8), (8, 8, 8))}
 GROUPS = {
     "turning": KeyGroup(classes=(("TURN_LEFT",), ("TURN_RIGHT",)), axis="turn", signs=(1, -1)),
     "forward": KeyGroup(classes=(("MOVE_FORWARD",),), axis="ahead", signs=(1,)),
     "sideways": KeyGroup(classes=(("MOVE_LEFT",), ("MOVE_RIGHT",)), axis="left", signs=(1, -1)),
 }
-# how often none and each key of a group is down in recorded play
+# how often no key and each key of a group is down in recorded play
 SHARES = {"turning": (0.40, 0.30, 0.30), "forward": (0.58, 0.42), "sideways": (0.90, 0.05, 0.05)}
 
 
 @recipe(status="shipped")
 def idm(preset: Preset = "demo", data: str = "runs/data/doom", minutes: float = 45.0) -> TrainConfig:
-    """Inverse-dynamics network: turning, forward and sideways keys of a step from the frames around it.
+    """Inverse-dynamics network: reads the turning, forward and sideways keys of a step from the surrounding frames.
 
-    Decoded frames stay in memory, 6.7 GB; `data.cache_bytes` takes less and decodes the rest clip by clip.
+    Decoded frames are kept in memory (6.7 GB); a smaller `data.cache_bytes` decodes the rest clip by clip.
     """
     (before, after), stem, widths = SIZES[preset]
     model = InverseDynamicsNetConfig(

@@ -1,8 +1,8 @@
-"""Infinity (arXiv 2412.04431): images from a text, bit by bit, scale after scale, with bitwise self-correction.
+"""Infinity (arXiv 2412.04431): text-to-image generation bit by bit and scale by scale, with bitwise self-correction.
 
-Published: `infinity`, 2B and 8B, 1024 pixels, 32 bits a site, thirteen scales of 10,521 sites, features of T5-XL. Not
-trained here. `infinity_shapes` is the same system on the world of shapes with a byte encoder of its own.
-Data: `vidar record shapes --episodes 500 --out runs/data/shapes`.
+`infinity` has the published sizes: 2B and 8B, 1024 pixels, 32 bits per site, thirteen scales of 10,521 sites, text
+features of T5-XL. It was not trained here. `infinity_shapes` is the same system on the synthetic world of shapes with
+a byte encoder of its own. Data: `vidar record shapes --episodes 500 --out runs/data/shapes`.
 """
 
 from __future__ import annotations
@@ -39,9 +39,12 @@ Published = Literal["2b", "8b", "tiny"]
 
 
 class Bits(NamedTuple):
-    """A tokenizer of pyramids of bits. widths, space, time: of the autoencoder. sides, gains: of the scales.
+    """A tokenizer that encodes pyramids of bits. widths, space, time: of the autoencoder.
 
-    Choice: the world of shapes visits its finest scale twice, the second time at half the size (see videoar.py).
+    sides, gains: of the scales.
+
+    Choice: on the world of shapes the finest scale occurs twice, the second time with codes of half the size (see
+    videoar.py).
     """
 
     widths: tuple[int, ...]
@@ -53,11 +56,11 @@ class Bits(NamedTuple):
 
     @property
     def pixels(self) -> tuple[int, int]:
-        """Height and width of a picture."""
+        """Height and width of an image."""
         return self.sides[-1][0] * self.space, self.sides[-1][1] * self.space
 
     def config(self) -> PyramidAutoencoderConfig:
-        """The tokenizer."""
+        """The config of the tokenizer."""
         return PyramidAutoencoderConfig(
             autoencoder=AutoencoderConfig(
                 widths=self.widths,
@@ -75,7 +78,7 @@ class Bits(NamedTuple):
 
 
 class Net(NamedTuple):
-    """The network and what reads the text; memory: width of the text that cross-attention reads."""
+    """The sizes of the network and of the text encoder; memory: width of the text tokens read by cross-attention."""
 
     width: int
     depth: int
@@ -107,7 +110,7 @@ INFINITY = PyramidsConfig(flip=0.3, balance=0.5, filters=(TemperatureConfig(valu
 def tokenizer_infinity_shapes(
     preset: Preset = "demo", data: str = "runs/data/shapes", minutes: float = 6.0
 ) -> TrainConfig:
-    """Images of the world of shapes as pyramids of bits: 1, 4, 16 and again 16 sites of 16 bits."""
+    """Bitwise pyramid tokenizer for images of the world of shapes: 1, 4, 16 and again 16 sites of 16 bits."""
     return train_bits("tokenizer_infinity_shapes", SHAPES_BITS[preset], data, None, minutes, frames=1, batch=16)
 
 
@@ -120,7 +123,7 @@ def infinity_shapes(
     batch: int = 32,
     minutes: float = 20.0,
 ) -> TrainConfig:
-    """Infinity on the world of shapes: an image from its caption in four calls, 16 bits a site."""
+    """Infinity on the world of shapes: an image from its caption in four calls, 16 bits per site."""
     pictures = pictures_of(
         *("infinity_shapes", SHAPES_BITS[preset], SHAPES_NETS[preset], ScaleOrderConfig(), INFINITY),
         guidance=GuidanceConfig(first=2.0, last=2.0),
@@ -137,7 +140,7 @@ def infinity(
     start: str | None = None,
     batch: int = 1,
 ) -> TrainConfig:
-    """Infinity at its published sizes: 1024 x 1024 pixels from features of T5-XL in thirteen calls."""
+    """Infinity at its published sizes: 1024 x 1024 pixels from text features of T5-XL in thirteen calls."""
     bits, net = SIZES[preset]
     guidance = GuidanceConfig(first=4.0, last=4.0)
     pictures = pictures_of("infinity", bits, net, ScaleOrderConfig(), INFINITY, guidance=guidance)
@@ -147,7 +150,7 @@ def infinity(
 def train_bits(
     name: str, bits: Bits, data: str, start: str | None, minutes: float, frames: int, batch: int
 ) -> TrainConfig:
-    """Training of a tokenizer on clips of `frames` frames."""
+    """The training run of a tokenizer on clips of `frames` frames."""
     return TrainConfig(
         name=name,
         method=AutoencodeConfig(tokenizer=bits.config(), start=start, latent_noise=0.0, latent_penalty=0.0),
@@ -170,7 +173,7 @@ def pictures_of(
 ) -> VideoModelConfig:
     """A model of pictures from texts: pooled text as modulation, shared by all blocks, its tokens by cross-attention.
 
-    Choice: four-axis rotation over scale, time and place for the published grids of each system.
+    Choice: a four-axis rotary embedding of scale, time and place instead of each system's own position tables.
     """
     backbone = BackboneConfig(
         width=net.width,
@@ -211,7 +214,7 @@ def train_on(
     batch: int,
     lr: float,
 ) -> TrainConfig:
-    """Training with the optimiser of the papers (Infinity: AdamW 0.9, 0.97, clip 5)."""
+    """The training run, with the optimiser of the papers (Infinity: AdamW, betas 0.9 and 0.97, clipping at 5)."""
     return TrainConfig(
         name=pictures.name,
         method=TrainPicturesConfig(pictures=pictures, tokenizer=tokenizer, start=start),

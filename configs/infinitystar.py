@@ -1,12 +1,14 @@
-"""InfinityStar (FoundationVision): clips from a text, as an image pyramid and a pyramid for every clip after it.
+"""InfinityStar (FoundationVision): text-to-video as one image pyramid and one pyramid for every clip after it.
 
-Published: `infinitystar`, 8B, 480 x 848 pixels (30 x 53 latents), 5 s at 16 frames/s: an image and a clip of 20
-latents. Not trained here. `infinitystar_shapes` is the same system on the world of shapes: frame 0, then clips of 8
-frames, 4 frames to a latent. Its tokenizer can start from that of infinity.py, which becomes causal in time.
+`infinitystar` has the published size: 8B, 480 x 848 pixels (30 x 53 latents), 5 s at 16 frames/s, that is an image
+and a clip of 20 latents. It was not trained here. `infinitystar_shapes` is the same system on the world of shapes:
+frame 0, then clips of 8 frames, with 4 frames per latent. Its tokenizer can start from that of infinity.py, inflated
+to a causal video tokenizer.
 
-Choice: text reaches the network by cross-attention and shared modulation, as in Infinity, where InfinityStar has it as
-tokens of the sequence; keys are not grouped; all scales have one width of codes (it has 16 bits in coarse ones, 64 in
-fine ones); image and clips visit their scales equally often (it visits the last two of a clip less often).
+Choice: text enters by cross-attention and shared modulation, as in Infinity, while InfinityStar puts text tokens into
+the sequence; keys are not grouped; all scales have codes of one width (InfinityStar: 16 bits in coarse and 64 in fine
+scales); image and clips visit their scales equally often (InfinityStar visits the last two scales of a clip less
+often).
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from vidar.train.config import TrainConfig
 Preset = Literal["demo", "tiny"]
 Published = Literal["8b", "tiny"]
 
-VISITS = 3  # of every scale
+VISITS = 3  # visits of every scale
 STAR = PyramidsConfig(
     flip=0.3,
     balance=0.2,
@@ -49,9 +51,9 @@ SIZES = {
 def tokenizer_infinitystar_shapes(
     preset: Preset = "demo", data: str = "runs/data/shapes", start: str | None = None, minutes: float = 20.0
 ) -> TrainConfig:
-    """Clips of the world of shapes as pyramids of bits, causal in time: 4 frames and 8 x 8 pixels to a latent.
+    """Causal bitwise pyramid tokenizer for clips of the world of shapes: 4 frames of 8 x 8 pixels to a latent.
 
-    start: a `tokenizer_infinity_shapes` to inflate.
+    start: a `tokenizer_infinity_shapes` model to inflate.
     """
     bits = SHAPES_BITS[preset]._replace(time=4)
     return train_bits("tokenizer_infinitystar_shapes", bits, data, start, minutes, frames=9, batch=4)
@@ -86,7 +88,7 @@ def infinitystar(
     start: str | None = None,
     batch: int = 1,
 ) -> TrainConfig:
-    """InfinityStar at its published size: 5 s of 480 x 848 pixels from features of T5-XL, 42 visits of 14 scales."""
+    """InfinityStar at its published size: 5 s of 480 x 848 pixels from T5-XL text features, 42 visits of 14 scales."""
     bits, net, clip, frames = SIZES[preset]
     order, guidance = ClipScaleOrderConfig(clip=clip), ProjectedGuidanceConfig()
     pictures = pictures_of("infinitystar", bits, net, order, STAR, guidance=guidance, frames=frames, fps=16.0)

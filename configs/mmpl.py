@@ -1,8 +1,8 @@
-"""MMPL (Macro-from-Micro Planning, arXiv 2508.03334), small and told actions: anchors of a segment, then the rest.
+"""MMPL (Macro-from-Micro Planning, arXiv 2508.03334), small and with actions: anchor frames first, then the rest.
 
-Reproduces the order, the mask and the chain of the paper (planning-memory-control 1.1 to 1.7), not its model: that one
-fine-tunes the attention of Wan 2.1 14B. Choice: a frame is told all actions of its segment up to its own, it is given
-the nearest frame before it that is known as further channels, and what it predicts is the change since.
+Reproduces the order, the mask and the chain of the paper but not its model, which fine-tunes the attention of Wan 2.1
+14B. Choice: a frame is conditioned on all actions of its segment up to its own; the nearest known frame before it is
+concatenated as input channels; the network predicts the change since that frame.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from vidar.train.optim import OptimConfig
 
 Preset = Literal["demo", "tiny"]
 MAPS = {"demo": paired(12), "tiny": paired(10)}
-STEPS = {"demo": 8, "tiny": 2}  # of the solver
+STEPS = {"demo": 8, "tiny": 2}  # solver steps
 
 
 def _planned(world: VideoModelConfig, map: StepMap, steps: int) -> VideoModelConfig:
@@ -55,9 +55,12 @@ def _planned(world: VideoModelConfig, map: StepMap, steps: int) -> VideoModelCon
 def _train(
     name: str, world: VideoModelConfig, map: StepMap, data: str, tokenizer: str, batch: int, minutes: float
 ) -> TrainConfig:
-    """One segment is one clip; the frames it starts from are given, each later step is asked at one level.
+    """The training run. One segment is one clip.
 
-    Choice: logit-normal levels and even weights; the bell of the paper is `method.weight`, a BellWeightConfig.
+    Its start frames are given, and each later step has one common noise level.
+
+    Choice: logit-normal levels and uniform loss weights; the paper's bell-shaped weight is `method.weight` with a
+    BellWeightConfig.
     """
     method = TrainWorldConfig(
         world=world, tokenizer=tokenizer, stream=PlanTwinConfig(first=map.plan), clip_frames=map.length
@@ -81,7 +84,7 @@ def mmpl_shapes(
     batch: int = 8,
     minutes: float = 15.0,
 ) -> TrainConfig:
-    """The network of world_shapes on plans: segments of 12 frames from two known ones."""
+    """MMPL with the network of world_shapes: segments of 12 new frames planned from two known frames."""
     known = world_shapes(preset).method
     assert isinstance(known, TrainWorldConfig)
     map = MAPS[preset]
@@ -96,7 +99,7 @@ def mmpl_doom(
     batch: int = 6,
     minutes: float = 15.0,
 ) -> TrainConfig:
-    """The network of world_doom on plans: segments of 12 frames from two known ones; 20 sites a frame."""
+    """MMPL with the network of world_doom: segments of 12 new frames planned from two known frames."""
     map = MAPS[preset]
     world = _planned(frame_world(GAME, SIZES[preset]), map, min(4, STEPS[preset]))
     return _train("mmpl_doom", world, map, data, tokenizer, batch, minutes)

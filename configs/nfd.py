@@ -1,13 +1,14 @@
-"""Next-Frame Diffusion (NFD) on Minecraft-like play: 384 x 224 pixels, 336 sites a frame, 32 frames of context.
+"""Next-Frame Diffusion (NFD) on Minecraft-like play: 384 x 224 pixels, 336 sites per frame, 32 frames of context.
 
-After "Playing with Transformer at 30+ FPS via Next-Frame Diffusion": full attention inside a frame and to all frames
-before it, an independent logit-normal level per frame, actions through adaLN-zero together with the level, context
-noise in play. The paper gives the sizes 130M, 310M and 774M but neither depth nor width. Choice: widths 768, 1024, 1536
-with 12, 16, 18 layers. `doom` is a relative of 9 M (doom.py) with convolutions, the frame before as a hint and two
-copies of each frame; NFD has neither, so that frames in flight together can be speculated on.
+After "Playing with Transformer at 30+ FPS via Next-Frame Diffusion": full attention within a frame and to all frames
+before it, an independent logit-normal level per frame, actions added to the level in adaLN-zero, context noise in
+play. The paper names the sizes 130M, 310M and 774M but neither depth nor width. Choice: widths 768, 1024, 1536 with
+12, 16, 18 layers. `doom` (doom.py) is a relative of 9 M parameters with convolutions, the previous frame as a hint,
+and two copies of each frame in training; NFD has none of these, so that several frames can be generated jointly and
+speculatively.
 
-The actions are MineWorld's grouping of the VPT keys into mutually exclusive classes, and two mu-law camera axes. Data:
-any shards with these actions at this size.
+The actions are MineWorld's grouping of the VPT keys into mutually exclusive classes, and two mu-law camera axes.
+Data: any shards with these actions at this size.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from vidar.train.optim import OptimConfig
 
 Preset = Literal["130m", "310m", "774m", "tiny"]
 
-BINS = 11  # of a camera axis, VPT
+BINS = 11  # bins of a camera axis, as in VPT
 ACTIONS = ActionSpec(
     actions=(
         Action(name="hotbar", kind="choice", size=10, keys=("", *"123456789")),
@@ -51,10 +52,10 @@ ACTIONS = ActionSpec(
 
 
 class Size(NamedTuple):
-    """height, width: pixels. widths, channels: of the tokenizer. dim, depth, heads, head_width: of the network.
+    """height, width: pixels. widths, channels: of the tokenizer. dim, depth, heads, head_width: sizes of the network.
 
-    context: frames of a training clip; a frame sees context - 1 before it. steps: of the solver in play. lr: Choice,
-    as everything the paper does not give.
+    context: frames of a training clip; a frame sees the context - 1 frames before it. steps: solver steps in play.
+    lr: learning rate. Choice: all values that the paper does not give.
     """
 
     height: int
@@ -103,7 +104,10 @@ def world_nfd(
     start: str | None = None,
     batch: int = 8,
 ) -> TrainConfig:
-    """Next-Frame Diffusion: 336 sites a frame, each frame with its own level; a frame sees the 31 before it."""
+    """Next-Frame Diffusion at its published sizes: 336 sites per frame; a frame sees 31 past frames.
+
+    Every frame has its own noise level.
+    """
     size = SIZES[preset]
     net = WorldNetConfig(
         backbone=BackboneConfig(

@@ -1,8 +1,8 @@
-"""Reward and end for a trained world: `Vidar/World-v0` then returns what the recorded game gives (after DIAMOND).
+"""Reward and end of episode for a trained world, which `Vidar/World-v0` then returns (after DIAMOND).
 
-The data needs the extras `rewards` and `ended`, which every recorder writes. `vidar train outcome data=FOLDER
-world=WORLD`, then `python scripts/evaluate_outcome.py runs/outcome/model FOLDER`; minutes on one thread. Where there is
-no world yet, the recipe stands for that of own.py, so that it can be looked at.
+The data needs the extras `rewards` and `ended`, which every recorder writes. Run `vidar train outcome data=FOLDER
+world=WORLD`, then `python scripts/evaluate_outcome.py runs/outcome/model FOLDER`; minutes are on one thread. Without
+a trained world, the recipe assumes that of own.py, so that it can be inspected.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from vidar.train.outcomes import OutcomeClipsConfig
 
 Preset = Literal["small", "tiny"]
 
-SIZES = {"small": (64, 8, 128), "tiny": (16, 4, 32)}  # channels, numbers kept of each site, width of the read-out
+SIZES = {"small": (64, 8, 128), "tiny": (16, 4, 32)}  # channels, values kept per site, width of the read-out
 
 
 @recipe(status="trainable")
 def outcome(
     preset: Preset = "small", data: str = "runs/data/own", world: str = "runs/world_own/model", minutes: float = 5.0
 ) -> TrainConfig:
-    """Reward and end of a trained world, read from two latent frames and the action between them."""
+    """Predicts reward and end of episode in a trained world, from two latent frames and the action between them."""
     known = _world(world)
     rows, columns = known.sites
     width, kept, hidden = SIZES[preset]
@@ -47,7 +47,7 @@ def outcome(
 
 
 def _world(name: str) -> VideoModelConfig:
-    """What is known of the world; a stand-in where there is none yet, which training then refuses by name."""
+    """The config of the world, or a stand-in if there is no such world yet; training then refuses the name."""
     if (Path(name) / CONFIG).is_file() or name in shipped():
         return load_world_config(locate(name))
     return frame_world(NOTHING_YET, TINY)

@@ -1,7 +1,7 @@
-"""Recipes for a game of your own: size, frame rate and actions are those of the data.
+"""Recipes for your own game: frame size, frame rate and actions are read from the data.
 
-README.md of the project shows the way from a folder of videos to a world. Where there is no data yet, the recipes stand
-for 64 x 80 pixels, 20 frames/s and one key, so that they can be looked at.
+The README of the project leads from a folder of videos to a world. Without data, the recipes assume 64 x 80 pixels,
+20 frames/s and one key, so that they can be inspected.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SIZES = {
 
 @recipe(status="trainable")
 def tokenizer_own(preset: Preset = "small", data: str = "runs/data/own", minutes: float = 15.0) -> TrainConfig:
-    """Per-frame convolutional autoencoder of your own game: 8 x 8 pixels to one latent of 8 channels."""
+    """Per-frame convolutional autoencoder for your own game: 8 x 8 pixels to one latent of 8 channels."""
     _game(data)
     return train_frame_tokenizer("tokenizer_own", SIZES[preset], data, minutes)
 
@@ -42,13 +42,16 @@ def world_own(
     batch: int = 6,
     minutes: float = 60.0,
 ) -> TrainConfig:
-    """Frame-causal flow world of your own game; a frame sees the 7 before it. Sides must divide by 16."""
+    """Frame-causal flow world for your own game; height and width must be multiples of 16.
+
+    A frame sees the 7 frames before it.
+    """
     size = SIZES[preset]
     return train_frame_world("world_own", frame_world(_game(data), size), size, data, tokenizer, start, batch, minutes)
 
 
 def _game(data: str) -> Game:
-    """What the data set says. Raises UsageError where its frames cannot be cut into sites."""
+    """The game that the data set describes. Raises UsageError if its frame size is not a multiple of a site."""
     if not (Path(data) / INDEX).is_file():
         return NOTHING_YET
     info = data_info(data)
@@ -56,5 +59,5 @@ def _game(data: str) -> Game:
         pixels = getattr(info, side)
         if pixels % SITE:
             low = max(SITE, pixels // SITE * SITE)
-            raise UsageError(f"{data}: {side} {pixels} does not divide by {SITE}; convert again with --{side} {low}")
+            raise UsageError(f"{data}: {side} {pixels} is not a multiple of {SITE}; convert again with --{side} {low}")
     return Game("own", info.fps, info.height, info.width, info.spec)

@@ -1,4 +1,4 @@
-"""What makes a function of this package a recipe, and what stands beside it; its figures are results/NAME.json."""
+"""The decorator that marks a function of this package as a recipe, and its status; figures are in results/NAME.json."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any, Literal, ParamSpec, TypeVar
 
 Status = Literal["trainable", "measured", "shipped"]
 STATUSES = {
-    "trainable": "runs, nothing measured yet",
-    "measured": "its figures are in `results/`",
-    "shipped": "measured, and weights come with the package",
+    "trainable": "can be trained; nothing was measured yet",
+    "measured": "its results are in `results/`",
+    "shipped": "measured, and the weights come with the package",
 }
 Arguments = ParamSpec("Arguments")
 Made = TypeVar("Made")
@@ -17,7 +17,10 @@ MARK = "recipe_status"
 
 
 def recipe(*, status: Status) -> Callable[[Callable[Arguments, Made]], Callable[Arguments, Made]]:
-    """Mark a public function with a `preset` as a recipe: `catalog.recipes` finds it in any module of this package."""
+    """Mark a public function that has a `preset` as a recipe.
+
+    `catalog.recipes` finds it in any module of this package.
+    """
 
     def mark(make: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
         vars(make)[MARK] = status
@@ -27,5 +30,5 @@ def recipe(*, status: Status) -> Callable[[Callable[Arguments, Made]], Callable[
 
 
 def status_of(make: Any) -> Status | None:
-    """The status of a recipe; None: it is none."""
+    """The status of a recipe; None for other functions."""
     return vars(make).get(MARK)

@@ -1,7 +1,7 @@
-"""A student of doom.py that learns on its own rollouts, through the decode loop (Self-Forcing).
+"""Self-Forcing on ViZDoom: a student of the doom world that learns on its own rollouts through the decode loop.
 
-Reproduces no paper's figures: four-step text-to-video of 1.3 B with a teacher of 14 B there, a few steps of a game
-here, where student, teacher and critic are of one size, 9 M.
+It does not reproduce the figures of the paper: the paper distils four-step text-to-video of 1.3 B parameters from a
+teacher of 14 B; here a few steps of a game are learned, and student, teacher and critic have the same size of 9 M.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ def world_doom_self_forcing(
     batch: int = 6,
     minutes: float = 30.0,
 ) -> TrainConfig:
-    """From the shipped world, 8 frames dreamed after 4 given ones; played in `steps` calls, with fresh noise between.
+    """Student of the doom world, trained on rollouts of 8 frames after 4 recorded ones (Self-Forcing).
 
-    The loss is distribution matching, betas, weight decay and clipping are those of Self-Forcing; the recorded frames
-    are context and give the actions. Choice: levels shifted as those of this world; one rate for student and critic.
-    Not compiled: the calls of a rollout differ in shape.
+    Play generates a frame in `steps` calls with fresh noise between them. The loss is distribution matching; betas,
+    weight decay and clipping are those of Self-Forcing. The recorded frames are the context and supply the actions.
+    Choice: noise levels are shifted as in this world; student and critic have the same learning rate. Not compiled,
+    because the calls of a rollout differ in shape.
     """
     size = SIZES[preset]
     world = frame_world(GAME, size)

@@ -1,7 +1,7 @@
-"""Recipes on the synthetic world of shapes (32 x 32, 10 frames/s): tokenizer and world.
+"""Recipes on the synthetic world of shapes (32 x 32 pixels, 10 frames/s): tokenizer and world.
 
-Reproduces no paper: the recipes of doom.py on a world whose full state is known. Data:
-`vidar record shapes --episodes 500 --out runs/data/shapes`.
+They reproduce no paper: they are the recipes of doom.py on a world whose full state is known. Data: `vidar record
+shapes --episodes 500 --out runs/data/shapes`.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ def world_shapes(
     batch: int = 8,
     minutes: float = 10.0,
 ) -> TrainConfig:
-    """Frame-causal flow world on the 16 latents of a frame; a frame sees the 15 before it.
+    """Frame-causal flow world on the synthetic world of shapes: 16 sites per frame; a frame sees 15 past frames.
 
-    Diffusion forcing: every frame of a clip stands once, with its own level.
+    Diffusion forcing: every frame of a clip occurs once, with its own noise level.
     """
     frames, steps = CLIPS[preset]
     net_width, depth, heads, head_width = NETWORKS[preset]

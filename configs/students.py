@@ -1,8 +1,8 @@
-"""Few-step worlds of doom.py: three students of a trained world, and a world that is its own teacher.
+"""Few-step worlds for ViZDoom: three students of a trained world, and a world that is its own teacher.
 
-`world_doom_student`, `world_doom_one_call` and `world_doom_scm` begin as their teacher; `world_doom_shortcut` is
-trained from nothing and plays 1, 2, 4, .. steps with one network (`vidar play --steps N`).
-Reproduce no paper's figures; sizes and data are those of the game.
+`world_doom_student`, `world_doom_one_call` and `world_doom_scm` start from the weights of their teacher;
+`world_doom_shortcut` is trained from scratch and generates a frame in 1, 2, 4, .. steps with one network (`vidar play
+--steps N`). They do not reproduce the figures of the papers; sizes and data are those of the game.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vidar.train.methods.shortcut import ShortcutConfig
 from vidar.train.methods.world import OwnContextConfig
 from vidar.train.optim import OptimConfig
 
-OWN = OwnContextConfig(most=1.0, generations=4)  # as the world itself is trained
+OWN = OwnContextConfig(most=1.0, generations=4)  # as in the training of the teacher
 
 
 @recipe(status="trainable")
@@ -38,7 +38,7 @@ def world_doom_student(
     batch: int = 6,
     minutes: float = 30.0,
 ) -> TrainConfig:
-    """A student of the world that answers in `steps` calls a frame: discrete consistency distillation."""
+    """Student of the doom world, `steps` calls per frame: discrete consistency distillation."""
     size = SIZES[preset]
     method = ConsistencyConfig(
         teacher=teacher, world=_student(size, steps), clip_frames=size.clip_frames, own_context=OWN
@@ -56,12 +56,10 @@ def world_doom_one_call(
     batch: int = 6,
     minutes: float = 30.0,
 ) -> TrainConfig:
-    """A student of the world that answers in one call what two of its teacher's solver come to.
+    """Student of the doom world whose single call replaces two solver steps of its teacher.
 
-    Choice: of dreams of 2,000 frames in 16 games, two calls leave the real range after 706 frames where the second
-    keeps the noise of the first at level 0.5 (Euler), after 1,243, 1,365 and 1,841 with an extrapolation of 1, 1.5 and
-    2 (the teacher after 1,511); the frame difference is 1.2, 1.5, 1.9 and 2.2 times the game's, at most 2 is aimed at.
-    Of the first eight dreams to end by Euler, six had kept standing before a dark wall.
+    Choice: extrapolation 1.5, which lasts longest in endless play among the values whose frame difference stays below
+    2 times the game's. Measurements: docs/notes/students.md.
     """
     size = SIZES[preset]
     world, stepper = _student(size, steps), AdamsBashforthConfig(extrapolation=1.5, rise=32.0)
@@ -85,11 +83,11 @@ def world_doom_scm(
     batch: int = 6,
     minutes: float = 60.0,
 ) -> TrainConfig:
-    """A student of the world that answers in `steps` calls a frame: continuous consistency and an adversary (NFD+).
+    """Student of the doom world, `steps` calls per frame: continuous consistency and an adversary (NFD+).
 
-    Choice: features of the middle and the last block of the teacher. The derivative over arcs of 0.02 radians, as the
-    level embedding of this world has waves of up to 1,000 radians: after 200 steps a tiny student of a made-up teacher
-    had 0.3 of its first error left, in forward mode (method.derivative of type ForwardModeConfig) 0.8.
+    Choice: the adversary reads features of the middle and the last block of the teacher. The derivative is a
+    difference over arcs of 0.02 radians, because the level embedding of this world has frequencies of up to 1,000
+    radians. Measurements: docs/notes/students.md.
     """
     size, warmup = SIZES[preset], {"demo": 1000, "tiny": 20}[preset]
     method = ContinuousConsistencyConfig(
@@ -114,7 +112,7 @@ def world_doom_shortcut(
     batch: int = 6,
     minutes: float = 110.0,
 ) -> TrainConfig:
-    """Frame-causal shortcut world: one network for 1, 2, 4, .. steps a frame, without a teacher."""
+    """Frame-causal shortcut world: one network for 1, 2, 4, .. steps per frame, trained without a teacher."""
     size = SIZES[preset]
     world = frame_world(GAME, size)
     backbone = world.net.backbone

@@ -1,6 +1,6 @@
-"""The table of systems: one entry a recipe, as records, as text, and as the generated part of README.md beside it.
+"""The table of systems: one entry per recipe, as records, as text, and as the generated part of configs/README.md.
 
-`python -m vidar.configs.table` writes that part anew; `vidar systems --markdown` prints it.
+`python -m vidar.configs.table` rewrites that part; `vidar systems --markdown` prints it.
 """
 
 from __future__ import annotations
@@ -24,17 +24,19 @@ from vidar.types import UsageError
 README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- generated: python -m vidar.configs.table -->", "<!-- end of what is generated -->"
 GROUPS = {
-    "Worlds": "Made frame by frame, or in chunks or plans, under actions. Over copy-last: PSNR above that of the last "
-    "known frame repeated; over shuffled actions: above that under the actions of another episode.",
-    "Pictures and clips": "Made scale by scale from a class or a text. By chance: in what was made for another one.",
-    "Tokenizers and decoders": "Pixels to latents and back.",
-    "Readers": "Small networks that read frames or latents.",
+    "Worlds": "Video models under the control of actions; they generate frame by frame, in chunks or in planned "
+    "segments. Over copy-last: PSNR minus that of repeating the last known frame. Over shuffled actions: PSNR minus "
+    "that under the actions of another episode.",
+    "Pictures and clips": "Generated scale by scale from a class or a text. By chance: the score of pictures that were "
+    "generated for another class or text.",
+    "Tokenizers and decoders": "Networks that turn pixels into latents and back.",
+    "Readers": "Small networks that read keys, rewards or the end of an episode from frames or latents.",
 }
 SHOWN: dict[str, Role] = {"figure": "main", "against": "baseline"}
 HEAD = ("recipe", "parameters", "tiny", "order", "status", *SHOWN, "minutes")
 RULE = "|---|---:|---:|---|---|---|---|---:|"
-USUAL = ("demo", "small", "tiny")  # presets that are no published size
-WIDTH = 118  # of lines of README.md
+USUAL = ("demo", "small", "tiny")  # presets that are not published sizes
+WIDTH = 118  # maximum line length of README.md
 INSIDE: dict[str, Any] = {"initial_indent": "    ", "subsequent_indent": "    ", "break_on_hyphens": False}
 
 
@@ -47,7 +49,7 @@ class InPyramids(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """A recipe in the table; what takes time to know is found out when it is asked for."""
+    """A recipe in the table; values that are slow to compute are properties."""
 
     recipe: str
     make: Recipe
@@ -58,34 +60,34 @@ class Entry:
 
     @property
     def what(self) -> str:
-        """One sentence."""
+        """The first line of the recipe's docstring."""
         return (inspect.getdoc(self.make) or "").splitlines()[0]
 
     @cached_property
     def parameters(self) -> int:
-        """Weights, as trained by default."""
+        """Number of weights at the default preset."""
         return sum(parameters(self.config).values())
 
     @cached_property
     def tiny(self) -> int:
-        """Weights at `preset="tiny"`."""
+        """Number of weights at `preset="tiny"`."""
         return sum(parameters(self.make(preset="tiny")).values())
 
     @cached_property
     def networks(self) -> dict[str, int]:
-        """Weights of the network at each published size, by preset."""
+        """Number of weights of the network at each published size, by preset."""
         presets = [name for name in get_args(get_type_hints(self.make)["preset"]) if name not in USUAL]
         counts = {name: parameters(self.make(preset=name)) for name in presets}
         return {name: count["net"] for name, count in counts.items() if "net" in count}
 
     @cached_property
     def order(self) -> str:
-        """See `order_in_words`; "-" without one."""
+        """The order as `order_in_words` describes it, or "-" without one."""
         system = find_system(self.config)
         return "-" if system is None else order_in_words(system)
 
     def record(self) -> dict[str, Any]:
-        """As plain data; figure and against: the main ones in words."""
+        """The entry as plain data; `figure` and `against` are the main result and its baseline as text."""
         names = ("recipe", "group", "what", "parameters", "tiny", "networks", "order", "status")
         figures = {name: self.results.figure(role) for name, role in SHOWN.items()}
         return {
@@ -96,9 +98,9 @@ class Entry:
 
 
 def entries(word: str | None = None) -> list[Entry]:
-    """All recipes, group by group; word: the recipe of that name, or those with it in name, group, status or words.
+    """All recipes group by group, or the recipe named `word`, or all with it in name, group, status or description.
 
-    Raises UsageError where there is none.
+    Raises UsageError if nothing matches.
     """
     found = [entry(name, make) for name, make in recipes().items()]
     found.sort(key=lambda one: list(GROUPS).index(one.group))
@@ -112,7 +114,7 @@ def entries(word: str | None = None) -> list[Entry]:
 
 
 def entry(name: str, make: Recipe) -> Entry:
-    """One recipe."""
+    """The table entry of one recipe."""
     config, status = make(), status_of(make)
     assert status is not None
     results = figures.read(name) or Results(recipe=name)
@@ -127,7 +129,7 @@ def _group(config: Config, system: Ordered | None) -> str:
 
 
 def order_in_words(system: Ordered) -> str:
-    """Units with their sites, and the sites that the rings keep."""
+    """The units of an order with their numbers of sites, and the number of sites that each ring buffer keeps."""
     made = system.system()
     order, grid, objective = made.order, made.grid, made.objective
     if isinstance(objective, InPyramids):
@@ -143,7 +145,7 @@ def order_in_words(system: Ordered) -> str:
 
 
 def listing(found: Sequence[Entry], width: int) -> Iterator[str]:
-    """Two lines or so for each recipe: name, parameters, status and figure; what it is."""
+    """About two lines per recipe: name, parameters, status and main figure, then the description."""
     longest = max(len(one.recipe) for one in found)
     for group in GROUPS:
         members = [one for one in found if one.group == group]
@@ -158,12 +160,13 @@ def listing(found: Sequence[Entry], width: int) -> Iterator[str]:
         yield from [""] * bool(members)
     yield from (f"{status}: {told.replace('`', '')}" for status, told in STATUSES.items())
     yield from wrap(
-        "`vidar systems NAME` (or a word) shows figures, commands and order; `vidar train NAME` trains.", width
+        "`vidar systems NAME` (or a word) shows figures, commands and the order; `vidar train NAME` trains.",
+        width,
     )
 
 
 def details(found: Sequence[Entry], width: int) -> Iterator[str]:
-    """Everything that is known of each recipe."""
+    """All details of each recipe."""
     for number, one in enumerate(found):
         yield from [""] * (number > 0)
         yield f"{one.recipe}: {one.status} ({STATUSES[one.status].replace('`', '')})"
@@ -190,18 +193,18 @@ def _told(name: str, text: str, width: int) -> list[str]:
 
 
 def short(count: int) -> str:
-    """A number of weights in four figures or less: 9,480 M, 11.2 M, 62.5 k."""
+    """A number of weights in at most four digits: 9,480 M, 11.2 M, 62.5 k."""
     size, unit = (count / 1e6, "M") if count >= 1e6 else (count / 1e3, "k")
     return f"{size:,.0f} {unit}" if size >= 100 else f"{size:.1f} {unit}"
 
 
 def sizes_in_words(networks: dict[str, int]) -> str:
-    """Of published sizes: `130.7 M (preset=b), 460.4 M (preset=l)`."""
+    """The published sizes as `130.7 M (preset=b), 460.4 M (preset=l)`."""
     return ", ".join(f"{count / 1e6:,.1f} M (preset={preset})" for preset, count in networks.items())
 
 
 def training_in_words(training: Training, quote: str = "`") -> str:
-    """How weights were made, with their minutes."""
+    """How the weights were trained, with the minutes."""
     parts = [f"{training.minutes:g} minutes"]
     parts += [f"{quote}{training.arguments}{quote}"] if training.arguments else []
     parts += [f"{training.steps:,} steps"] if training.steps is not None else []
@@ -209,10 +212,10 @@ def training_in_words(training: Training, quote: str = "`") -> str:
 
 
 def markdown() -> str:
-    """The generated part of README.md: for each group its table, and below it what does not fit into one."""
+    """The generated part of README.md: for each group a table, and below it a list with the details of each recipe."""
     found, lines = entries(), list[str]()
     for group, told in GROUPS.items():
-        lines += [f"## {group}", "", *wrap(told, WIDTH), ""]
+        lines += [f"## {group}", "", *wrap(told, WIDTH, break_on_hyphens=False), ""]
         lines += [f"| {' | '.join(HEAD)} |", RULE]
         members = [one for one in found if one.group == group]
         lines += [f"| {' | '.join(_cells(one))} |" for one in members]
@@ -230,7 +233,7 @@ def _cells(one: Entry) -> list[str]:
 def _below(one: Entry) -> Iterator[str]:
     yield from _item(f"**{one.recipe}**: {one.what}")
     if one.networks:
-        yield from _item(f"network{'s' * (len(one.networks) > 1)} of {sizes_in_words(one.networks)}", "  ")
+        yield from _item(f"network size{'s' * (len(one.networks) > 1)}: {sizes_in_words(one.networks)}", "  ")
     for measurement in one.results.measurements:
         told = "; ".join(map(str, measurement.figures))
         note = f" {measurement.note}" if measurement.note else ""
@@ -253,7 +256,10 @@ def _item(text: str, indent: str = "") -> list[str]:
 
 
 def readme() -> str:
-    """README.md with its generated part anew. Raises UsageError where its marks are gone."""
+    """The text of README.md with its generated part rewritten.
+
+    Raises UsageError if the marks around that part are missing.
+    """
     before, begin, rest = README.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):

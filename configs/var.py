@@ -1,11 +1,11 @@
-"""Visual autoregressive modelling (VAR, arXiv 2404.02905): class-conditional images, scale after scale.
+"""Visual autoregressive modelling (VAR, arXiv 2404.02905): class-conditional images, generated scale by scale.
 
-Published: `var`, sizes d16 to d30 on ImageNet at 256 pixels: depth d, width 64 d, d heads, ten scales of 680 sites,
-4096 codes. Not trained here. `var_shapes` is the same system on the world of shapes: 28 classes, colour and kind of
-shape 1. Data: `vidar record shapes --episodes 500 --out runs/data/shapes`.
+`var` has the published sizes d16 to d30 on ImageNet at 256 pixels: depth d, width 64 d, d heads, ten scales of 680
+sites, 4096 codes. It was not trained here. `var_shapes` is the same system on the world of shapes with 28 classes,
+the colour and kind of shape 1. Data: `vidar record shapes --episodes 500 --out runs/data/shapes`.
 
-Choice: position and scale reach the network by a four-axis rotation, coordinates and a one-hot of the scale where VAR
-has learned tables; the class by modulation alone, where VAR also starts scale 1 from it.
+Choice: position and scale enter by a four-axis rotary embedding, coordinates and a one-hot scale, where VAR has
+learned tables; the class enters by modulation alone, where VAR also uses it as the start token of scale 1.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ Published = Literal["d16", "d20", "d24", "d30", "tiny"]
 
 
 class Size(NamedTuple):
-    """side: of the pixels. widths, stride, book: of the tokenizer. sides: of the scales.
+    """side: pixels along a side. widths, stride, book: of the tokenizer. sides: of the scales.
 
-    width, depth, heads: of the network. classes: how many labels. Choice: on the world of shapes the codebook moves by
-    running means and idle codes are revived, which finds colours sooner than VAR's gradient.
+    width, depth, heads: sizes of the network. classes: number of labels. Choice: on the world of shapes the codebook
+    is updated by running means and idle codes are revived, which learns colours sooner than VAR's gradient update.
     """
 
     side: int
@@ -75,10 +75,10 @@ SHAPES_SIZES = {
 
 @recipe(status="measured")
 def tokenizer_var_shapes(preset: Preset = "demo", data: str = "runs/data/shapes", minutes: float = 6.0) -> TrainConfig:
-    """Images of the world of shapes as 1, 4, 9 and 16 codes of one book of 512 (VQ, four phi convolutions).
+    """Multi-scale VQ tokenizer for images of the world of shapes: 1, 4, 9 and 16 codes of one codebook of 512.
 
-    Choice: a quarter of the quantiser's loss. In full it pulls the latents towards nothing, where codes are near: after
-    a minute and a half their mean square was halved, and 0.7 dB of PSNR were lost.
+    Choice: a quarter of the quantiser's loss; measurements are in docs/notes/tokenizers.md. Four phi convolutions, as
+    in VAR.
     """
     method = AutoencodeConfig(
         tokenizer=_tokenizer(SHAPES_SIZES[preset]), latent_noise=0.0, latent_penalty=0.0, quantiser=0.25

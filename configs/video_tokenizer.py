@@ -1,7 +1,8 @@
-"""A tokenizer that sees time, on the synthetic world of shapes (32 x 32, 10 frames/s): several frames to one latent.
+"""A causal video tokenizer on the synthetic world of shapes (32 x 32 pixels, 10 frames/s): several frames per latent.
 
-Reproduces no paper: the losses are those of InfinityStar's tokenizer (scale-wise 2.7) at the size of shapes.py, hinge
-adversaries on single frames and on clips with LeCAM. Data: `vidar record shapes --episodes 500 --out runs/data/shapes`.
+It reproduces no paper: the losses are those of InfinityStar's tokenizer at the size of shapes.py, with hinge
+adversaries on single frames and on clips and LeCAM regularisation. Data: `vidar record shapes --episodes 500 --out
+runs/data/shapes`.
 """
 
 from __future__ import annotations
@@ -20,16 +21,17 @@ from vidar.train.optim import OptimConfig
 Preset = Literal["demo", "tiny"]
 
 TIME_STRIDE, LATENTS = 2, 5  # frames of a latent, latents of a clip
-ADVERSARIES = {"demo": 16, "tiny": 8}  # width
+ADVERSARIES = {"demo": 16, "tiny": 8}  # width of the discriminators
 
 
 @recipe(status="measured")
 def tokenizer_video_shapes(
     preset: Preset = "demo", data: str = "runs/data/shapes", start: str | None = None, minutes: float = 10.0
 ) -> TrainConfig:
-    """Causal video autoencoder: 2 frames of 32 x 32 pixels to 4 x 4 latents of 8 channels, two adversaries.
+    """Causal video autoencoder for the world of shapes: 2 frames of 32 x 32 pixels to 4 x 4 latents; two adversaries.
 
-    start: a `tokenizer_shapes`, inflated. Choice: small weights of the adversaries; on two cores they have minutes.
+    start: a `tokenizer_shapes` model to inflate. Choice: small weights for the adversaries, which train for minutes
+    only on two cores.
     """
     tokenizer = AutoencoderConfig(
         widths=TOKENIZERS[preset],

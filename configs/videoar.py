@@ -1,8 +1,9 @@
 """Next-frame and next-scale prediction (VideoAR, arXiv 2601.05966) on ViZDoom and on the synthetic world of shapes.
 
-A frame is a pyramid of bits; one call of the network predicts all bits of one scale. After scale-wise 6, with the
-memory unit of core.md 5. The paper's tokenizer is causal in time (4 frames to a latent) and its model reads text; here
-every frame has a latent of its own, so that each can be acted on, and reads actions. The paper gives no sizes but 4B.
+A frame is a pyramid of bits; one call of the network predicts all bits of one scale, and past frames are seen through
+their memory units (`vidar/orders/frame_scale.py`). The paper's tokenizer is causal in time (4 frames per latent) and
+its model is conditioned on text. Here every frame has a latent of its own, so that it can be conditioned on its own
+action. The only size that the paper gives is 4B.
 """
 
 from __future__ import annotations
@@ -38,16 +39,16 @@ Preset = Literal["demo", "tiny"]
 SHAPES = Game("shapes", fps=10.0, height=32, width=32, actions=SPEC)
 
 
-STRIDE = 8  # pixels of a latent of the autoencoder, along a side
+STRIDE = 8  # pixels along the side of a latent of the autoencoder
 
 
 class Size(NamedTuple):
-    """sides: (h, w) of every scale, gains: of its codes; bits: channels of a latent. widths, stride, fold: of the
-    autoencoder. The rest is the network's; window: past frames a frame sees.
+    """sides: (h, w) of every scale; gains: size of the codes of every scale; bits: channels of a latent. widths,
+    stride, fold: of the autoencoder. The other fields are the network's; window: number of past frames that a
+    frame sees.
 
-    Choice: scales that are visited again (InfinityStar 5) instead of finer ones: a site of 32 bits costs the network as
-    much as one of 8. Their codes half as large each time: on the latents of the continuous tokenizer of the same game
-    that leaves 0.039 of the variance, equal codes at best 0.11.
+    Choice: scales that are visited again (as in InfinityStar) instead of finer scales, with codes half as large at
+    each visit. Measurements: docs/notes/tokenizers.md.
     """
 
     sides: tuple[Side, ...]
@@ -87,9 +88,9 @@ SHAPES_SIZES = {
 def tokenizer_videoar_doom(
     preset: Preset = "demo", data: str = "runs/data/doom", start: str | None = None, minutes: float = 12.0
 ) -> TrainConfig:
-    """Frame pyramids of ViZDoom: 64 x 80 pixels to 4 x 5 sites of 32 bits, coarse to fine, the finest three times.
+    """Frame-pyramid tokenizer for ViZDoom: 64 x 80 pixels to 4 x 5 sites of 32 bits, the finest scale thrice.
 
-    start: a `tokenizer_doom`, whose 8 x 10 latents become the 4 x 5 sites.
+    start: a `tokenizer_doom` model, whose 8 x 10 latents become the 4 x 5 sites.
     """
     return _tokenizer("tokenizer_videoar_doom", DOOM_SIZES[preset], data, start, minutes)
 
@@ -103,7 +104,7 @@ def videoar_doom(
     batch: int = 8,
     minutes: float = 80.0,
 ) -> TrainConfig:
-    """VideoAR on ViZDoom: five calls a frame, 65 sites of 32 bits; a frame sees the 7 before it."""
+    """VideoAR on ViZDoom: five calls per frame, 65 sites of 32 bits; a frame sees 7 past frames."""
     return _world("videoar_doom", DOOM, DOOM_SIZES[preset], data, tokenizer, start, batch, minutes)
 
 
@@ -116,9 +117,9 @@ def tokenizer_videoar_shapes(
     width: int = 32,
     minutes: float = 5.0,
 ) -> TrainConfig:
-    """Frame pyramids of the world of shapes: 32 x 32 pixels to 4 x 4 sites of 16 bits.
+    """Frame-pyramid tokenizer for the world of shapes: 32 x 32 pixels to at most 4 x 4 sites of 16 bits.
 
-    start: a tokenizer of other height and width, in training by stages.
+    start: a tokenizer for another height and width, for training by stages.
     """
     return _tokenizer("tokenizer_videoar_shapes", _shapes(preset, height, width), data, start, minutes)
 
@@ -135,9 +136,9 @@ def videoar_shapes(
     batch: int = 16,
     minutes: float = 10.0,
 ) -> TrainConfig:
-    """VideoAR on the synthetic world of shapes: four calls a frame.
+    """VideoAR on the synthetic world of shapes: four calls per frame.
 
-    start: a world of smaller height and width, or of shorter clips, in training by stages: the network is the same.
+    start: a world of smaller height and width, or of shorter clips, for training by stages; the network is the same.
     """
     size = _shapes(preset, height, width)
     size = size if clip_frames is None else size._replace(clip_frames=clip_frames)
@@ -147,7 +148,7 @@ def videoar_shapes(
 
 
 def _shapes(preset: Preset, height: int, width: int) -> Size:
-    """The size of a preset with its full scales at another resolution."""
+    """The size of a preset with its finest scales at another resolution."""
     size = SHAPES_SIZES[preset]
     full = (height // STRIDE, width // STRIDE)
     return size._replace(sides=tuple(full if side == size.sides[-1] else side for side in size.sides))

@@ -1,8 +1,8 @@
-"""xAR (arXiv 2502.20388): the next X, each unit at a noise level of its own among noisy ones; published and small.
+"""xAR (arXiv 2502.20388): next-X prediction, where every unit has its own noise level and sees noisy units before it.
 
-X is a cell, a sub-sample or a scale of a frame, or a frame. Every unit stands once in training (SINGLE), at a
-logit-normal level; what comes after it sees it as noisy as it is. In play a unit is committed at level 0, on the first
-call of the next one. Sampled by Euler-Maruyama.
+X is a cell, a sub-sample or a scale of a frame, or a whole frame. In training every unit occurs once (SINGLE) at a
+logit-normal level, and later units see it at that noise level. In play a unit is committed at level 0 in the first
+call of the next unit. The sampler is Euler-Maruyama. Published and small sizes.
 
 Choice: one stack of blocks, where the paper has an encoder and a decoder of half the depth each.
 """
@@ -45,7 +45,10 @@ CLASSES = ActionSpec(actions=(Action(name="class", kind="choice", size=1000),))
 
 
 class Xar(NamedTuple):
-    """dim, depth, heads: of the network. steps: of the solver. guidance: w of the last cell. side: pixels."""
+    """dim, depth, heads: sizes of the network. steps: solver steps. guidance: weight of the last cell.
+
+    side: pixels along a side.
+    """
 
     dim: int
     depth: int
@@ -62,9 +65,9 @@ SIZES_PUBLISHED = {
     "h": Xar(1280, 40, 16, steps=50, guidance=2.2),
     "tiny": Xar(32, 2, 2, steps=2, guidance=2.7, side=64, widths=(8, 8, 8, 8)),
 }
-CHANNELS, SIDE = 16, 16  # of the tokenizer; pixels of a site
-CELLS = 2  # along each side of an image
-SCALES = ((2, 3), (4, 5))  # of a frame of a game, in sites
+CHANNELS, SIDE = 16, 16  # channels of the tokenizer; pixels along the side of a site
+CELLS = 2  # cells along each side of an image
+SCALES = ((2, 3), (4, 5))  # sites (rows, columns) of each scale of a game frame
 
 
 @recipe(status="trainable")
@@ -75,11 +78,12 @@ def xar(
     start: str | None = None,
     batch: int = 2048,
 ) -> TrainConfig:
-    """xAR at its published sizes: images of 256 sites in 4 cells of 64, of one of 1000 classes.
+    """xAR at its published sizes: class-conditional images (1000 classes) of 256 sites in 4 cells of 64.
 
-    An image is a frame that sees no other one; its class is the action of that frame. Not known here: figures (it was
-    not trained; its tokenizer is MAR's, 16 x 16 pixels to 16 channels). Choice: guidance rises from call to call, where
-    the paper's rises from cell to cell; a clip is of two images, as the first frame of a clip is told no action.
+    An image is a frame that sees no other frame, and its class is the action of that frame. It was not trained here
+    and has no figures; it needs the tokenizer of MAR (16 x 16 pixels to 16 channels). Choice: guidance rises from
+    call to call, where the paper's rises from cell to cell; a clip consists of two images, because the first frame of
+    a clip has no action.
     """
     size = SIZES_PUBLISHED[preset]
     backbone = BackboneConfig(
@@ -128,11 +132,11 @@ def xar_doom(
     batch: int = 6,
     minutes: float = 15.0,
 ) -> TrainConfig:
-    """xAR on ViZDoom, X a frame: units of 20 sites, on the tokenizer of `doom`.
+    """xAR on ViZDoom with X = frame: units of 20 sites, with the tokenizer of `doom`.
 
-    Choice: as in frame_world.py, the frame before comes along as channels, as it is committed (so it alone is clean in
-    training), what is predicted is the change, and convolutions lie around the blocks. Euler, as Euler-Maruyama leaves
-    its noise where the steps are few.
+    Choice: as in frame_world.py, the previous frame is concatenated as input channels in its committed form (so it is
+    the only clean frame in training), the network predicts the change since it, and convolutions precede and follow
+    the blocks. The solver is Euler, because Euler-Maruyama leaves noise in the frame when the steps are few.
     """
     size = SIZES[preset]
     world = _doom("xar_doom", size, BlockOrderConfig(frames=1, window=size.window), cells=1)
@@ -148,9 +152,9 @@ def xar_cells_doom(
     batch: int = 6,
     minutes: float = 15.0,
 ) -> TrainConfig:
-    """xAR on ViZDoom, X a cell: the upper half of a frame, then the lower one, 10 sites each; see `xar_doom`.
+    """xAR on ViZDoom with X = cell: the upper half of a frame, then the lower half, 10 sites each; see `xar_doom`.
 
-    Choice: convolutions inside a cell, whose border they take for that of the picture.
+    Choice: convolutions act inside a cell and treat its border as that of the image.
     """
     size = SIZES[preset]
     world = _doom("xar_cells_doom", size, CellOrderConfig(rows=2, columns=1, window=size.window), cells=2)
@@ -166,9 +170,10 @@ def xar_subsamples_doom(
     batch: int = 6,
     minutes: float = 15.0,
 ) -> TrainConfig:
-    """xAR on ViZDoom, X a sub-sample: every other row of a frame, then the rows between, 10 sites each; see `xar_doom`.
+    """xAR on ViZDoom with X = sub-sample: every other row of a frame, then the rows between; see `xar_doom`.
 
-    Choice: rows only, as 5 columns do not halve; convolutions take the rows of a sub-sample for neighbours.
+    Choice: sub-sampling of rows only, because 5 columns cannot be halved; convolutions treat the rows of a sub-sample
+    as neighbours.
     """
     size = SIZES[preset]
     world = _doom("xar_subsamples_doom", size, SubsampleOrderConfig(rows=2, columns=1, window=size.window), cells=2)
@@ -184,10 +189,11 @@ def xar_scales_doom(
     batch: int = 6,
     minutes: float = 15.0,
 ) -> TrainConfig:
-    """xAR on ViZDoom, X a scale: a frame in 2 x 3 sites, then in 4 x 5, which are the frame; see `xar_doom`.
+    """xAR on ViZDoom with X = scale: a frame as 2 x 3 sites, then as its 4 x 5 sites; see `xar_doom`.
 
-    Choice: two scales; what each is the change from is the frame before at the same scale. No convolutions, which are
-    of one size of picture. A frame of context has the means of its areas for coarse scale, a dreamed one what was made.
+    Choice: two scales; each predicts the change from the previous frame at the same scale. No convolutions, because
+    they need one image size. The coarse scale of a context frame holds the means of its areas, that of a generated
+    frame what the network generated.
     """
     size = SIZES[preset]
     order = PyramidOrderConfig(sides=SCALES, window=size.window)

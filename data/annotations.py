@@ -1,4 +1,4 @@
-"""What is known of a clip beside its pixels: a class or a caption, as the recording or its known state says it."""
+"""Annotations of a clip: a class or a caption, from the recording or from its known state."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ SHAPE_CLASSES = tuple(f"{colour} {kind}" for colour in list(COLOURS)[1:] for kin
 
 
 class StoredClassConfig(Config):
-    """The number under `key` in the meta data of an episode."""
+    """The number stored under `key` in the meta data of an episode."""
 
-    classes: ClassVar[bool] = True  # or captions
+    classes: ClassVar[bool] = True  # True: classes; False: captions
     num_classes: int = Field(ge=1)
     key: str = "class"
 
     def build(self) -> Callable[[Episode, Clip], int]:
-        """Raises VidarError for an episode without a class, or one out of range."""
+        """Returns a function of (episode, clip).
+
+        It raises VidarError for an episode without a class, or with one out of range.
+        """
 
         def found(episode: Episode, clip: Clip) -> int:
             value = episode.meta.get(self.key)
@@ -36,12 +39,12 @@ class StoredClassConfig(Config):
 
 
 class StoredCaptionConfig(Config):
-    """The caption of the episode."""
+    """The caption stored with the episode."""
 
-    classes: ClassVar[bool] = False  # or captions
+    classes: ClassVar[bool] = False  # True: classes; False: captions
 
     def build(self) -> Callable[[Episode, Clip], str]:
-        """Raises VidarError for an episode without a caption."""
+        """Returns a function of (episode, clip). It raises VidarError for an episode without a caption."""
 
         def found(episode: Episode, clip: Clip) -> str:
             if not episode.caption:
@@ -52,28 +55,28 @@ class StoredCaptionConfig(Config):
 
 
 class ShapeClassConfig(Config):
-    """Colour and kind of shape 1 of the world of shapes, which is always there, behind the player at most: 28 of them.
+    """Colour and kind of shape 1 of the world of shapes, 28 classes; only the player can hide this shape.
 
     `SHAPE_CLASSES` names them.
     """
 
-    classes: ClassVar[bool] = True  # or captions
+    classes: ClassVar[bool] = True  # True: classes; False: captions
 
     def build(self) -> Callable[[Episode, Clip], int]:
-        """Raises VidarError for a recording of something else."""
+        """Returns a function of (episode, clip). It raises VidarError for a recording of another world."""
         return lambda episode, clip: SHAPE_CLASSES.index("{1} {0}".format(*(looks[1] for looks in _looks(episode))))
 
 
 class ShapeCaptionConfig(Config):
-    """The world of shapes said in words, with what the player does in these frames."""
+    """A description of the scene of the world of shapes, with what the player does in these frames."""
 
-    classes: ClassVar[bool] = False  # or captions
+    classes: ClassVar[bool] = False  # True: classes; False: captions
 
     def build(self) -> Callable[[Episode, Clip], str]:
-        """Raises VidarError for a recording of something else."""
+        """Returns a function of (episode, clip). It raises VidarError for a recording of another world."""
 
         def found(episode: Episode, clip: Clip) -> str:
-            actions = episode.actions[clip][1:, 0]  # the first acts before the clip
+            actions = episode.actions[clip][1:, 0]  # the first action precedes the clip
             scene = Scene(ShapesConfig(), *_looks(episode))
             return scene.caption([int(action) for action in actions])
 
@@ -84,7 +87,7 @@ def _looks(episode: Episode) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Kinds and colours of an episode's shapes."""
     kinds, colours = episode.meta.get("kinds", ()), episode.meta.get("colours", ())
     if len(kinds) < 2 or len(kinds) != len(colours):
-        raise VidarError(f"{episode.name}: is no recording of the world of shapes: it names fewer than two shapes")
+        raise VidarError(f"{episode.name}: is not a recording of the world of shapes: it names fewer than two shapes")
     return tuple(kinds), tuple(colours)
 
 

@@ -1,4 +1,4 @@
-"""Files that exist whole or not at all: temporary name in the same folder, fsync, rename."""
+"""Files that exist completely or not at all: temporary name in the same folder, fsync, rename."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 from vidar.types import VidarError
 
-TEMPORARY = ".tmp."  # marks the names of files that are not finished
+TEMPORARY = ".tmp."  # part of the names of unfinished files
 
 
 def check_output(path: str | os.PathLike[str]) -> Path:
-    """Refuse an output that cannot become a file, before anything is computed. Raises VidarError."""
+    """Check before any computation that an output file can be created. Raises VidarError if not."""
     file = Path(path)
     if file.exists() and not file.is_file():
         raise VidarError(f"{file}: is not a regular file; give the name of a file to write")
@@ -21,15 +21,15 @@ def check_output(path: str | os.PathLike[str]) -> Path:
         what = "is not a folder" if file.parent.exists() else "does not exist"
         raise VidarError(f"{file}: the folder {file.parent} {what}; create it first")
     if not os.access(file.parent, os.W_OK):
-        raise VidarError(f"{file}: no permission to write into {file.parent}")
+        raise VidarError(f"{file}: no permission to write to {file.parent}")
     return file
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Generator[Path]:
-    """A temporary path beside `path`: renamed to `path` when the block succeeds, removed when it fails.
+    """Yields a temporary path, which is renamed to `path` if the block succeeds and removed if it fails.
 
-    Raises VidarError in one line when the system refuses (disk full, no permission, ...).
+    Raises VidarError in one line if the system refuses (disk full, no permission, ...).
     """
     file = check_output(path)
     temporary = file.with_name(f"{file.name}{TEMPORARY}{os.getpid()}")
@@ -43,14 +43,14 @@ def replacing(path: str | os.PathLike[str]) -> Generator[Path]:
 
 
 def publish(temporary: Path, file: Path) -> None:
-    """fsync, rename, fsync of the folder."""
+    """fsync the file, rename it, fsync the folder."""
     sync(temporary)
     os.replace(temporary, file)
     sync(file.parent)
 
 
 def sync(path: Path) -> None:
-    """fsync of a file or a folder by name."""
+    """fsync a file or a folder by name."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

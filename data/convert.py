@@ -1,4 +1,4 @@
-"""Your own recordings -> shards: a folder of NAME.mp4 with NAME.csv beside it."""
+"""Convert your own recordings to shards: a folder of NAME.mp4 files, each with a NAME.csv."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vidar.data.shards import ShardWriter, checked_actions
 from vidar.data.video import Timing, read_video, video_timing
 from vidar.types import VidarError
 
-PIECE = 2048  # frames held in memory; a longer video becomes several episodes
+PIECE = 2048  # frames in memory; a longer video becomes several episodes
 
 
 def convert_folder(
@@ -30,19 +30,19 @@ def convert_folder(
 ) -> int:
     """Write the videos of a folder as shards; returns the number of episodes.
 
-    size: (height, width) of the frames, None: as they are. What sticks out of that shape is cut off, alike on both
-    sides, and the rest averaged.
+    size: (height, width) of the frames in pixels, None: unchanged. Frames are cropped to this aspect ratio, equally
+    on both sides, and resized by averaging.
 
-    NAME.csv has the action names as header; row t acts between frame t-1 and frame t. As many rows as frames (row 0 is
-    ignored) or one less (row 0 left out). Every file is checked before anything is written. Raises VidarError naming
-    file and row.
+    NAME.csv has the action names as its header; row t is the action between frames t-1 and t. It has as many rows as
+    frames (row 0 is ignored) or one less (row 0 is left out). Every file is checked before anything is written.
+    Raises VidarError naming the file and row.
     """
     source = Path(folder)
     if not source.is_dir():
         raise VidarError(f"{source}: no such folder of videos")
     videos = sorted(source.glob("*.mp4"))
     if not videos:
-        raise VidarError(f"{source}: holds no .mp4 file")
+        raise VidarError(f"{source}: contains no .mp4 file")
     tables: list[tuple[Path, np.ndarray]] = []
     for video in videos:
         timing = _check_video(video, fps)
@@ -63,21 +63,23 @@ def _check_video(video: Path, fps: float) -> Timing:
     if timing.frames < 2 or (timing.declared and timing.declared != timing.frames):
         raise VidarError(f"{video}: {timing.frames} frames decode, the header says {timing.declared}; damaged?")
     if not timing.regular:
-        raise VidarError(f"{video}: has no constant frame rate; re-encode it with `ffmpeg -i IN -vf fps={fps:g} OUT`")
+        raise VidarError(
+            f"{video}: the frame rate is not constant; re-encode it with `ffmpeg -i IN -vf fps={fps:g} OUT`"
+        )
     if abs(timing.fps - fps) > 0.01 * fps:
         raise VidarError(f"{video}: runs at {timing.fps:g} fps, not at {fps:g}; give its own rate or re-encode it")
     return timing
 
 
 def _read_table(file: Path, spec: ActionSpec) -> np.ndarray:
-    """float32 [rows, A] in the order of the spec."""
+    """Read an action table, float32 [rows, A] in the order of the spec."""
     if not file.is_file():
         raise VidarError(f"{file}: missing; every NAME.mp4 needs a NAME.csv with its actions")
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             lines = [line for line in csv.reader(stream) if line]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise VidarError(f"{file}: not readable as CSV: {error}") from None
+        raise VidarError(f"{file}: cannot be read as CSV: {error}") from None
     header = [name.strip() for name in lines[0]] if lines else []
     if sorted(header) != sorted(spec.names):
         raise VidarError(f"{file}: header is {', '.join(header) or 'empty'}; expected {', '.join(spec.names)}")
@@ -100,7 +102,7 @@ def _aligned(rows: np.ndarray, frames: int, table: Path) -> np.ndarray:
 
 
 def resized(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 [T, H, W, 3] -> uint8 [T, height, width, 3]: the largest centred box of that shape, averaged."""
+    """uint8 [T, H, W, 3] -> uint8 [T, height, width, 3]: the largest centred box of that aspect ratio, averaged."""
     (height, width), (old_height, old_width) = size, frames.shape[1:3]
     if (old_height, old_width) == size:
         return frames
@@ -115,7 +117,7 @@ def _pieces(
     video: Path, actions: np.ndarray, spec: ActionSpec, fps: float, size: tuple[int, int] | None
 ) -> Iterator[Episode]:
     name = re.sub(r"[^A-Za-z0-9_-]", "_", video.stem)[:70]
-    starts = range(0, max(len(actions) - 1, 1), PIECE)  # a last piece of one frame would hold no action
+    starts = range(0, max(len(actions) - 1, 1), PIECE)  # a last piece of one frame would contain no action
     for start in starts:
         count = min(PIECE, len(actions) - start)
         frames, _ = read_video(video, start, count)

@@ -1,7 +1,7 @@
-"""Policies for recording: exploration of a first-person game, random held actions for anything, and replay.
+"""Recording policies: exploration of a first-person game, random held actions for any environment, and replay.
 
-A policy is told the ActionSpec and the Rng at the start of an episode and then answers a View with one action row.
-All draws have the name "policy" and their own running number, so an episode is a function of its seed.
+A policy receives the ActionSpec and the Rng at the start of an episode, and then returns an action row for every
+View. All draws are named "policy" and have their own running number, so an episode is a function of its seed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ActionPolicy(Protocol):
     """Chooses actions during a recording."""
 
     def start(self, spec: ActionSpec, rng: Rng) -> None:
-        """A new episode begins; everything remembered is dropped."""
+        """Start a new episode and drop all memory."""
         ...
 
     def __call__(self, view: View) -> np.ndarray:
@@ -42,18 +42,18 @@ class ActionPolicy(Protocol):
 
 @dataclass
 class Draws:
-    """Numbers in the order in which a policy asks for them."""
+    """Random numbers in the order in which a policy requests them."""
 
     rng: Rng
     count: int = 0
 
     def uniform(self) -> float:
-        """Uniform in (0, 1)."""
+        """A uniform number in (0, 1)."""
         self.count += 1
         return float(self.rng.uniform("policy", unit=self.count))
 
     def integer(self, low: int, high: int) -> int:
-        """Uniform in low..high, both ends included."""
+        """A uniform integer in low..high, both ends included."""
         return low + min(int(self.uniform() * (high - low + 1)), high - low)
 
     def pick(self, weights: dict[str, float]) -> str:
@@ -68,7 +68,10 @@ class Draws:
 
 
 class ReplayPolicy:
-    """Plays a given table of actions [T, A]; row 0 is skipped (a_t acts between frame t-1 and t), then noop."""
+    """Plays a given table of actions [T, A].
+
+    Row 0 is skipped (a_t acts between frames t-1 and t); after the table, no-op.
+    """
 
     def __init__(self, actions: np.ndarray) -> None:
         self.actions = np.asarray(actions, dtype=np.float32)
@@ -84,16 +87,16 @@ class ReplayPolicy:
 
 
 class HoldPolicyConfig(Config):
-    """Random actions, every column held for a random number of steps and at rest with probability p_rest."""
+    """Random actions: every column is held for a random number of steps, and is at rest with probability p_rest."""
 
     shortest: int = Field(default=2, ge=1)
     longest: int = Field(default=12, ge=1)
     p_rest: float = Field(default=0.25, ge=0, le=1)
 
     def build(self) -> HoldPolicy:
-        """The policy."""
+        """Raises UsageError if `longest` is less than `shortest`."""
         if self.longest < self.shortest:
-            raise UsageError(f"HoldPolicyConfig: longest ({self.longest}) is below shortest ({self.shortest})")
+            raise UsageError(f"HoldPolicyConfig: longest ({self.longest}) is less than shortest ({self.shortest})")
         return HoldPolicy(self)
 
 
@@ -104,12 +107,12 @@ class HoldPolicy:
         self.config = config
 
     def start(self, spec: ActionSpec, rng: Rng) -> None:
-        """A new episode begins."""
+        """Start a new episode."""
         self.spec, self.draws = spec, Draws(rng)
         self.row, self.left = spec.noop(), [0] * spec.width
 
     def __call__(self, view: View) -> np.ndarray:
-        """Each column on its own clock."""
+        """The next action row; each column changes at its own time."""
         for column, action in enumerate(self.spec.actions):
             if self.left[column] == 0:
                 self.left[column] = self.draws.integer(self.config.shortest, self.config.longest)
@@ -125,14 +128,14 @@ class HoldPolicy:
 
 
 class ExplorePolicyConfig(Config):
-    """Weights of the behaviours of a traveller in a first-person game. Choice: all numbers, tuned on my_way_home.
+    """Weights of the behaviours of an explorer of a first-person game. Choice: all numbers, tuned on my_way_home.
 
     seek  face the most open and least visited direction in view, then run     run   straight on
     arc   run while turning                turn  turn in place                 back  look back
     strafe sidestep, half of the time while running                            pause do nothing
-    retrace walk back along the trail (revisits are what a memory is tested on)
-    blind: press keys in the same manner without looking at depth and pose, into walls and along them as a player's keys
-    do in a dream; no seek and no retrace then.
+    retrace walk back along the trail (revisits test the memory of a model)
+    blind: press keys in the same manner without using depth and pose, so that it runs into walls and along them, as a
+    player's keys do in a dream; without seek and retrace
     """
 
     seek: float = 0.36
@@ -145,9 +148,9 @@ class ExplorePolicyConfig(Config):
     retrace: float = 0.03
     cell: float = Field(default=64.0, gt=0)  # map units
     near: float = 12.0  # depth value below which the way ahead is blocked
-    open: float = 16.0  # depth value from which a view is worth stopping a turn for
-    speed: float = 1.5  # map units a step below which a runner counts as stuck
-    depth_unit: float = 7.6  # map units of one step of the depth picture
+    open: float = 16.0  # depth value from which a turn stops at a view
+    speed: float = 1.5  # map units per step below which a runner is stuck
+    depth_unit: float = 7.6  # map units per depth step
     view_degrees: float = 86.0  # horizontal field of view of the depth picture
     blind: bool = False
 
@@ -158,7 +161,7 @@ class ExplorePolicyConfig(Config):
 
 LEFT, RIGHT, AHEAD, SIDE_LEFT, SIDE_RIGHT = "TURN_LEFT", "TURN_RIGHT", "MOVE_FORWARD", "MOVE_LEFT", "MOVE_RIGHT"
 
-NEEDS = {  # behaviour -> the buttons without which it makes no sense
+NEEDS = {  # the buttons that each behaviour needs
     "seek": (LEFT, RIGHT, AHEAD),
     "run": (AHEAD,),
     "arc": (LEFT, RIGHT, AHEAD),
@@ -176,14 +179,14 @@ class Stretch:
 
     pressed: tuple[str, ...]
     steps: int
-    heading: float | None = None  # degrees: turn until it is faced (steps is then a limit)
+    heading: float | None = None  # degrees; turn until it is faced (steps is the limit)
     wary: bool = True  # a wall ahead ends it
     seeking: bool = False  # an open view ends it
 
 
 @dataclass
 class Memory:
-    """What a traveller knows: visits per cell, the trail, and what comes next."""
+    """What an explorer remembers: visits per cell, the trail, and the next behaviours."""
 
     visits: dict[tuple[int, int], int] = field(default_factory=dict)
     trail: list[tuple[float, float]] = field(default_factory=list)
@@ -193,13 +196,13 @@ class Memory:
 
 
 class ExplorePolicy:
-    """See ExplorePolicyConfig. Works without depth or pose too, then as held random behaviours."""
+    """See ExplorePolicyConfig. Without depth or pose it falls back to random held behaviours."""
 
     def __init__(self, config: ExplorePolicyConfig) -> None:
         self.config = config
 
     def start(self, spec: ActionSpec, rng: Rng) -> None:
-        """A new episode begins."""
+        """Start a new episode."""
         self.spec, self.draws, self.memory = spec, Draws(rng), Memory()
         self.column = {name: column for column, name in enumerate(spec.names)}
         self.able = [name for name, buttons in NEEDS.items() if set(buttons) <= set(self.column)]
@@ -207,7 +210,7 @@ class ExplorePolicy:
         self.fire = 0
 
     def __call__(self, view: View) -> np.ndarray:
-        """One row: what the current stretch presses, and a trigger held now and then where there is one."""
+        """The action row of the current behaviour; a trigger, if there is one, is held now and then."""
         if self.config.blind:
             view = View(view.frame)
         self._notice(view)
@@ -276,19 +279,19 @@ class ExplorePolicy:
         assert view.pose is not None
         off = (heading - float(view.pose[3]) + 180) % 360 - 180
         side = LEFT if off > 0 else RIGHT
-        if abs(off) > 150:  # about turn: either way
+        if abs(off) > 150:  # about turn, in either direction
             side = LEFT if self.draws.uniform() < 0.5 else RIGHT
         return Stretch((AHEAD, side) if abs(off) < 50 and not self._blocked(view) else (side,), 40, heading)
 
     def _open_side(self, view: View) -> str:
-        """The side to turn to at a wall: mostly the more open one."""
+        """The side to turn to at a wall, mostly the more open one."""
         if view.depth is None or self.draws.uniform() < 0.15:
             return LEFT if self.draws.uniform() < 0.5 else RIGHT
         columns = self._columns(view, 5)
         return LEFT if columns[:2].mean() > columns[3:].mean() else RIGHT
 
     def _avoid(self, view: View) -> None:
-        """No progress: turn away and try again. A wall ahead: choose something else to do."""
+        """Without progress, turn away and try again; at a wall ahead, choose another behaviour."""
         memory, draws = self.memory, self.draws
         if memory.stuck >= 2:
             memory.queue = [
@@ -336,7 +339,7 @@ class ExplorePolicy:
                 self._walk_route(view)
 
     def _seek(self, view: View) -> list[Stretch]:
-        """Face the column of the picture with the best openness and the fewest visits where it leads; then run."""
+        """Face the image column with the best openness and the fewest visits in its direction; then run."""
         assert view.pose is not None
         x, y, _, angle = (float(v) for v in view.pose)
         columns = self._columns(view, 9)
@@ -352,12 +355,12 @@ class ExplorePolicy:
             score = reach * (0.1 + fresh) * (0.7 + 0.6 * self.draws.uniform())
             if score > best:
                 best, heading = score, math.degrees(way)
-        if columns.max() < self.config.open:  # a wall or a corner: nothing to see here
+        if columns.max() < self.config.open:  # a wall or a corner: no view
             return [Stretch((self._open_side(view),), self.draws.integer(18, 40), seeking=True)]
         return [self._face(view, heading), Stretch((AHEAD,), self.draws.integer(10, 30))]
 
     def _walk_route(self, view: View) -> None:
-        """Towards the next point of the trail."""
+        """Walk to the next point of the trail."""
         assert view.pose is not None
         route, here = self.memory.route, (float(view.pose[0]), float(view.pose[1]))
         while route and math.dist(here, route[-1]) < 48:
@@ -375,7 +378,7 @@ POLICIES = {"explore": ExplorePolicyConfig(), "blind": ExplorePolicyConfig(blind
 
 
 def named_policy(name: str) -> ActionPolicy:
-    """A policy of POLICIES. Raises UsageError for another name."""
+    """A policy by its name in POLICIES. Raises UsageError for another name."""
     if name not in POLICIES:
         raise UsageError(f"no policy {name!r}; valid: {', '.join(POLICIES)}")
     return POLICIES[name].build()

@@ -24,12 +24,12 @@ DEFAULT_FPS = 10.0  # Choice: for an environment whose metadata names no render_
 
 
 class GymConfig(Config):
-    """A registered environment. height and width are given together, or neither: the environment's own size."""
+    """A registered environment. height and width are given together or not at all (the environment's own size)."""
 
     env_id: str
     height: int | None = Field(default=None, ge=8)
     width: int | None = Field(default=None, ge=8)
-    frames: int = Field(default=300, ge=2)  # at most; an episode that ends earlier is shorter
+    frames: int = Field(default=300, ge=2)  # maximum; an episode may end earlier
 
     def build(self) -> GymRecorder:
         """Make the environment. Raises UsageError for an unknown id."""
@@ -47,7 +47,7 @@ class GymRecorder:
         frames: int = 300,
     ) -> None:
         if (height is None) != (width is None):
-            raise UsageError("give height and width together, or neither")
+            raise UsageError("give both height and width, or neither")
         self.env = make(env) if isinstance(env, str) else env
         name = env if isinstance(env, str) else (env.spec.id if env.spec else type(env.unwrapped).__name__)
         self.source = f"gym:{name}"
@@ -62,7 +62,10 @@ class GymRecorder:
         self.env.close()
 
     def episode(self, seed: int, policy: ActionPolicy | None = None) -> Episode:
-        """One episode from `reset(seed=seed)`; random held actions by default. Raises VidarError: no picture."""
+        """One episode from `reset(seed=seed)`, by default with random held actions.
+
+        Raises VidarError if there is no image.
+        """
         policy = policy or HoldPolicyConfig().build()
         policy.start(self.spec, Rng(seed))
         observation, _ = self.env.reset(seed=seed)
@@ -87,18 +90,18 @@ class GymRecorder:
         )
 
     def _frame(self, observation: Any) -> np.ndarray:
-        """The observation where it is a colour picture, else what the environment renders: uint8 [H, W, 3]."""
+        """The observation if it is a colour image, else the rendered image: uint8 [H, W, 3]."""
         try:
             picture = observation if is_picture(observation) else self.env.render()
-        except NotImplementedError:  # what an environment without pictures does
+        except NotImplementedError:  # raised by an environment without images
             picture = None
         found = picture if is_picture(picture) else None
         if found is None:
             remedy = "make it with render_mode='rgb_array'"
-            raise VidarError(f"{self.source}: neither observes nor renders colour pictures; {remedy}")
+            raise VidarError(f"{self.source}: neither observes nor renders colour images; {remedy}")
         if self.size is not None and found.shape[:2] != self.size[::-1]:
             found = np.asarray(Image.fromarray(found).resize(self.size, Image.Resampling.BOX))
-        return np.array(found)  # a copy: some environments reuse their buffer
+        return np.array(found)  # a copy, because some environments reuse their buffer
 
 
 def is_picture(value: Any) -> TypeGuard[np.ndarray]:
@@ -122,7 +125,7 @@ def make(env_id: str) -> gymnasium.Env:
 
 
 def action_columns(space: spaces.Space[Any], name: str) -> tuple[ActionSpec, Callable[[np.ndarray], Any]]:
-    """An action space as columns, and the way back: row float32 [A] -> action. Raises VidarError for other spaces."""
+    """An action space as columns, and the inverse: row float32 [A] -> action. Raises VidarError for other spaces."""
     if isinstance(space, spaces.Discrete):
         start = int(space.start)
         columns = (Action(name="action", kind="choice", size=int(space.n)),)

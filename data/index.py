@@ -1,4 +1,4 @@
-"""shards.json: what a folder of shards holds. It lists complete shards only, and is replaced as a whole."""
+"""shards.json: the index of a folder of shards. It lists complete shards only and is replaced as a whole."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from vidar.types import VidarError
 
 INDEX = "shards.json"
 SCHEMA = 1
-LIMIT = 64 << 20  # bytes of an index that is still read
+LIMIT = 64 << 20  # maximum size of an index in bytes
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One tar. name: file name; split: "train", "test", ...; samples, frames, bytes: counts; sha256: of the file."""
+    """One tar file. name: file name; split: "train", "test", ...
+
+    samples, frames, bytes: counts; sha256: of the file.
+    """
 
     name: str
     split: str
@@ -32,7 +35,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Index:
-    """One data set: all episodes share action spec, fps and size in pixels."""
+    """One data set; all episodes have the same action spec, frame rate and frame size."""
 
     spec: ActionSpec
     fps: float
@@ -60,7 +63,7 @@ def save_index(folder: Path, index: Index) -> None:
 
 
 def load_index(path: str | os.PathLike[str]) -> Index:
-    """Read the index of a folder. Raises VidarError naming file and remedy."""
+    """Read the index of a folder. Raises VidarError naming the file and the remedy."""
     folder = Path(path)
     file = folder / INDEX
     if not folder.is_dir():

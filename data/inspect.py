@@ -1,4 +1,4 @@
-"""What a data set holds: sizes, hours, sources, and how often each action is used."""
+"""A summary of a data set: sizes, hours, sources, and how often each action occurs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from vidar.actions import Action
 from vidar.data.index import load_index
 from vidar.data.reader import read_actions, read_side, samples
 
-BINS = 10  # of a continuous action
+BINS = 10  # bins of a continuous action
 
 
 def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """A summary that is plain JSON; `actions` maps column -> value (or range) -> share of the frames after the first.
+    """A summary as plain JSON; `actions` maps column -> value (or range) -> share of the frames after the first.
 
-    Reads side files and actions, no video. Raises VidarError for data that cannot be read.
+    Reads side files and actions but no video. Raises VidarError for unreadable data.
     """
     index = load_index(path)
     splits: dict[str, dict[str, int]] = {}
@@ -52,7 +52,7 @@ def inspect(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def histogram(action: Action, values: np.ndarray) -> dict[str, float]:
-    """Share of each value of a column; of each tenth of the range where it is continuous."""
+    """Share of each value of a column; for a continuous column, of each tenth of its range."""
     if action.kind == "continuous":
         counts, edges = np.histogram(values, bins=BINS, range=(action.lowest, action.highest))
         names = [f"{low:g}..{high:g}" for low, high in zip(edges, edges[1:])]

@@ -1,7 +1,9 @@
-"""Shards -> batches of clips. `batch(i)` is a pure function of (data, config, rank, world, i): resuming is one integer.
+"""Shards -> batches of clips.
 
-All windows (episode, start) of a split are put in a random order per epoch; the epochs follow one another without a
-gap, and rank r of W takes the r-th B of every W * B windows:
+`batch(i)` is a pure function of (data, config, rank, world, i); resuming needs one integer.
+
+All windows (episode, start) of a split are shuffled once per epoch, and the epochs follow one another without a gap.
+Rank r of W takes the r-th B of every W * B windows:
 
   position   0 .. B-1 | B .. 2B-1 | 2B .. 3B-1 | ...      epoch = position // windows
   world 2    rank 0   | rank 1    | rank 0     |          number of a sample = its position
@@ -42,7 +44,7 @@ __all__ = ["ClipBatch", "Clips", "ClipsConfig", "DataInfo", "data_info", "episod
 
 @dataclass(frozen=True)
 class ClipBatch(Segment):
-    """A Segment with the extras that were asked for, each [B, T, ...] with the dtype it was stored in."""
+    """A Segment with the requested extras, each [B, T, ...] in its stored dtype."""
 
     extras: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
@@ -50,8 +52,8 @@ class ClipBatch(Segment):
 class ClipsConfig(Config):
     """Clips of `clip_frames` frames. stride: frames between the starts of neighbouring windows.
 
-    extras: ground truth to hand out. cache_bytes: decoded episodes kept in memory; those beyond are decoded clip by
-    clip. prefetch: batches prepared ahead by a thread while iterating (0 = none).
+    extras: ground truth to include. cache_bytes: memory for decoded episodes; episodes beyond it are decoded clip by
+    clip. prefetch: number of batches that a thread prepares ahead (0: none).
     """
 
     path: str
@@ -65,7 +67,7 @@ class ClipsConfig(Config):
     prefetch: int = 2
 
     def build(self, rank: int = 0, world: int = 1) -> Clips:
-        """Raises UsageError for numbers out of range, VidarError for data that cannot serve."""
+        """Raises UsageError for numbers out of range, and VidarError for unsuitable data."""
         for name, least in (("clip_frames", 1), ("batch", 1), ("stride", 1), ("cache_bytes", 0), ("prefetch", 0)):
             if getattr(self, name) < least:
                 raise UsageError(f"ClipsConfig.{name} is {getattr(self, name)}, must be at least {least}")
@@ -76,7 +78,10 @@ class ClipsConfig(Config):
 
 @dataclass(frozen=True)
 class _Source:
-    """An episode as the loader knows it. frames [T, H, W, 3] where it is cached, else None and `video` is decoded."""
+    """An episode in the loader.
+
+    frames [T, H, W, 3] if it is cached; otherwise None, and `video` is decoded on demand.
+    """
 
     frames: np.ndarray | None
     actions: np.ndarray
@@ -85,7 +90,7 @@ class _Source:
 
 @dataclass(frozen=True)
 class _Clip:
-    """Frames of an episode, decoded, and what belongs to them."""
+    """The decoded frames of an episode with everything that belongs to them."""
 
     frames: np.ndarray
     actions: np.ndarray
@@ -93,7 +98,7 @@ class _Clip:
 
 
 class Clips:
-    """An endless stream of ClipBatch. skipped: episodes shorter than a clip; windows: clips per epoch."""
+    """An endless stream of ClipBatch. skipped: number of episodes shorter than a clip; windows: clips per epoch."""
 
     def __init__(self, config: ClipsConfig, rank: int = 0, world: int = 1):
         self.config, self.rank, self.world = config, rank, world
@@ -124,7 +129,7 @@ class Clips:
         return self.index.spec
 
     def batch(self, index: int) -> ClipBatch:
-        """Running batch `index` of this rank, from 0. Raises VidarError naming a damaged sample."""
+        """Batch `index` of this rank, from 0. Raises VidarError naming a damaged sample."""
         config = self.config
         first = (index * self.world + self.rank) * config.batch
         with self._lock:
@@ -170,12 +175,14 @@ class Clips:
         else:
             frames = decode_frames(sample, side, sample.read("mp4"), start, count)
         actions = source.actions[start : start + count].copy()
-        actions[0] = 0  # unknown
+        actions[0] = 0  # the first action is unknown
         return _Clip(frames, actions, {n: array[start : start + count] for n, array in source.extras.items()})
 
     def _source(self, episode: int) -> _Source:
-        """An episode, its hashes verified on first use. Choice: what fits the budget first stays; nothing is evicted,
-        which under a uniformly random order hits as often as any policy and never decodes an episode for one clip.
+        """An episode, whose hashes are verified on first use.
+
+        Choice: the first episodes that fit the budget stay, and nothing is evicted. In a uniformly random order this
+        hits as often as any other policy, and it never decodes a whole episode for one clip.
         """
         if episode not in self._sources:
             sample, side = self.episodes[episode]
@@ -201,7 +208,10 @@ def _stack(arrays: list[np.ndarray]) -> Tensor:
 
 
 def _ahead(batch: Callable[[int], ClipBatch], start: int, depth: int) -> Iterator[ClipBatch]:
-    """batch(start), batch(start + 1), ... computed by a thread up to `depth` ahead; a failure is raised in its turn."""
+    """batch(start), batch(start + 1), ... computed by a thread up to `depth` ahead.
+
+    A failure is raised when its turn comes.
+    """
     ready: queue.Queue[ClipBatch | BaseException] = queue.Queue(depth)
     stop = threading.Event()
 

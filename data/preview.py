@@ -1,4 +1,4 @@
-"""Pictures of a data set for people: a contact sheet, and a video with the pressed actions drawn below it."""
+"""Previews of a data set: a contact sheet, and a video with the pressed actions drawn below it."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ from vidar.data.video import write_video
 from vidar.types import UsageError
 
 INK, PAPER, LIT, DARK = (235, 235, 235), (20, 20, 24), (240, 180, 40), (60, 60, 66)
-LINE = 14  # pixels of a text line
-CAP = 20  # pixels of a key cap
+LINE = 14  # height of a text line in pixels
+CAP = 20  # height of a key cap in pixels
 GAP = 4
 
 
 def contact_sheet(
     path: str | os.PathLike[str], out_png: str | os.PathLike[str], rows: int = 6, columns: int = 8, split: str = ""
 ) -> None:
-    """A PNG with one row per episode (spread over the split; "" = the first one) and frames spread over each.
+    """A PNG with one row per episode; episodes and frames are spread evenly over the split.
 
-    Raises UsageError for rows or columns below 1, VidarError for data or an output that does not serve.
+    split: "" means the first split.
+
+    Raises UsageError for rows or columns below 1, and VidarError for unsuitable data or an unsuitable output.
     """
     if rows < 1 or columns < 1:
         raise UsageError(f"a contact sheet needs at least 1 row and 1 column, not {rows} x {columns}")
@@ -51,9 +53,10 @@ def contact_sheet(
 def preview_video(
     path: str | os.PathLike[str], out_mp4: str | os.PathLike[str], episode: int | str = 0, split: str = ""
 ) -> None:
-    """An mp4 of one episode (number or key) with key caps, lit while pressed, and the frame number.
+    """An mp4 of one episode (number or key) with key caps that light up while pressed, and the frame number.
 
-    The caps under frame t show a_t, the action that led to it. Raises VidarError as `read_episode` and `write_video`.
+    The caps under frame t show a_t, the action that led to the frame. Raises VidarError as `read_episode` and
+    `write_video` do.
     """
     check_output(out_mp4)
     index = load_index(path)
@@ -81,7 +84,7 @@ def _annotated(episode: Episode) -> Iterator[np.ndarray]:
 
 
 def _layout(spec: ActionSpec, width: int) -> tuple[list[tuple[int, int, int]], int]:
-    """(left, top, width) of each key cap, in lines that fit the picture, and the height of them all."""
+    """(left, top, width) of each key cap, in lines that fit the image, and their total height."""
     places: list[tuple[int, int, int]] = []
     left, top = GAP, 0
     for action in spec.actions:
@@ -106,5 +109,5 @@ def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _spread(count: int, wanted: int) -> list[int]:
-    """At most `wanted` numbers of range(count), evenly spread, first and last included."""
+    """At most `wanted` numbers of range(count), evenly spaced, including the first and the last."""
     return sorted({int(round(x)) for x in np.linspace(0, count - 1, min(wanted, count))})

@@ -1,7 +1,7 @@
-"""Shards -> episodes, by seek and without trust: an allow-list of members, checked headers, verified hashes.
+"""Shards -> episodes. Files are not trusted: members are on an allow-list, headers are checked, hashes are verified.
 
-The tar headers are parsed here and nothing is ever extracted: a member is a name, an offset and a size. Links,
-devices, absolute paths, `..`, oversized members and long-name extensions make a shard refused.
+The tar headers are parsed here, and nothing is ever extracted: a member is a name, an offset and a size. Links,
+devices, absolute paths, `..`, oversized members and long-name extensions make a shard invalid.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from vidar.data.index import INDEX, SCHEMA, Index, load_index
 from vidar.data.video import decode_video
 from vidar.types import UsageError, VidarError
 
-LIMITS = {"json": 1 << 20, "txt": 1 << 20}  # bytes by extension
-LIMIT = 4 << 30  # bytes of any other member, and of an array when unpacked
+LIMITS = {"json": 1 << 20, "txt": 1 << 20}  # maximum bytes by extension
+LIMIT = 4 << 30  # maximum bytes of every other member, and of an unpacked array
 _BLOCK = 512
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "n_frames": int,
@@ -60,7 +60,7 @@ class Sample:
         return f"{self.file.name}:{self.key}"
 
     def read(self, extension: str) -> bytes:
-        """The bytes of a member. Raises VidarError where it is missing, oversized or cut off."""
+        """The bytes of a member. Raises VidarError if it is missing, oversized or cut off."""
         if extension not in self.members:
             raise VidarError(f"{self.name}: has no .{extension} member")
         offset, size = self.members[extension]
@@ -80,14 +80,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class Scan:
-    """What a shard holds: samples by key, in file order, and the reason why the scan ended early ("" = it did not)."""
+    """The content of a shard: samples by key, in file order, and why the scan ended early ("": it did not)."""
 
     samples: Mapping[str, Sample]
     problem: str
 
 
 def scan_shard(file: Path) -> Scan:
-    """Read the headers of a shard. Never raises: damage ends the scan, and what came before it counts."""
+    """Read the headers of a shard. Never raises: damage ends the scan, and everything before it is kept."""
     found: dict[str, dict[str, tuple[int, int]]] = {}
     problem = ""
     try:
@@ -131,7 +131,7 @@ def _tar_members(stream: BinaryIO, length: int) -> Iterator[tuple[str, int, int]
 
 
 def read_side(sample: Sample) -> dict[str, Any]:
-    """The side file of a sample, checked. Raises VidarError naming sample and field."""
+    """The side file of a sample, checked. Raises VidarError naming the sample and the field."""
     try:
         side = json.loads(sample.read("json"))
     except (ValueError, RecursionError):
@@ -147,7 +147,7 @@ def read_side(sample: Sample) -> dict[str, Any]:
 
 
 def read_spec(sample: Sample, side: Mapping[str, Any]) -> ActionSpec:
-    """The ActionSpec of a side file."""
+    """The ActionSpec of a side file. Raises VidarError naming the sample."""
     try:
         spec = from_dict(side["action_space"])
     except (UsageError, TypeError, ValueError, RecursionError) as error:
@@ -158,14 +158,17 @@ def read_spec(sample: Sample, side: Mapping[str, Any]) -> ActionSpec:
 
 
 def read_video_bytes(sample: Sample, side: Mapping[str, Any]) -> bytes:
-    """The mp4 of a sample, its hash verified."""
+    """The mp4 of a sample; its hash is verified."""
     return _verified(sample, "mp4", side["sha256_mp4"])
 
 
 def decode_frames(
     sample: Sample, side: Mapping[str, Any], video: bytes, start: int = 0, count: int | None = None
 ) -> np.ndarray:
-    """uint8 [T, H, W, 3] of the stored size (padding cut off). Raises VidarError where the count is not as declared."""
+    """uint8 [T, H, W, 3] in the stored size, without padding.
+
+    Raises VidarError if the count differs from the side file.
+    """
     frames = decode_video(video, start, side["n_frames"] - start if count is None else count, name=sample.name)
     height, width = side["height"], side["width"]
     if not (0 <= frames.shape[1] - height <= 1 and 0 <= frames.shape[2] - width <= 1):
@@ -176,7 +179,7 @@ def decode_frames(
 
 
 def read_actions(sample: Sample, side: Mapping[str, Any], width: int) -> np.ndarray:
-    """float32 [T, A], hash and shape verified."""
+    """float32 [T, A]; hash and shape are verified. Raises VidarError naming the sample."""
     actions = _array(_verified(sample, "actions.npy", side["sha256_actions"]), sample.name, "actions.npy")
     if actions.dtype != np.float32 or actions.shape != (side["n_frames"], width):
         raise VidarError(
@@ -187,10 +190,10 @@ def read_actions(sample: Sample, side: Mapping[str, Any], width: int) -> np.ndar
 
 
 def read_extra(sample: Sample, side: Mapping[str, Any], extra: str) -> np.ndarray:
-    """An extra [T, ...] by name, hash and length verified."""
+    """An extra [T, ...] by name; hash and length are verified. Raises VidarError naming the sample and what it has."""
     if extra not in side["sha256_extras"]:
         there = ", ".join(side["sha256_extras"]) or "none"
-        raise VidarError(f"{sample.name}: has no extra {extra!r}; there: {there}")
+        raise VidarError(f"{sample.name}: has no extra {extra!r}; available: {there}")
     extension = f"{extra}.npz" if f"{extra}.npz" in sample.members else f"{extra}.npy"
     data = _verified(sample, extension, side["sha256_extras"][extra])
     if extension.endswith("npz"):
@@ -215,13 +218,13 @@ def _verified(sample: Sample, extension: str, sha256: str) -> bytes:
 
 
 def _array(data: bytes, name: str, extension: str) -> np.ndarray:
-    """An .npy array from bytes; never unpickles, and never allocates what the bytes do not hold."""
+    """An .npy array from bytes; never unpickles, and never allocates more than the bytes contain."""
     stream = io.BytesIO(data)
     try:
         version = np.lib.format.read_magic(stream)
         parse = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = parse(stream)
-        flat = np.frombuffer(data, dtype, offset=stream.tell())  # refuses objects and a broken number of bytes
+        flat = np.frombuffer(data, dtype, offset=stream.tell())  # rejects objects and an incomplete last number
         return flat.reshape(shape, order="F" if fortran else "C").copy()
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, OverflowError):
         raise VidarError(f"{name}: .{extension} is not a plain array") from None
@@ -230,7 +233,7 @@ def _array(data: bytes, name: str, extension: str) -> np.ndarray:
 def samples(path: str | os.PathLike[str], index: Index, split: str) -> list[Sample]:
     """All samples of a split, in writing order. Raises VidarError for an unknown split or a damaged shard."""
     if split not in index.splits():
-        raise VidarError(f"{path}: has no split {split!r}; there: {', '.join(index.splits()) or 'none'}")
+        raise VidarError(f"{path}: has no split {split!r}; available: {', '.join(index.splits()) or 'none'}")
     found: list[Sample] = []
     for shard in index.shards:
         if shard.split == split:
@@ -248,11 +251,11 @@ def samples(path: str | os.PathLike[str], index: Index, split: str) -> list[Samp
 
 
 def check_clips(path: str | os.PathLike[str], split: str, frames: int, remedy: str) -> None:
-    """Raises VidarError, from the side files alone, where no episode of a split has the `frames` frames of a clip."""
+    """Raises VidarError, from the side files alone, if no episode of a split has the `frames` frames of a clip."""
     longest = max(read_side(sample)["n_frames"] for sample in samples(path, load_index(path), split))
     if longest < frames:
         raise VidarError(
-            f"{path}: longest episode of split {split!r} has {longest} frames, one clip {frames}; record longer "
+            f"{path}: longest episode of split {split!r} has {longest} frames, a clip needs {frames}; record longer "
             f"episodes, or set {remedy} to at most {longest}"
         )
 
@@ -284,7 +287,7 @@ def episodes(path: str | os.PathLike[str], split: str, extras: Sequence[str] | N
 def read_episode(
     path: str | os.PathLike[str], split: str, which: int | str, extras: Sequence[str] | None = None
 ) -> Episode:
-    """One episode by number or key. Raises VidarError naming what there is."""
+    """One episode by number or key. Raises VidarError naming the valid range."""
     found = samples(path, load_index(path), split)
     if isinstance(which, str):
         match = [sample for sample in found if sample.key == which]
@@ -297,7 +300,7 @@ def read_episode(
 
 @dataclass(frozen=True)
 class DataInfo:
-    """A data set at a glance. splits: split -> episodes; episodes and frames: over all splits."""
+    """A summary of a data set. splits: split -> episodes; episodes and frames: over all splits."""
 
     spec: ActionSpec
     fps: float
@@ -309,7 +312,7 @@ class DataInfo:
 
 
 def data_info(path: str | os.PathLike[str]) -> DataInfo:
-    """What the index says, without opening a shard."""
+    """The summary from the index, without opening a shard."""
     index = load_index(path)
     splits = {split: sum(s.samples for s in index.shards if s.split == split) for split in index.splits()}
     frames = sum(shard.frames for shard in index.shards)

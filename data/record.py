@@ -21,7 +21,7 @@ from vidar.types import UsageError
 
 
 class Source(Protocol):
-    """What is recorded: a running game, environment or world."""
+    """What is recorded: a running game, environment or synthetic world."""
 
     spec: ActionSpec
 
@@ -30,12 +30,12 @@ class Source(Protocol):
         ...
 
     def close(self) -> None:
-        """Stop."""
+        """Stop the source."""
         ...
 
 
 def open_source(env: VizdoomConfig | ShapesConfig | GymConfig | gymnasium.Env | str, frames: int | None) -> Source:
-    """Start what is to be recorded. Raises UsageError for an unknown scenario or environment."""
+    """Start the source. Raises UsageError for an unknown scenario or environment."""
     if isinstance(env, str):
         env = GymConfig(env_id=env)
     if isinstance(env, gymnasium.Env):
@@ -54,17 +54,18 @@ def record(
     split: str = "train",
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Episodes of the seeds seed .. seed + episodes - 1, each of at most `frames` frames, as shards of `split`.
+    """Record episodes of the seeds seed .. seed + episodes - 1, at most `frames` frames each, as shards of `split`.
 
     env: a config, a gymnasium environment or its id. policy None: exploration in Doom, random held actions elsewhere.
-    progress(done, episodes) is called after each. Raises UsageError before anything is written for bad arguments.
+    progress(done, episodes) is called after each episode. Raises UsageError for bad arguments before anything is
+    written.
     """
     folder = Path(out)
     blocker = next((place for place in (folder, *folder.parents) if place.exists() and not place.is_dir()), None)
     if blocker is not None:
-        raise UsageError(f"{blocker} is a file; record writes a folder of shards: choose another --out")
+        raise UsageError(f"{blocker} is a file, but record writes a folder of shards; choose another --out")
     if episodes < 1 or (frames is not None and frames < 2) or seed < 0:
-        raise UsageError("record needs at least 1 episode, at least 2 frames an episode, and a seed of 0 or more")
+        raise UsageError("record needs at least 1 episode, at least 2 frames per episode, and a seed of 0 or more")
     source = open_source(env, frames)
     start, total = time.perf_counter(), 0
     try:
@@ -76,7 +77,7 @@ def record(
                 if progress is not None:
                     progress(number + 1, episodes)
     finally:
-        if not isinstance(env, gymnasium.Env):  # an environment of the caller stays open
+        if not isinstance(env, gymnasium.Env):  # an environment that the caller passed stays open
             source.close()
     seconds = time.perf_counter() - start
     return {

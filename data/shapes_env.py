@@ -13,9 +13,11 @@ from vidar.types import UsageError
 
 
 class ShapesEnv(gymnasium.Env):
-    """Observation: frame uint8 [H, W, 3]. Action: one of stay, left, right, up, down. Truncated after config.frames.
+    """Observation: frame uint8 [H, W, 3]. Action: stay, left, right, up or down.
 
-    `reset(seed=s)` starts the scene of seed s; the state is in info["state"], float32 [num_shapes, 6].
+    Truncated after config.frames frames.
+
+    `reset(seed=s)` starts the scene of seed s; the state is info["state"], float32 [num_shapes, 6].
     """
 
     def __init__(self, config: ShapesConfig | None = None, render_mode: str | None = "rgb_array") -> None:
@@ -31,19 +33,19 @@ class ShapesEnv(gymnasium.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start the scene of `seed`, or the next one of the generator."""
+        """Start the scene of `seed`, or a scene drawn by the generator."""
         super().reset(seed=seed)
         self.scene, self.state = self.world.scene(int(self.np_random.integers(2**31)) if seed is None else seed)
         self.time = 0
         return self.scene.render(self.state), {"state": self.state}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """One frame."""
+        """Advance by one frame."""
         self.state = self.scene.next_state(self.state, int(action))
         self.time += 1
         over = self.time >= self.world.config.frames - 1
         return self.scene.render(self.state), self.scene.reward(self.state), False, over, {"state": self.state}
 
     def render(self) -> np.ndarray:
-        """The present frame."""
+        """The current frame."""
         return self.scene.render(self.state)

@@ -1,7 +1,7 @@
-"""Episodes -> webdataset shards: plain tar files that appear only when complete.
+"""Episodes -> webdataset shards: plain tar files that appear only when they are complete.
 
 One sample of a shard `NAME-SPLIT-%06d.tar`:
-  KEY.mp4  KEY.json  KEY.actions.npy  KEY.<extra>.npy (large uint8: .npz)  KEY.txt (caption, where there is one)
+    KEY.mp4  KEY.json  KEY.actions.npy  KEY.<extra>.npy (large uint8: .npz)  KEY.txt (caption, if there is one)
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from vidar.data.reader import scan_shard
 from vidar.data.video import encode_video
 from vidar.types import UsageError, VidarError
 
-KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")  # no dot: webdataset splits key and extension at the first one
+KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")  # no dot, because webdataset splits key and extension at the first dot
 EXTRA = re.compile(r"[a-z][a-z0-9_]{0,15}")
-COMPRESS = 1 << 16  # bytes of a uint8 extra above which it is stored as .npz
+COMPRESS = 1 << 16  # larger uint8 extras (in bytes) are stored as .npz
 
 
 class ShardWriter:
     """Writes the episodes of one split into a folder: `with ShardWriter(out, "train", spec) as w: w.write(episode)`.
 
-    A killed writer leaves complete shards and an index that lists exactly those; what was in the open shard is lost.
-    Another split, or more of the same, may be added later; one writer per folder at a time.
+    A killed writer leaves complete shards and an index that lists exactly those; the content of the open shard is
+    lost. Another split, or more of the same split, may be added later. Only one writer may use a folder at a time.
     """
 
     def __init__(
@@ -80,7 +80,9 @@ class ShardWriter:
         self.close()
 
     def write(self, episode: Episode) -> None:
-        """Add one episode. Raises VidarError naming it, before anything is written, where it is not as documented."""
+        """Add one episode. Raises VidarError naming it, before anything is written, if it does not meet the
+        documentation.
+        """
         members = self._members(episode)
         try:
             if self._tar is None:
@@ -103,7 +105,10 @@ class ShardWriter:
             self.close()
 
     def close(self) -> None:
-        """Finish the open shard and list it. The writer may go on with a next shard."""
+        """Finish the open shard and list it; the writer may continue with another shard.
+
+        Raises VidarError if writing fails.
+        """
         if self._tar is None:
             return
         file = self._file()
@@ -119,14 +124,16 @@ class ShardWriter:
             self._abandon()
         entry = Shard(file.name, self.split, self._samples, self._frames, file.stat().st_size, digest)
         assert self._format is not None
-        listed = load_index(self.folder) if (self.folder / INDEX).exists() else None  # another split's writer may have
+        listed = load_index(self.folder) if (self.folder / INDEX).exists() else None  # another split may be newer
         if listed is not None and (listed.fps, listed.height, listed.width) != self._format:
-            raise VidarError(f"{file}: not listed: another writer put videos of another fps or size into {self.folder}")
+            raise VidarError(
+                f"{file}: cannot be listed: another writer put videos with another fps or size into {self.folder}"
+            )
         self.index = Index(self.spec, *self._format, (*(listed.shards if listed else ()), entry))
         save_index(self.folder, self.index)
 
     def _abandon(self) -> None:
-        """Remove what is not finished; a shard that was published is no longer under the temporary name."""
+        """Remove unfinished files; a published shard no longer has a temporary name."""
         self._temporary().unlink(missing_ok=True)
         self._tar = None
 
@@ -147,7 +154,9 @@ class ShardWriter:
     def _members(self, episode: Episode) -> dict[str, bytes]:
         _check(episode, self.spec, self._format)
         if episode.name in self.keys:
-            raise VidarError(f"episode {episode.name}: is already in split {self.split!r} of {self.folder}; rename it")
+            raise VidarError(
+                f"episode {episode.name}: already exists in split {self.split!r} of {self.folder}; rename it"
+            )
         where = f"episode {episode.name}"
         count, height, width = episode.frames.shape[:3]
         actions = checked_actions(self.spec, episode.actions, where)
@@ -181,17 +190,20 @@ class ShardWriter:
 
 
 def checked_actions(spec: ActionSpec, actions: np.ndarray, where: str) -> np.ndarray:
-    """float32 [T, A] with row 0 (never read) set to zeros, the others checked against the spec."""
+    """float32 [T, A] with row 0 (never read) set to zeros; all other rows are checked against the spec."""
     values = np.array(actions)
     if values.ndim == 2 and values.shape[1] == spec.width and len(values):
-        values[0] = spec.noop().astype(values.dtype)  # zeros need not be legal
+        values[0] = spec.noop().astype(values.dtype)  # zeros need not be legal values
     values = spec.validate_actions(values, where)
     values[0] = 0
     return values
 
 
 def pack_array(array: np.ndarray, where: str) -> tuple[str, bytes]:
-    """(suffix, bytes): .npy, or a compressed .npz where the array is uint8 and large; equal arrays, equal bytes."""
+    """(suffix, bytes): .npy, or a compressed .npz for a large uint8 array. Equal arrays give equal bytes.
+
+    Raises VidarError for an array of Python objects.
+    """
     if array.dtype.hasobject:
         raise VidarError(f"{where}: holds Python objects; only plain numbers are stored")
     buffer = io.BytesIO()
@@ -200,7 +212,7 @@ def pack_array(array: np.ndarray, where: str) -> tuple[str, bytes]:
         return "npy", buffer.getvalue()
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
-        entry = zipfile.ZipInfo("data.npy")  # dated 1980, where numpy would write the time of day
+        entry = zipfile.ZipInfo("data.npy")  # dated 1980; numpy would write the current time
         entry.compress_type = zipfile.ZIP_DEFLATED
         archive.writestr(entry, buffer.getvalue(), compresslevel=3)
     return "npz", packed.getvalue()
@@ -215,7 +227,7 @@ def _check(episode: Episode, spec: ActionSpec, fixed: tuple[float, int, int] | N
     if len(frames) < 2:
         raise VidarError(f"episode {name}: has {len(frames)} frame(s), at least 2 are needed for one action")
     if episode.spec != spec:
-        raise VidarError(f"episode {name}: its ActionSpec is not the writer's ({', '.join(spec.names)})")
+        raise VidarError(f"episode {name}: its ActionSpec differs from the writer's ({', '.join(spec.names)})")
     if len(episode.actions) != len(frames):
         raise VidarError(f"episode {name}: {len(episode.actions)} action rows for {len(frames)} frames; one per frame")
     mine = (float(episode.fps), *frames.shape[1:3])

@@ -1,8 +1,8 @@
-"""A world of moving shapes whose full state is known: the test bed for controllability, drift, memory and captions.
+"""A synthetic world of moving shapes with fully known state, to test controllability, drift, memory and captions.
 
-Coordinates are pixels, x to the right and y down, pixel centres at +0.5. Everything that moves is a multiple of 1/64 of
-a pixel, so positions are exact in float32 and a player's step is exactly the step. Depth order: shape 0 (the player,
-white) lies in front of shape 1, that in front of shape 2, ... Shapes do not collide with each other.
+Coordinates are pixels, x to the right and y down, with pixel centres at +0.5. All movements are multiples of 1/64 of
+a pixel, so that positions are exact in float32 and a player's step is exact. Depth order: shape 0 (the player, white)
+is in front of shape 1, which is in front of shape 2, ... Shapes do not collide with one another.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class ShapesConfig(Config):
 
     @property
     def step(self) -> float:
-        """Pixels that the player moves in one frame: 1/16 of the smaller side."""
+        """Pixels that the player moves per frame: 1/16 of the shorter side."""
         return round(min(self.height, self.width) / 16 * 64) / 64
 
     def build(self) -> ShapesWorld:
@@ -68,14 +68,20 @@ class ShapesConfig(Config):
 
 @dataclass(frozen=True)
 class Scene:
-    """The looks of the shapes, and the laws of motion. States are float32 [num_shapes, 6]: x y vx vy radius visible."""
+    """The appearance of the shapes, and the laws of motion.
+
+    States are float32 [num_shapes, 6]: x y vx vy radius visible.
+    """
 
     config: ShapesConfig
     kinds: tuple[str, ...]
     colours: tuple[str, ...]
 
     def next_state(self, state: np.ndarray, action: int) -> np.ndarray:
-        """One frame later: the player (shape 0) steps and stops at walls; the others bounce, losing no speed."""
+        """One frame later: the player (shape 0) steps and stops at walls.
+
+        The other shapes bounce without losing speed.
+        """
         state = state.copy()
         size = np.array([self.config.width, self.config.height], dtype=np.float32)
         low, high = state[:, RADIUS, None], size - state[:, RADIUS, None]  # [num_shapes, 2]
@@ -92,11 +98,14 @@ class Scene:
         return state
 
     def render(self, state: np.ndarray) -> np.ndarray:
-        """State -> frame uint8 [H, W, 3]. An edge is the clipped distance to the shape: about one pixel of blur."""
+        """State -> frame uint8 [H, W, 3].
+
+        Edges are antialiased over about one pixel by the clipped distance to the shape.
+        """
         height, width = self.config.height, self.config.width
         y, x = np.mgrid[0:height, 0:width] + 0.5
         frame = np.full((height, width, 3), BACKGROUND, dtype=np.float64)
-        for number in reversed(range(len(state))):  # far to near
+        for number in reversed(range(len(state))):  # from far to near
             if state[number, VISIBLE] > 0.5:
                 row = state[number].astype(np.float64)
                 distance = DISTANCES[self.kinds[number]](x - row[X], y - row[Y], row[RADIUS])
@@ -110,7 +119,7 @@ class Scene:
         return float(((apart < state[1:, RADIUS] + state[0, RADIUS]) & (state[1:, VISIBLE] > 0.5)).any())
 
     def caption(self, actions: Sequence[int]) -> str:
-        """Plain words: who bounces, and what the player mostly does."""
+        """A description of the shapes that bounce, and of the player's main movement."""
         names = [f"a {colour} {kind}" for colour, kind in zip(self.colours[1:], self.kinds[1:])]
         counts = np.bincount(np.asarray(actions, dtype=np.int64), minlength=len(MOVES))
         move = 0 if counts[1:].sum() == 0 else 1 + int(np.argmax(counts[1:]))
@@ -144,7 +153,7 @@ DISTANCES: dict[str, Distance] = dict(zip(KINDS, (_circle, _square, _triangle, _
 
 
 class ShapesWorld:
-    """Makes scenes and episodes; both are functions of config and seed (and the actions)."""
+    """Creates scenes and episodes; both are functions of config and seed (and of the actions)."""
 
     spec = SPEC
 
@@ -152,10 +161,10 @@ class ShapesWorld:
         self.config = config
 
     def close(self) -> None:
-        """Nothing to stop; here so that every source of episodes has it."""
+        """Does nothing; every source of episodes has this method."""
 
     def scene(self, seed: int) -> tuple[Scene, np.ndarray]:
-        """The scene of a seed and its first state float32 [num_shapes, 6]."""
+        """The scene of a seed and its first state, float32 [num_shapes, 6]."""
         config, rng = self.config, Rng(seed)
         count, side = config.num_shapes, min(config.height, config.width)
         kinds = tuple(KINDS[int(u * len(KINDS))] for u in rng.uniform("init", 0, 0, (count,)))
@@ -174,7 +183,7 @@ class ShapesWorld:
         return Scene(config, kinds, colours), np.column_stack([state, np.ones(count)]).astype(np.float32)
 
     def episode(self, seed: int, policy: ActionPolicy | None = None, actions: np.ndarray | None = None) -> Episode:
-        """Play `actions` [T, 1] (their length is the length of the episode), or what `policy` chooses.
+        """Play `actions` [T, 1] (their number sets the length of the episode), or the actions that `policy` chooses.
 
         Raises VidarError for an illegal action.
         """

@@ -1,4 +1,4 @@
-"""Check every sample of a data set: present, as declared, undamaged, in step. Never raises for what is in the files."""
+"""Check every sample of a data set: present, as declared, undamaged, in step. Never raises for the content of files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ from vidar.types import VidarError
 
 @dataclass
 class Report:
-    """shards, samples, frames: what was looked at (frames really decoded). problems: `shard:key: problem` lines."""
+    """shards, samples, frames: how much was checked (frames that were decoded).
+
+    problems: lines `shard:key: problem`.
+    """
 
     shards: int = 0
     samples: int = 0
@@ -38,19 +41,19 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """No problem was found."""
+        """Whether no problem was found."""
         return not self.problems
 
     def lines(self) -> list[str]:
-        """The report for people."""
+        """The report as text lines."""
         counted = f"{self.samples} samples, {self.frames} frames in {self.shards} shards: "
         return [*self.problems, counted + ("ok" if self.ok else f"{len(self.problems)} problem(s)")]
 
 
 def validate(path: str | os.PathLike[str], progress: Callable[[str], None] | None = None) -> Report:
-    """Read everything under a data folder. `progress` gets the name of each sample before it is read.
+    """Check everything in a data folder. `progress` receives the name of each sample before it is read.
 
-    Raises VidarError only where `path` is not a folder.
+    Raises VidarError only if `path` is not a folder.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -100,7 +103,7 @@ def _check_shard(
 
 
 def _check_sample(sample: Sample, index: Index | None, report: Report) -> Iterator[str]:
-    """The problems of one sample; each check runs even where another one failed."""
+    """The problems of one sample; each check runs even if another one failed."""
     try:
         side = read_side(sample)
         spec = read_spec(sample, side)

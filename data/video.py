@@ -1,7 +1,7 @@
 """Video files and bytes <-> uint8 frames [T, H, W, 3], exact to the frame (PyAV).
 
-H.264 in yuv420p with BT.709 tags, a key frame every 12 frames and no B-frames, so that a random frame costs at most 12
-decodes. Choice: one encoder thread, so that the bytes do not depend on the machine's core count.
+H.264 in yuv420p with BT.709 tags, a key frame every 12 frames and no B-frames, so that reading a random frame decodes
+at most 12 frames. Choice: one encoder thread, so that the bytes do not depend on the number of cores.
 """
 
 from __future__ import annotations
@@ -23,18 +23,20 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from vidar.data.atomic import check_output, replacing
 from vidar.types import VidarError
 
-BT709 = 1  # the number of BT.709 in the tables of ITU-T H.273: primaries, transfer and matrix
-# Without these two flags FFmpeg rounds down and a round trip darkens the picture by 1.3 levels of 255.
+BT709 = 1  # the code of BT.709 in ITU-T H.273: primaries, transfer and matrix
+# Without these two flags FFmpeg rounds down, and a round trip darkens the image by 1.3 levels of 255.
 _EXACT = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
 
 
 def write_video(
     path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: float | Fraction, crf: int = 18, gop: int = 12
 ) -> None:
-    """Write uint8 frames [T, H, W, 3] (array or iterable of [H, W, 3]) as mp4; odd sizes are padded to even ones.
+    """Write uint8 frames [T, H, W, 3] (an array or an iterable of [H, W, 3]) as mp4.
 
-    Raises VidarError when the path cannot be written or the frames are not uint8 pictures of one size; nothing is
-    left behind.
+    Odd sizes are padded to even ones.
+
+    Raises VidarError if the path cannot be written or the frames are not uint8 images of one size; no file is left
+    behind.
     """
     check_output(path)
     name = str(path)
@@ -49,7 +51,7 @@ def write_video(
 def encode_video(
     frames: Iterable[np.ndarray], fps: float, crf: int = 18, gop: int = 12, lossless: bool = False, name: str = "video"
 ) -> bytes:
-    """The mp4 of uint8 frames [T, H, W, 3] as bytes; `lossless` stores exact RGB. Raises VidarError naming `name`."""
+    """Encode uint8 frames [T, H, W, 3] as mp4 bytes; `lossless` stores exact RGB. Raises VidarError naming `name`."""
     buffer = io.BytesIO()
     try:
         with av.open(buffer, "w", format="mp4") as container:
@@ -60,9 +62,9 @@ def encode_video(
 
 
 def read_video(path: str | os.PathLike[str], start: int = 0, count: int | None = None) -> tuple[np.ndarray, float]:
-    """Frames start .. start+count-1 (count None: to the end) as uint8 [T, H, W, 3], and frames per second.
+    """Frames start .. start+count-1 (count None: to the end) as uint8 [T, H, W, 3], and the frames per second.
 
-    Raises VidarError for a missing, empty, damaged or truncated file, and where the file has fewer frames.
+    Raises VidarError for a missing, empty, damaged or truncated file, or if the file has fewer frames.
     """
     file = Path(path)
     if not file.is_file():
@@ -74,16 +76,16 @@ def read_video(path: str | os.PathLike[str], start: int = 0, count: int | None =
 
 
 def decode_video(data: bytes, start: int = 0, count: int | None = None, name: str = "video") -> np.ndarray:
-    """`read_video` of bytes, without the frame rate. Raises VidarError naming `name`."""
+    """`read_video` of bytes, without the frame rate: uint8 [T, H, W, 3]. Raises VidarError naming `name`."""
     with open_video(io.BytesIO(data), name) as container:
         return _read(container, start, count, name)[0]
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What a full decode of a video found. frames: decoded; declared: by the header (0 = not said).
+    """The result of decoding a whole video. frames: decoded; declared: by the header (0: unknown).
 
-    height, width: in pixels, padding included. regular: time stamps strictly increase by one constant step.
+    height, width: in pixels, including padding. regular: the time stamps increase strictly by one constant step.
     """
 
     frames: int
@@ -95,7 +97,7 @@ class Timing:
 
 
 def video_timing(source: bytes | str, name: str) -> Timing:
-    """Decode everything and count. source: bytes or a path. Raises VidarError naming `name`."""
+    """Decode and count everything. source: bytes or a path. Raises VidarError naming `name`."""
     with open_video(io.BytesIO(source) if isinstance(source, bytes) else source, name) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
@@ -112,10 +114,10 @@ def open_video(source: Any, name: str) -> Generator[Any]:
     try:
         with av.open(source, "r") as container:
             if not container.streams.video:
-                raise VidarError(f"{name}: holds no video stream")
+                raise VidarError(f"{name}: contains no video stream")
             yield container
     except av.FFmpegError as error:
-        raise VidarError(f"{name}: not readable as video ({error.strerror}); damaged or truncated?") from None
+        raise VidarError(f"{name}: cannot be read as video ({error.strerror}); damaged or truncated?") from None
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def _encode(
     container: Any, frames: Iterable[np.ndarray], fps: float | Fraction, codec: _Codec, gop: int, name: str
 ) -> None:
     if not 0.01 <= fps <= 1000:
-        raise VidarError(f"{name}: fps is {float(fps):g}, must lie in 0.01 .. 1000")
+        raise VidarError(f"{name}: fps is {float(fps):g}, but must be in 0.01 .. 1000")
     iterator = iter(frames)
     first = next(iterator, None)
     if first is None:
@@ -210,7 +212,9 @@ def _read(container: Any, start: int, count: int | None, name: str) -> tuple[np.
     ]
     declared = stream.frames
     if count is not None and len(frames) < count:
-        raise VidarError(f"{name}: frames {start} .. {start + count - 1} were asked for, only {len(frames)} are there")
+        raise VidarError(
+            f"{name}: frames {start} .. {start + count - 1} were requested, but there are only {len(frames)}"
+        )
     if count is None and declared and len(frames) != max(declared - start, 0):
         raise VidarError(f"{name}: damaged or truncated: header says {declared} frames, {len(frames)} decode")
     if not frames:

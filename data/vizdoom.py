@@ -1,9 +1,8 @@
 """ViZDoom (Wydmuch, Kempka, Jaskowski: ViZDoom Competitions, 2018) as a source of episodes.
 
-The game renders 4:3 pictures at the smallest resolution that is at least twice the size asked for; a centred box of
-the wanted aspect ratio is cut out (pixels stay square) and averaged down. For 64 x 80: 256 x 192, the middle
-240 x 192 of it, means over 3 x 3.
-The field of view is 90 degrees before the cut. Nothing of the display (HUD, messages) is drawn.
+The game renders 4:3 images at the smallest resolution that is at least twice the requested size. A centred box of the
+wanted aspect ratio is cropped (pixels stay square) and averaged down. For 64 x 80: 256 x 192, the middle 240 x 192 of
+it, means over 3 x 3. The field of view is 90 degrees before the crop. HUD and messages are not drawn.
 """
 
 from __future__ import annotations
@@ -64,8 +63,8 @@ class VizdoomConfig(Config):
     scenario: str = "my_way_home"
     height: int = Field(default=64, ge=8, le=600)
     width: int = Field(default=80, ge=8, le=800)
-    frame_skip: int = Field(default=2, ge=1, le=35)  # tics a frame; the game runs 35 tics a second
-    frames: int = Field(default=300, ge=2)  # at most; a game that ends earlier gives a shorter episode
+    frame_skip: int = Field(default=2, ge=1, le=35)  # tics per frame; the game runs at 35 tics per second
+    frames: int = Field(default=300, ge=2)  # maximum; a game may end earlier
 
     @property
     def fps(self) -> float:
@@ -73,12 +72,12 @@ class VizdoomConfig(Config):
         return TICS_PER_SECOND / self.frame_skip
 
     def build(self) -> VizdoomGame:
-        """Start the game. Raises VidarError where ViZDoom is missing, UsageError for an unknown scenario."""
+        """Start the game. Raises VidarError if ViZDoom is missing, UsageError for an unknown scenario."""
         return VizdoomGame(self)
 
 
 def scenario_file(name: str) -> Path:
-    """The .cfg of a scenario. Raises VidarError or UsageError with near matches."""
+    """The .cfg file of a scenario. Raises VidarError if ViZDoom is missing, UsageError with near matches."""
     try:
         import vizdoom
     except ImportError:
@@ -98,7 +97,7 @@ def scenario_file(name: str) -> Path:
 
 
 def screen_and_box(height: int, width: int) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
-    """The (width, height) to render at and the centred box (left, top, right, bottom) of the aspect height:width."""
+    """The (width, height) to render at, and the centred box (left, top, right, bottom) of aspect height:width."""
     wide_enough = (screen for screen in SCREENS if min(screen[0] / width, screen[1] / height) >= 2)
     w, h = next(wide_enough, SCREENS[-1])
     scale = min(w / width, h / height)
@@ -108,7 +107,7 @@ def screen_and_box(height: int, width: int) -> tuple[tuple[int, int], tuple[int,
 
 
 class VizdoomGame:
-    """One running game. `episode(seed)` is a function of config, seed and policy: no matter what was played before."""
+    """One running game. `episode(seed)` depends on config, seed and policy only, and not on earlier episodes."""
 
     def __init__(self, config: VizdoomConfig) -> None:
         file = scenario_file(config.scenario)
@@ -117,7 +116,7 @@ class VizdoomGame:
         self.config = config
         self.name = file.stem
         (w, h), self.box = screen_and_box(config.height, config.width)
-        self.folder = tempfile.TemporaryDirectory(prefix="vidar-vizdoom-")  # the engine writes an .ini
+        self.folder = tempfile.TemporaryDirectory(prefix="vidar-vizdoom-")  # the engine writes an .ini file
         game = vzd.DoomGame()
         game.load_config(str(file))
         game.set_doom_config_path(os.path.join(self.folder.name, "vizdoom.ini"))
@@ -135,7 +134,7 @@ class VizdoomGame:
         self.spec = action_spec([button.name for button in game.get_available_buttons()])
         try:
             game.init()
-        except Exception as error:  # the binding raises types of its own, with a text of several lines
+        except Exception as error:  # the binding raises its own types, with several lines of text
             self.folder.cleanup()
             raise VidarError(f"ViZDoom did not start: {str(error).splitlines()[0]}") from error
         self.game = game
@@ -152,10 +151,10 @@ class VizdoomGame:
         self.folder.cleanup()
 
     def episode(self, seed: int, policy: ActionPolicy | None = None) -> Episode:
-        """Play one game. Raises VidarError where it ends before its second frame.
+        """Play one game. Raises VidarError if it ends before its second frame.
 
-        The engine shows nothing of the end: the last frame seen stands for it, with the reward of the action that ended
-        the game added to its own.
+        The engine does not show the end. The last visible frame represents it, and its reward includes the reward of
+        the action that ended the game.
         """
         policy = policy or ExplorePolicyConfig().build()
         self.game.set_seed(seed % 2**32)
@@ -196,7 +195,7 @@ class VizdoomGame:
         )
 
     def _timed_out(self) -> bool:
-        """Whether the scenario's time is up; its clock begins at the start time. (The engine's own answer is 1.3's.)"""
+        """Whether the scenario's time is up; its clock starts at the start time (the engine knows from 1.3 on)."""
         timeout = self.game.get_episode_timeout()
         return 0 < timeout <= self.game.get_episode_time() - self.game.get_episode_start_time()
 
@@ -207,7 +206,7 @@ class VizdoomGame:
             return np.asarray(Image.fromarray(picture).resize(size, how, box=self.box))
 
         labels = np.zeros_like(state.labels_buffer)
-        for label in state.labels:  # the engine's values change from frame to frame; ours follow the name
+        for label in state.labels:  # the engine's values change from frame to frame; ours depend on the name
             labels[state.labels_buffer == label.value] = names.setdefault(label.object_name, len(names) + 1)
         return {
             "frame": small(state.screen_buffer, Image.Resampling.BOX),
@@ -218,7 +217,7 @@ class VizdoomGame:
 
 
 def action_spec(buttons: list[str]) -> ActionSpec:
-    """One column a button: binary, or continuous in [-15, 15] (degrees, map units) for the *_DELTA buttons."""
+    """One column per button: binary, or continuous in [-15, 15] (degrees, map units) for the *_DELTA buttons."""
     return ActionSpec(
         actions=tuple(
             Action(name=name, kind="continuous", low=-15.0, high=15.0)
@@ -230,7 +229,7 @@ def action_spec(buttons: list[str]) -> ActionSpec:
 
 
 def episodes(config: VizdoomConfig, count: int, seed: int = 0, policy: ActionPolicy | None = None) -> Iterator[Episode]:
-    """Games of the seeds seed .. seed + count - 1."""
+    """The games of the seeds seed .. seed + count - 1."""
     with config.build() as game:
         for number in range(seed, seed + count):
             yield game.episode(number, policy)

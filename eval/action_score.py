@@ -1,8 +1,8 @@
-"""Does a dream obey its keys? An inverse-dynamics network reads the keys back, from the game and from the dreams.
+"""Does a dream obey its keys? An inverse-dynamics model reads the keys back, from the game and from the dreams.
 
-real              from the real frames: the ceiling
+real              from the real frames: the upper limit
 model             from the dream under the true actions
-shuffled_actions  from the dream under another episode's actions, held against the true ones: the floor
+shuffled_actions  from the dream under another episode's actions, compared with the true ones: the lower limit
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from vidar.model.model import VideoModelConfig
 from vidar.nn.inverse_dynamics import InverseDynamicsNet
 from vidar.types import UsageError
 
-Score = Mapping[str, float | None]  # by key group, and "mean"; None: nothing to judge
+Score = Mapping[str, float | None]  # by key group, and "mean"; None: no step can be judged
 
 
 @dataclass(frozen=True)
 class Reader:
-    """The network that reads keys; None with the reason why there is none."""
+    """The inverse-dynamics model, or None with the reason why there is none."""
 
     net: InverseDynamicsNet | None
     name: str
@@ -36,7 +36,7 @@ class Reader:
 def reader(world: VideoModelConfig, idm: str | os.PathLike[str] | None = None) -> Reader:
     """The network of `idm`, or the one that ships for the world's name.
 
-    Raises UsageError where `idm` does not fit the world; a shipped one that does not fit is left out, with the reason.
+    Raises UsageError if `idm` does not fit the world. A shipped model that does not fit is not used, with the reason.
     """
     if idm is not None:
         net = InverseDynamicsNet.from_pretrained(idm)
@@ -46,19 +46,21 @@ def reader(world: VideoModelConfig, idm: str | os.PathLike[str] | None = None) -
         return Reader(net, str(idm))
     folder = shipped(world.name)
     if folder is None:
-        return Reader(None, "", f"no inverse-dynamics network ships for a world '{world.name}'; give one as --idm")
+        return Reader(None, "", f"no inverse-dynamics model ships for world '{world.name}'; give one with --idm")
     net = InverseDynamicsNet.from_pretrained(folder)
     problem = misfit(net, world)
     if problem:
-        return Reader(None, "", f"the one that ships for '{world.name}' does not fit: {problem}; give another as --idm")
-    return Reader(net, f"the one that ships for '{world.name}'")
+        return Reader(
+            None, "", f"the model shipped for '{world.name}' does not fit: {problem}; give another with --idm"
+        )
+    return Reader(net, f"the model shipped for '{world.name}'")
 
 
 def misfit(net: InverseDynamicsNet, world: VideoModelConfig) -> str:
     """Why a network cannot read this world, or ""."""
     config = net.config
     if (config.height, config.width) != (world.height, world.width):
-        return f"it reads frames of {config.height} x {config.width}, the world's are {world.height} x {world.width}"
+        return f"it needs frames of {config.height} x {config.width}, the world has {world.height} x {world.width}"
     if config.spec.names != world.spec.names:
         return f"it knows the actions {', '.join(config.spec.names)}, the world {', '.join(world.spec.names)}"
     return ""
@@ -69,8 +71,8 @@ def read_back(
 ) -> dict[str, Score]:
     """real, model, shuffled_actions -> balanced accuracy by key group and "mean" over the generated frames.
 
-    Real context frames stand before the generated ones, so that the first step has its window; the last `after`
-    frames of the horizon have none. Steps are judged by the recorded poses where every episode has them.
+    Real context frames precede the generated ones, so that the first step has its window; the last `after` frames of
+    the horizon have none. Steps are judged by the recorded poses if every episode has them.
     """
     frames = scores.real.shape[1]
     lead = min(net.config.before, context_frames)
@@ -90,7 +92,7 @@ def read_back(
 
 
 def chance(net: InverseDynamicsNet) -> dict[str, float]:
-    """What guessing gets, by key group and "mean": one over the number of labels."""
+    """The score of guessing, by key group and "mean": one over the number of labels."""
     each = {name: 1.0 / len(group.labels) for name, group in net.config.groups.items()}
     return {**each, "mean": sum(each.values()) / len(each)}
 

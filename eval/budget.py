@@ -1,4 +1,4 @@
-"""What a config will take, known before anything is allocated: parameters, cache, training memory."""
+"""Resource estimates of a config before anything is allocated: parameters, cache, training memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CACHE_BYTES = 2  # bfloat16
 def budget(config: Config) -> dict[str, Any]:
     """parameters by network; cache_bytes by relation for one stream; training_bytes, an estimate.
 
-    Of an autoencoder, activations are null where the data, whose frames have the size, is not there.
+    For an autoencoder, activations are null if the data set is missing, because its frames determine the size.
     """
     counts = parameters(config)
     world = find_model(config)

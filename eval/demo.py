@@ -1,4 +1,4 @@
-"""The demo: a shipped world dreams beside the real game, on episodes it has never seen."""
+"""The demo: a shipped world dreams beside the real game, on episodes that it has never seen."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def demo(
 ) -> dict[str, Any]:
     """Play held-out games, dream them, and write dream.mp4, dream.json, report.html and report.json into `out`.
 
-    seed: of the games and of the noise; no value of it leads to a game of the training data. recipe: whose weights
-    these are, where the figures are recorded beside it. Returns what report.json holds. Raises UsageError for bad
-    arguments and VidarError for a missing game or world, before anything is played.
+    seed: of the games and of the noise; no seed selects a game of the training data. recipe: the recipe of these
+    weights, beside which the figures are stored. Returns the content of report.json. Raises UsageError for bad
+    arguments, and VidarError for a missing game or world, before anything is played.
     """
     check_record(recipe)
     protocol = DEMO.replace(episodes=episodes, frames=frames, seed=seed)

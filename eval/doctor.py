@@ -1,4 +1,4 @@
-"""What this machine has, and whether it works: versions, devices, threads, back ends, video, disk."""
+"""The capabilities of this machine: versions, devices, threads, back ends, video, disk."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ EXTRAS = {
     "wandb": "wandb",
 }
 FOLDERS = ("configs", "data", "eval", "kernels")
-LEAST_DISK = 1 << 30  # bytes; Choice: a recording, a run and a demo fit
+LEAST_DISK = 1 << 30  # bytes; Choice: enough for a recording, a run and a demo
 
 
 def examine() -> dict[str, Any]:
-    """The report of `vidar doctor`; `ok` is whether all of `checks` hold."""
+    """The report of `vidar doctor`; `ok` is True if all `checks` pass."""
     package = Path(vidar.__file__).parent
     free = shutil.disk_usage(Path.cwd()).free
     problem = video_problem()
@@ -72,7 +72,7 @@ def examine() -> dict[str, Any]:
 
 
 def video_problem() -> str:
-    """Write and read a video of one second; what went wrong, or nothing."""
+    """Write and read a video of one second; returns the problem, or an empty string."""
     ramp = np.linspace(0, 255, 16 * 24 * 3).reshape(1, 16, 24, 3)
     frames = np.repeat(ramp, 10, axis=0).astype(np.uint8)
     with tempfile.TemporaryDirectory(prefix="vidar-doctor-") as folder:
@@ -89,28 +89,28 @@ def video_problem() -> str:
 
 
 def devices() -> list[str]:
-    """The CPU and what torch can compute on beside it."""
+    """The CPU and the other devices that torch can compute on."""
     names = [f"{_cpu()} ({torch.backends.cpu.get_cpu_capability()})"]
     names += [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     return names + (["mps"] if torch.backends.mps.is_available() else [])
 
 
 def bf16() -> dict[str, str]:
-    """Whether bfloat16 is fast, per kind of device: what `precision=auto` goes by."""
+    """Whether bfloat16 is fast on each kind of device, which decides `precision=auto`."""
     kinds = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
     fast = {kind: fast_dtype(kind) == torch.bfloat16 for kind in kinds}
     return {kind: "fast" if yes else "emulated, so precision=auto takes fp32" for kind, yes in fast.items()}
 
 
 def memory_gb() -> dict[str, float | None]:
-    """What can still be allocated, per device; None where the system does not say."""
+    """Free memory per device in GB; None if the system does not tell."""
     kinds = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
     free = {kind: available(torch.device(kind)) for kind in kinds}
     return {f"{kind}_free": None if left is None else round(left / 1e9, 1) for kind, left in free.items()}
 
 
 def attention() -> dict[str, str]:
-    """The form of attention of a world of frames under a causal window, in training and in play."""
+    """The form of attention that a world with a causal frame window uses, in training and in play."""
     order, grid = frame_order(4, 5, 12, past=7)
     view = compile_layout(twin(range(12)), order, [grid]).views["main"]
     if torch.cuda.is_available():
@@ -123,7 +123,7 @@ def attention() -> dict[str, str]:
 
 
 def _cpu() -> str:
-    """The name of the CPU; platform.processor() is often but its kind."""
+    """The name of the CPU; platform.processor() often returns its family only."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text().splitlines() if file.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -1,4 +1,4 @@
-"""Pictures and words of an Order: units on the grid, waves, the mask of every relation, and why U sees V."""
+"""Pictures and explanations of an Order: units on the grid, waves, masks of every relation, and why U sees V."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ MOST_SITES = 2048  # a mask has (2 N) ^ 2 pairs
 
 
 def find_order(name: str, frames: int = 4) -> Ordered:
-    """An example by name, the first frames of a recipe's world, or its picture. Raises UsageError.
+    """An example order by name, the first frames of a recipe's world, or its image order. Raises UsageError.
 
-    frames: of the world, filled up to whole units where a unit is several.
+    frames: number of frames of the world, rounded up to whole units of several frames.
     """
     if name in EXAMPLES:
         return EXAMPLES[name]()
@@ -75,13 +75,13 @@ def _order(system: System[Any]) -> tuple[Order, Grid]:
 
 
 def draw(order: Order, grid: Grid, out: str | os.PathLike[str], title: str = "") -> None:
-    """A PNG: above, the sites of each frame with unit and wave; below, each relation's mask of TWIN training.
+    """Write a PNG: the sites of each frame with unit and wave, and below each relation's mask of TWIN training.
 
-    Raises UsageError for an endless or a very large order, VidarError for an output that does not serve.
+    Raises UsageError for an endless or a very large order, and VidarError for an unsuitable output.
     """
     check_output(out)
     if order.num_units is None or (grid.num_sites or 0) > MOST_SITES:
-        raise UsageError(f"only finite orders of at most {MOST_SITES} sites are drawn")
+        raise UsageError(f"only finite orders of at most {MOST_SITES} sites can be drawn")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -101,7 +101,7 @@ def draw(order: Order, grid: Grid, out: str | os.PathLike[str], title: str = "")
 
 
 def planes(grid: Grid, units: int) -> dict[str, np.ndarray]:
-    """The unit at each place: by frame (and scale), int [H, W], -1 where no site is."""
+    """The unit at each place, by frame (and scale): int [H, W], -1 where there is no site."""
     sites = [grid.sites(unit) for unit in range(units)]
     owner = torch.cat([torch.full((len(s),), unit) for unit, s in enumerate(sites)])
     coord = grid.coord(torch.cat(sites))
@@ -145,7 +145,10 @@ def _draw_mask(axes: Axes, name: str, mask: Tensor, unit: Tensor, role: Tensor) 
 
 
 def explain(order: Order, grid: Grid, unit: int, other: int) -> list[str]:
-    """Why a unit sees and needs another one, or not: relation, rule, folds, cells. Raises UsageError: no such unit."""
+    """Why a unit does or does not see, and need, another: relation, rule, folds, cells.
+
+    Raises UsageError without such a unit.
+    """
     for number in (unit, other):
         if not order.exists(number):
             raise UsageError(f"there is no unit {number}; units are 0 .. {(order.num_units or 1) - 1}")
@@ -153,7 +156,8 @@ def explain(order: Order, grid: Grid, unit: int, other: int) -> list[str]:
     for name, relation in order.relations.items():
         lines += [f"{name}: {line}" for line in _sees(relation, order, grid, unit, other)]
     needed = order.need(unit, other)
-    why = "the rule `needs` names it" if order.needs is not None else "what a unit sees it needs"
+    why = "the rule `needs` names it" if order.needs is not None else "a unit needs what it sees"
+
     reason = why if needed else "no content edge: its input is built without the code of that unit"
     return [*lines, f"needs: unit {unit} {'needs' if needed else 'does not need'} unit {other} ({reason})"]
 

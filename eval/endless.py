@@ -1,4 +1,4 @@
-"""The suite `endless`: does a dream stay a game for thousands of frames? The whole path, from a model to a report."""
+"""The suite `endless`: does a dream stay a game for thousands of frames? From a model to a report."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def run(
     progress: Callable[[int, int], None] | None = None,
     config: EndlessConfig = USUAL,
 ) -> dict[str, Any]:
-    """Play, dream, time and judge; write report.html and, last, report.json into `out`. Returns what report.json holds.
+    """Play, dream, measure and judge; write report.html and report.json into `out`. Returns the content of the latter.
 
-    idm: folder of an inverse-dynamics network (default: the one that ships for the world). progress(done, all) counts
-    frames, played, dreamed and timed; None: a bar on stderr. Raises UsageError or VidarError in one line, before
+    idm: folder of an inverse-dynamics model (default: the one that ships for the world). progress(done, all) counts
+    played, dreamed and timed frames; None: a bar on stderr. Raises UsageError or VidarError in one line, before
     anything is dreamed.
     """
     place, started = folder(out), time.perf_counter()
@@ -88,7 +88,7 @@ def run(
 
 
 def _judge(net: Any) -> Judge:
-    """The scores of an inverse-dynamics network."""
+    """A function that scores frames with an inverse-dynamics model."""
     from vidar.eval.inverse_dynamics import action_scores
 
     return lambda frames, actions, poses: action_scores(net, frames, actions, poses)
@@ -96,7 +96,7 @@ def _judge(net: Any) -> Judge:
 
 @contextmanager
 def _counting(total: int, progress: Callable[[int, int], None] | None) -> Generator[Tick]:
-    """Yields tick(count); told to `progress`, or to a bar on stderr where there is none."""
+    """Yields tick(count), which reports to `progress`, or to a bar on stderr."""
     done = 0
 
     def tick(count: int) -> None:

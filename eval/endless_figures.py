@@ -1,4 +1,4 @@
-"""Figures of long dreams, as functions of arrays: looks and their real range, motion, survival, acceptance lines."""
+"""Figures of long dreams as functions of arrays: frame statistics and their real range, motion, survival, criteria."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from vidar.eval.frame_metrics import brightness, contrast, sharpness
 
 LOOKS = {"brightness": brightness, "contrast": contrast, "sharpness": sharpness}
-CHUNK = 250  # frames that are float64 at one time
+CHUNK = 250  # number of frames converted to float64 at a time
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class RealRange:
-    """Where real frames lie. looks -> (low, high); still: the low quantile of differences under a pressed key."""
+    """The range of real frames. looks -> (low, high); still: the low quantile of differences under a pressed key."""
 
     looks: Mapping[str, tuple[float, float]]
     still: float
@@ -33,10 +33,10 @@ class RealRange:
 
 @dataclass(frozen=True)
 class Line:
-    """An acceptance line: figure within [least, most]. real: the same figure of real play, where it has one.
+    """An acceptance criterion: figure within [least, most]. real: the same figure for real play, if it exists.
 
-    elsewhere: that of the real game under keys that do not fit the place (endless_play.elsewhere), where it was played.
-    figure None: not measured, and `why` says so. A figure that is not a number does not pass.
+    elsewhere: the figure for the real game under keys that do not fit the place (endless_play.elsewhere), if it was
+    played. figure None: not measured, for the reason `why`. A figure that is not a number does not pass.
     """
 
     what: str
@@ -49,7 +49,7 @@ class Line:
 
     @property
     def passed(self) -> bool | None:
-        """None where it was not measured."""
+        """Whether the criterion is met; None if it was not measured."""
         return None if self.figure is None else bool(self.least <= self.figure <= self.most)
 
 
@@ -60,9 +60,9 @@ def looks(videos: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def difference(videos: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """Mean absolute difference from the frame before, in grey levels: [E, T, H, W, 3] -> float64 [E, T].
+    """Mean absolute difference from the previous frame in grey levels: [E, T, H, W, 3] -> float64 [E, T].
 
-    before: the frames that stand before the first ones, [E, H, W, 3].
+    before: the frames that precede the first ones, [E, H, W, 3].
     """
     result = np.empty(videos.shape[:2])
     last = before
@@ -74,7 +74,7 @@ def difference(videos: np.ndarray, before: np.ndarray) -> np.ndarray:
 
 
 def sample(frames: np.ndarray, pressed: np.ndarray, joins: np.ndarray) -> Sample:
-    """A recording, uint8 [T, H, W, 3] with pressed and joins bool [T], as what `real_range` needs of it."""
+    """The statistics that `real_range` needs of a recording: uint8 [T, H, W, 3] with pressed and joins bool [T]."""
     moved = difference(frames[None, 1:], frames[None, 0])[0]
     return Sample({name: values[0] for name, values in looks(frames[None]).items()}, moved[(pressed & ~joins)[1:]])
 
@@ -90,20 +90,20 @@ def real_range(samples: Sequence[Sample], quantile: float) -> RealRange:
 
 
 def outside(values: np.ndarray, band: tuple[float, float]) -> np.ndarray:
-    """Which values [E, T] lie outside [low, high]: bool [E, T]; one that is not a number does."""
+    """Which values [E, T] are outside [low, high], or not numbers: bool [E, T]."""
     return ~((values >= band[0]) & (values <= band[1]))
 
 
 def ratio_of_means(dreamed: np.ndarray, real: np.ndarray, counted: np.ndarray) -> float:
-    """Mean of `dreamed` over mean of `real` where `counted`, all [E, T]; nan where nothing moves in real play."""
+    """Mean of `dreamed` over mean of `real` where `counted`, all [E, T]; nan if nothing moves in real play."""
     level = float(real[counted].mean()) if counted.any() else 0.0
     return float(dreamed[counted].mean()) / level if level > 0 else math.nan
 
 
 def first_run(bad: np.ndarray, length: int) -> np.ndarray:
-    """Number (from 1) of the first frame of the first `length` bad frames in a row: bool [E, T] -> long [E].
+    """Number (from 1) of the first frame of the first `length` consecutive bad frames: bool [E, T] -> long [E].
 
-    T where there is no such run.
+    T if there is no such run.
     """
     count = bad.shape[1]
     if count < length:
@@ -115,12 +115,14 @@ def first_run(bad: np.ndarray, length: int) -> np.ndarray:
 def survival(
     look: Mapping[str, np.ndarray], motion: np.ndarray, pressed: np.ndarray, real: RealRange, second: int
 ) -> dict[str, np.ndarray]:
-    """By cause, the first frame (from 1) of the first full second that is no game any more: long [E]; T: it lasts.
+    """By cause, the first frame (from 1) of the first second that no longer looks like the game: long [E]; T: none.
 
-    looks  in every frame of the second, brightness, contrast or sharpness lies outside the range of real frames
-    still  in every frame of the second a key is down and the difference from the frame before is at most real.still
-    look: name -> [E, T]; motion [E, T]; pressed bool [E, T]; second: its frames. Choice: any `second` frames in a row,
-    and every one of them: by the mean over a second, real play against a wall would count as standing still.
+    looks  in every frame of the second, brightness, contrast or sharpness is outside the range of real frames still
+    in every frame of the second a key is down and the difference from the previous frame is at most real.still
+
+    look: name -> [E, T]; motion [E, T]; pressed bool [E, T]; second: its number of frames. Choice: any `second`
+    consecutive frames, and all of them, because by the mean over a second real play against a wall would count as
+    standing still.
     """
     strange = np.any([outside(values, real.looks[name]) for name, values in look.items()], axis=0)
     stands = (motion <= real.still) & pressed

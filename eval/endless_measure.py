@@ -1,9 +1,10 @@
-"""What the suite `endless` measures: a world dreams for thousands of frames, and is held against the real game.
+"""The measurements of the suite `endless`: a world dreams for thousands of frames and is compared with the real game.
 
-A world dreams under the keys of real held-out games (endless_play.py), all rollouts in one batch. Lines, with the
-limits below: the share of the later half of the frames whose brightness, contrast or sharpness lies outside the 1-99 %
-range of real frames; how much the picture moves; whether the keys can be read back from the last frames; memory and
-the addresses of the cache; the time of late frames against early ones. Survival stands beside (endless_figures.py).
+A world dreams under the keys of real held-out games (endless_play.py), all rollouts in one batch. The criteria, with
+the limits below: the share of frames in the later half whose brightness, contrast or sharpness is outside the 1-99 %
+range of real frames; the amount of motion; whether the keys can be read back from the last frames; memory and the
+addresses of the cache; the time of late frames compared with early ones. Survival is reported as well
+(endless_figures.py).
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ Judge = Callable[[np.ndarray, np.ndarray, "np.ndarray | None"], Mapping[str, flo
 MOST_OUTSIDE = 0.10
 MOTION = (0.5, 2.0)
 LEAST_OBEYED = 0.7
-MOST_GROWTH = 1.01  # resident memory at the last frame over that at frame SETTLED
+MOST_GROWTH = 1.01  # resident memory at the last frame divided by that at frame SETTLED
 FRAME_TIME = (0.9, 1.1)
 SETTLED = 200
 LEAST_FRAMES = 64
@@ -46,9 +47,9 @@ NO_JUDGE = "no inverse-dynamics network was given"
 
 @dataclass(frozen=True)
 class Memory:
-    """Resident bytes at frame `settled` and at the last one, None where the system does not say.
+    """Resident bytes at frame `settled` and at the last one, None if the system does not tell.
 
-    moved: tensors of the cache whose address changed in between; None where the world has no cache to look at.
+    moved: number of cache tensors whose address changed in between; None if the world has no visible cache.
     """
 
     settled: int
@@ -59,7 +60,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class FrameTimes:
-    """Milliseconds of single frames of one-row streams: young [n], frames 2W to 3W; old [m], the last 3W."""
+    """Milliseconds of single frames of one-row streams: young [n], frames 2W to 3W; old [m], the last 3W frames."""
 
     young: np.ndarray
     old: np.ndarray
@@ -67,13 +68,12 @@ class FrameTimes:
 
 @dataclass(frozen=True)
 class EndlessScores:
-    """What a dream of E rollouts over T frames looked like; `real` is the recorded game under the same keys.
+    """The measurements of a dream of E rollouts over T frames; `real` is the recorded game under the same keys.
 
-    dreamed    uint8 [E, T, H, W, 3]
-    looks      brightness, contrast, sharpness -> model, real -> [E, T]
-    motion     model, real -> mean absolute difference from the frame before, grey levels [E, T]
-    survival   model, real -> looks, still -> first frame of the first second that is no game, long [E]
-    obeyed     model, real -> scores of the inverse-dynamics model over the last frames; None: there is no such model
+    dreamed    uint8 [E, T, H, W, 3] looks      brightness, contrast, sharpness -> model, real -> [E, T] motion
+    model, real -> mean absolute difference from the previous frame, grey levels [E, T] survival   model, real ->
+    looks, still -> first frame of the first second that does not look like the game, long [E] obeyed     model, real
+    -> scores of the inverse-dynamics model over the last frames; None without such a model
     """
 
     play: Play
@@ -86,7 +86,7 @@ class EndlessScores:
 
     @property
     def real(self) -> np.ndarray:
-        """The recorded frames beside the dreamed ones, uint8 [E, T, H, W, 3]."""
+        """The recorded frames that correspond to the dreamed ones, uint8 [E, T, H, W, 3]."""
         return self.play.frames[:, self.play.context :]
 
 
@@ -95,7 +95,7 @@ def measure(
 ) -> EndlessScores:
     """Dream all recordings in one batch and compare. Rollout e has the noise of Rng(seed, e).
 
-    tick counts dreamed frames. Raises UsageError for fewer than 64 frames, VidarError where the dream ends early.
+    tick counts dreamed frames. Raises UsageError for fewer than 64 frames, and VidarError if the dream ends early.
     """
     c = played.context
     frames = played.frames.shape[1] - c
@@ -119,11 +119,11 @@ def measure(
 def frame_times(
     world: Dreamer, played: Play, window: int, seed: int = 0, repeats: int = 2, tick: Tick = lambda count: None
 ) -> FrameTimes:
-    """One-row streams, an old and a young one in turn: the last 3W frames of one beside the first 3W of the other.
+    """Time one-row streams, an old and a young one alternately: the last 3W frames of one, the first 3W of the other.
 
-    Choice: in turn while it counts, so that what slows the machine down for a while slows both; the old one runs up to
-    there alone. Done `repeats` times. window: W, frames. tick counts frames: repeats * (T + 3W).
-    Raises UsageError where T is below 6W.
+    Choice: alternately while measuring, so that temporary slowdowns of the machine affect both; the old stream runs
+    up to that point alone. Repeated `repeats` times. window: W, frames. tick counts frames: repeats * (T + 3W).
+    Raises UsageError if T is below 6W.
     """
     frames = played.frames.shape[1] - played.context
     if frames < 6 * window:
@@ -143,12 +143,12 @@ def frame_times(
 
 
 def ends(causes: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Survival of each rollout, whatever ended it: long [E]."""
+    """Survival of each rollout, for whatever cause: long [E]."""
     return np.min(list(causes.values()), axis=0)
 
 
 def lines(scores: EndlessScores, times: FrameTimes | None = None, no_judge: str = NO_JUDGE) -> dict[str, Line]:
-    """The acceptance lines by name. no_judge: why nobody reads the keys back, where that is so."""
+    """The acceptance criteria by name. no_judge: the reason if nothing reads the keys back."""
     c = scores.play.context
     late = slice(scores.dreamed.shape[1] // 2, None)
     result = {}
@@ -159,8 +159,8 @@ def lines(scores: EndlessScores, times: FrameTimes | None = None, no_judge: str 
     counted = ~scores.play.joins[:, c:]
     for name, where, what in (("motion", slice(None), "all frames"), ("motion_late", late, "later frames")):
         ratio = ratio_of_means(scores.motion["model"][:, where], scores.motion["real"][:, where], counted[:, where])
-        result[name] = Line(f"frame difference over that of real play, {what}", ratio, *MOTION, real=1.0)
-    what = f"action score over the real game's, last {scores.play.judged} frames"
+        result[name] = Line(f"frame difference relative to real play, {what}", ratio, *MOTION, real=1.0)
+    what = f"action score relative to the real game, last {scores.play.judged} frames"
     if scores.obeyed is None:
         result["actions"] = Line(what, None, least=LEAST_OBEYED, why=no_judge)
     else:
@@ -168,14 +168,17 @@ def lines(scores: EndlessScores, times: FrameTimes | None = None, no_judge: str 
         result["actions"] = Line(what, mine / theirs if theirs > 0 else math.nan, least=LEAST_OBEYED, real=1.0)
     memory = scores.memory
     growth = None if not memory.first or memory.last is None else memory.last / memory.first
-    what = f"resident memory, last frame over frame {memory.settled}"
-    result["memory"] = Line(what, growth, most=MOST_GROWTH, why="the system does not say")
-    result["cache"] = Line("tensors of the cache that moved", memory.moved, most=0, why="no cache to look at")
+    what = f"resident memory, last frame relative to frame {memory.settled}"
+    result["memory"] = Line(what, growth, most=MOST_GROWTH, why="the system does not tell")
+    result["cache"] = Line("cache tensors that moved", memory.moved, most=0, why="this world has no visible cache")
     return {**result, "frame_time": time_line(times)}
 
 
 def beside(found: Mapping[str, Line], game: Mapping[str, Line]) -> dict[str, Line]:
-    """The lines of a dream with those of the game elsewhere; machine figures say nothing of a game."""
+    """The criteria of a dream together with those of the game elsewhere.
+
+    Figures of the machine do not apply to a game.
+    """
     machine = ("memory", "cache", "frame_time")
     return {
         name: line if name in machine else replace(line, elsewhere=game[name].figure) for name, line in found.items()
@@ -183,13 +186,13 @@ def beside(found: Mapping[str, Line], game: Mapping[str, Line]) -> dict[str, Lin
 
 
 def time_line(times: FrameTimes | None) -> Line:
-    """Median of the old frames over that of the young ones."""
+    """Median of the old frames divided by that of the young ones."""
     ratio = None if times is None else float(np.median(times.old) / np.median(times.young))
-    return Line("median frame time, last frames over early ones", ratio, *FRAME_TIME, why="left out")
+    return Line("median frame time, last frames relative to early ones", ratio, *FRAME_TIME, why="not measured")
 
 
 def _stream(world: Dreamer, played: Play, rows: list[int], seed: int) -> Iterator[Tensor]:
-    """Frames uint8 [B, H, W, 3] of some recordings, under their keys."""
+    """Frames uint8 [B, H, W, 3] of some recordings under their keys."""
     c = played.context
     table = torch.from_numpy(played.actions[rows])
     context = torch.from_numpy(np.ascontiguousarray(played.frames[rows, :c]))
@@ -198,9 +201,9 @@ def _stream(world: Dreamer, played: Play, rows: list[int], seed: int) -> Iterato
 
 
 def _dream(world: Dreamer, played: Play, seed: int, tick: Tick) -> tuple[np.ndarray, Memory]:
-    """All rollouts, uint8 [E, T, H, W, 3], and what became of the memory meanwhile.
+    """All rollouts, uint8 [E, T, H, W, 3], and the memory measured meanwhile.
 
-    The array is written once before, so that its pages are there when memory is first read.
+    The array is written once beforehand, so that its pages exist when memory is first read.
     """
     real = played.frames[:, played.context :]
     dreamed = np.empty(real.shape, np.uint8)
@@ -224,7 +227,10 @@ def _dream(world: Dreamer, played: Play, seed: int, tick: Tick) -> tuple[np.ndar
 
 @contextmanager
 def _cache_of(world: Dreamer) -> Generator[Callable[[], list[int] | None]]:
-    """Yields a function: the addresses of the keys and values that the latest call read; None without a cache."""
+    """Yields a function that returns the addresses of the keys and values read by the latest call.
+
+    The function returns None without a cache.
+    """
     if not isinstance(world, VideoModel):
         yield lambda: None
         return
@@ -241,7 +247,7 @@ def _cache_of(world: Dreamer) -> Generator[Callable[[], list[int] | None]]:
 
 
 def _resident() -> int | None:
-    """Bytes of this process that are in memory, after a collection; None where the system does not say."""
+    """Resident bytes of this process after garbage collection; None if the system does not tell."""
     gc.collect()
     statm = Path("/proc/self/statm")
     return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.is_file() else None

@@ -1,4 +1,4 @@
-"""The real side of the endless suite: keys for thousands of frames, from held-out games joined one after another."""
+"""Real play for the endless suite: keys for thousands of frames, from held-out games joined one after another."""
 
 from __future__ import annotations
 
@@ -19,18 +19,17 @@ from vidar.model.model import VideoModelConfig
 from vidar.rng import Rng
 from vidar.types import UsageError, VidarError
 
-Tick = Callable[[int], None]  # told how many frames are newly done
+Tick = Callable[[int], None]  # receives the number of newly finished frames
 
 
 class EndlessConfig(Config):
-    """How real play becomes a stream of keys, and what "real" is compared with.
+    """How real play becomes a stream of keys, and what the dream is compared with.
 
-    Choice: a game of `my_way_home` ends after about 1,050 frames, or when the goal is found; a recording is therefore
-    several games of the exploring policy, one after another, each rollout its own. At a join nothing is pressed, and
-    the pair of frames across it counts nowhere. Games of fewer than `shortest_game` frames are left out. No join lies
-    in the last `judged` frames: the game before is cut where it has to be.
-    Choice: games from seed 1,500,000 on, which no training and no other default evaluation plays; a seed of the suite
-    has `games_per_seed` of them.
+    Choice: a game of `my_way_home` ends after about 1,050 frames, or when the goal is found. A recording therefore
+    consists of several games of the exploring policy, and each rollout has its own recording. At a join nothing is
+    pressed, and the pair of frames across it does not count. Games of fewer than `shortest_game` frames are left out.
+    No join is in the last `judged` frames; the game before is cut if necessary. Choice: games from seed 1,500,000 on,
+    which no training and no other default evaluation uses; each seed of the suite has `games_per_seed` of them.
     Choice: the 1-99 % range is that of `reference` further recordings of `reference_frames` frames, of other games.
     """
 
@@ -38,13 +37,13 @@ class EndlessConfig(Config):
     first_game: int = Field(default=1_500_000, ge=0)
     games_per_seed: int = Field(default=1_000, ge=1)
     shortest_game: int = Field(default=128, ge=2)
-    judged: int = Field(default=64, ge=8)  # last frames whose keys are read back
+    judged: int = Field(default=64, ge=8)  # number of last frames whose keys are read back
     reference: int = Field(default=12, ge=1)
     reference_frames: int = Field(default=2_000, ge=100)
-    quantile: float = Field(default=0.01, gt=0, lt=0.5)  # what is left out at either end of a range
+    quantile: float = Field(default=0.01, gt=0, lt=0.5)  # share that is left out at either end of a range
 
     def first_of(self, seed: int) -> int:
-        """The first game of a seed of the suite. Raises UsageError where the engine has no such seed."""
+        """The first game of a seed of the suite. Raises UsageError if the engine has no such seed."""
         last = (2**32 - self.first_game) // self.games_per_seed - 1
         if not 0 <= seed <= last:
             raise UsageError(f"seed {seed}: the endless suite has seeds 0 to {last}")
@@ -53,7 +52,7 @@ class EndlessConfig(Config):
 
 @dataclass(frozen=True)
 class Recording:
-    """Games joined. frames uint8 [T, H, W, 3]; actions float32 [T, A]; poses float32 [T, 4] or None.
+    """Joined games. frames uint8 [T, H, W, 3]; actions float32 [T, A]; poses float32 [T, 4] or None.
 
     joins: bool [T], True where a frame is the first of a game, so that the pair (t-1, t) was never played.
     """
@@ -67,10 +66,10 @@ class Recording:
 
 @dataclass(frozen=True)
 class Play:
-    """E recordings of `context` frames and the T frames to be dreamed, and the range of other real play.
+    """E recordings of `context` frames plus the T frames to be dreamed, and the range of other real play.
 
     frames uint8 [E, c + T, H, W, 3]; actions float32 [E, c + T, A]; joins bool [E, c + T]; pressed bool [E, c + T],
-    whether any key is down (Choice: every key of this game moves); poses float32 [E, c + T, 4] or None.
+    whether any key is down (Choice: every key of this game moves the player); poses float32 [E, c + T, 4] or None.
     """
 
     context: int
@@ -86,9 +85,10 @@ class Play:
 
 
 def joined(games: Iterable[Episode], frames: int, tail: int) -> Recording:
-    """Games one after another until there are `frames`; the last one gives at least `tail`, the one before is cut.
+    """Join games until there are `frames` frames; the last game gives at least `tail` of them, the one before is cut.
 
-    Takes no more games than it needs. A game has at least 2 * tail frames, or there are none left: VidarError.
+    Takes no more games than needed. A game has at least 2 * tail frames. Raises VidarError if there are too few
+    games.
     """
     parts: list[Episode] = []
     lengths: list[int] = []
@@ -119,7 +119,7 @@ def joined(games: Iterable[Episode], frames: int, tail: int) -> Recording:
 def assemble(
     recordings: Iterable[Recording], others: RealRange, noop: np.ndarray, context: int, fps: float, judged: int
 ) -> Play:
-    """Recordings of one length -> Play."""
+    """Combine recordings of equal length to the arrays of a Play. noop: the action row float32 [A] at rest."""
     kept = list(recordings)
     actions = np.stack([r.actions for r in kept])
     poses = [r.poses for r in kept if r.poses is not None]
@@ -145,10 +145,10 @@ def play(
     config: EndlessConfig,
     tick: Tick = lambda count: None,
 ) -> Play:
-    """Play the games: first those of the range, then those whose keys the world will be given.
+    """Play the games: first those of the real range, then those whose keys the world will receive.
 
-    tick counts frames: config.reference * config.reference_frames, then rollouts * (context + frames).
-    Raises VidarError where the world's actions or frame rate are not the game's.
+    tick counts frames: config.reference * config.reference_frames, then rollouts * (context + frames). Raises
+    VidarError if the world's actions or frame rate differ from the game's.
     """
     first, length = config.first_of(seed), world.context + frames
     game = game_of(world, config.scenario, max(length, config.reference_frames))
@@ -172,11 +172,11 @@ def play(
 def elsewhere(
     world: VideoModelConfig, played: Play, seed: int, config: EndlessConfig, tick: Tick = lambda count: None
 ) -> Elsewhere:
-    """The same keys pressed in the real game from other places: rollout e is one game after another until all are.
+    """Press the same keys in the real game from other places; each rollout joins games until all keys are used.
 
-    A dream leaves the recording's place within seconds, and from then on its keys do not fit what it shows, so that it
-    stands at walls more than the recording does. So does the game here: what it scores, no world need beat. Games of
-    the second half of a seed's, which no recording reaches.
+    A dream leaves the place of the recording within seconds. From then on its keys do not fit what it shows, and it
+    stands at walls more often than the recording. Here the same happens to the real game, so no world needs to score
+    better. The games are from the second half of a seed's range, which no recording reaches.
     """
     keys = played.actions[:, played.context :]
     frames = np.empty_like(played.frames[:, played.context :])
@@ -195,7 +195,7 @@ def elsewhere(
 
 
 class Elsewhere:
-    """Played frames [E, T, H, W, 3] in the place of a dream, so that they are measured like one."""
+    """Played frames [E, T, H, W, 3] in place of a dream, so that they are measured in the same way."""
 
     def __init__(self, frames: np.ndarray) -> None:
         self.recorded = torch.from_numpy(frames)
@@ -208,7 +208,7 @@ class Elsewhere:
         rngs: Sequence[Rng] | None = None,
         steps: int | None = None,
     ) -> Iterator[torch.Tensor]:
-        """Frame after frame of all rollouts, [E, H, W, 3], whatever is asked for."""
+        """The frames of all rollouts one after another, [E, H, W, 3], independent of the arguments."""
         return iter(self.recorded.unbind(1))
 
 

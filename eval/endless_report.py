@@ -16,11 +16,11 @@ from vidar.eval.report import Card, Mood, Section, image, page, plot, table
 UNITS = {"brightness": "mean luma", "contrast": "deviation of luma", "sharpness": "variance of the Laplacian"}
 TONE = {"model": 0, "real": 2}
 EVERY = 250  # frames between the pictures of a strip
-KEPT = 50  # frames that are one number of the curves in report.json
+KEPT = 50  # frames per value of the curves in report.json
 
 
 def summary(scores: EndlessScores, found: Mapping[str, Line], times: FrameTimes | None) -> dict[str, Any]:
-    """Plain JSON: lines with their limits, survival, ranges, curves (means over rollouts and 50 frames), memory."""
+    """Plain JSON: criteria with their limits, survival, ranges, curves (means over rollouts and 50 frames), memory."""
     real = scores.play.real_range
     lasted = {who: ends(causes) for who, causes in scores.survival.items()}
     milliseconds = {} if times is None else {"young": np.median(times.young), "old": np.median(times.old)}
@@ -54,12 +54,12 @@ def summary(scores: EndlessScores, found: Mapping[str, Line], times: FrameTimes 
 
 
 def endless_page(report: Mapping[str, Any], scores: EndlessScores, found: Mapping[str, Line]) -> str:
-    """The HTML file. report: as report.json."""
+    """The HTML page. report: as in report.json."""
     seconds = report["frames"] / report["fps"]
     lead = (
         f"{report['params'] / 1e6:.2f} M parameters dream {report['rollouts']} rollouts "
         f"of {report['frames']:,} frames ({seconds:.0f} s each) under the keys of held-out games. The world sees "
-        f"{report['context']} real frames once, then only keys. {report['hardware']}."
+        f"{report['context']} real frames once, and after that only keys. {report['hardware']}."
     )
     sections = [_lines(found), _looks(scores), _rollouts(scores), _strips(scores)]
     return page(f"World '{report['world']}'", lead, _cards(report, found), sections, kicker="vidar eval, suite endless")
@@ -74,22 +74,22 @@ def _cards(report: Mapping[str, Any], found: Mapping[str, Line]) -> list[Card]:
     cards = [
         Card(
             f"{sum(measured)} of {len(measured)}",
-            "lines hold",
+            "criteria met",
             f"{left_out} not measured" if left_out else "",
             "good" if all(measured) else "bad",
         ),
         Card(
             f"{survival['mean']:,.0f}",
-            f"of {report['frames']:,} frames a dream stays a game, mean",
-            f"real play under the same rule: {survival['real_mean']:,.0f}",
+            f"of {report['frames']:,} frames survived, mean",
+            f"real play by the same rule: {survival['real_mean']:,.0f}",
         ),
-        _card(found[worst], f"of the later frames outside the real range of {worst}, the worst of three", True),
-        _card(found["motion_late"], "of the motion of real play, later frames"),
-        _card(found["actions"], "of the real game's action score, last frames"),
+        _card(found[worst], f"of later frames outside the real range of {worst}, the worst of the three", True),
+        _card(found["motion_late"], "motion relative to real play, later frames"),
+        _card(found["actions"], "action score relative to the real game, last frames"),
     ]
     if speed:
         told = f"{speed['young']:.1f} ms, then {speed['old']:.1f} ms"
-        cards.append(_card(found["frame_time"], f"time of a late frame over an early one: {told}"))
+        cards.append(_card(found["frame_time"], f"time of a late frame relative to an early one: {told}"))
     return cards
 
 
@@ -117,10 +117,10 @@ def _lines(found: Mapping[str, Line]) -> Section:
         figures = (_figure(value, share) for value in (line.real, line.elsewhere))
         rows.append([line.what, _figure(line.figure, share), _limits(line, share), *figures, result])
     return Section(
-        "What has to hold",
-        "Later frames are the second half. The range of real frames is that of other held-out games, from their 1 % to "
-        "their 99 % quantile; real play under the same keys is held against the same range. Elsewhere is the real game "
-        "under the same keys, from places where they do not fit, as they soon do not fit a dream.",
+        "Acceptance criteria",
+        "Later frames are the second half. The real range extends from the 1 % to the 99 % quantile of other held-out "
+        "games; real play under the same keys is compared with the same range. Elsewhere is the real game "
+        "under the same keys from other places. There the keys do not fit, just as they soon do not fit a dream.",
         [table(["", "dream", "limit", "real play", "elsewhere", ""], rows)],
     )
 
@@ -136,11 +136,11 @@ def _looks(scores: EndlessScores) -> Section:
     ]
     joins = scores.play.joins[:, scores.play.context :]
     motion = {who: np.where(joins, np.nan, values) for who, values in scores.motion.items()}
-    pieces.append(plot(curves(_curves(motion, second), "grey levels", floor=0.0), "Difference from the frame before"))
+    pieces.append(plot(curves(_curves(motion, second), "grey levels", floor=0.0), "Difference from the previous frame"))
     return Section(
-        "Looks and motion",
-        "Means over one second and over the rollouts. A dream that fades loses contrast and sharpness; one that stands "
-        "still loses motion. The band is where 98 % of single real frames lie.",
+        "Frame statistics and motion",
+        "Means over one second and over the rollouts. A dream that fades loses contrast and sharpness; a dream that "
+        "stands still loses motion. The band contains 98 % of single real frames.",
         pieces,
     )
 
@@ -180,9 +180,10 @@ def _rollouts(scores: EndlessScores) -> Section:
         )
     return Section(
         "Survival",
-        "The first frame of the first full second that is no game any more: in every frame of it a look lies outside "
-        "the range (looks), or the picture stands still although keys are down (still). Shares: later frames outside.",
-        [table(["rollout: games", "survives", "ended by", "real play", *scores.looks, "motion"], rows)],
+        "The first frame of the first full second that no longer looks like the game: in all its frames a statistic is "
+        "outside the real range (looks), or the picture stands still although keys are down (still). The shares count "
+        "later frames outside the range.",
+        [table(["rollout: games", "survived", "ended by", "real play", *scores.looks, "motion"], rows)],
     )
 
 
@@ -195,17 +196,19 @@ def _strips(scores: EndlessScores) -> Section:
     pieces = [
         image(
             strip((scores.real[e], scores.dreamed[e]), columns),
-            f"Rollout {e + 1}, a game for {lasted[e]:,} frames. Above the game, below the dream",
+            f"Rollout {e + 1}, survived {lasted[e]:,} frames. Top row: the game; bottom row: the dream",
             [f"frame {number:,}" for number in numbers],
         )
         for e in range(len(scores.dreamed))
     ]
-    note = "The same keys on both sides. The places differ soon: what counts is whether the lower row is still a game."
+    note = (
+        "Both rows have the same keys. Their places soon differ; what counts is whether the lower row is still a game."
+    )
     return Section("Real and dreamed", note, pieces)
 
 
 def _smooth(values: np.ndarray, length: int) -> np.ndarray:
-    """Means over `length` neighbours, without those that are no numbers: [E, T] -> [E, T - length + 1]."""
+    """Means over `length` neighbours, ignoring nan: [E, T] -> [E, T - length + 1]."""
     return np.nanmean(np.lib.stride_tricks.sliding_window_view(values, min(length, values.shape[1]), axis=1), axis=-1)
 
 
@@ -228,7 +231,7 @@ def _figure(value: float | None, share: bool = False) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers and arrays as JSON knows them, rounded; what is no finite number is null."""
+    """Convert numbers and arrays to JSON values, rounded; values that are not finite become null."""
     if isinstance(value, Mapping):
         return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, np.ndarray | Sequence) and not isinstance(value, str):

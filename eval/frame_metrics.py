@@ -1,4 +1,4 @@
-"""Metrics of single frames: fidelity to a reference (PSNR, SSIM) and looks (sharpness, brightness, contrast, colour).
+"""Metrics of single frames: fidelity to a reference (PSNR, SSIM), sharpness, brightness, contrast, colour.
 
 Videos are [B, T, H, W, 3], uint8 or float, tensors or arrays; results are float64 [B, T]. Everything is computed in
 float64 and one video at a time.
@@ -24,10 +24,10 @@ MOST_DB = 10.0 * math.log10(12 * 255**2)  # 58.9: the error of rounding to 8 bit
 
 
 def psnr(video: Video, reference: Video, data_range: float) -> Tensor:
-    """Peak signal-to-noise ratio per frame, 10 log10(R^2 / MSE) in dB, MSE over pixels and channels; R: `data_range`.
+    """Peak signal-to-noise ratio per frame in dB: 10 log10(R^2 / MSE), over pixels and channels, R = `data_range`.
 
-    Choice: at most 58.9 dB, the PSNR of rounding to 8 bits. Where a player stands still, repeating the frame before is
-    exact, and with a ceiling of 100 dB the one frame in ten that does so decides every mean.
+    Choice: at most 58.9 dB, the PSNR of rounding to 8 bits. Where a player stands still, repeating the previous frame
+    is exact; with a limit of 100 dB, the one frame in ten that does so would dominate every mean.
     """
     frames, references = _pair(video, reference)
     error = torch.stack([(f - r).square().mean((1, 2, 3)) for f, r in zip(_each(frames), _each(references))])
@@ -38,8 +38,9 @@ def psnr(video: Video, reference: Video, data_range: float) -> Tensor:
 def ssim(video: Video, reference: Video, data_range: float) -> Tensor:
     """Structural similarity per frame, in [-1, 1] (Wang et al. 2004, eq. 13).
 
-    Gaussian window 11x11 of sigma 1.5, k1 = 0.01, k2 = 0.03, population moments, each channel alone, mean over the
-    channels and over the pixels whose whole window lies in the frame. That is torchmetrics 1.9's default.
+    Gaussian window of 11x11 with sigma 1.5, k1 = 0.01, k2 = 0.03, population moments, each channel separately, mean
+    over the channels and over the pixels whose window lies inside the frame, as in torchmetrics 1.9's default. Raises
+    UsageError for frames smaller than the window.
     """
     frames, references = _pair(video, reference)
     if min(frames.shape[2:4]) < 11:
@@ -85,8 +86,8 @@ def saturation(video: Video) -> Tensor:
 def paired_interval(a: Tensor | np.ndarray, b: Tensor | np.ndarray) -> tuple[float, float, float]:
     """Mean of a - b and its 95 % Student-t interval: (mean, low, high).
 
-    a, b: one value per independent unit, [N] with N >= 2, in the same order. Frames of one video are not independent:
-    average over them first.
+    a, b: one value per independent unit, [N] with N >= 2, in the same order. Frames of one video are not independent;
+    average over them first. Raises UsageError for unequal lengths or fewer than 2 values.
     """
     x, y = (np.asarray(v, dtype=np.float64) for v in (a, b))
     if x.ndim != 1 or x.shape != y.shape or len(x) < 2:
@@ -110,7 +111,7 @@ def t_quantile(freedom: int) -> float:
 def _check(video: Video) -> Tensor:
     frames = torch.as_tensor(video)
     if frames.ndim != 5 or frames.shape[-1] != 3 or 0 in frames.shape:
-        raise UsageError(f"frame metrics read videos [B, T, H, W, 3], got {tuple(frames.shape)}")
+        raise UsageError(f"frame metrics need videos [B, T, H, W, 3], got {tuple(frames.shape)}")
     return frames
 
 
@@ -131,7 +132,7 @@ def _luma(frames: Tensor) -> Tensor:
 
 
 def _blur(planes: Tensor) -> Tensor:
-    """Gaussian 11 of sigma 1.5 in both directions, [N, 1, H, W] -> [N, 1, H - 10, W - 10]."""
+    """Gaussian of 11 taps with sigma 1.5 in both directions, [N, 1, H, W] -> [N, 1, H - 10, W - 10]."""
     offset = torch.arange(-5, 6, dtype=torch.float64, device=planes.device)
     window = torch.exp(-0.5 * (offset / 1.5).square())
     window = window / window.sum()

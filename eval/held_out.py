@@ -22,7 +22,7 @@ Tick = Callable[[int, int], None]  # (done, all)
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Episodes of at least context + horizon frames. facts: where they come from, for report.json."""
+    """Episodes of at least context + horizon frames. facts: their origin, for report.json."""
 
     episodes: Sequence[Episode]
     facts: dict[str, Any]
@@ -30,21 +30,21 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Games:
-    """ViZDoom, played as the protocol says."""
+    """ViZDoom games, played as the protocol says."""
 
     game: VizdoomConfig
     world: VideoModelConfig
     protocol: WorldProtocol
 
     def take(self, progress: Tick | None = None) -> HeldOut:
-        """Play. Raises VidarError where the game is not the world's, or too many games end early."""
+        """Play the games. Raises VidarError if the game is not the world's, or if too many games end early."""
         played, seeds = play(self.game, self.world, self.protocol, progress)
         return HeldOut(played, {"scenario": self.protocol.scenario, "seeds": seeds, "game": to_dict(self.game)})
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """Samples of shards, all long enough; `short`: how many of the split are not."""
+    """Samples of shards, all long enough; `short`: number of samples of the split that are too short."""
 
     data: str
     split: str
@@ -53,7 +53,7 @@ class Recorded:
     frames: int
 
     def take(self, progress: Tick | None = None) -> HeldOut:
-        """Read. Poses come along where they were recorded."""
+        """Read the episodes, with poses if they were recorded."""
         read = []
         for sample in self.found:
             extras = [name for name in ("pose",) if name in read_side(sample)["sha256_extras"]]
@@ -64,7 +64,7 @@ class Recorded:
 
 
 def games(world: VideoModelConfig, protocol: WorldProtocol) -> Games:
-    """The frozen games, not played yet. Raises VidarError where the game is missing."""
+    """The fixed games, not played yet. Raises VidarError if the game is missing."""
     scenario_file(protocol.scenario)
     return Games(game_config(world, protocol), world, protocol)
 
@@ -72,8 +72,8 @@ def games(world: VideoModelConfig, protocol: WorldProtocol) -> Games:
 def recorded(data: str | os.PathLike[str], split: str, world: VideoModelConfig, protocol: WorldProtocol) -> Recorded:
     """The first `protocol.episodes` episodes of a split that are long enough (all of them, where there are fewer).
 
-    Raises VidarError, before a frame is decoded, where size, frame rate or actions are not the world's, or fewer than
-    two episodes are long enough.
+    Raises VidarError before a frame is decoded if size, frame rate or actions differ from the world's, or if fewer
+    than two episodes are long enough.
     """
     index, want = load_index(data), world.context + protocol.frames
     if (index.height, index.width) != (world.height, world.width):
@@ -97,32 +97,32 @@ def recorded(data: str | os.PathLike[str], split: str, world: VideoModelConfig, 
 
 
 def game_config(world: VideoModelConfig, protocol: WorldProtocol) -> VizdoomConfig:
-    """The protocol's game, context and horizon long."""
+    """The protocol's game, with the length of context plus horizon."""
     return game_of(world, protocol.scenario, world.context + protocol.frames)
 
 
 def game_of(world: VideoModelConfig, scenario: str, frames: int) -> VizdoomConfig:
-    """A scenario as the world knows it, its size and its frame rate; `frames` at most."""
+    """A scenario with the frame size and frame rate of the world, and at most `frames` frames."""
     skip = max(1, round(TICS_PER_SECOND / world.fps))
     return VizdoomConfig(scenario=scenario, height=world.height, width=world.width, frame_skip=skip, frames=frames)
 
 
 def same_game(running: VizdoomGame, world: VideoModelConfig, remedy: str) -> None:
-    """Raises VidarError, which ends with the remedy, where the world's actions or frame rate are not the game's."""
+    """Raises VidarError, ending with `remedy`, if the world's actions or frame rate differ from the game's."""
     fps = running.config.fps
     if running.spec.names != world.spec.names or fps != world.fps:
         raise VidarError(
-            f"world '{world.name}' knows {', '.join(world.spec.names)} at {world.fps:g} frames/s, "
-            f"{running.name} has {', '.join(running.spec.names)} at {fps:g}; {remedy}"
+            f"world '{world.name}' has the actions {', '.join(world.spec.names)} at {world.fps:g} frames/s, "
+            f"{running.name} has the actions {', '.join(running.spec.names)} at {fps:g}; {remedy}"
         )
 
 
 def play(
     game: VizdoomConfig, world: VideoModelConfig, protocol: WorldProtocol, progress: Tick | None = None
 ) -> tuple[list[Episode], list[int]]:
-    """Whole episodes of the protocol's games and their seeds; a game that ends early is left out.
+    """Whole episodes of the protocol's games, and their seeds; a game that ends early is left out.
 
-    Raises VidarError where the world's actions or frame rate are not the game's, or too many games end early.
+    Raises VidarError if the world's actions or frame rate differ from the game's, or if too many games end early.
     """
     found: list[Episode] = []
     seeds: list[int] = []
@@ -150,8 +150,8 @@ def _same_actions(data: str, spec: ActionSpec, world: VideoModelConfig) -> None:
         name = next(a.name for a, b in zip(mine, theirs) if a != b)
         raise VidarError(f"{data}: action {name!r} has another kind or range than in world '{world.name}'; convert it")
     raise VidarError(
-        f"{data}: has the actions {', '.join(spec.names) or 'none'}, world '{world.name}' knows "
-        f"{', '.join(world.spec.names) or 'none'}; take the data of its own game"
+        f"{data}: has the actions {', '.join(spec.names) or 'none'}, world '{world.name}' has "
+        f"{', '.join(world.spec.names) or 'none'}; use the data of its own game"
     )
 
 

@@ -1,7 +1,7 @@
-"""Scores of an inverse-dynamics model: which steps can be judged, and how many of them it reads right.
+"""Scores of an inverse-dynamics model: which steps can be judged, and how many of them it reads correctly.
 
-GameWorld's action controllability, with balanced accuracy in the place of precision: keys are mostly up, and a model
-that always says none shall not look good.
+GameWorld's action controllability, with balanced accuracy instead of precision: keys are mostly up, and a model that
+always predicts none must not score well.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import torch
 from vidar.nn.inverse_dynamics import Axis, InverseDynamicsNet, KeyGroup, labels
 from vidar.types import UsageError
 
-# axis: the most that a rest moves, the least that a key moves, in one step; degrees and map units.
-# Choice, from 4,871 steps of held-out play: turning is 0 at rest and 3.5 to 7 degrees with a key. A walk ends slowly
-# (a fifth of the speed goes with each step), so that sliding on with the key up is no evidence of a rest; a first step
-# from a stand covers 2 to 3 units, and less than 1 is a wall or a slide the other way.
+# axis: the largest change at rest, the smallest change by a key, in one step; degrees and map units. Choice, from
+# 4,871 steps of held-out play: turning is 0 at rest and 3.5 to 7 degrees with a key. A walk ends slowly (a fifth of
+# the speed is lost per step), so that sliding with the key up does not contradict rest; a first step from a stand
+# covers 2 to 3 units, and less than 1 is a wall or a slide in the other direction.
 LIMITS: Mapping[Axis, tuple[float, float]] = {"turn": (0.5, 0.5), "ahead": (0.5, 1.0), "left": (0.5, 1.0)}
 
 
@@ -34,9 +34,10 @@ def action_scores(
 ) -> dict[str, float]:
     """Balanced accuracy of each group of keys over the judged steps of all episodes, and their "mean".
 
-    frames uint8 [E, T, H, W, 3]; actions float32 [E, T, A], row t acts between frames t-1 and t; poses [E, T, 4] of the
-    recorded play: judged are the steps in which it changed as the keys say, without poses every step. Steps without a
-    full window are left out, and a group with nothing to judge. Raises UsageError where the shapes do not fit.
+    frames uint8 [E, T, H, W, 3]; actions float32 [E, T, A], row t acts between frames t-1 and t; poses [E, T, 4] of
+    the recorded play. With poses, a step is judged if the pose changed as the keys say; without poses, every step is
+    judged. Steps without a full window are left out, and so is a group without a judged step. Raises UsageError if
+    the shapes do not fit.
     """
     config = net.config
     expected = (*frames.shape[:2], len(config.spec.names))
@@ -68,7 +69,7 @@ def group_scores(
 
 
 def motion(pose: np.ndarray) -> dict[Axis, np.ndarray]:
-    """Pose [T, 4] (x, y, z, angle in degrees, counter-clockwise) -> change since the frame before, each [T].
+    """Pose [T, 4] (x, y, z, angle in degrees, counter-clockwise) -> change since the previous frame, each [T].
 
     turn: degrees in [-180, 180). ahead, left: map units along and across the heading at frame t. Row 0 is 0.
     """
@@ -83,10 +84,10 @@ def motion(pose: np.ndarray) -> dict[Axis, np.ndarray]:
 
 
 def obeyed(pose: np.ndarray, groups: Mapping[str, KeyGroup], labels: np.ndarray) -> np.ndarray:
-    """Where the pose changed as the keys say: pose [T, 4], labels [T, groups] -> bool [T, groups].
+    """Whether the pose changed as the keys say: pose [T, 4], labels [T, groups] -> bool [T, groups].
 
-    A key: more than the second of `LIMITS` in its direction. None: at most the first, either way. Row 0 is False; a
-    group without an axis is True elsewhere.
+    With a key: more than the second value of `LIMITS` in its direction. With none: at most the first, in either
+    direction. Row 0 is False; a group without an axis is True elsewhere.
     """
     moved = motion(pose)
     mask = np.ones(labels.shape, dtype=bool)
@@ -107,7 +108,10 @@ def confusion(truth: np.ndarray, found: np.ndarray, count: int) -> np.ndarray:
 
 
 def balanced_accuracy(table: np.ndarray) -> float:
-    """Mean over the classes that occur of the share read right, from a confusion table; nan where nothing occurs."""
+    """Mean over the occurring classes of the share read correctly, from a confusion table [count, count].
+
+    It is nan if no class occurs.
+    """
     seen = table.sum(1)
     if not seen.any():
         return float("nan")

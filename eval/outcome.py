@@ -1,7 +1,7 @@
-"""How well a world knows reward and end: on recorded frames, and on its own dreams under the recorded actions.
+"""How well a world predicts reward and end, on recorded frames and on its own dreams under the recorded actions.
 
-A reward is measured by R2, 1 - squared error / variance: always answering the mean of what is judged scores 0. An end
-is rare, so beside the shares stands the table they come from.
+A reward is measured by R2, 1 - squared error / variance, which is 0 for always predicting the mean. An end is rare,
+so the shares are reported with the table that they are computed from.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vidar.rng import Rng
 from vidar.train.outcomes import EXTRAS, check_known
 from vidar.types import VidarError
 
-ROWS = 16  # windows that are dreamed in one forward
+ROWS = 16  # number of windows dreamed in one forward pass
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Play:
 
 @dataclass(frozen=True)
 class Judged:
-    """M steps, float [M] each: the reward, that of the step before, the world's; the end, and its probability."""
+    """M steps, float [M] each: true, previous and predicted reward; true end, and its predicted probability."""
 
     reward: np.ndarray
     last: np.ndarray
@@ -48,7 +48,10 @@ class Judged:
 
 @dataclass(frozen=True)
 class RewardScore:
-    """R2 of the world and of repeating the last reward (the mean: 0), over `count` steps; nan where none varies."""
+    """R2 of the world and of repeating the last reward (the mean has 0), over `count` steps.
+
+    It is nan if no reward varies.
+    """
 
     world: float
     last: float
@@ -57,7 +60,7 @@ class RewardScore:
 
 @dataclass(frozen=True)
 class EndScore:
-    """Shares, nan where there is nothing to take them of; table long [2, 2]: rows true, columns judged."""
+    """Shares, nan if there are no steps; table long [2, 2]: rows are the truth, columns the prediction."""
 
     balanced_accuracy: float
     precision: float
@@ -77,7 +80,7 @@ def plays(world: VideoModel, path: str, split: str) -> Iterator[Play]:
 
 
 def on_recorded(world: VideoModel, play: Play) -> Judged:
-    """Every step of an episode, from its own frames."""
+    """Judge every step of an episode from its own frames."""
     codes = world.encode(torch.from_numpy(np.ascontiguousarray(play.frames))[None])[0]
     return _judged(world, codes, play, slice(1, len(codes)))
 
@@ -85,8 +88,8 @@ def on_recorded(world: VideoModel, play: Play) -> Judged:
 def on_dreams(world: VideoModel, episodes: Sequence[Play], frames: int = 16, seed: int = 0) -> list[Judged]:
     """The first `frames` frames the world dreams after real context, under the recorded actions.
 
-    Of every episode that is long enough two windows, at its begin and at its end, so that ends are among them; one
-    where they are the same. Window i has the noise of video i, whatever else is dreamed.
+    Every episode that is long enough gives two windows, at its start and at its end, so that ends are included; one
+    window if they coincide. Window i has the noise of video i, independent of the other windows.
     """
     keep = world.config.context
     windows = [window for play in episodes for window in _windows(play, keep + frames)]
@@ -111,7 +114,7 @@ def reward_score(steps: Judged) -> RewardScore:
 
 
 def end_score(steps: Judged) -> EndScore:
-    """Over the steps of which it is known whether the game ended; judged ended: as the environment does."""
+    """Over the steps for which it is known whether the game ended; the prediction uses the environment's rule."""
     known = ~np.isnan(steps.ended)
     truth, found = steps.ended[known].astype(np.int64), (steps.probability[known] > 0.5).astype(np.int64)
     table = confusion(truth, found, 2)
@@ -122,13 +125,13 @@ def end_score(steps: Judged) -> EndScore:
 
 
 def r_squared(truth: np.ndarray, found: np.ndarray) -> float:
-    """1 - sum of squared errors / sum of squares about the mean, for [M] and [M]; nan where the truth does not vary."""
+    """1 - sum of squared errors / sum of squares about the mean, for [M] and [M]; nan if the truth does not vary."""
     spread = np.square(truth - truth.mean()).sum() if len(truth) else 0.0
     return float(1 - np.square(truth - found).sum() / spread) if spread > 0 else float("nan")
 
 
 def together(parts: Sequence[Judged]) -> Judged:
-    """All steps as one. Raises VidarError where there are none."""
+    """Concatenate all steps. Raises VidarError if there are none."""
     if not parts:
         raise VidarError("no episode is long enough to be judged; record longer ones")
     return Judged(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Judged)))
@@ -140,7 +143,7 @@ def _windows(play: Play, count: int) -> list[Play]:
 
 
 def _judged(world: VideoModel, codes: Tensor, play: Play, steps: slice) -> Judged:
-    """Codes [T, n, C] of an episode's frames -> the steps to the frames in `steps`."""
+    """Codes [T, n, C] of an episode's frames -> the judged steps that lead to the frames in `steps`."""
     before = slice(steps.start - 1, steps.stop - 1)
     pairs = torch.stack([codes[before], codes[steps]], 1)
     reward, probability = world.outcomes(pairs, torch.from_numpy(play.actions[steps].copy()))

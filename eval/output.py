@@ -1,4 +1,4 @@
-"""Where a report goes: its folder, its files (each whole or absent) and the bar that is shown meanwhile."""
+"""The output of a report: its folder, its files (each complete or absent) and the progress bar."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from vidar.data.atomic import replacing
 from vidar.types import UsageError, VidarError
 
-MARK = "report.json"  # written last: where it is, the other files are whole
+MARK = "report.json"  # written last: if it exists, the other files are complete
 
 
 def folder(out: str | os.PathLike[str]) -> Path:
-    """The output folder, not made yet. Raises UsageError where a file is in the way, VidarError without permission."""
+    """The output folder, which is not created yet. Raises UsageError if it is a file, VidarError without permission."""
     wanted = Path(out)
     for place in (wanted, *wanted.absolute().parents):
         if place.exists():
             if not place.is_dir():
-                raise UsageError(f"{place} is a file; a report is a folder: choose another --out")
+                raise UsageError(f"{place} is a file, but a report needs a folder; choose another --out")
             if not os.access(place, os.W_OK):
                 raise VidarError(f"{place}: no permission to write; choose another --out")
             break
@@ -32,13 +32,13 @@ def folder(out: str | os.PathLike[str]) -> Path:
 
 
 def begin(place: Path) -> None:
-    """Make the folder, and drop the mark of an earlier report."""
+    """Create the folder and remove the mark of an earlier report."""
     place.mkdir(parents=True, exist_ok=True)
     (place / MARK).unlink(missing_ok=True)
 
 
 def write(file: Path, content: str | dict[str, Any]) -> None:
-    """Text, or a record as JSON; the file appears when it is whole."""
+    """Write a text, or a record as JSON, atomically."""
     text = content if isinstance(content, str) else json.dumps(content, indent=2) + "\n"
     with replacing(file) as temporary:
         temporary.write_text(text)

@@ -13,15 +13,15 @@ from PIL import Image
 
 WIDTH, HEIGHT = 560, 270  # of a plot, in its own units
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 40  # margins
-TONES = 5  # colours of the page, told apart by people who do not see all colours (after Okabe and Ito 2008)
-SLICES = 96  # places of a plot that show their numbers, at most
+TONES = 5  # colours of the page, distinguishable with colour blindness (after Okabe and Ito 2008)
+SLICES = 96  # maximum number of places of a plot that show their values
 
 
 @dataclass(frozen=True)
 class Curve:
     """A line over the frame number: values [T], half the width of the interval [T]; reference lines are dashed.
 
-    tone: number of its colour, 0 to 4; None: its place in the list.
+    tone: number of its colour, 0 to 4; None: its position in the list.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Frame:
-    """Where numbers are on the sheet."""
+    """The mapping from values to positions on the sheet."""
 
     x: tuple[float, float]
     y: tuple[float, float]
@@ -56,7 +56,7 @@ class Frame:
 
 
 def curves(lines: Sequence[Curve], y_label: str, x_label: str = "generated frame", floor: float | None = None) -> Plot:
-    """Curves over the frame number, from 1; `floor` is the lower end of the y axis where it matters."""
+    """Curves over the frame number, from 1; `floor` is the lower end of the y axis, if fixed."""
     longest = max(len(curve.values) for curve in lines)
     halves = [np.zeros(len(c.values)) if c.half is None else c.half for c in lines]
     low = np.nanmin(np.concatenate([c.values - half for c, half in zip(lines, halves)]))
@@ -78,7 +78,7 @@ def curves(lines: Sequence[Curve], y_label: str, x_label: str = "generated frame
 
 
 def ranked(values: np.ndarray, y_label: str, x_label: str) -> Plot:
-    """One bar a value [N], from the least to the greatest, coloured by its sign."""
+    """One bar per value [N], from the smallest to the largest, coloured by sign."""
     rising = np.sort(values)
     frame = Frame((0.5, len(rising) + 0.5), _limits(min(0.0, float(rising[0])), max(0.0, float(rising[-1])), None))
     zero, wide = float(frame.down(0.0)), 0.78 * (WIDTH - LEFT - RIGHT) / len(rising)
@@ -93,7 +93,7 @@ def ranked(values: np.ndarray, y_label: str, x_label: str) -> Plot:
 
 
 def strip(videos: Sequence[np.ndarray], columns: Sequence[int], scale: int = 2, gap: int = 4) -> bytes:
-    """One row a video (uint8 [T, H, W, 3]), one column a frame number -> PNG; the gaps are transparent."""
+    """One row per video (uint8 [T, H, W, 3]) and one column per frame number -> PNG; the gaps are transparent."""
     height, width = (side * scale for side in videos[0].shape[1:3])
     size = (len(columns) * (width + gap) - gap, len(videos) * (height + gap) - gap)
     sheet = Image.new("RGBA", size, (0, 0, 0, 0))
@@ -152,7 +152,7 @@ def _axes(frame: Frame, y_label: str, x_label: str, marks: Sequence[float]) -> s
 
 
 def _slices(frame: Frame, lines: Sequence[Curve], x_label: str) -> list[str]:
-    """Invisible columns that show, under the pointer, a line and the numbers of that frame."""
+    """Invisible columns that show, under the pointer, a line and the values of that frame."""
     count = max(len(curve.values) for curve in lines)
     stride = -(-count // SLICES)
     wide = stride * (WIDTH - LEFT - RIGHT) / max(count - 1, 1)

@@ -1,4 +1,7 @@
-"""The protocol by which worlds are judged. Frozen: changed only with a line in CHANGELOG, or old figures are void."""
+"""The protocol for evaluating worlds.
+
+It is fixed: every change needs a line in CHANGELOG and makes old figures invalid.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ LEAST_EPISODES, LEAST_FRAMES = 2, 16
 
 
 class WorldProtocol(Config):
-    """Held-out games, horizon, noise, and the frames over which the headline numbers are means.
+    """Held-out games, horizon, noise, and the frames over which the headline numbers are averaged.
 
-    The context is the world's own (`VideoModelConfig.context` frames), and so is the sampler unless `steps` says
-    otherwise. Games are played one by one from `first_game` + `games_per_seed` * `seed` on; one that ends before its
-    last frame is left out. Training plays the games from 0, the held-out shards those from 1,000,000.
-    Ranges of frames are from 1, both ends included.
+    The context is the world's own (`VideoModelConfig.context` frames), and so is the sampler unless `steps` is given.
+    Games are played one by one from `first_game` + `games_per_seed` * `seed` on; a game that ends before its last
+    frame is left out. Training plays the games from 0, the held-out shards those from 1,000,000. Ranges of frames
+    count from 1 and include both ends.
     """
 
     scenario: str = "my_way_home"
@@ -27,8 +30,8 @@ class WorldProtocol(Config):
     seed: int = 0  # of the noise and of the games
     steps: int | None = Field(default=None, ge=1)
     over_copy_last: tuple[int, int] = (1, 16)
-    over_shuffled_actions: tuple[int, int] = (4, 16)  # actions need time to show
-    means: tuple[int, int] = (1, 16)  # of PSNR, SSIM and the sharpness ratio
+    over_shuffled_actions: tuple[int, int] = (4, 16)  # actions need some frames to take effect
+    means: tuple[int, int] = (1, 16)  # range for PSNR, SSIM and the sharpness ratio
 
     @model_validator(mode="after")
     def _check(self) -> WorldProtocol:
@@ -41,7 +44,7 @@ class WorldProtocol(Config):
 
     @property
     def last_seed(self) -> int:
-        """The last seed whose games have numbers of 32 bits, as the engine wants them."""
+        """The last seed whose game numbers fit into 32 bits, which the engine requires."""
         return (2**32 - self.first_game) // self.games_per_seed - 1
 
     @property
@@ -56,5 +59,5 @@ GAINS = {"copy_last": WORLD.over_copy_last, "shuffled_actions": WORLD.over_shuff
 
 
 def span(frames: tuple[int, int]) -> slice:
-    """First and last frame, from 1 -> indices."""
+    """First and last frame, counted from 1 -> indices."""
     return slice(frames[0] - 1, frames[1])

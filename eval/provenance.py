@@ -1,4 +1,4 @@
-"""What a measurement was made with: hardware and versions, without names of hosts or paths."""
+"""The hardware and versions that a measurement was made with, without names of hosts or paths."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ def hardware(device: torch.device | str = "cpu") -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of vidar, Python and the packages that decide the numbers; those not installed are left out."""
+    """Versions of vidar, Python and the packages that affect the figures.
+
+    Packages that are not installed are left out.
+    """
     found = {"vidar": vidar.__version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -34,7 +37,7 @@ def versions() -> dict[str, str]:
 
 
 def shown(path: object) -> str:
-    """A path as a page shows it: below the working folder without the way to it, else as given."""
+    """A path as a page shows it: relative to the working folder if it is below it, else as given."""
     here = Path(str(path))
     inside = here.is_absolute() and here.is_relative_to(Path.cwd())
     return str(here.relative_to(Path.cwd())) if inside else str(path)

@@ -1,4 +1,4 @@
-"""Figures beside the recipe that they are of: what `--record RECIPE` does, for every command that measures."""
+"""Storage of figures beside their recipe: implements `--record RECIPE` for every measuring command."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from vidar.configs.catalog import find
 from vidar.configs.figures import Figure, Measurement, Results, Training
 from vidar.data.atomic import check_output
 
-Found = tuple[str, Sequence[Figure]]  # on what data, in words; the figures, the main ones first
+Found = tuple[str, Sequence[Figure]]  # a description of the data; the figures, the main ones first
 OPTION = "--record"
 
 
 def check_record(*recipes: str | None) -> None:
-    """Refuse, before anything is measured, what could not be recorded. Raises UsageError or VidarError."""
+    """Check before measuring that the figures could be stored. Raises UsageError or VidarError."""
     for recipe in recipes:
         if recipe is not None:
             find(recipe)
@@ -29,9 +29,9 @@ def check_record(*recipes: str | None) -> None:
 
 
 def record(recipe: str, command: str, found: Found, model: str | Path | None = None, note: str = "") -> Path:
-    """Write what a command found of a recipe's weights, in the place of what it had found before; returns the file.
+    """Store what a command measured on a recipe's weights, replacing its earlier result; returns the file.
 
-    model: its folder; from the log of the run that left it come minutes and steps of the training.
+    model: the model folder; the log of its training run supplies minutes and steps.
     """
     check_record(recipe)
     data, numbers = found
@@ -42,7 +42,7 @@ def record(recipe: str, command: str, found: Found, model: str | Path | None = N
 
 
 def command_line(script: str, arguments: Sequence[str]) -> str:
-    """A script of this repository with its arguments as one line, without `--record`, which stands before a value."""
+    """A script of this repository with its arguments as one line, without `--record` and its value."""
     kept, rest = list[str](), iter(arguments)
     for word in rest:
         if word == OPTION:
@@ -53,7 +53,7 @@ def command_line(script: str, arguments: Sequence[str]) -> str:
 
 
 def trained(model: str | Path) -> Training | None:
-    """Minutes and steps of the run that left a model, from its log; None where there is none."""
+    """Minutes and steps of the run that produced a model, from its log; None without a log."""
     log = Path(model).parent / "log.jsonl"
     if not log.is_file():
         return None
@@ -73,7 +73,7 @@ def interval(values: Sequence[float], **more: Any) -> Figure:
 
 
 def of_world(report: Mapping[str, Any]) -> Found:
-    """A report of the suite `world`, or of the demo: gains, then what else is held against the game."""
+    """The figures of a report of the suite `world` or of the demo: gains first, then the comparisons with the game."""
     found = list[Figure]()
     for baseline, role in (("copy_last", "main"), ("shuffled_actions", "baseline")):
         gain = report["gains"][baseline]
@@ -91,7 +91,7 @@ def of_world(report: Mapping[str, Any]) -> Found:
 
 
 def of_endless(report: Mapping[str, Any]) -> Found:
-    """A report of the suite `endless`: looks outside the real range, how long a dream lasts, lines that hold."""
+    """The figures of a report of the suite `endless`: share outside the real range, survival, criteria met."""
     looks = [name for name in ("brightness", "contrast", "sharpness") if report["lines"][name]["figure"] is not None]
     found = [
         percent(f"of late frames outside the real range of {name}", report["lines"][name]["figure"], 1)
@@ -101,10 +101,10 @@ def of_endless(report: Mapping[str, Any]) -> Found:
     found.append(Figure(name="frames survived", value=lasted["mean"], digits=0))
     found.append(Figure(name="frames survived by real play", value=lasted["real_mean"], digits=0))
     held = [passed for passed in report["passed"].values() if passed is not None]
-    found.append(Figure(name=f"of {len(held)} lines hold", value=sum(held), digits=0))
+    found.append(Figure(name=f"of {len(held)} criteria are met", value=sum(held), digits=0))
     return f"{report['rollouts']} rollouts of {report['frames']:,} frames", found
 
 
 def span(frames: Sequence[int]) -> str:
-    """As `1-16`."""
+    """Format a range as `1-16`."""
     return f"{frames[0]}-{frames[1]}"

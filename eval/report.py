@@ -1,4 +1,4 @@
-"""Reports: one HTML file that needs nothing else, from tables, plots, pictures and videos. Light and dark."""
+"""Reports: one self-contained HTML file from tables, plots, images and videos, with a light and a dark theme."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Mood = Literal["", "good", "bad", "open"]
 
 
 class Card(NamedTuple):
-    """A number shown large at the top, what it is, a line of detail below, and whether it is good news."""
+    """A large number at the top of a page with a caption, a line of detail, and whether it is good."""
 
     value: str
     label: str
@@ -28,7 +28,7 @@ class Card(NamedTuple):
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, one sentence or two of plain text on how to read what follows, and pieces of HTML."""
+    """A heading, one or two sentences of plain text on how to read what follows, and pieces of HTML."""
 
     title: str
     note: str
@@ -37,7 +37,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Bar:
-    """A share in [0, 1] and the tone of its bar; None: nothing was measured."""
+    """A share in [0, 1] and the colour of its bar; None: not measured."""
 
     name: str
     share: float | None
@@ -47,7 +47,7 @@ class Bar:
 def page(
     title: str, lead: str, cards: Sequence[Card | tuple[str, str]], sections: Sequence[Section], kicker: str = ""
 ) -> str:
-    """The whole file. cards: `Card`, or (number, what it is); kicker: a small line above the title."""
+    """The whole file. cards: `Card`, or (number, caption); kicker: a small line above the title."""
     links = "\n".join(f'<a href="#{anchor(s.title)}">{escape(s.title)}</a>' for s in sections)
     bodies = "\n".join(
         f'<section id="{anchor(s.title)}"><h2>{escape(s.title)}</h2>\n<p>{escape(s.note)}</p>\n'
@@ -66,7 +66,7 @@ def page(
 
 
 def anchor(title: str) -> str:
-    """The name of a section inside the page."""
+    """The id of a section inside the page."""
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
@@ -82,13 +82,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def facts(rows: Mapping[str, str]) -> str:
-    """Names and what they are, as a list."""
+    """A list of names and their values."""
     lines = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in rows.items())
     return f'<dl class="wide">{lines}</dl>'
 
 
 def code(text: str) -> str:
-    """Text to be typed, as it is."""
+    """Text to be typed, shown verbatim."""
     return f'<pre class="wide">{escape(text)}</pre>'
 
 
@@ -98,7 +98,7 @@ def folded(title: str, piece: str) -> str:
 
 
 def bars(rows: Mapping[str, Sequence[Bar]], marks: Mapping[str, float], mark: str) -> str:
-    """For each row its bars, one below the other; marks: a tick on all bars of a row; mark: what the tick is."""
+    """The bars of each row, one below the other; marks: a tick on all bars of a row; mark: the meaning of the tick."""
     shown = "".join(_bars(name, row, marks.get(name)) for name, row in rows.items())
     first = next(iter(rows.values()))
     keys = "".join(f'<span class="t{bar.tone}"><i></i>{escape(bar.name)}</span>' for bar in first)
@@ -117,7 +117,7 @@ def plot(picture: Plot, caption: str) -> str:
 
 
 def image(png: bytes, caption: str, columns: Sequence[str] = ()) -> str:
-    """A picture over the whole width; columns: what stands above its equal columns."""
+    """An image over the whole width; columns: captions above its equally wide columns."""
     heads = "".join(f"<span>{escape(text)}</span>" for text in columns)
     top = f'<div class="heads">{heads}</div>' if heads else ""
     return (
@@ -127,7 +127,7 @@ def image(png: bytes, caption: str, columns: Sequence[str] = ()) -> str:
 
 
 def video(mp4: bytes, caption: str) -> str:
-    """A video that is part of the page."""
+    """A video embedded in the page."""
     return (
         f'<figure class="wide"><video src="{_uri("video/mp4", mp4)}" controls loop muted autoplay playsinline></video>'
         f"<figcaption>{escape(caption)}</figcaption></figure>"

@@ -1,4 +1,4 @@
-"""A film of real and dreamed episodes side by side, with the pressed keys below: pages of four, one after another."""
+"""A film of real and dreamed episodes side by side with the pressed keys below, in pages of four."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from vidar.eval.world_eval import WorldScores
 
 INK, SOFT, PAPER, CARD = (232, 236, 242), (140, 150, 164), (14, 17, 22), (24, 29, 36)
 LIT, DARK, DREAM = (240, 180, 40), (52, 60, 71), (88, 166, 255)
-GAP = 6  # pixels between the two pictures
+GAP = 6  # pixels between the two images
 PAD = 12  # pixels around a card
 TOP, CAP = 24, 26  # pixels of the label line and of a key cap
-COLUMNS, ROWS = 2, 2  # cards of a page
+COLUMNS, ROWS = 2, 2  # cards per page
 ARROWS = {  # corners of the arrow in a cap of side 1
     "ArrowLeft": ((0.26, 0.5), (0.68, 0.24), (0.68, 0.76)),
     "ArrowRight": ((0.74, 0.5), (0.32, 0.24), (0.32, 0.76)),
@@ -34,9 +34,9 @@ def film(
     hold: float = 0.6,
     episodes: int | None = None,
 ) -> Iterator[np.ndarray]:
-    """Frames uint8 [H', W', 3]: real | dreamed, 2 x 2 episodes a page, whose last frame stays `hold` seconds.
+    """Frames uint8 [H', W', 3]: real | dreamed, 2 x 2 episodes per page, whose last frame stays for `hold` seconds.
 
-    episodes: the first so many; None: all.
+    episodes: the number of episodes, from the first on; None: all.
     """
     count, frames = scores.real.shape[:2]
     count = min(count, episodes or count)
@@ -77,7 +77,7 @@ def _card(scores: WorldScores, e: int, k: int, size: tuple[int, int], picture: t
 
 
 def _caps(draw: ImageDraw.ImageDraw, spec: ActionSpec, row: np.ndarray, top: int) -> None:
-    """One key cap an action, lit while it is not at rest."""
+    """One key cap per action, lit while the action is not at rest."""
     left = PAD
     for action, value in zip(spec.actions, row, strict=True):
         lit = value != action.noop
@@ -93,7 +93,7 @@ def _caps(draw: ImageDraw.ImageDraw, spec: ActionSpec, row: np.ndarray, top: int
 
 
 def _label(action: Action, value: float) -> str:
-    """The key of an action, or its name; of what is more than a key, its value too."""
+    """The key of an action, or its name; for actions other than keys, also the value."""
     if action.kind == "binary":
         key = action.keys[0] if action.keys else action.name.lower()
         return "space" if key == " " else key

@@ -1,4 +1,4 @@
-"""The suites of `vidar eval`: a table from a name to the module whose `run(model, out, ...)` does it."""
+"""The suites of `vidar eval`: a table from names to the modules whose `run(model, out, ...)` implements them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from vidar.types import UsageError
 
 @dataclass(frozen=True)
 class Suite:
-    """module: has `run(model, out, ...)`, which writes report.html and report.json and returns what the latter holds.
+    """module: has `run(model, out, ...)`, which writes report.html and report.json and returns the latter's content.
 
-    options: option of the command line -> argument of `run`. found: the figures of its report.
+    options: option of the command line -> argument of `run`. found: extracts the figures of its report.
     """
 
     module: str
@@ -46,9 +46,9 @@ SUITES: Mapping[str, Suite] = {
 def run_suite(
     name: str, model: str, out: Path, options: Mapping[str, Any], recipe: str | None = None
 ) -> dict[str, Any]:
-    """Run a suite with the given options; recipe: whose weights these are, where the figures are recorded beside it.
+    """Run a suite with the given options. recipe: the recipe of these weights, beside which the figures are stored.
 
-    Raises UsageError for an unknown suite or recipe, or an option that the suite lacks.
+    Raises UsageError for an unknown suite or recipe, or for an option that the suite does not have.
     """
     if name not in SUITES:
         raise UsageError(unknown_key(name, SUITES, "--suite"))

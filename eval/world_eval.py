@@ -1,11 +1,11 @@
-"""A world against the real thing: rollouts under the recorded actions, and the trivial answers it has to beat.
+"""Evaluation of a world: rollouts under the recorded actions, compared with real frames and trivial baselines.
 
-An episode has context frames x_0 .. x_{c-1}; generated frame k stands against x_{c+k} and is caused by actions[c+k].
-Index 0 of every curve is the first generated frame.
+An episode has context frames x_0 .. x_{c-1}. Generated frame k is compared with x_{c+k} and is caused by
+actions[c+k]. Index 0 of every curve is the first generated frame.
 
-copy_last         the last context frame, repeated
-mean_frame        the per-pixel mean of all real frames of the *other* episodes (Choice: what is known without looking)
-shuffled_actions  the world under the actions of the next episode of the list, with the same context and the same noise
+copy_last         the last context frame, repeated mean_frame        the per-pixel mean of all real frames of the
+*other* episodes (Choice: known without looking) shuffled_actions  the world under the actions of the next episode of
+the list, with the same context and noise
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from vidar.rng import Rng
 from vidar.types import UsageError, VidarError
 
 LOOKS = {"sharpness": sharpness, "brightness": brightness, "contrast": contrast, "saturation": saturation}
-LEAST_SIDE = 11  # pixels: the window of SSIM
+LEAST_SIDE = 11  # the window of SSIM in pixels
 
 
 class Dreamer(Protocol):
-    """What is evaluated: `VideoModel`, or anything that rolls out like it."""
+    """What is evaluated: `VideoModel`, or any object with the same rollout method."""
 
     def frames(
         self,
@@ -51,13 +51,13 @@ class Dreamer(Protocol):
         rngs: Sequence[Rng] | None = None,
         steps: int | None = None,
     ) -> Iterator[Tensor]:
-        """Context uint8 [B, T, H, W, 3], actions [B, A] a frame -> uint8 [B, H, W, 3] a frame."""
+        """Context uint8 [B, T, H, W, 3], actions [B, A] per frame -> uint8 [B, H, W, 3] per frame."""
         ...
 
 
 @dataclass(frozen=True)
 class Gain:
-    """Mean over the episodes of a difference of PSNR in dB and its 95 % interval; frames: first and last, from 1."""
+    """Mean over the episodes of a difference of PSNR in dB, and its 95 % interval; frames: first and last, from 1."""
 
     mean: float
     low: float
@@ -69,12 +69,10 @@ class Gain:
 class WorldScores:
     """Curves of E episodes over T generated frames.
 
-    real, dreamed  uint8 [E, T, H, W, 3]
-    shuffled       uint8 [E, T, H, W, 3], dreamed under the actions of another episode
-    actions        float32 [E, T, A], the ones that cause the real frames
-    psnr, ssim     model, copy_last, mean_frame, shuffled_actions -> [E, T], against the real frames; dB, and in [-1, 1]
-    looks          sharpness, brightness, contrast, saturation -> model, real -> [E, T]
-    gains          baseline -> Gain of the model over it
+    real, dreamed  uint8 [E, T, H, W, 3] shuffled       uint8 [E, T, H, W, 3], dreamed under the actions of another
+    episode actions        float32 [E, T, A], the ones that cause the real frames psnr, ssim     model, copy_last,
+    mean_frame, shuffled_actions -> [E, T], against the real frames; dB, and in [-1, 1] looks          sharpness,
+    brightness, contrast, saturation -> model, real -> [E, T] gains          baseline -> Gain of the model over it
     """
 
     names: tuple[str, ...]
@@ -99,10 +97,10 @@ def evaluate(
     batch: int = 16,
     progress: Callable[[int, int], None] | None = None,
 ) -> WorldScores:
-    """Roll the world out from the first `context_frames` of every episode and score the `frames` that follow.
+    """Roll the world out from the first `context_frames` of every episode, and score the `frames` that follow.
 
-    Episode e has the noise of Rng(seed, e) in both rollouts, whatever the batch. progress(done, all) counts frames.
-    Raises UsageError for fewer than 2 episodes or 16 frames, VidarError naming an episode that is too short.
+    Episode e has the noise of Rng(seed, e) in both rollouts, independent of the batch. progress(done, all) counts
+    frames. Raises UsageError for fewer than 2 episodes or 16 frames, VidarError naming an episode that is too short.
     """
     _check(episodes, context_frames, frames)
     clips = np.stack([episode.frames[: context_frames + frames] for episode in episodes])
@@ -162,7 +160,7 @@ def latency(
 ) -> np.ndarray:
     """Milliseconds of each frame of one stream (generation and decoding), after `warm_up` frames: [frames].
 
-    The wall clock of one player; the first frame, which pays for reading the context, is part of the warm-up.
+    Wall-clock time of one player; the first frame, which includes reading the context, belongs to the warm-up.
     """
     context, rest = torch.from_numpy(episode.frames[None, :context_frames]), episode.actions[context_frames:]
     source = (torch.from_numpy(row)[None] for row in cycle(rest))
@@ -176,19 +174,22 @@ def latency(
 
 
 def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[E, T] -> mean over the episodes [T] and half the width of its 95 % Student-t interval [T]."""
+    """[E, T] -> mean over the episodes [T], and half the width of its 95 % Student-t interval [T]."""
     half = t_quantile(len(values) - 1) * values.std(0, ddof=1) / math.sqrt(len(values))
     return values.mean(0), half
 
 
 def sharpness_ratio(pair: Mapping[str, np.ndarray]) -> float:
-    """Mean sharpness of the dream over that of the game, over the frames of the protocol; pair: model, real [E, T]."""
+    """Mean sharpness of the dream divided by that of the game, over the frames of the protocol.
+
+    pair: model, real -> [E, T].
+    """
     where = span(WORLD.means)
     return float(pair["model"][:, where].mean() / max(float(pair["real"][:, where].mean()), 1e-12))
 
 
 def ratio_interval(above: np.ndarray, below: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[E, T] and [E, T] -> ratio of the means over the episodes [T], half the width of its 95 % interval [T].
+    """[E, T] and [E, T] -> ratio of the means over the episodes [T], and half the width of its 95 % interval [T].
 
     The interval is that of the ratio estimator (Cochran, Sampling Techniques, 1977, eq. 6.13), with Student's t.
     """
@@ -238,14 +239,14 @@ def _dream(
 
 
 def _ssim(answer: np.ndarray, real: np.ndarray) -> np.ndarray:
-    """[E, T, H, W, 3] each -> [E, T]; one frame at a time, which stays in the processor's cache: five times faster."""
+    """[E, T, H, W, 3] each -> [E, T]; one frame at a time stays in the processor's cache (five times faster)."""
     shape = real.shape
     mine, theirs = (video.reshape(-1, 1, *shape[2:]) for video in (answer, real))
     return ssim(mine, theirs, 255.0).numpy().reshape(shape[:2])
 
 
 def _mean_of_others(clips: np.ndarray) -> np.ndarray:
-    """[E, T, H, W, 3] -> float64 [E, H, W, 3], for each episode the mean frame of the others."""
+    """[E, T, H, W, 3] -> float64 [E, H, W, 3]: for each episode the mean frame of the other episodes."""
     means = clips.mean(1, dtype=np.float64)
     return (means.sum(0) - means) / (len(clips) - 1)
 
@@ -274,7 +275,7 @@ def _check(episodes: Sequence[Episode], context_frames: int, frames: int) -> Non
     want = context_frames + frames
     for episode in episodes:
         if len(episode.frames) < want:
-            raise VidarError(f"{episode.name}: has {len(episode.frames)} frames, {want} are needed; leave it out")
+            raise VidarError(f"{episode.name}: has {len(episode.frames)} frames, but {want} are needed; leave it out")
         if episode.frames.shape[1:] != episodes[0].frames.shape[1:]:
             raise VidarError(f"{episode.name}: its frames differ in size from those of {episodes[0].name}; resize them")
     if min(episodes[0].frames.shape[1:3]) < LEAST_SIDE:

@@ -1,4 +1,4 @@
-"""The page about a world: numbers against the trivial answers, its keys, drift, looks, latency, where it went wrong."""
+"""The page about a world: comparison with baselines, keys, drift, frame statistics, latency, worst episodes."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ MARKS = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # frames shown in the table, and the
 
 
 def world_page(title: str, report: Mapping[str, Any], scores: WorldScores, latencies: np.ndarray, film: bytes) -> str:
-    """The HTML file. report: as report.json; latencies: ms a frame [n]; film: mp4."""
+    """The HTML page. report: as in report.json; latencies: ms per frame [n]; film: mp4."""
     sections = [
         Section(
             "Side by side",
-            "The world sees the context frames of the real game once, then only the pressed keys. Both sides get the "
-            "same keys; a lit cap is a pressed key. The first episodes of the list, not the best ones.",
-            [video(film, "dream.mp4: left the game, right the dream, same keys")],
+            "The world sees the context frames of the real game once, and after that only the pressed keys. Both sides "
+            "receive the same keys; a lit cap is a pressed key. These are the first episodes, not the best ones.",
+            [video(film, "dream.mp4: the real game on the left, the dream on the right, under the same keys")],
         ),
         _keys(report),
         _numbers(scores),
@@ -44,7 +44,7 @@ def world_page(title: str, report: Mapping[str, Any], scores: WorldScores, laten
     lead = (
         f"{report['params'] / 1e6:.2f} M parameters dream {report['episodes']} held-out episodes of {report['frames']} "
         f"frames ({report['frames'] / report['fps']:.1f} s) beside the real game, under the same keys. "
-        "Bands and intervals are 95 % Student-t over episodes."
+        "Bands and intervals are 95 % Student-t intervals over episodes."
     )
     return page(f"World '{report['world']}'", lead, _cards(report), sections, kicker=title)
 
@@ -64,7 +64,7 @@ def _cards(report: Mapping[str, Any]) -> list[Card]:
         ),
         Card(
             f"{ms['p50']:.0f} ms",
-            f"a frame, median of one player ({1000 / ms['p50']:.0f} frames/s)",
+            f"per frame, median for one player ({1000 / ms['p50']:.0f} frames/s)",
             f"p95 {ms['p95']:.0f} ms; real time is {real_time:.0f} ms",
             "good" if ms["p95"] <= real_time else "bad",
         ),
@@ -91,16 +91,16 @@ def _number(value: float | None) -> str:
 def _keys(report: Mapping[str, Any]) -> Section:
     title, score = "Does it obey its keys?", report["action_score"]
     if score is None:
-        return Section(title, f"Action scores were left out: {report['action_score_left_out']}.", [])
+        return Section(title, f"Action scores were not computed: {report['action_score_left_out']}.", [])
     rows = {
         group: [Bar(TITLES[who], score[who].get(group), TONE[who]) for who in ("real", "model", "shuffled_actions")]
         for group in score["real"]
     }
     return Section(
         title,
-        "An inverse-dynamics network reads the keys back from the frames: balanced accuracy over the steps in which "
-        "the recorded pose changed as the keys say. The game itself is the ceiling; the floor is the dream under "
-        f"another episode's keys, held against the true ones. The network: {report['action_score_by']}.",
+        "An inverse-dynamics model reads the keys back from the frames. Shown is its balanced accuracy over the steps "
+        "in which the recorded pose changed as the keys say. The real game is the upper limit; the lower limit is the "
+        f"dream under another episode's keys, compared with the true keys. The model: {report['action_score_by']}.",
         [bars(rows, report["action_score_chance"], "guessing")],
     )
 
@@ -119,10 +119,10 @@ def _numbers(scores: WorldScores) -> Section:
         caption = f"Over {TITLES[name]}, frames {frames[0]} to {frames[1]}: {won}"
         pieces.append(plot(ranked(each, "gain, dB", "episodes, from the worst to the best"), caption))
     return Section(
-        "Against the trivial answers",
-        "PSNR in dB against the real frame, mean over the episodes. A world that has learned the game must beat a "
-        "still picture, and must be worse under the keys of another episode. A frame repeated exactly (the player "
-        "stands still) counts as 58.9 dB, what rounding to 8 bits allows.",
+        "Comparison with trivial baselines",
+        "PSNR in dB against the real frame, mean over the episodes. A world that has learned the game must be better "
+        "than a still picture, and must be worse under the keys of another episode. An exactly repeated frame (a "
+        "player who stands still) counts as 58.9 dB, the limit of rounding to 8 bits.",
         pieces,
     )
 
@@ -137,15 +137,18 @@ def _fidelity(scores: WorldScores) -> Section:
     one = Curve("the game", np.ones(model.shape[1]), reference=True, tone=TONE["real"])
     return Section(
         "Drift",
-        "How long the dream stays with the game, frame by frame. PSNR also falls where a dream is plausible but "
-        "another, and rewards blur: read it together with the sharpness.",
+        "How long the dream follows the game, frame by frame. PSNR also falls when a dream is plausible but different, "
+        "and it rewards blur, so read it together with the sharpness.",
         [
             plot(curves(all_of(scores.psnr), "PSNR, dB"), "Fidelity (PSNR)"),
             plot(curves(all_of(scores.ssim), "SSIM"), "Structure (SSIM)"),
-            plot(curves(all_of(over), "paired gain, dB"), "Gain of the dream; above 0 it wins"),
+            plot(
+                curves(all_of(over), "paired gain, dB"),
+                "Gain of the dream over a baseline; above 0 the dream is better",
+            ),
             plot(
                 curves([Curve("dreamed", *ratio, tone=TONE["model"]), one], "dreamed / real", floor=0.0),
-                "Sharpness, as a share of the game's",
+                "Sharpness relative to the game",
             ),
         ],
     )
@@ -157,9 +160,9 @@ def _looks(scores: WorldScores) -> Section:
         lines = [Curve(TITLES[who], *interval(pair[who]), tone=TONE[who]) for who in ("model", "real")]
         pieces.append(plot(curves(lines, UNITS.get(name, name), floor=0.0), name.capitalize()))
     return Section(
-        "Looks",
-        "A stable dream keeps the looks of the game. Falling sharpness is blur, a parting of the other curves is drift "
-        "of light or colour; the real curves move with the game.",
+        "Frame statistics",
+        "A stable dream keeps the frame statistics of the game. Falling sharpness means blur; if the other curves "
+        "separate, light or colour drifts. The real curves change with the game.",
         pieces,
     )
 
@@ -173,8 +176,8 @@ def _worst(scores: WorldScores, count: int = 4, columns: int = 8) -> Section:
     pieces = [
         image(
             strip((scores.real[e], scores.dreamed[e]), shown),
-            f"{scores.names[e]}: mean {means[e]:.2f} dB, place {place[e]} of {len(means)} from the worst. Above the "
-            "game, below the dream",
+            f"{scores.names[e]}: mean {means[e]:.2f} dB, place {place[e]} of {len(means)} from the worst. Top row: the "
+            "game; bottom row: the dream",
             [f"frame {k + 1}" for k in shown],
         )
         for e in chosen
@@ -184,8 +187,8 @@ def _worst(scores: WorldScores, count: int = 4, columns: int = 8) -> Section:
     listed = table(["mean PSNR, dB", *(TITLES[kind] for kind in kinds)], rows)
     return Section(
         "Worst cases first",
-        "The lowest mean PSNR of all, then the middle one and the best one for comparison. Nothing is left out: the "
-        "list of all episodes is below.",
+        "The episodes with the lowest mean PSNR, then the median and the best episode for comparison. The list of all "
+        "episodes is below.",
         [*pieces, folded(f"All {len(means)} episodes, from the worst", listed)],
     )
 
@@ -201,7 +204,7 @@ def _latency(report: Mapping[str, Any], latencies: np.ndarray) -> Section:
     row = [report["latency_ms"]["p50"], report["latency_ms"]["p95"], 1000 / report["fps"]]
     return Section(
         "Latency",
-        "Milliseconds from a pressed key to the decoded frame, one player, after a warm-up, with the settings of the "
+        "Milliseconds from a key press to the decoded frame for one player, after a warm-up, with the settings of the "
         f"dreams above. {report['hardware']}, {report['threads']} thread{'s' if report['threads'] > 1 else ''}.",
         [
             plot(curves(lines, "ms", "frame of the stream", floor=0.0), "Time of each frame"),
@@ -217,21 +220,21 @@ def _protocol(report: Mapping[str, Any]) -> Section:
     changed = [f"{name} {used[name]} instead of {value}" for name, value in frozen.items() if used[name] != value]
     if "data" in report:
         source = f"{report['data']}, split {report['split']}"
-        source += f"; {report['short_episodes_left_out']} shorter ones left out"
-        changed.insert(0, "recorded episodes instead of the frozen games")
+        source += f"; {report['short_episodes_left_out']} shorter episodes were left out"
+        changed.insert(0, "recorded episodes instead of the fixed games")
     else:
         source = f"ViZDoom {report['scenario']}, games {report['seeds'][0]} to {report['seeds'][-1]}"
     rows = {
-        "Episodes": f"{report['episodes']} held-out ones: {source}",
-        "Context": f"{report['context']} real frames with their keys; after them only keys",
+        "Episodes": f"{report['episodes']} held-out episodes: {source}",
+        "Context": f"{report['context']} real frames with their keys; after that only keys",
         "Horizon": f"{report['frames']} frames at {report['fps']:g} frames/s",
-        "Sampler": f"{report['steps']} steps a frame, the world's own settings" if used["steps"] is None
-        else f"{report['steps']} steps a frame, given",
+        "Sampler": f"{report['steps']} steps per frame, the world's own settings" if used["steps"] is None
+        else f"{report['steps']} steps per frame, set by --steps",
         "Noise": f"seed {report['seed']}; the same for the wrong keys, which are those of the next episode",
-        "Baselines": "the last context frame repeated; the mean frame of the others; the dream under wrong keys",
-        "Against the frozen protocol": "; ".join(changed) if changed else "no difference",
+        "Baselines": "the last context frame repeated; the mean frame of other episodes; the dream under wrong keys",
+        "Differences to the fixed protocol": "; ".join(changed) if changed else "none",
         "Versions": ", ".join(f"{name} {number}" for name, number in report["versions"].items()),
     }  # fmt: skip
     return Section(
-        "How it was measured", "The command below makes this page again.", [facts(rows), code(report["command"])]
+        "How it was measured", "The command below reproduces this page.", [facts(rows), code(report["command"])]
     )

@@ -1,6 +1,6 @@
-"""The suite `world`: a world dreams beside the real game, on episodes it has never seen, and a report says how well.
+"""The suite `world`: a world dreams beside the real game on episodes that it has never seen, and is compared with it.
 
-Writes dream.mp4, dream.json, report.html and, last, report.json. The demo is the same with other numbers.
+Writes dream.mp4, dream.json, report.html and, last, report.json. The demo does the same with other numbers.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from vidar.model.load import load_world
 from vidar.model.model import VideoModel
 from vidar.types import UsageError
 
-OPTIONS = ("episodes", "frames", "seed", "steps")  # of the command line
-FILMED = 16  # episodes of dream.mp4, the first ones
+OPTIONS = ("episodes", "frames", "seed", "steps")  # options of the command line
+FILMED = 16  # number of episodes in dream.mp4, from the first on
 
 
 @dataclass(frozen=True)
 class Files:
-    """Where a report goes, what it is called, and the command that makes it again."""
+    """The folder of a report, its title, and the command that produces it."""
 
     folder: Path
     title: str
@@ -56,14 +56,14 @@ def run(
     idm: str | os.PathLike[str] | None = None,
     device: str = "cpu",
 ) -> dict[str, Any]:
-    """Judge a world by the frozen protocol; what is given here instead is said in the report.
+    """Evaluate a world with the fixed protocol; arguments that change the protocol are named in the report.
 
-    data: a folder of shards whose episodes of `split` (default: heldout) stand in the place of the frozen games. idm:
-    folder of an inverse-dynamics network for the action scores. Returns what report.json holds. Raises UsageError or
-    VidarError in one line, before anything is dreamed.
+    data: a folder of shards whose episodes of `split` (default: heldout) replace the fixed games. idm: folder of an
+    inverse-dynamics model for the action scores. Returns the content of report.json. Raises UsageError or VidarError
+    in one line, before anything is dreamed.
     """
     if split is not None and data is None:
-        raise UsageError("--split names a part of recorded shards; give them as --data")
+        raise UsageError("--split selects a part of recorded shards; give the shards with --data")
     protocol = WORLD.replace(episodes=episodes, frames=frames, seed=seed, steps=steps)
     split = "heldout" if data is not None and split is None else split
     words = ("vidar", "eval", shown(model), "--suite", "world")
@@ -82,7 +82,7 @@ def judge(
     idm: str | os.PathLike[str] | None = None,
     device: str = "cpu",
 ) -> dict[str, Any]:
-    """The whole path: load, check, play or read, dream, score, write. Returns what report.json holds."""
+    """The whole evaluation: load, check, play or read, dream, score, write. Returns the content of report.json."""
     console, started = Console(stderr=True), time.perf_counter()
     world = load_world(model, device)
     source = (
@@ -132,7 +132,10 @@ def _dream(world: VideoModel, held_out: HeldOut, protocol: WorldProtocol, tick: 
 
 
 def _read_back(keys: Reader, scores: WorldScores, held_out: HeldOut, context: int) -> dict[str, Any]:
-    """The action scores, what guessing gets, and who read them; null with the reason where nobody can."""
+    """The action scores, the score of guessing, and the model that read the keys.
+
+    They are null, with the reason, if there is no such model.
+    """
     net = keys.net
     guessed = None if net is None else {name: round(value, 4) for name, value in chance(net).items()}
     return {
@@ -144,7 +147,7 @@ def _read_back(keys: Reader, scores: WorldScores, held_out: HeldOut, context: in
 
 
 def command(protocol: WorldProtocol, usual: WorldProtocol, words: Sequence[str], **more: Any) -> str:
-    """A command line: the words, the options that are given, and where a protocol differs from the usual one."""
+    """A command line: the words, the given options, and the differences between a protocol and the usual one."""
     changed = {name: getattr(protocol, name) for name in OPTIONS if getattr(protocol, name) != getattr(usual, name)}
     given = {name: shown(value) for name, value in {**more, **changed}.items() if value is not None}
     return shlex.join([*words, *(word for name, value in given.items() for word in (f"--{name}", value))])
@@ -160,7 +163,9 @@ def _say(console: Console, report: dict[str, Any], place: Path) -> None:
         )
     console.print(f"sharpness: {report['sharpness_ratio']:.0%} of the game's", highlight=False)
     if report["action_score"] is None:
-        console.print(f"action scores left out: {report['action_score_left_out']}", highlight=False, soft_wrap=True)
+        console.print(
+            f"action scores were not computed: {report['action_score_left_out']}", highlight=False, soft_wrap=True
+        )
     else:
         found = {name: score["mean"] for name, score in report["action_score"].items()}
         told = ", ".join(f"{name} {'-' if mean is None else f'{mean:.3f}'}" for name, mean in found.items())

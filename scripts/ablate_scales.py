@@ -1,13 +1,14 @@
-"""What each part of next-scale prediction is worth, on the synthetic world of shapes: 16 short runs, two seeds each.
+"""Ablation of next-scale prediction on the synthetic world of shapes: 16 short runs, two seeds each.
 
     python scripts/ablate_scales.py runs/ablate_scales
     python scripts/ablate_scales.py runs/ablate_scales --tokenizer-steps 200 --world-steps 100
 
-Four quantisers at 12 bits a site, same autoencoder, same scales: PSNR on unseen episodes, codewords in use. Then
-worlds on the tokenizer with BSQ: as the recipe has it; without cross-frame error correction; without the frame mask;
-with memory units that hold what the last scale saw of a frame, not its finest labels. Their dreams of unseen episodes
-under the same actions, context and noise: PSNR by stretches of frames, sharpness, less that of the recipe. Every run of
-one seed has the same data in the same order and the same number of steps. Run again, it goes on where it stopped.
+First four quantisers at 12 bits per site, with the same autoencoder and scales: PSNR on unseen episodes, codewords in
+use. Then worlds on the tokenizer with BSQ: as in the recipe; without cross-frame error correction; without the frame
+mask; with memory units that hold what the last scale saw of a frame, without its finest labels. Their dreams of
+unseen episodes use the same actions, context and noise; reported are PSNR by ranges of frames, the difference to the
+recipe, and sharpness. All runs of one seed have the same data in the same order and the same number of steps. The
+same command resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -58,7 +59,10 @@ WORLDS: dict[str, dict[str, Any]] = {
 
 
 def tokenizer(folder: Path, name: str, seed: int, steps: int) -> TrainConfig:
-    """The recipe with another quantiser. Choice: only the codes of BSQ have length 1, so only there latents shrink."""
+    """The recipe with another quantiser.
+
+    Choice: only the codes of BSQ have length 1, so latents are scaled only for BSQ.
+    """
     config = tokenizer_videoar_shapes(data=str(folder / "data"))
     pyramids, quantiser = config.method.tokenizer, QUANTISERS[name]
     channels = quantiser.build().channels
@@ -71,7 +75,7 @@ def tokenizer(folder: Path, name: str, seed: int, steps: int) -> TrainConfig:
 
 
 def world(folder: Path, name: str, seed: int, steps: int) -> TrainConfig:
-    """The recipe on the tokenizer with BSQ, one part of the objective changed."""
+    """The recipe on the tokenizer with BSQ, with one part of the objective changed."""
     trained = folder / f"tokenizer-BSQ-{SEEDS[0]}" / "model"
     config = videoar_shapes(data=str(folder / "data"), tokenizer=str(trained))
     made = config.method.world
@@ -91,27 +95,27 @@ def _bounded(config: TrainConfig, seed: int, steps: int) -> TrainConfig:
 
 
 def once(folder: Path, config: TrainConfig, measure: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-    """Train and measure, or read what was measured before."""
+    """Train and measure, or read the earlier measurement."""
     result = folder / "result.json"
     if not result.is_file():
         start = time.process_time()
         fitted = vidar.fit(config, folder, resume="auto")
         used = time.process_time() - start  # of a run that was not interrupted
         if fitted.stopped or fitted.model is None:
-            raise SystemExit(f"{folder}: stopped at step {fitted.step}; run again to go on")
+            raise SystemExit(f"{folder}: stopped at step {fitted.step}; run the same command to resume")
         found = {"cpu_seconds": used, "steps": fitted.step, **measure(fitted.model)}
         result.write_text(json.dumps(found))
     return json.loads(result.read_text())
 
 
 def episodes(count: int) -> list[Episode]:
-    """Of the synthetic game, which no recording holds."""
+    """Episodes of the synthetic game that no recording contains."""
     return [ShapesConfig(frames=KNOWN + FRAMES).build().episode(UNSEEN + number) for number in range(count)]
 
 
 @torch.inference_mode()
 def reconstruction(model: Path, count: int) -> dict[str, Any]:
-    """PSNR in dB of every episode; perplexity of the codewords of the last scale, over how many."""
+    """PSNR in dB of every episode; perplexity of the codewords of the last scale, and their number."""
     tokens = load_component(model)
     values, words = list[float](), list[torch.Tensor]()
     for episode in episodes(count):
@@ -125,7 +129,7 @@ def reconstruction(model: Path, count: int) -> dict[str, Any]:
 
 @torch.inference_mode()
 def dreams(model: Path, count: int) -> dict[str, Any]:
-    """PSNR in dB of every episode and frame, and sharpness over that of the game, all episodes in one batch."""
+    """PSNR in dB of every episode and frame, and sharpness relative to the game, for all episodes in one batch."""
     made, scenes = load(model), episodes(count)
     streams = made.rollout(count)
     for row, scene in enumerate(scenes):
@@ -139,7 +143,10 @@ def dreams(model: Path, count: int) -> dict[str, Any]:
 
 
 def difference(mine: list[Any], base: list[Any], first: int, last: int) -> str:
-    """Mean of `mine` over frames first to last, and less `base` with its 95 % interval over episodes and seeds."""
+    """Mean of `mine` over frames first to last, and its difference to `base` with a 95 % interval.
+
+    The interval is over episodes and seeds.
+    """
     a, b = (np.concatenate([np.array(run)[:, first - 1 : last].mean(1) for run in runs]) for runs in (mine, base))
     mean, low, high = paired_interval(a, b)
     return f"{a.mean():6.2f}" + ("" if mine is base else f" {mean:+.2f} [{low:+.2f}, {high:+.2f}]")
@@ -151,7 +158,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--tokenizer-steps", type=int, default=700)
     parser.add_argument("--world-steps", type=int, default=160)
-    parser.add_argument("--episodes", type=int, default=32, help="unseen ones, of each measurement")
+    parser.add_argument("--episodes", type=int, default=32, help="number of unseen episodes per measurement")
     given = parser.parse_args()
     torch.set_num_threads(1)
     folder = given.folder
@@ -164,7 +171,7 @@ def main() -> None:
 
 
 def measured(folder: Path, count: int, steps: dict[str, int]) -> Tables:
-    """Every run's measurements by kind and name, one a seed."""
+    """The measurements of all runs by kind and name, one per seed."""
     tables: Tables = {"tokenizer": {}, "world": {}}
     for kind, names, build, measure in (
         ("tokenizer", QUANTISERS, tokenizer, reconstruction),
@@ -181,18 +188,20 @@ def measured(folder: Path, count: int, steps: dict[str, int]) -> Tables:
 
 
 def report(tables: Tables) -> None:
-    """Print what was found, and what it took."""
+    """Print the results and the CPU time."""
     for kind, runs in tables.items():
         most = max(run["cpu_seconds"] for same in runs.values() for run in same)
         print(f"a {kind}: at most {most:.0f} seconds of CPU")
-    print(f"\nquantisers, {BITS} bits a site: PSNR in dB on unseen episodes, less that of BSQ [95 %]; codewords in use")
+    print(
+        f"\nquantisers, {BITS} bits a site: PSNR in dB on unseen episodes, difference to BSQ [95 %]; codewords in use"
+    )
     base = [[[value] for value in run["psnr"]] for run in tables["tokenizer"]["BSQ"]]
     for name, runs in tables["tokenizer"].items():
         mine = base if name == "BSQ" else [[[value] for value in run["psnr"]] for run in runs]
         used = ", ".join(f"{run['perplexity']:.0f} of {run['words']}" for run in runs)
         print(f"{name:20}{difference(mine, base, 1, 1):32} {used}")
     header = "".join(f"frames {a}-{b}".ljust(30) for a, b in STRETCHES)
-    print(f"\nworlds: PSNR in dB of dreams, less the recipe's [95 %]\n{'':20}{header}sharpness")
+    print(f"\nworlds: PSNR in dB of dreams, difference to the recipe [95 %]\n{'':20}{header}sharpness")
     base = [run["psnr"] for run in tables["world"]["recipe"]]
     for name, runs in tables["world"].items():
         mine = base if name == "recipe" else [run["psnr"] for run in runs]

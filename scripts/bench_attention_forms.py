@@ -1,10 +1,10 @@
-"""Every form of attention on a CPU at the shapes of vidar's worlds, one thread, beside the rate of a matrix product.
+"""Every form of attention on a CPU at the shapes of vidar's worlds, on one thread, compared with a matrix product.
 
     python scripts/bench_attention_forms.py [DTYPE] [TURNS]
 
-Per shape: medians of TURNS (7) passes of each form in turn (A, B, A, B), in milliseconds, and the share of the time
-that the visible pairs would take at the rate of a 1024 x 1024 x 1024 product, which is timed in every turn. DTYPE:
-float32 (as it is by default where bfloat16 is emulated) or bfloat16. "takes" is what AutoAttentionConfig takes.
+Per shape: medians of TURNS (7) passes of each form, run alternately (A, B, A, B), in milliseconds; and the share of
+the time that the visible pairs would take at the rate of a 1024 x 1024 x 1024 product, which is timed in every turn.
+DTYPE: float32 (the default where bfloat16 is emulated) or bfloat16. "takes" is the choice of AutoAttentionConfig.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from vidar.nn.runs import groups
 from vidar.train.config import TrainConfig
 from vidar.train.methods.world import TrainWorldConfig
 
-SIDE = 1024  # of the product that the rate is taken from
+SIDE = 1024  # side of the product that gives the rate
 
 
 def cases(dtype: torch.dtype) -> dict[str, Case]:
-    """By what they are of."""
+    """The measured cases by name."""
     config: TrainConfig = world_doom()
     assert isinstance(config.method, TrainWorldConfig)
     backbone, part = config.method.world.net.backbone, reading(config.method.build().layout)

@@ -1,8 +1,8 @@
-"""Time and memory of the closed-form BlockMask beside the dense mask it replaces.
+"""Time and memory of the closed-form BlockMask compared with the dense mask that it replaces.
 
     python scripts/bench_block_mask.py [SLOTS ...]
 
-Both sides are made from the same view, in turns; the dense mask only up to 12,800 slots.
+Both are built from the same view, alternately; the dense mask only up to 12,800 slots.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def seconds(make: Callable[[], object]) -> float:
 
 
 def bench(slots: int) -> str:
-    """One line: medians of alternated runs."""
+    """One line with the medians of alternate runs."""
     frames = slots // (2 * SITES)
     order, grid = frame_order(20, 20, frames, PAST, 1)
     view: View = compile_layout(twin(range(frames)), order, [grid]).views["main"]

@@ -1,11 +1,12 @@
-"""What decoding spends outside the network: a raster of tokens at batch 8 and 1, frames of a world, eager and compiled.
+"""Time that decoding spends outside the network: a raster of tokens, and frames of a world, eager and compiled.
 
     python scripts/bench_bookkeeping.py [MODEL] [FRAMES]
 
-Every turn times the whole and, inside it, the network (embedding to head, with the conditioner's layers and the writes
-of keys); the rest is bookkeeping: layouts, masks, places, noise, the objective, codes. Turns alternate (A, B, A, B).
-Seconds are of the thread, so that other work on the machine does not count. The picture is not decoded. The tokens:
-256 in raster order, a network of width 512 and 8 layers, one of 512 labels each, all read by those after them.
+Every turn times the whole and, inside it, the network (embedding to head, with the conditioner's layers and the
+writes of keys). The rest is bookkeeping: layouts, masks, places, noise, the objective, codes. Turns alternate (A, B,
+A, B). Times are thread CPU time, so other work on the machine does not count. The picture is not decoded. The tokens:
+256 in raster order, at batch 8 and 1, with one of 512 labels each and a network of width 512 with 8 layers; each token
+sees all earlier ones.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ TURNS, WARM_UP, LABELS = 3, 20, 512
 
 
 class Inside:
-    """Seconds of the thread spent in the functions it wraps; one that is called by another counts once."""
+    """CPU seconds spent in the functions that it wraps; a function called by another wrapped function counts once."""
 
     def __init__(self) -> None:
         self.seconds, self._depth = 0.0, 0
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, timed."""
+        """Wrap a function so that it is timed."""
 
         def run(*args: Any, **named: Any) -> Any:
             begun, self._depth = time.thread_time(), self._depth + 1
@@ -55,7 +56,7 @@ class Inside:
 
 
 class Tokens:
-    """Predict and commit: the label of a token from the one before it."""
+    """Predict and commit: the label of a token from the previous token."""
 
     passes = ((MEMORY, 0),)
     input_width = 64
@@ -64,11 +65,11 @@ class Tokens:
         self.book = torch.randn(LABELS, self.input_width, generator=torch.Generator().manual_seed(0))
 
     def start(self, unit: int, past: Past, rng: Rng) -> Tensor:
-        """The code of the token before, [1, I]."""
+        """The code of the previous token, [1, I]."""
         return torch.zeros(1, self.input_width) if unit == 0 else self.book[past.codes[unit - 1]]
 
     def inputs(self, unit: int, x: Tensor, step: int) -> Tensor:
-        """As it is."""
+        """Return x."""
         return x
 
     def update(self, unit: int, x: Tensor, out: Tensor, step: int, rng: Rng) -> Tensor:
@@ -80,12 +81,12 @@ class Tokens:
         return x
 
     def memory(self, unit: int, code: Tensor, past: Past, rng: Rng) -> Tensor:
-        """What it was predicted from."""
+        """The input that it was predicted from."""
         return self.start(unit, past, rng)
 
 
 def token_side(batch: int) -> Callable[[], tuple[float, float]]:
-    """A turn of 256 tokens: seconds in all, and of the network."""
+    """A turn of 256 tokens: total seconds, and seconds of the network."""
     order, grid = token_order(1, 16, 16)
     config = BackboneConfig(width=512, depth=8, heads=8, head_width=64, in_width=64, out_width=LABELS)
     torch.manual_seed(0)
@@ -109,7 +110,7 @@ def token_side(batch: int) -> Callable[[], tuple[float, float]]:
 
 
 def frame_side(model: str, frames: int, compiled: bool) -> Callable[[], tuple[float, float]]:
-    """A turn of so many frames: seconds of a frame (median), and of the network in it."""
+    """A turn of `frames` frames: median seconds per frame, and those of the network."""
     world, inside = load(model), Inside()
     streams = world.rollout(1, compiled=compiled)
     rest = torch.from_numpy(world.config.actions.noop()).expand(1, -1)

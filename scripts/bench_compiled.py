@@ -1,9 +1,9 @@
-"""Milliseconds of a frame of a world on one thread, its calls eager and compiled, in turn (A, B, A, B).
+"""Milliseconds per frame of a world on one thread, eager and compiled, measured alternately (A, B, A, B).
 
     python scripts/bench_compiled.py [MODEL] [FRAMES] [ROWS]
 
-FRAMES (200) of each turn, ROWS (1) dreams in one forward. The first start compiles, which is not counted. The picture
-is not decoded.
+FRAMES (200) per turn, ROWS (1) dreams in one forward pass. The first start compiles, which is not counted. The
+picture is not decoded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TURNS, WARM_UP = 3, 10
 
 
 def median_ms(streams: Rollout, frames: int) -> float:
-    """Of so many frames."""
+    """Median over `frames` frames."""
     rest = torch.from_numpy(streams.setting.rest.numpy()).expand(streams.capacity, -1)
     spent: list[float] = []
     for _ in range(WARM_UP + frames):
@@ -43,7 +43,7 @@ def main(model: str = "doom", frames: str = "200", rows: str = "1") -> None:
             found[name].append(median_ms(streams, int(frames)))
     print(f"{hardware('cpu')}, torch {torch.__version__}, one thread, {model}, {rows} rows")
     for name, turns in found.items():
-        print(f"{name:>8}: {', '.join(f'{ms:.2f}' for ms in turns)} ms a frame")
+        print(f"{name:>8}: {', '.join(f'{ms:.2f}' for ms in turns)} ms per frame")
     eager, compiled = (statistics.median(turns) for turns in found.values())
     print(f"eager / compiled: {eager / compiled:.2f}")
 

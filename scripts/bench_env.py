@@ -1,8 +1,8 @@
-"""Frames per second of the world as an environment: one vector of N against N single ones, alternated.
+"""Frames per second of the world as an environment: one vector environment of N against N single ones.
 
     python scripts/bench_env.py [MODEL] [N] [FRAMES]
 
-Prints frames a second of both, from runs in turn (A, B, A, B), and the ratio of their medians.
+Prints frames per second of both from alternate runs (A, B, A, B), and the ratio of their medians.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def main(model: str = "doom", count: str = "8", frames: str = "50") -> None:
     """Print the table."""
     torch.set_num_threads(1)
     world, n, length = load(model), int(count), int(frames)
-    print(f"vidar {vidar.__version__}, world {model}, {hardware('cpu')}, one thread, {length} frames a run")
+    print(f"vidar {vidar.__version__}, world {model}, {hardware('cpu')}, one thread, {length} frames per run")
     vector = gymnasium.make_vec("Vidar/World-v0", num_envs=n, model=world)
     single = [gymnasium.make("Vidar/World-v0", model=world) for _ in range(n)]
     vector.reset(seed=0)

@@ -2,9 +2,9 @@
 
     python scripts/bench_narrow_heads.py
 
-Milliseconds of forward and backward of scaled_dot_product_attention from bfloat16 queries, keys and values, as they are
-and widened to float32, in turn (A, B, A, B), medians; their ratio; and which of them `sdpa` (vidar/nn/attention.py)
-takes.
+Milliseconds of forward and backward of scaled_dot_product_attention from bfloat16 queries, keys and values, used
+directly and widened to float32, run alternately (A, B, A, B), medians; their ratio; and which of them `sdpa`
+(vidar/nn/attention.py) uses.
 """
 
 from __future__ import annotations

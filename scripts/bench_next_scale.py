@@ -1,11 +1,11 @@
-"""Next-scale decoding against raster decoding of the same labels: calls and seconds a frame.
+"""Next-scale decoding compared with raster decoding of the same labels: calls and seconds per frame.
 
     python scripts/bench_next_scale.py [RECIPE] [PRESET] [FRAMES]
 
-Both have the same backbone (width, layers, heads; weights drawn, since time does not depend on them), a cache, the same
-window of frames and the same label parts per site. Next-scale: one call a scale; the memory unit of the frame before
-rides on the first. Raster: the same sites of all scales, one call each, every site read by those after it. Printed in
-turn (A, B, A, B).
+Both have the same backbone (width, layers, heads; random weights, because time does not depend on them), a cache, the
+same window of frames and the same label parts per site. Next-scale: one call per scale; the memory unit of the
+previous frame is committed in the first call. Raster: the same sites of all scales, one call each, and every site
+sees all earlier ones. Run alternately (A, B, A, B).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main(recipe: str = "videoar_doom", preset: str = "demo", frames: str = "20")
     torch.set_num_threads(1)
     world = find_world(find(recipe)(preset=preset))
     if world is None or not world.by_scales:
-        raise SystemExit(f"{recipe} predicts no scales; take videoar_doom or videoar_shapes")
+        raise SystemExit(f"{recipe} does not predict scales; use videoar_doom or videoar_shapes")
     system = world.system()
     order, grid, objective = system.order, system.grid, system.objective
     assert isinstance(objective, NextScale)
@@ -55,16 +55,16 @@ def main(recipe: str = "videoar_doom", preset: str = "demo", frames: str = "20")
     other = Runner(
         *raster_order(objective, grid, order.reach // len(system.frames.units(0))), raster, steps, world.net.backbone
     )
-    print(f"vidar {vidar.__version__}, {recipe} {preset}, {hardware('cpu')}, one thread, {frames} frames a turn")
+    print(f"vidar {vidar.__version__}, {recipe} {preset}, {hardware('cpu')}, one thread, {frames} frames per turn")
     seconds: dict[str, list[float]] = {"next-scale": [], "raster": []}
     for _ in range(TURNS):
         seconds["next-scale"].append(scales.run(int(frames)))
         seconds["raster"].append(other.run(int(frames)))
     for name, runner in (("next-scale", scales), ("raster", other)):
         each = ", ".join(f"{1e3 * value:.1f}" for value in seconds[name])
-        print(f"{name}: {len(runner.steps)} calls a frame; {each} ms")
+        print(f"{name}: {len(runner.steps)} calls per frame; {each} ms")
     ratios = np.array(seconds["raster"]) / np.array(seconds["next-scale"])
-    print(f"raster over next-scale: {np.median(ratios):.2f} (turns {', '.join(f'{r:.2f}' for r in ratios)})")
+    print(f"raster / next-scale: {np.median(ratios):.2f} (turns {', '.join(f'{r:.2f}' for r in ratios)})")
 
 
 class Runner:
@@ -83,7 +83,7 @@ class Runner:
         return self.net(inputs, layout, None, state).float()  # pyright: ignore[reportArgumentType]
 
     def run(self, frames: int) -> float:
-        """Seconds a frame."""
+        """Seconds per frame."""
         start = time.perf_counter()
         for _ in range(frames):
             for step in self.steps:
@@ -93,7 +93,7 @@ class Runner:
 
 @dataclass
 class Raster:
-    """Labels of one site in one call, from the code of the site before it. Timed only: it has no training side."""
+    """Labels of one site in one call, from the code of the previous site. For timing only; it cannot be trained."""
 
     scales: NextScale
     passes = ((MEMORY, 0),)
@@ -103,11 +103,11 @@ class Raster:
         self.code = self.scales.pyramid.quantiser.code
 
     def start(self, unit: int, past: Past, rng: Rng) -> Tensor:
-        """The code of the site before, [1, C]."""
+        """The code of the previous site, [1, C]."""
         return torch.zeros(1, self.input_width) if unit == 0 else self.code(past.codes[unit - 1])
 
     def inputs(self, unit: int, x: Tensor, step: int) -> Tensor:
-        """As it is."""
+        """Return x."""
         return x
 
     def update(self, unit: int, x: Tensor, out: Tensor, step: int, rng: Rng) -> Tensor:
@@ -119,12 +119,12 @@ class Raster:
         return x
 
     def memory(self, unit: int, code: Tensor, past: Past, rng: Rng) -> Tensor:
-        """What it was predicted from."""
+        """The input that it was predicted from."""
         return self.start(unit, past, rng)
 
 
 def raster_order(objective: NextScale, grid: Grid, window: int) -> tuple[Order, Grid]:
-    """Every site of every scale a unit, frame after frame; one reads all sites since `window` frames ago."""
+    """Every site of every scale is a unit, frame after frame; a unit sees all sites of the last `window` frames."""
     inside = torch.cat([grid.sites(k) for k in range(objective.scales)])
     period, per_frame = len(inside), len(inside) + len(grid.sites(objective.scales))
 

@@ -1,11 +1,11 @@
-"""Frames a second of a free-running session, with and without work beside the generating thread.
+"""Frames per second of a free-running session, with and without work parallel to the generating thread.
 
     python scripts/bench_overlap.py [MODEL] [CODEC] [FRAMES]
 
-encode: JPEG or H.264 in a thread of the player, against the same on the thread that generates. decode: the tokenizer's
-decoder in a thread of its own, one frame behind the network, against a table that waits for it. `vidar play` has both
-beside. Sides run in turn (A, B, A, B); the cores have to be idle for figures that mean something. The CPU time of each
-part says what there is to gain at most.
+encode: JPEG or H.264 in a thread of the player, compared with encoding on the generating thread. decode: the
+tokenizer's decoder in its own thread, one frame behind the network, compared with a table that waits for it. `vidar
+play` runs both in parallel. Sides alternate (A, B, A, B); the cores must be idle for meaningful figures. The CPU time
+of each part gives the maximum possible gain.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ WARM_UP, TURNS, SEED = 5, 3, 0
 
 
 def coder_of(world: VideoModel, codec: str) -> Coder:
-    """A fresh one: "jpeg" or "h264"."""
+    """A new encoder: "jpeg" or "h264"."""
     config = world.config
     return {"jpeg": Jpeg, "h264": lambda: H264(config.height, config.width, config.fps)}[codec]()
 
 
 class WaitingTable(Table):
-    """One whose network waits for the decoder."""
+    """A table whose network waits for the decoder."""
 
     def _frame(self, actions: np.ndarray, rows: frozenset[int], steps: int) -> Pictures:
         pictures = super()._frame(actions, rows, steps)
@@ -44,7 +44,7 @@ class WaitingTable(Table):
 
 
 class EncodingTable(Table):
-    """One that encodes its first seat's frames itself."""
+    """A table that encodes the frames of its first seat itself."""
 
     coder: Coder
 
@@ -55,7 +55,7 @@ class EncodingTable(Table):
 
 
 def session(table: Table, coder: Coder, frames: int) -> float:
-    """Frames a second that one player is shown, encoded in the player's thread where the table does not."""
+    """Frames per second shown to one player, encoded in the player's thread unless the table encodes."""
     if isinstance(table, EncodingTable):
         table.coder = coder
     with table:
@@ -73,7 +73,7 @@ def session(table: Table, coder: Coder, frames: int) -> float:
 
 
 def costs(world: VideoModel, codec: str, frames: int) -> dict[str, float]:
-    """Median ms of CPU time of each part of a frame, one after the other on one thread."""
+    """Median CPU milliseconds of each part of a frame, one after the other on one thread."""
     streams, coder = world.rollout(1), coder_of(world, codec)
     streams.begin(0, own_clips(world)[0], None, SEED)
     rest, spent = torch.from_numpy(world.config.actions.noop())[None], list[list[float]]()
@@ -90,7 +90,7 @@ def costs(world: VideoModel, codec: str, frames: int) -> dict[str, float]:
 
 
 def alternate(name: str, waiting: Callable[[], float], beside: Callable[[], float]) -> None:
-    """One line a side, and what the second gains."""
+    """One line per side, and the gain of the second."""
     sides = {"one after the other": waiting, "beside": beside}
     rates: dict[str, list[float]] = {told: [] for told in sides}
     for _ in range(TURNS):
@@ -107,7 +107,7 @@ def main(model: str = "doom", codec: str = "jpeg", frames: str = "100") -> None:
     torch.set_num_threads(1)
     world, count = load(model), int(frames)
     told = ", ".join(f"{name} {value}" for name, value in versions().items())
-    print(f"{hardware('cpu')}, {told}, one thread, world {model}, {codec}, {count} frames a run")
+    print(f"{hardware('cpu')}, {told}, one thread, world {model}, {codec}, {count} frames per run")
     parts = costs(world, codec, count)
     print("CPU: " + ", ".join(f"{name} {ms:.2f} ms" for name, ms in parts.items()))
 

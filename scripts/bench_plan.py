@@ -1,12 +1,12 @@
-"""A planned video on one worker and on two, and what the simulator says of it.
+"""A planned video on one worker and on two workers, compared with the prediction of the simulator.
 
     python scripts/bench_plan.py [MODEL] [SEGMENTS] [TURNS] [OUT]
 
-MODEL: a world that plans, its folder; `untrained` (the default): mmpl_doom with fresh weights, which costs the same.
-Workers are processes of one thread that are loaded and have made a video before; sides run in turn (1, 2, 1, 2, ..).
-Makespan: from the first task that is given to the last result that is taken. Bars: two workers need at most 0.65 of the
-time of one, and the simulator, told the times of tasks in the runs with one worker and nothing else, is at most 15 %
-off for two. The cores have to be idle for figures that mean something. OUT: a folder for pictures of who did what.
+MODEL: folder of a world that plans; `untrained` (the default) is mmpl_doom with fresh weights, which costs the same.
+Workers are processes of one thread that are loaded and have made a video before; sides alternate (1, 2, 1, 2, ..).
+Makespan: from the first task that is assigned to the last result that is received. Criteria: two workers need at most
+0.65 of the time of one, and the simulator, fitted only on task times of runs with one worker, is at most 15 % off for
+two. The cores must be idle for meaningful figures. OUT: a folder for timeline pictures.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ UNTRAINED, SEED = "untrained", 0
 
 
 class Kept:
-    """Local workers that stay for many runs: loaded before the first one."""
+    """Local workers that persist over many runs and are loaded before the first one."""
 
     def __init__(self, count: int, model: str) -> None:
         self.workers = LocalWorkers(count, model, "cpu", 1)
@@ -52,7 +52,7 @@ class Kept:
         self.told = list(self.ready)
 
     def __call__(self, count: int, model: str, device: str, rows: int) -> Kept:
-        """For another run."""
+        """Reuse the workers for another run."""
         self.told = list(self.ready)
         return self
 
@@ -75,11 +75,11 @@ class Kept:
         raise VidarError(f"worker {worker}: {reason}; nothing can be measured")
 
     def close(self) -> None:
-        """They stay."""
+        """Does nothing, because the workers stay."""
 
 
 def untrained(folder: Path) -> Path:
-    """mmpl_doom with fresh weights and a start, as a folder."""
+    """The folder of mmpl_doom with fresh weights and a start clip."""
     method = mmpl_doom().method
     assert isinstance(method, TrainWorldConfig)
     torch.manual_seed(SEED)
@@ -97,7 +97,7 @@ def untrained(folder: Path) -> Path:
 
 
 def run(kept: Kept, model: Path, folder: Path, segments: int) -> tuple[list[Span], list[str]]:
-    """One video of so many segments: spans of its tasks, hashes of its segments."""
+    """Generate one video of `segments` segments: spans of its tasks, hashes of its segments."""
     config = load_config(model)
     frames = segments * chain_of(config.order, config.name).stride
     folder.mkdir()
@@ -114,7 +114,7 @@ def run(kept: Kept, model: Path, folder: Path, segments: int) -> tuple[list[Span
 
 
 def report(runs: dict[int, list[list[Span]]], model: Path, segments: int, out: Path | None) -> None:
-    """Print makespans, the ratio and how far the simulator is off."""
+    """Print makespans, their ratio and the error of the simulator."""
     times = {count: [makespan(spans) for spans in found] for count, found in runs.items()}
     median = {count: statistics.median(found) for count, found in times.items()}
     for count, found in times.items():
@@ -124,14 +124,16 @@ def report(runs: dict[int, list[list[Span]]], model: Path, segments: int, out: P
     plan, pop = (statistics.median(cost(item) for item in graphs[0].before if item.kind is kind) for kind in Kind)
     print(f"PLAN {plan:.3f} s, POP {pop:.3f} s, chain of {graphs[0].depth} tasks")
     ratio = median[2] / median[1]
-    print(f"two workers by one: {ratio:.3f}, bar {RATIO}: {'met' if ratio <= RATIO else 'MISSED'}")
+    print(f"two workers / one: {ratio:.3f}, limit {RATIO}: {'met' if ratio <= RATIO else 'MISSED'}")
     told = simulate(graphs, cost, 2, flight_for(2))
     off = makespan(told) / median[2] - 1
     verdict = "met" if abs(off) <= ERROR else "MISSED"
-    print(f"simulated, two workers: {makespan(told):.2f} s, {off:+.1%}, bar {ERROR:.0%}: {verdict}")
+    print(f"simulated, two workers: {makespan(told):.2f} s, {off:+.1%}, limit {ERROR:.0%}: {verdict}")
     for count in (4, 8, 1000):
         far = makespan(simulate(graphs, cost, count, flight_for(count)))
-        print(f"simulated, {count} workers: {far:.2f} s; no schedule is below {least(graphs, cost, count):.2f} s")
+        print(
+            f"simulated, {count} workers: {far:.2f} s; no schedule takes less than {least(graphs, cost, count):.2f} s"
+        )
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         for count, found in runs.items():
@@ -146,12 +148,12 @@ def main(model: str = UNTRAINED, segments: str = "4", turns: str = "5", out: str
     with tempfile.TemporaryDirectory() as place:
         folder = untrained(Path(place)) if model == UNTRAINED else Path(model)
         told = ", ".join(f"{name} {value}" for name, value in versions().items())
-        print(f"{hardware('cpu')}, {told}, one thread a worker, world {model}, {segments} segments, {turns} turns")
+        print(f"{hardware('cpu')}, {told}, one thread per worker, world {model}, {segments} segments, {turns} turns")
         pools = {count: Kept(count, str(folder)) for count in (1, 2)}
         runs: dict[int, list[list[Span]]] = {1: [], 2: []}
         hashes: set[tuple[str, ...]] = set()
         try:
-            for turn in range(-1, int(turns)):  # the first one warms up
+            for turn in range(-1, int(turns)):  # the first turn is a warm-up
                 for count, kept in pools.items():
                     spans, found = run(kept, folder, Path(place) / f"{turn}_{count}", int(segments))
                     hashes.add(tuple(found))

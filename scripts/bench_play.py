@@ -1,10 +1,10 @@
-"""`vidar play` with a real headless Chromium that holds keys: free running, then paced at the world's own rate.
+"""`vidar play` with a real headless Chromium that holds keys: first free running, then at the world's own rate.
 
     python scripts/bench_play.py [MODEL] [SECONDS] [OPTION of vidar play ...]
 
-Of each: frames the server made a second and frames the page painted a second, over SECONDS (60); the share of late
-frames that /metrics gives; and the time from a key event in the page to the first painted frame that echoes it, p50 and
-p95, with one frame period beside. A key goes down or up every 0.4 seconds, left and right and forward in turn.
+For each: frames per second made by the server and painted by the page, over SECONDS (60); the share of late frames
+from /metrics; and the time from a key event in the page to the first painted frame that echoes it, p50 and p95, with
+the frame period for comparison. A key is pressed or released every 0.4 seconds: left, right and forward in turn.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CODES = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39}
 
 
 def metric(url: str, name: str) -> float:
-    """One figure of /metrics."""
+    """One value of /metrics."""
     text = urllib.request.urlopen(f"{url.rstrip('/')}/metrics", timeout=WAIT).read().decode()
     found = re.search(rf"^vidar_play_{name}(?:_total)? ([0-9.e+-]+)$", text, re.M)
     if found is None:
@@ -35,7 +35,7 @@ def metric(url: str, name: str) -> float:
 
 
 def press(page: Page, seconds: float) -> None:
-    """Keys, one after another, each held for HOLD."""
+    """Press keys one after another, each for HOLD seconds."""
     end, number = time.monotonic() + seconds, 0
     while time.monotonic() < end:
         key = KEYS[number % len(KEYS)]
@@ -46,7 +46,7 @@ def press(page: Page, seconds: float) -> None:
 
 
 def measured(model: str, seconds: float, *options: str) -> str:
-    """A line of figures of one server and one page."""
+    """One line of figures for one server and one page."""
     with opened(model, *options) as (page, url):
         page.call("Page.navigate", url=url)
         page.until("window.vidar && vidar.playing && vidar.frames > 2")

@@ -1,15 +1,15 @@
-"""What one cache for all denoising steps saves: time per chunk over the length of the video, against no cache.
+"""Time saved by one cache for all denoising steps: time per chunk over the length of the video.
 
     python scripts/bench_prefix.py [LONGEST] [ROUNDS] [STEPS]
 
-Two ways to make the next chunk of `ca2vdm_doom` (random weights, one thread), in turn for every length:
+Two ways to generate the next chunk of `ca2vdm_doom` (random weights, one thread), alternately for every length:
 
   cached     the keys of the last P_max frames are kept; each step runs the chunk alone, then one call commits it
-  recomputed each step runs the whole prefix beside the chunk, and every frame sees all before it (no window)
+  recomputed each step runs the whole prefix with the chunk, and every frame sees all before it (no window)
 
 Prints medians, the slopes of log time over log length, and the ratio at 80 frames. Expected: cached within 0.1 of 0
-from the window on; recomputed at least 0.8 where it costs more than three chunks without a prefix. Both use the forms
-of attention that skip what nobody reads.
+from the window on; recomputed at least 0.8 where it costs more than three chunks without a prefix. Both use attention
+forms that skip hidden pairs.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ from vidar.types import MEMORY, QUERY
 
 LENGTHS = (16, 32, 64, 80, 128, 256, 512)
 COMPARED = 80
-REPEATS = {"cached": 5, "recomputed": 1}  # in a turn
+REPEATS = {"cached": 5, "recomputed": 1}  # runs per turn
 
 
 class SparseConfig(AttentionConfig):
-    """Folds gathered, everything else by slices: no pair that is not read costs anything."""
+    """Folds are gathered and everything else runs by slices, so hidden pairs cost nothing."""
 
     def build(self, view: View, device: torch.device, grad: bool) -> Attention:
         """See `AttentionConfig`."""
@@ -54,7 +54,7 @@ class SparseConfig(AttentionConfig):
 
 
 def system(steps: int) -> tuple[VideoModel, PrefixOrderConfig]:
-    """The world of the recipe, gates open, in the forms of attention of this script."""
+    """The world of the recipe with open gates and the attention forms of this script."""
     method = ca2vdm_doom().method
     assert isinstance(method, TrainPrefixConfig)
     world = method.world.with_steps(steps)
@@ -69,7 +69,7 @@ def told(world: VideoModel, frames: int) -> Actions:
 
 
 def cached(world: VideoModel, order: PrefixOrderConfig, length: int) -> Callable[[], None]:
-    """The next chunk after `length` committed frames; the state goes back after each run."""
+    """The next chunk after `length` committed frames; the state is restored after each run."""
     system = world.config.system()
     graph, grid, objective = system.order, system.grid, system.objective
     actions = told(world, length + 2 * order.chunk)
@@ -116,14 +116,14 @@ def recomputed(world: VideoModel, order: PrefixOrderConfig, length: int) -> Call
 
 
 def timed(run: Callable[[], None]) -> float:
-    """Seconds."""
+    """Seconds of one run."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
 
 
 def slope(lengths: list[int], seconds: list[float]) -> float:
-    """Of log seconds over log length."""
+    """Slope of log seconds over log length."""
     return float(np.polyfit(np.log(lengths), np.log(seconds), 1)[0]) if len(lengths) > 1 else float("nan")
 
 

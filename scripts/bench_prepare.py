@@ -1,10 +1,10 @@
-"""How long a training step prepares its inputs: all rows of a batch at once, beside the plain form, unit by unit.
+"""Time that a training step spends on preparing its inputs: all rows of a batch at once, compared with unit by unit.
 
     python scripts/bench_prepare.py [TURNS]
 
-In turns (A, B, A, B) on one thread, with the batch and the clips of the recipe: A is `unit_by_unit`, B is the
-objective's `prepare`; their answers are the same bits. Prints medians, the ratio A / B of neighbours, and how much of B
-the random numbers alone take, which are drawn from the keys of each clip and unit.
+Run alternately (A, B, A, B) on one thread, with the batch and the clips of the recipe: A is `unit_by_unit`, B is the
+objective's `prepare`; their results are equal bit for bit. Prints medians, the ratio A / B of neighbouring turns, and
+how much of B the random numbers take, which are drawn from the keys of each clip and unit.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main(turns: str = "15") -> None:
 
 
 def bench(name: str, flow: Flow, layout: Layout, batch: int, turns: int) -> None:
-    """One line."""
+    """Print one line."""
     sites = 1 + int(layout.slots.site.max())
     codes = torch.randn(batch, sites, flow.channels, generator=torch.Generator().manual_seed(0)).bfloat16()
     spent: dict[str, list[float]] = {"A": [], "B": [], "draws": []}
@@ -63,14 +63,14 @@ def bench(name: str, flow: Flow, layout: Layout, batch: int, turns: int) -> None
 
 
 def timed(call: Callable[[], Answer]) -> tuple[Answer, float]:
-    """What a call gives, and its seconds."""
+    """The result of a call, and its seconds."""
     start = time.perf_counter()
     answer = call()
     return answer, time.perf_counter() - start
 
 
 def drawn(flow: Flow, codes: Tensor, layout: Layout, rngs: Sequence[Rng]) -> None:
-    """All random numbers of `prepare`, and nothing done with them."""
+    """Draw all random numbers of `prepare` without using them."""
     rows = rows_of(layout, flow.grid, (repr(flow.config.hint), flow.hint), codes)
     rows.noised.normals(rngs, "start", codes)
     normals(every(rngs, rows.noised.numbers), "level")
@@ -88,7 +88,7 @@ def unit_by_unit(
     levels: Tensor | None = None,
     context: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """`Flow.prepare` in its plain form: every unit of every clip by itself, [B, S, I] and [B, S, C]."""
+    """`Flow.prepare` in its plain form, every unit of every clip separately: [B, S, I] and [B, S, C]."""
     codes = codes.to(flow.dtype)
     known = codes if context is None else context.to(flow.dtype)
     seen = codes.new_zeros(len(codes), layout.num_slots, flow.input_width)
@@ -116,7 +116,7 @@ class Clip:
         self._shown: dict[int, tuple[Tensor, float]] = {}
 
     def shown(self, unit: int) -> tuple[Tensor, float]:
-        """What later units see of a unit, and at what level."""
+        """What later units see of a unit, and its level."""
         if unit not in self._shown:
             self._shown[unit] = self.flow.context(unit, self.known[self.flow.grid.sites(unit)], self.rng, self.play)
         return self._shown[unit]
@@ -131,7 +131,7 @@ class Clip:
         return self.columns(code, self.hint(unit, code), 0.0, level)
 
     def asked(self, unit: int, step: int, level: float | None) -> tuple[Tensor, Tensor]:
-        """Inputs [n, I] and what is to be answered [n, C]."""
+        """Inputs [n, I] and target [n, C]."""
         flow, clean = self.flow, self.codes[self.flow.grid.sites(unit)]
         level, noise = self.level(unit) if level is None else level, flow.noise(unit, self.rng)
         hint = self.hint(unit, clean)
@@ -140,7 +140,7 @@ class Clip:
         return self.columns(x, hint, size, level), flow.prediction.target(clean, noise, hint)
 
     def level(self, unit: int) -> float:
-        """Logit-normal, or that of context."""
+        """A logit-normal level, or that of context."""
         config = self.flow.config
         share = 1.0 if unit < config.given else config.p_context
         if share and float(self.rng.uniform("context_share", unit)) < share:

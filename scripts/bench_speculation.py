@@ -1,17 +1,17 @@
-"""What speculation gains and costs: hit rate, wasted work, latency, frames a second and, for *joint*, quality.
+"""Gain and cost of speculation: hit rate, wasted work, latency, frames per second and, for *joint*, quality.
 
     python scripts/bench_speculation.py [--ahead doom] [--joint DIR] [--data runs/data/doom]
 
-*ahead*: in idle time the next M frames are dreamed one after the other under the keys held now (the table of players,
-there M is 1); M = 0 is no speculation. *joint*: M frames share every solver step (vidar/world/joint.py); M = 1 is no
-speculation. Both are played by one loop, against the measured costs in simulated time and for real. Keys change at
-hold times of the recorded policy and geometric ones of mean 0.4 s. What *joint* costs in quality, and the world it
-needs: scripts/evaluate_joint.py.
+*ahead*: in idle time the next M frames are generated one after another under the keys held now (as in `vidar play`,
+where M is 1); M = 0 is no speculation. *joint*: M frames share every solver step (vidar/rollout/joint.py); M = 1 is
+no speculation. Both run in the same loop, with measured costs in simulated time and in real time. Keys change at the
+hold times of the recorded policy and at geometric ones of mean 0.4 s. For the quality of *joint*, and the world that
+it needs, see scripts/evaluate_joint.py.
 
-hit     share of frames that were ready when they were asked for
-wasted  share of the frames made that are thrown away; with one frame in flight that is the share of model calls
-frame   mean ms from the reading of the keys to the picture;  key: mean ms from a changed key to the first picture of it
-gain    frames a second over those without speculation, same keys and pace
+hit     share of frames that were ready when they were requested wasted  share of the generated frames that are
+discarded; with one frame in flight that is the share of model calls frame   mean ms from reading the keys to the
+picture;  key: mean ms from a changed key to its first picture gain    frames per second divided by those without
+speculation, with the same keys and pace
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from vidar.types import VidarError
 
 @dataclass(frozen=True)
 class Presses:
-    """Keys over time. since: seconds [H], when each hold begins; kind: its row in `rows` [K, A]."""
+    """Keys over time. since: seconds [H] at which each hold begins; kind: its row in `rows` [K, A]."""
 
     since: np.ndarray
     kind: np.ndarray
@@ -59,7 +59,10 @@ class Presses:
 
 
 def presses(holds: np.ndarray, fps: float, spec: ActionSpec, seed: int) -> Presses:
-    """Holds of so many frames at `fps`, each with another action than the one before; keys fall between frames."""
+    """Holds of these numbers of frames at `fps`, each with another action than the previous one.
+
+    Keys change between frames.
+    """
     rng = np.random.default_rng(seed)
     rows = np.unique(np.stack([spec.noop(), *(_row(spec, rng) for _ in range(32))]), axis=0)
     kind = np.cumsum(rng.integers(1, len(rows), len(holds))) % len(rows)
@@ -74,13 +77,13 @@ def _row(spec: ActionSpec, rng: np.random.Generator) -> np.ndarray:
 
 
 def lengths(actions: np.ndarray) -> list[int]:
-    """Hold times in frames of a table of actions [T, A]."""
+    """Hold times in frames of an action table [T, A]."""
     changed = np.flatnonzero((actions[1:] != actions[:-1]).any(1)) + 1
     return np.diff([0, *changed, len(actions)]).tolist()
 
 
 def recorded_holds(data: str | None, spec: ActionSpec) -> tuple[np.ndarray, str]:
-    """Hold times in frames of recorded episodes; without data, of the exploring policy that looks at nothing."""
+    """Hold times in frames of recorded episodes; without data, of the exploring policy without vision."""
     if data is not None:
         index, holds = load_index(data), []
         for sample in samples(data, index, index.splits()[0])[:64]:
@@ -94,7 +97,7 @@ def recorded_holds(data: str | None, spec: ActionSpec) -> tuple[np.ndarray, str]
 
 
 def geometric_holds(fps: float, mean: float, count: int) -> np.ndarray:
-    """Hold times in frames: the chance of a change is the same in every frame."""
+    """Hold times in frames; the probability of a change is the same in every frame."""
     return np.random.default_rng(0).geometric(min(1.0, 1 / (mean * fps)), count)
 
 
@@ -106,22 +109,22 @@ class Wall:
 
 
 class Simulated:
-    """Time, in seconds, that passes only where somebody waits or works."""
+    """Time in seconds that advances only when something waits or works."""
 
     seconds = 0.0
 
     def now(self) -> float:
-        """Since the start."""
+        """Seconds since the start."""
         return self.seconds
 
     def wait(self, seconds: float) -> None:
-        """Let it pass."""
+        """Advance the time."""
         self.seconds += seconds
 
 
 @dataclass
 class Told:
-    """Mean figures of a play; see the top of the file."""
+    """Mean figures of a play; see the module docstring."""
 
     hit: float
     wasted: float
@@ -131,7 +134,7 @@ class Told:
 
 
 def play(dream: Ahead | Joint, keys: Presses, timer: Wall | Simulated, fps: float | None, frames: int) -> Told:
-    """The loop of the table of players: wait for the frame that is due and guess meanwhile, read the keys, show."""
+    """The loop of interactive play: wait for the next frame and guess meanwhile, read the keys, show the frame."""
     begun, pace, last = timer.now(), Clock(fps, timer.now), 0
     spent, answers, hits, ready = list[float](), list[float](), 0, 0.0
     for _ in range(frames):
@@ -152,7 +155,7 @@ def play(dream: Ahead | Joint, keys: Presses, timer: Wall | Simulated, fps: floa
 
 
 class Dream:
-    """Frames that wait for their turn under one kind of keys. most: of them; made, thrown: frames, counted."""
+    """Frames that wait for their turn under one kind of keys. most: maximum number; made, thrown: counts of frames."""
 
     def __init__(self, most: int) -> None:
         self.most, self.made, self.thrown = most, 0, 0
@@ -160,27 +163,27 @@ class Dream:
         self.kind = -1
 
     def idle(self, kind: int) -> bool:
-        """Use spare time while these keys are held; False: there is nothing to do."""
+        """Use spare time while these keys are held; returns False if there is nothing to do."""
         return False
 
 
 class Nowhere:
-    """The places of `Rollout` to come back to, in simulated time."""
+    """The snapshot functions of `Rollout` for simulated time, which do nothing."""
 
     def snapshot(self) -> None:
-        """None."""
+        """Return None."""
 
     def restore(self, snapshot: None) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def release(self, snapshot: None) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class Ahead(Dream):
-    """Guesses one after the other, as `Table` makes one. work(kind): dream and paint the next frame.
+    """Guesses one after another, as `vidar play` makes one. work(kind): generate and decode the next frame.
 
-    What waits is the snapshot before each guess.
+    The queue holds the snapshot before each guess.
     """
 
     def __init__(self, most: int, streams: Any, work: Callable[[int], object]) -> None:
@@ -188,7 +191,7 @@ class Ahead(Dream):
         self.streams, self.work = streams, work
 
     def idle(self, kind: int) -> bool:
-        """One guess more; none under other keys while some wait."""
+        """Make one more guess; none under other keys while some wait."""
         if len(self.waiting) >= self.most or (self.waiting and kind != self.kind):
             return False
         self.kind = kind
@@ -197,7 +200,7 @@ class Ahead(Dream):
         return True
 
     def frame(self, kind: int) -> bool:
-        """Held, or made now from where the last frame that was shown left off."""
+        """Show a waiting frame, or generate one after the last frame that was shown."""
         if self.waiting and kind == self.kind:
             self.streams.release(self.waiting.popleft())
             return True
@@ -215,14 +218,14 @@ class Ahead(Dream):
 
 
 class Joint(Dream):
-    """Frames in flight together; none before it is asked for. work(kind, held): the next frame, dreamed and painted."""
+    """Frames in flight together, none before it is requested. work(kind, held): generate and decode the next frame."""
 
     def __init__(self, most: int, work: Callable[[int, bool], object]) -> None:
         super().__init__(most)
         self.work = work
 
     def frame(self, kind: int) -> bool:
-        """Held, or a proposal."""
+        """Show a waiting frame, or propose new ones."""
         hit = bool(self.waiting) and kind == self.kind
         if hit:
             self.waiting.popleft()
@@ -234,14 +237,14 @@ class Joint(Dream):
 
 
 def real_ahead(most: int, world: VideoModel, rows: torch.Tensor) -> Ahead:
-    """Of a world, from its own start."""
+    """Speculation on a real world, from its own start."""
     streams = world.rollout(1)
     streams.begin(0, None, None, 0)
     return Ahead(most, streams, lambda kind: world.decode(streams.frame(rows[kind][None])[:, None]))
 
 
 def play_joint(most: int, world: VideoModel, start: np.ndarray, keys: Presses, frames: int) -> Told:
-    """A real play of a `JointStream`, as fast as it goes; its own counts must be those of the loop."""
+    """A real play of a `JointStream` without a frame rate limit; its own counts must equal those of the loop."""
     stream = JointStream(world.setting(), most)
     stream.begin(start, None, 0)
     dream = Joint(most, lambda kind, held: world.decode(stream.frame(keys.rows[kind][None])[:, None]))
@@ -261,7 +264,10 @@ def took(work: Callable[[], object]) -> float:
 def joint_costs(
     world: VideoModel, counts: Sequence[int], start: np.ndarray, rounds: int = 7
 ) -> tuple[list[float], float]:
-    """Median seconds of a proposal of each count, in turns, and of a picture. Every proposal follows a whole one."""
+    """Median seconds of a proposal for each count, measured alternately, and of a picture.
+
+    Each follows a full proposal.
+    """
     streams = [JointStream(world.setting(), count) for count in counts]
     noop = torch.from_numpy(world.config.actions.noop())[None]
     code = [stream.begin(start, None, 0) for stream in streams][0][-1:]
@@ -276,7 +282,7 @@ def joint_costs(
 
 
 def table(title: str, counts: Sequence[int], runs: Sequence[Sequence[Told]]) -> None:
-    """One line a count, the first being without speculation; of several rounds, medians."""
+    """One line per count, the first without speculation; medians over the rounds."""
     print(f"\n{title}\n{'M':>4}{'hit':>8}{'wasted':>8}{'frame ms':>10}{'key ms':>9}{'frames/s':>10}{'gain':>7}")
     for count, rounds in zip(counts, runs, strict=True):
         hit, wasted, frame, key, fps = (
@@ -289,11 +295,11 @@ def table(title: str, counts: Sequence[int], runs: Sequence[Sequence[Told]]) -> 
 def bench_ahead(
     world: VideoModel, counts: Sequence[int], keys: dict[str, Presses], frames: int, seconds: float
 ) -> None:
-    """Both key streams, at the world's pace; as fast as it goes there is no idle time and nothing is guessed."""
+    """Both key streams at the world's own pace; without a limit there is no idle time, and nothing is guessed."""
     fps, counts = world.config.fps, [0, *counts]
     probe = real_ahead(0, world, next(iter(keys.values())).rows)
     cost = statistics.median([took(lambda: probe.frame(0)) for _ in range(9)][2:])
-    print(f"\n*ahead*: world {world.config.name}, {1e3 * cost:.1f} ms a frame, due every {1e3 / fps:.1f} ms")
+    print(f"\n*ahead*: world {world.config.name}, {1e3 * cost:.1f} ms per frame, due every {1e3 / fps:.1f} ms")
     for name, pressed in keys.items():
         told = []
         for count in counts:
@@ -311,10 +317,10 @@ def bench_ahead(
 def bench_joint(
     world: VideoModel, counts: Sequence[int], keys: dict[str, Presses], frames: int, seconds: float
 ) -> None:
-    """Both key streams, as fast as it goes and at the world's pace."""
+    """Both key streams, without a limit and at the world's own pace."""
     window, start = world.config.order.window or 0, noise(world)
     if refused := [count for count in counts if count > window]:
-        print(f"\n*joint*: {refused} frames in flight do not fit the window of {window}; left out")
+        print(f"\n*joint*: {refused} frames in flight do not fit the window of {window}; skipped")
     counts = [1, *(count for count in counts if 1 < count <= window)]
     costs, paint = joint_costs(world, counts, start)
     ms = ", ".join(f"{count}: {1e3 * cost:.1f} ms ({cost / costs[0]:.2f})" for count, cost in zip(counts, costs))
@@ -336,7 +342,7 @@ def bench_joint(
 
 
 def noise(world: VideoModel) -> np.ndarray:
-    """Context frames uint8 [4, H, W, 3]; times do not depend on what they show."""
+    """Context frames uint8 [4, H, W, 3]; times do not depend on their content."""
     size = (4, world.config.height, world.config.width, 3)
     return np.random.default_rng(0).integers(0, 255, size, dtype=np.uint8)
 
@@ -351,7 +357,7 @@ def random_world() -> VideoModel:
 
 
 def streams_of_keys(world: VideoModel, data: str | None, seconds: float) -> dict[str, Presses]:
-    """Both kinds of hold times, repeated until they last."""
+    """Both kinds of hold times, repeated to the required length."""
     spec, fps = world.config.actions, world.config.fps
     game = load("doom").config
     holds, source = recorded_holds(data, game.actions)
@@ -370,10 +376,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ahead", default="doom", help="world of *ahead*")
     parser.add_argument("--joint", type=Path, help="directory of a SINGLE world without a hint, for *joint*")
-    parser.add_argument("--data", help="recording whose hold times are taken; default runs/data/doom where it exists")
-    parser.add_argument("--counts", type=int, nargs="+", default=[1, 2, 4, 8], help="frames guessed or in flight")
+    parser.add_argument("--data", help="recording that supplies the hold times (default: runs/data/doom if it exists)")
+    parser.add_argument(
+        "--counts", type=int, nargs="+", default=[1, 2, 4, 8], help="numbers of frames guessed or in flight"
+    )
     parser.add_argument("--frames", type=int, default=4000, help="frames of a simulated play")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of a real play; 0: none")
+    parser.add_argument("--seconds", type=float, default=4.0, help="seconds of real play; 0: none")
     given = parser.parse_args()
     torch.set_num_threads(1)
     print(", ".join([hardware(), *(f"{name} {value}" for name, value in versions().items()), "one thread"]))
@@ -381,7 +389,7 @@ def main() -> None:
     try:
         worlds = ((load(given.ahead), bench_ahead), (load(given.joint) if given.joint else random_world(), bench_joint))
         for world, bench in worlds:
-            span = 8 * given.frames / world.config.fps  # keys enough for a machine that does not keep up
+            span = 8 * given.frames / world.config.fps  # enough keys for a machine that cannot keep up
             bench(world, given.counts, streams_of_keys(world, data, span), given.frames, given.seconds)
     except VidarError as error:
         parser.exit(1, f"bench_speculation: {error}\n")

@@ -1,10 +1,10 @@
-"""Does a late frame take as long as an early one? Two dreams of one world, one `LATE` frames old, one young.
+"""Does a late frame take as long as an early one? Two dreams of one world, one `LATE` frames old and one young.
 
     python scripts/bench_steady.py [MODEL] [LATE] [FRAMES]
 
-Prints the median time of FRAMES frames of each, in turn (A, B, A, B), and the ratio late over early; and the peak of
-resident memory after 100 frames and after all. The young dream begins anew before each of its turns, so that its frames
-are always 100 to 100 + FRAMES.
+Prints the median time of FRAMES frames of each, measured alternately (A, B, A, B), and the ratio late / early; and
+the peak of resident memory after 100 frames and at the end. The young dream restarts before each of its turns, so
+that its frames are always 100 to 100 + FRAMES.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main(model: str = "doom", late: str = "10000", frames: str = "200") -> None:
     world, count = load(model), int(frames)
     print(f"vidar {vidar.__version__}, world {model}, {hardware('cpu')}, one thread, medians of {count} frames")
     size = world.config.height, world.config.width
-    known = None if world.start else np.zeros((1, *size, 3), np.uint8)  # what is dreamed does not matter here
+    known = None if world.start else np.zeros((1, *size, 3), np.uint8)  # the content does not matter here
     old, young = world.rollout(1), world.rollout(1)
     for streams in (old, young):
         streams.begin(0, known, None, 1)
@@ -46,16 +46,16 @@ def main(model: str = "doom", late: str = "10000", frames: str = "200") -> None:
         medians["late"].append(advance(world, old, count))
         print(f"early {1e3 * medians['early'][-1]:.1f} ms, late {1e3 * medians['late'][-1]:.1f} ms")
     print(f"peak of resident memory: {first} MiB after {EARLY} frames, {peak()} MiB after {late} and all turns")
-    print(f"frame {late} over frame {EARLY}: {np.median(medians['late']) / np.median(medians['early']):.3f}")
+    print(f"frame {late} / frame {EARLY}: {np.median(medians['late']) / np.median(medians['early']):.3f}")
 
 
 def peak() -> int:
-    """MiB that this process has had resident at most."""
+    """Peak resident memory of this process in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def advance(world: VideoModel, streams: Rollout, count: int) -> float:
-    """So many frames, decoded too; the median of their seconds. Keys change every seven frames."""
+    """Generate and decode `count` frames; returns their median seconds. Keys change every seven frames."""
     spent: list[float] = []
     for number in range(count):
         rng = np.random.default_rng(number // 7)

@@ -1,12 +1,12 @@
-"""Training steps of a world, in turn on one core: several forms of attention, or several checkouts (before and after).
+"""Training steps of a world, alternately on one core: several forms of attention, or several checkouts.
 
     python scripts/bench_train_step.py [STEPS] [SIDE ...]
 
-A SIDE is TREE or TREE@FORM: a checkout of vidar ("" is the one that is installed), and sdpa, slices or explicit in
-place of what the backbone chooses. By default: "" and @sdpa. Every side is a process of its own that trains world_doom
-(TWIN, 6 clips of 12 frames, compiled, one thread) on made-up latents. A step of each side is done in turn, STEPS (20)
-times: batch, loss, backward pass, optimiser and average; what counts is time on the core. "plain": from the truth
-alone; "own": as the recipe trains, half of the batches see the model's own answers as context.
+A SIDE is TREE or TREE@FORM: a checkout of vidar ("" is the installed one), and sdpa, slices or explicit instead of
+the backbone's choice. Default: "" and @sdpa. Every side is a process of its own that trains world_doom (TWIN, 6 clips
+of 12 frames, compiled, one thread) on artificial latents. The sides take turns, one step each, STEPS (20) times:
+batch, loss, backward pass, optimiser and averaging. CPU time of the process is measured. "plain": true frames as
+context; "own": as in the recipe, half of the batches see self-generated context.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WARM_UP = 4
 
 
 class Side:
-    """A process that makes one step when it is told to."""
+    """A process that makes one step on request."""
 
     def __init__(self, name: str, own: str) -> None:
         tree, _, form = name.partition("@")
@@ -35,7 +35,7 @@ class Side:
         self.process = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def step(self) -> float:
-        """Seconds on the core."""
+        """CPU seconds of one step."""
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()
@@ -43,7 +43,7 @@ class Side:
 
 
 def job(form: str, own: bool, folder: Path) -> Any:
-    """A run of world_doom that has not begun."""
+    """A training run of world_doom before its first step."""
     from vidar.configs.doom import world_doom
     from vidar.nn.attention import ExplicitConfig, SDPAConfig
     from vidar.nn.slices import SlicesConfig
@@ -67,7 +67,7 @@ def job(form: str, own: bool, folder: Path) -> Any:
 
 
 def batch(number: int, size: int = 6, frames: int = 12) -> Any:
-    """Made-up latents."""
+    """Artificial latents."""
     from vidar.train.latents import LatentBatch
 
     generator = torch.Generator().manual_seed(number)
@@ -80,7 +80,7 @@ def batch(number: int, size: int = 6, frames: int = 12) -> Any:
 
 
 def serve(form: str, own: str) -> None:
-    """One step for each line that is read; its seconds on the core are printed."""
+    """Make one step per input line and print its CPU seconds."""
     from vidar.train.loop import update
 
     torch.set_num_threads(1)

@@ -1,14 +1,15 @@
-"""Drift at equal length: worlds of shapes against the real one, whose state is known in every frame.
+"""Drift over time: worlds of shapes compared with the real one, whose state is known in every frame.
 
     python scripts/compare_drift.py runs/mmpl_shapes/model runs/world_shapes/model [--episodes 16] [--frames 120]
         [--record mmpl_shapes --record world_shapes]
 
-Every world dreams the same new episodes under the same actions from the same two frames, with three sampling seeds. In
-spans of frames: PSNR; where the player is, against where it must be (pixels: mean distance of the centre of white to
-the known state; the middle of the frame where no white is left); contrast and sharpness over those of the real frames.
-Means over episodes and seeds, and the largest distance of a seed's mean from them. --record: the recipes of the worlds,
-in their order, beside which the PSNR over that of the last known frame is written. Baselines: the last known frame
-again, and the real frames through the tokenizer of the first world, which is as good as its dreams can be.
+Every world dreams the same new episodes under the same actions from the same two frames, with three sampling seeds.
+Reported by ranges of frames: PSNR; the position error of the player (pixels: mean distance of the centre of white
+from the known state; the middle of the frame if no white is left); contrast and sharpness relative to the real
+frames. Means over episodes and seeds, and the largest deviation of a seed's mean. --record: the recipes of the
+worlds, in the same order, beside which the PSNR gain over repeating the last known frame is stored. Baselines: the
+last known frame repeated, and the real frames encoded and decoded by the first world's tokenizer, which is the upper
+limit of its dreams.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ from vidar.model.model import VideoModel
 from vidar.rng import Rng
 from vidar.types import UsageError
 
-CONTEXT = 2  # frames that every world is given
+CONTEXT = 2  # frames that every world receives
 SEEDS = (0, 1, 2)
-FIRST_EPISODE = 5_000_000  # far from those that a recording begins with
+FIRST_EPISODE = 5_000_000  # far from the episodes of recordings
 SPANS = ((1, 8), (9, 16), (17, 32), (33, 64), (65, 128))
-WHITE = 130  # the darkest channel of a pixel of the player is above it, of every other shape far below
+WHITE = 130  # the darkest channel of a player's pixel is brighter; that of every other shape is far darker
 
 
 def player(frames: np.ndarray) -> np.ndarray:
@@ -51,7 +52,7 @@ def player(frames: np.ndarray) -> np.ndarray:
 
 
 def dreamed(world: VideoModel, clips: np.ndarray, actions: np.ndarray, seed: int, batch: int = 8) -> np.ndarray:
-    """Clips uint8 [E, c + T, H, W, 3], actions [E, c + T, A] -> what the world makes of the first c: [E, T, ..]."""
+    """Clips uint8 [E, c + T, H, W, 3], actions [E, c + T, A] -> the world's frames after the first c: [E, T, ..]."""
     made: list[Tensor] = []
     for start in range(0, len(clips), batch):
         rows = slice(start, min(start + batch, len(clips)))
@@ -64,7 +65,7 @@ def dreamed(world: VideoModel, clips: np.ndarray, actions: np.ndarray, seed: int
 
 
 def measures(states: np.ndarray, real: np.ndarray) -> Mapping[str, Callable[[np.ndarray], np.ndarray]]:
-    """Name -> function of frames [E, T, H, W, 3], giving [E, T]; states [E, T, shapes, 6] of the real frames."""
+    """Name -> function of frames [E, T, H, W, 3] that returns [E, T]; states [E, T, shapes, 6] of the real frames."""
     where = states[:, :, 0, [X, Y]]
     looks = {"contrast": contrast, "sharpness": sharpness}
     ratios = {name: (f, np.maximum(f(real).numpy().mean(0), 1e-9)) for name, f in looks.items()}
@@ -77,11 +78,13 @@ def measures(states: np.ndarray, real: np.ndarray) -> Mapping[str, Callable[[np.
 
 def main(
     models: Annotated[
-        list[str], typer.Argument(help="Worlds of shapes, 32 x 32; the first one's tokenizer is judged.")
+        list[str], typer.Argument(help="Worlds of shapes, 32 x 32; the tokenizer of the first is evaluated.")
     ],
     episodes: int = 16,
     frames: int = 120,
-    recipes: Annotated[list[str] | None, typer.Option("--record", help="Of these worlds, in their order.")] = None,
+    recipes: Annotated[
+        list[str] | None, typer.Option("--record", help="Recipes of these worlds, in the same order.")
+    ] = None,
 ) -> None:
     """Print the tables."""
     named = dict(zip(models, recipes or []))
@@ -119,12 +122,12 @@ Gains = Mapping[tuple[int, int], float]
 
 
 def gains(mine: np.ndarray, theirs: np.ndarray, spans: list[tuple[int, int]]) -> Gains:
-    """[seeds, E, T] each -> the difference of their means by span."""
+    """[seeds, E, T] each -> the differences of their means by range."""
     return {(a, b): float(mine[:, :, a - 1 : b].mean() - theirs[:, :, a - 1 : b].mean()) for a, b in spans}
 
 
 def figures(own: Gains, others: Mapping[str, Gains]) -> list[Figure]:
-    """As they are recorded: the first span is the main figure, and that of the first other world stands beside it."""
+    """The figures to store: the first range is the main figure, that of the first other world is its baseline."""
     found = list[Figure]()
     for name, table, role in [
         ("over copy-last", own, "main"),
@@ -139,7 +142,7 @@ def figures(own: Gains, others: Mapping[str, Gains]) -> list[Figure]:
 
 
 def cell(values: np.ndarray) -> str:
-    """[seeds, E, T] -> the mean, and how far the mean of a seed lies from it."""
+    """[seeds, E, T] -> the mean, and the largest deviation of a seed's mean."""
     by_seed = values.mean((1, 2))
     spread = f" +- {np.abs(by_seed - by_seed.mean()).max():.2f}" if len(by_seed) > 1 else ""
     return f"{by_seed.mean():.2f}{spread}"

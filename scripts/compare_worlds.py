@@ -2,9 +2,9 @@
 
     python scripts/compare_worlds.py OUT MODEL[@STEPS] [MODEL[@STEPS] ...]
 
-Runs `vidar eval --suite world` and `--suite endless` on each and keeps their reports in
-OUT/NAME; a report that is there already is taken as it is. Frames per second are measured at the end, on one thread, of
-all models in turn (A, B, A, B). The first model is the one that the others are held against.
+Runs `vidar eval --suite world` and `--suite endless` on each model and keeps the reports in OUT/NAME; an existing
+report is reused. Frames per second are measured at the end, on one thread, for all models alternately (A, B, A, B).
+All other models are compared with the first one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main(out: str, *models: str) -> None:
     folders = {model: stored(model, place) for model, place in places.items()}
     rows = [{**judged(folders[model], places[model]), "model": model} for model in models]
     rates = frames_per_second([load(folders[model]) for model in models])
-    print(f"vidar {vidar.__version__}, {hardware('cpu')}, one thread; frozen suites world and endless\n")
+    print(f"vidar {vidar.__version__}, {hardware('cpu')}, one thread; fixed suites world and endless\n")
     horizons = " | ".join(f"PSNR {n}" for n in HORIZONS)
     print(f"| world | steps | {horizons} | 1-16 | sharpness | actions | survival | frames/s |")
     print("|---" * (len(HORIZONS) + 7) + "|")
@@ -50,7 +50,7 @@ def main(out: str, *models: str) -> None:
 
 
 def stored(model: str, place: Path) -> Path:
-    """The folder of a model; with other steps, a copy of it below `place`."""
+    """The folder of a model; for another number of steps, a copy below `place`."""
     name, _, steps = model.partition("@")
     folder = locate(name)
     if not steps:
@@ -64,7 +64,7 @@ def stored(model: str, place: Path) -> Path:
 
 
 def judged(folder: Path, place: Path) -> dict[str, Any]:
-    """What the reports of both suites say."""
+    """The results in the reports of both suites."""
     reports: dict[str, dict[str, Any]] = {}
     for name, suite in (("world", world_suite.run), ("endless", endless.run)):
         file = place / name / "report.json"
@@ -84,14 +84,14 @@ def judged(folder: Path, place: Path) -> dict[str, Any]:
 
 
 def frames_per_second(worlds: list[VideoModel]) -> np.ndarray:
-    """Of one dream each, generation and decoding; medians over turns."""
+    """Frames per second of one dream each, generation and decoding; medians over turns."""
     streams = [world.rollout(1) for world in worlds]
     rates = np.zeros((TURNS, len(worlds)))
     for turn in range(TURNS):
         for number, (world, stream) in enumerate(zip(worlds, streams, strict=True)):
             stream.begin(0, None, None, turn)
             rest = torch.from_numpy(world.config.actions.noop())[None]
-            for count in (10, FRAMES):  # the first ones warm up
+            for count in (10, FRAMES):  # the first turn is a warm-up
                 start = time.perf_counter()
                 for _ in range(count):
                     world.decode(stream.frame(rest)[:, None])
@@ -100,7 +100,7 @@ def frames_per_second(worlds: list[VideoModel]) -> np.ndarray:
 
 
 def against(row: dict[str, Any], first: dict[str, Any]) -> str:
-    """One line: how a student differs from the first model."""
+    """One line: the differences between a student and the first model."""
     off = abs(row["sharpness"] - 1) - abs(first["sharpness"] - 1)
     return (
         f"{row['model']} against {first['model']}: PSNR 1-16 {row['mean'] - first['mean']:+.2f} dB, sharpness "

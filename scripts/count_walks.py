@@ -1,10 +1,10 @@
-"""How many files and functions of vidar one thing enters: a training update, a key press up to the coded picture.
+"""How many files and functions of vidar one operation enters: a training update, a key press to its picture.
 
     python scripts/count_walks.py
 
-A profile hook over real runs on one thread: the update of tiny world_doom (2 clips of 5 frames, own context on), and a
-frame of tiny doom at a table with one seat: a wrong guess is thrown away, the frame is made, decoded and coded. What a
-run enters once it is warm: the second update, the fourth frame.
+Uses a profile hook in real runs on one thread: the update of a tiny world_doom (2 clips of 5 frames, with
+self-generated context), and a frame of a tiny doom for one player, in which a wrong guess is discarded and the frame
+is generated, decoded and encoded. Counts what a run enters once it is warm: the second update, the fourth frame.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def entered(work: Callable[[], object]) -> tuple[int, int, int]:
 
 
 def batch(number: int, channels: int, sites: int) -> LatentBatch:
-    """Made-up latents of two clips."""
+    """Artificial latents of two clips."""
     generator = torch.Generator().manual_seed(number)
     codes = torch.randn(2, 5, sites, channels, generator=generator).bfloat16()
     unknown = torch.zeros(2, 5, dtype=torch.bool)
@@ -83,7 +83,7 @@ def training() -> tuple[int, int, int]:
 
 
 def playing() -> tuple[int, int, int]:
-    """A key press, and the frame that answers it, coded."""
+    """A key press and the encoded frame that answers it."""
     world = world_doom(preset="tiny").method.world.build()
     table = Table(world, 1, fps=1.0)
     frames = np.zeros((4, world.config.height, world.config.width, 3), np.uint8)

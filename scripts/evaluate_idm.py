@@ -1,10 +1,10 @@
-"""An inverse-dynamics model on held-out play: balanced accuracy and confusion of each group of keys.
+"""Evaluate an inverse-dynamics model on held-out play: balanced accuracy and confusion of each group of keys.
 
     python scripts/evaluate_idm.py runs/idm_doom/model runs/data/doom [vidar/pretrained/doom/tokenizer] [--record idm]
 
-Judged are the steps in which the recorded pose changed as the keys say; all steps stand beside. `reconstructed`: the
-same frames, encoded and decoded by the tokenizer, the softness that a dream has at best. `blurred`: the same frames
-under a Gaussian of one pixel.
+Judged are the steps in which the recorded pose changed as the keys say; the result over all steps is printed as well.
+`reconstructed`: the same frames, encoded and decoded by the tokenizer, which is the best sharpness that a dream can
+have. `blurred`: the same frames after a Gaussian blur of one pixel.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BARS = {"turning": 0.95, "forward": 0.90, "sideways": 0.90}
 
 @torch.inference_mode()
 def judge(model: str, data: str, tokenizer: str, split: str) -> tuple[str, list[Figure]]:
-    """Print a block of lines for real, one for reconstructed and one for blurred frames; the figures of real ones."""
+    """Print a block of lines for real, reconstructed and blurred frames; returns the figures of the real ones."""
     net, coder = InverseDynamicsNet.from_pretrained(model), load_component(tokenizer)
     groups = net.config.groups
     sources: dict[str, Callable[[Tensor], Tensor]] = {
@@ -66,13 +66,13 @@ def judge(model: str, data: str, tokenizer: str, split: str) -> tuple[str, list[
 
 
 def blurred(frames: Tensor, sigma: float) -> Tensor:
-    """uint8 [B, T, H, W, 3] -> uint8 of the same shape, under a Gaussian of `sigma` pixels."""
+    """uint8 [B, T, H, W, 3] -> uint8 of the same shape, after a Gaussian blur of `sigma` pixels."""
     down, across = (gaussian(size, torch.tensor([sigma]))[0] for size in frames.shape[2:4])
     return torch.einsum("yh,bthwc,xw->btyxc", down, frames.float(), across).round().to(torch.uint8)
 
 
 def recorded(net: InverseDynamicsNet, data: str, split: str) -> Iterator[tuple[Tensor, np.ndarray, np.ndarray]]:
-    """Of each episode with a full window: frames [1, T, H, W, 3], labels [T, groups], judged [T, groups]."""
+    """For each episode with a full window: frames [1, T, H, W, 3], labels [T, groups], judged [T, groups]."""
     config = net.config
     for episode in episodes(data, split, extras=("pose",)):
         if len(episode.frames) >= config.window:
@@ -82,14 +82,14 @@ def recorded(net: InverseDynamicsNet, data: str, split: str) -> Iterator[tuple[T
 
 
 def rows(names: tuple[str, ...], tables: list[np.ndarray]) -> Iterator[str]:
-    """A line for each true class: how often each class was read, of the judged steps, then of all."""
+    """One line per true class: how often each class was read, for the judged steps and for all."""
     for true, name in enumerate(names):
         both = " | ".join(" ".join(f"{count:5d}" for count in table[true]) for table in tables)
         yield f"{name:>28} {both}"
 
 
 def main() -> None:
-    """Judge, and write the figures beside the recipe where one is named."""
+    """Evaluate, and store the figures beside the recipe if one is named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("data")

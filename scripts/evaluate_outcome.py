@@ -1,10 +1,11 @@
-"""Reward and end of a world on held-out play: on the recorded frames, and on what it dreams under the recorded keys.
+"""Evaluate reward and end of a world on held-out play: on recorded frames, and on its dreams under the recorded keys.
 
     python scripts/evaluate_outcome.py runs/outcome/model runs/data/doom [heldout] [--record outcome]
 
-R2 of the reward stands beside those of always answering the mean (0 by definition) and the last reward. The end has
-balanced accuracy, precision and recall, and the counts they come from. Dreamed are the first 16 frames after real
-context, at the begin and at the end of every episode that is long enough; ends are more frequent there than in play.
+R2 of the reward is compared with always predicting the mean (0 by definition) and with repeating the last reward. The
+end has balanced accuracy, precision and recall, and the counts behind them. The dreams are the first 16 frames after
+real context, at the start and at the end of every episode that is long enough; ends are more frequent there than in
+play.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def main(model: str, data: str, split: str = "heldout") -> Found:
     """Print two lines for recorded frames and two for dreamed ones; their figures."""
     world = load(model)
     if world.outcome is None:
-        raise VidarError(f"{model}: has no head of reward and end; vidar train outcome world={model} gives it one")
+        raise VidarError(f"{model}: has no head for reward and end; `vidar train outcome world={model}` adds one")
     recorded, dreamed, count = [], [], 0
     for count, play in enumerate(plays(world, data, split), 1):
         recorded.append(on_recorded(world, play))
@@ -50,7 +51,7 @@ def main(model: str, data: str, split: str = "heldout") -> Found:
 
 
 def figures(frames: str, reward: RewardScore, end: EndScore) -> list[Figure]:
-    """As they are recorded, in frames of one kind."""
+    """The figures to store, for one kind of frames."""
     main, baseline = ("main", "baseline") if frames == "recorded" else ("detail", "detail")
     return [
         Figure(name=f"R2 of the reward, {frames} frames", value=reward.world, digits=3, role=main),
@@ -60,18 +61,18 @@ def figures(frames: str, reward: RewardScore, end: EndScore) -> list[Figure]:
 
 
 def show(name: str, steps: Judged) -> None:
-    """Reward and end of a set of steps."""
+    """Print reward and end of a set of steps."""
     for line in (reward_line(reward_score(steps)), end_line(end_score(steps))):
         print(f"{name:>9} {line}")
 
 
 def reward_line(score: RewardScore) -> str:
-    """R2 beside the baselines."""
+    """R2 and its baselines."""
     return f"reward R2 {score.world:.3f} (mean 0, last reward {score.last:.3f}; {score.count} steps)"
 
 
 def end_line(score: EndScore) -> str:
-    """Shares beside the counts."""
+    """The shares and the counts behind them."""
     (quiet, false), (missed, right) = score.table.tolist()
     shares = f"precision {score.precision:.3f} recall {score.recall:.3f}"
     counts = f"{right} of {right + missed} ends found, {false} false among {quiet + false} other steps"
@@ -79,7 +80,7 @@ def end_line(score: EndScore) -> str:
 
 
 def command() -> None:
-    """Judge, and write the figures beside the recipe where one is named."""
+    """Evaluate, and store the figures beside the recipe if one is named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("data")

@@ -1,14 +1,14 @@
-"""Do pictures of the world of shapes show what was asked for? Of a model of classes or captions.
+"""Do generated pictures of the world of shapes show the requested colours? For models of classes or captions.
 
     python scripts/evaluate_pictures.py runs/var_shapes/model runs/data/shapes
     python scripts/evaluate_pictures.py runs/infinitystar_shapes/model runs/data/shapes --pictures 64
 
-For each held-out episode a picture is made from its class or caption, another one for each seed. The state of this
-world is known, so no network has to judge: a colour that was asked for (of shape 1 for a class, of every shape for a
-caption) is there where enough pixels of the first frame lie near it. Printed beside: the same share of the real first
-frames (a shape may be hidden), of those coded and decoded by the tokenizer, and of each picture under what was asked of
-its neighbour (what chance gives); colours that nobody asked for; sharpness, and of clips the motion, over those of the
-real frames; seconds a picture.
+For each held-out episode one picture is generated from its class or caption, each with its own seed. The state of
+this world is known, so no network has to judge: a requested colour (of shape 1 for a class, of every shape for a
+caption) is present if enough pixels of the first frame are close to it. For comparison: the same share for the real
+first frames (a shape may be hidden), for real frames encoded and decoded by the tokenizer, and for each picture with
+the request of its neighbour (chance). Also printed: colours that were not requested; sharpness, and for clips motion,
+relative to the real frames; seconds per picture.
 """
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ from vidar.model.model import Pictures
 from vidar.tokenizers.pixels import to_float, to_uint8
 from vidar.types import VidarError
 
-NEAR, ENOUGH = 60.0, 6  # grey levels between two colours, pixels of one
+NEAR, ENOUGH = 60.0, 6  # maximum distance of grey levels to a colour, minimum number of its pixels
 SHADES = np.array(list(COLOURS.values()), dtype=np.float64)
 AT_ONCE = 16
 
 
 def colours(frames: np.ndarray) -> np.ndarray:
-    """uint8 [B, H, W, 3] -> bool [B, colours]: there are ENOUGH pixels within NEAR of it and of no other nearer."""
+    """uint8 [B, H, W, 3] -> bool [B, colours]: ENOUGH pixels are within NEAR of the colour and nearer to no other."""
     apart = np.linalg.norm(frames[..., None, :].astype(np.float64) - SHADES, axis=-1)  # [B, H, W, colours]
     nearest = apart.argmin(-1)[..., None] == np.arange(len(SHADES))
     return (nearest & (apart < NEAR)).sum((1, 2)) >= ENOUGH
 
 
 def asked(told: int | str) -> np.ndarray:
-    """Class or caption -> bool [colours]: those of the shapes it names."""
+    """Class or caption -> bool [colours]: the colours of the shapes that it names."""
     words = SHAPE_CLASSES[told] if isinstance(told, int) else told
     return np.array([name in words.replace(",", "").split() for name in COLOURS])
 
 
 def share(shown: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Of each picture, the share of the colours asked for that it shows, [B]."""
+    """For each picture, the share of the requested colours that it shows, [B]."""
     return (shown & wanted).sum(1) / wanted.sum(1)
 
 
 def made(model: Pictures, told: Sequence[int | str], seed: int) -> tuple[np.ndarray, float]:
-    """One picture each, uint8 [B, T, H, W, 3], and the seconds it took."""
+    """One picture per class or caption, uint8 [B, T, H, W, 3], and the seconds that each took."""
     parts, seconds = list[np.ndarray](), 0.0
     for start in range(0, len(told), AT_ONCE):
         some = told[start : start + AT_ONCE]
@@ -68,13 +68,13 @@ def made(model: Pictures, told: Sequence[int | str], seed: int) -> tuple[np.ndar
 
 @torch.inference_mode()
 def back(model: Pictures, truth: np.ndarray) -> np.ndarray:
-    """First frames, uint8 [B, H, W, 3], of clips [B, T, H, W, 3] that went through the tokenizer."""
+    """First frames, uint8 [B, H, W, 3], of clips [B, T, H, W, 3] after encoding and decoding."""
     video = to_float(torch.from_numpy(truth))
     return to_uint8(model.tokenizer.decode(model.tokenizer.encode(video)[0])[0])[:, 0].numpy()
 
 
 def main() -> None:
-    """Print a line for each figure."""
+    """Print one line per figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("data")
@@ -91,19 +91,19 @@ def main() -> None:
         parser.exit(1, f"evaluate_pictures: {error}\n")
 
 
-NAMES = {  # as they are recorded
-    "colours asked for": ("of colours asked for, that are there", "main"),
+NAMES = {  # names of the stored figures
+    "colours asked for": ("of requested colours, present in the picture", "main"),
     "asked of its neighbour": ("by chance", "baseline"),
-    "the same, coded and back": ("in real pictures through its tokenizer", "detail"),
+    "the same, coded and back": ("in real pictures after its tokenizer", "detail"),
     "of the real first frame": ("in real pictures", "detail"),
 }
 
 
 def judge(name: str, data: str, split: str, count: int) -> Found:
-    """Make the pictures, print what they show and return it. Raises VidarError where `name` is not such a model."""
+    """Generate the pictures, print and return the results. Raises VidarError if `name` is not such a model."""
     model = vidar.load(name)
     if not isinstance(model, Pictures):
-        raise VidarError(f"{name}: is a world; scripts/compare_worlds.py and `vidar eval` judge those")
+        raise VidarError(f"{name}: is a world; evaluate it with `vidar eval` or scripts/compare_worlds.py")
     length, by_class = model.config.frames, bool(model.config.classes)
     say, clip = (ShapeClassConfig() if by_class else ShapeCaptionConfig()).build(), slice(0, length)
     told, real = list[int | str](), list[np.ndarray]()
@@ -127,14 +127,14 @@ def judge(name: str, data: str, split: str, count: int) -> Found:
         found.append(interval(ends, name=NAMES[what][0], role=NAMES[what][1]))
         print(f"{what:26}{mean:.3f} [{low:.3f}, {high:.3f}] over {len(values)} pictures")
     if not by_class:
-        print(f"{'colours beside those':26}{(shown & ~wanted)[:, 1:].sum(1).mean():.2f} a picture")
+        print(f"{'other colours':26}{(shown & ~wanted)[:, 1:].sum(1).mean():.2f} per picture")
     sharp = float(sharpness(video).mean() / sharpness(truth).mean())
     found = [*sorted(found, key=lambda figure: figure.role != "main"), percent("of real sharpness", sharp)]
-    print(f"{'sharpness over real':26}{sharp:.2f}")
+    print(f"{'sharpness / real':26}{sharp:.2f}")
     if length > 1:
         moved = [np.abs(np.diff(x.astype(np.float64), axis=1)).mean() for x in (video, truth)]
-        print(f"{'motion over real':26}{moved[0] / moved[1]:.2f}")
-    print(f"{'seconds a picture':26}{sum(run[1] for run in runs) / len(video):.3f}")
+        print(f"{'motion / real':26}{moved[0] / moved[1]:.2f}")
+    print(f"{'seconds per picture':26}{sum(run[1] for run in runs) / len(video):.3f}")
     return f"{len(video)} pictures, held-out {'classes' if by_class else 'captions'}", found
 
 

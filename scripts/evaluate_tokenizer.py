@@ -1,11 +1,11 @@
-"""Reconstruction of a trained autoencoder on held-out frames.
+"""Reconstruction quality of a trained autoencoder on held-out frames.
 
     python scripts/evaluate_tokenizer.py vidar/pretrained/doom/tokenizer runs/data/doom [heldout] [--record RECIPE]
 
-Every 8th frame of every held-out episode (of a tokenizer that is causal in time every frame); PSNR in dB and SSIM per
-frame of 8-bit pixels, mean over the frames of an episode, then over episodes, with a 95 % interval over episodes. Of a
-quantised tokenizer also, by scale, the perplexity of the codewords over all label parts of a site together, and how
-many there were to count.
+Every 8th frame of every held-out episode is used (every frame for a tokenizer that is causal in time). PSNR in dB and
+SSIM per frame of 8-bit pixels, averaged over the frames of an episode and then over episodes, with a 95 % interval
+over episodes. For a quantised tokenizer also the perplexity of the codewords of each scale, over all label parts of a
+site together, and how many codewords were counted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder
 
 @torch.inference_mode()
 def judge(tokenizer: str, data: str, split: str) -> tuple[str, list[Figure]]:
-    """Print a line for each figure; what was measured on how many episodes, and the figures."""
+    """Print one line per figure; returns a description of the data and the figures."""
     model = load_component(tokenizer)
     found: dict[str, list[float]] = {"PSNR": [], "SSIM": []}
     labels: list[tuple[torch.Tensor, ...]] = []
@@ -59,7 +59,7 @@ def judge(tokenizer: str, data: str, split: str) -> tuple[str, list[Figure]]:
 
 
 def main() -> None:
-    """Judge, and write the figures beside the recipe where one is named."""
+    """Evaluate, and store the figures beside the recipe if one is named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tokenizer")
     parser.add_argument("data")

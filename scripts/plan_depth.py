@@ -1,9 +1,9 @@
-"""How long the chain of a video is: planned in segments, against frame after frame.
+"""The longest chain of a video: planned in segments, compared with frame after frame.
 
     python scripts/plan_depth.py mmpl_shapes [--segments 1 --segments 8]
 
-Chain: units that wait for one another, at most (`vidar.orders.depth`), frames that are given not counted. Errors add up
-along it, and no number of workers makes it shorter.
+Chain: the largest number of units that wait for one another (`vidar.orders.depth`), not counting given frames. Errors
+accumulate along it, and no number of workers makes it shorter.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vidar.types import UsageError
 
 
 def row(recipe: str, segments: int) -> tuple[int, int, int]:
-    """New frames of so many segments, the chain of the plan, the chain of as many frames made one by one."""
+    """New frames of `segments` segments, the chain of the plan, and the chain of frame-by-frame generation."""
     world = find_world(resolve_recipe(recipe))
     if world is None:
         raise UsageError(f"{recipe} has no order: only worlds have one")

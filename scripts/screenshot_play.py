@@ -1,8 +1,8 @@
-"""A picture of `vidar play` in headless Chromium, 1280 x 800, a key held for a second.
+"""A screenshot of `vidar play` in headless Chromium, 1280 x 800, with a key held for a second.
 
     python scripts/screenshot_play.py OUT.png [MODEL] [KEY]
 
-MODEL: doom unless another is named. KEY: a KeyboardEvent.code, ArrowLeft unless another is named.
+MODEL: by default doom. KEY: a KeyboardEvent.code, by default ArrowLeft.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from typing import Any
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run")
 SIZE = {"width": 1280, "height": 800}
-WAIT, HELD = 60.0, 1.0  # seconds: of anything that has to come; of the key
+WAIT, HELD = 60.0, 1.0  # seconds: to wait for anything, to hold the key
 
 
 class Page:
-    """One page, by its DevTools socket (of the `websockets` package)."""
+    """One page, controlled through its DevTools socket (by the `websockets` package)."""
 
     def __init__(self, socket: Any) -> None:
         self.socket, self.count = socket, 0
@@ -42,11 +42,11 @@ class Page:
                 return answer["result"]
 
     def value(self, expression: str) -> Any:
-        """Of a JavaScript expression."""
+        """The value of a JavaScript expression."""
         return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
 
     def until(self, expression: str) -> None:
-        """Returns when a JavaScript expression is true. Raises TimeoutError."""
+        """Wait until a JavaScript expression is true. Raises TimeoutError."""
         end = time.monotonic() + WAIT
         while not self.value(expression):
             if time.monotonic() > end:
@@ -78,7 +78,7 @@ def browser(folder: str) -> tuple[subprocess.Popen[bytes], int]:
 
 
 def photograph(page: Page, url: str, key: str) -> bytes:
-    """PNG of the page while a key is held."""
+    """A PNG of the page while a key is held."""
     page.call("Emulation.setDeviceMetricsOverride", **SIZE, deviceScaleFactor=1, mobile=False)
     page.call("Page.navigate", url=url)
     page.until("window.vidar && vidar.playing && vidar.frames > 2")
@@ -90,7 +90,7 @@ def photograph(page: Page, url: str, key: str) -> bytes:
 
 @contextmanager
 def opened(model: str, *options: str) -> Iterator[tuple[Page, str]]:
-    """A blank page in a browser of its own, and the address of `vidar play` beside it; both end with the context."""
+    """A blank page in a new browser, and the address of a running `vidar play`; both end with the context."""
     from websockets.sync.client import connect
 
     running, url = served(model, *options)
@@ -111,7 +111,7 @@ def opened(model: str, *options: str) -> Iterator[tuple[Page, str]]:
 
 
 def main(out: str, model: str = "doom", key: str = "ArrowLeft") -> None:
-    """Write the picture."""
+    """Write the screenshot."""
     with opened(model) as (page, url):
         Path(out).write_bytes(photograph(page, url, key))
 

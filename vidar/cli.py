@@ -1,7 +1,7 @@
-"""The command line: `vidar COMMAND`. Commands are thin; what they do are functions of the library.
+"""The command line: `vidar COMMAND`. Every command is a thin wrapper around functions of the library.
 
-Nothing here imports torch: commands import the library when they run. Exit codes: 0 ok, 1 failed, 2 wrong usage,
-130 interrupted. An error is one line on stderr.
+This module does not import torch; a command imports the library when it runs. Exit codes: 0 ok, 1 failed, 2 wrong
+usage, 130 interrupted. An error is printed as one line on stderr.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from vidar import __version__
 from vidar.commands import data, machine, play, recipes, replay, synth, world
 
 INTERRUPTED = 130
-REFUSED: Any = typer.BadParameter.__mro__[2]  # ClickException, which some releases of typer carry with them
+REFUSED: Any = typer.BadParameter.__mro__[2]  # ClickException; some releases of typer bundle their own copy of click
 
 
 class Commands(TyperGroup):
-    """The group of all commands; turns errors into one line and an exit code."""
+    """The group of all commands. It turns every error into one line on stderr and an exit code."""
 
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
-        """Run a command line. Exits, or returns the exit code where `standalone_mode` is False."""
+        """Run a command line and exit; with `standalone_mode=False` return the exit code instead."""
         code = exit_code(lambda: super(Commands, self).main(*args, standalone_mode=False, **extra))
         if standalone_mode:
             sys.exit(code)
@@ -32,7 +32,7 @@ class Commands(TyperGroup):
 
 
 def exit_code(command: Any) -> int:
-    """Call `command`; its errors become a line on stderr and a number."""
+    """Call `command`, print its error as one line on stderr, and return the exit code."""
     try:
         returned = command()
         code = returned if isinstance(returned, int) else 0
@@ -41,20 +41,20 @@ def exit_code(command: Any) -> int:
         return refuse(error.format_message(), 2)
     except (KeyboardInterrupt, typer.Abort):
         return refuse("interrupted", INTERRUPTED)
-    except BrokenPipeError:  # the reader of our output has gone: `vidar systems | head`
+    except BrokenPipeError:  # the reader of our output has exited, as in `vidar systems | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         return refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
     except Exception as error:
-        types = sys.modules.get("vidar.types")  # not imported: then nothing of the library has run
+        types = sys.modules.get("vidar.types")  # None: no code of the library has run yet
         if types is None or not isinstance(error, types.VidarError):
             raise
         return refuse(str(error), 2 if isinstance(error, types.UsageError) else 1)
 
 
 def refuse(message: str, code: int) -> int:
-    """Print one line; returns the code."""
+    """Print `message` as one line on stderr and return `code`."""
     print(f"vidar: {' '.join(message.split())}", file=sys.stderr)
     return code
 
@@ -65,7 +65,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Look at, check and convert data sets.")
+data_app = typer.Typer(help="Inspect, validate, preview and convert data sets.")
 
 
 def _version(wanted: bool) -> None:
@@ -78,11 +78,11 @@ def _version(wanted: bool) -> None:
 def start(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
     trust: Annotated[
         list[str] | None,
-        typer.Option(metavar="PACKAGE", help="Load parts of models from this package too; once for each package."),
+        typer.Option(metavar="PACKAGE", help="Allow configs to load classes from this package; may be repeated."),
     ] = None,
 ) -> None:
     """Autoregressive video generation and world models: record, train, generate, evaluate."""
@@ -95,7 +95,7 @@ def start(
 
 @data_app.callback(invoke_without_command=True, epilog="Example:  vidar data validate runs/data/doom")
 def show_help(context: typer.Context) -> None:
-    """Look at, check and convert data sets."""
+    """Inspect, validate, preview and convert data sets."""
     if context.invoked_subcommand is None:
         context.get_help()
         raise typer.Exit(2)
@@ -130,9 +130,9 @@ app.add_typer(data_app, name="data")
 
 
 def main() -> None:
-    """Entry point. Sets the thread policy before torch is imported."""
-    if "OMP_WAIT_POLICY" not in os.environ:  # spin for about 0.1 ms, then sleep: near full speed on free cores, and
-        os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # no cliff where another process holds one of them
+    """Entry point. Set the thread policy before torch is imported, then run the command line."""
+    if "OMP_WAIT_POLICY" not in os.environ:  # spin for about 0.1 ms, then sleep: nearly full speed on free cores, and
+        os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # no collapse when another process occupies one of them
     typer.main.get_command(app).main(prog_name="vidar")
 
 

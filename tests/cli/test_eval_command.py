@@ -28,7 +28,7 @@ def test_wrong_usage_is_one_line(run, shards, model, tmp_path):
         (["--suite", "world", "--record", "wrld_doom"], 2, "no recipe 'wrld_doom'; did you mean world_doom"),
         (["--suite", "world", "--device", "nowhere"], 2, "device 'nowhere' cannot be used"),
         (["--suite", "world", "--data", tmp_path / "absent"], 1, "no such data folder"),
-        (["--suite", "world", "--data", shards, "--split", "x"], 1, "has no split 'x'; there: train"),
+        (["--suite", "world", "--data", shards, "--split", "x"], 1, "has no split 'x'; available: train"),
         (["--suite", "world", "--data", shards, "--split", "train"], 1, "0 of 3 episodes with the"),
     ):
         found, printed, err = run("eval", model, "--out", out, *words)

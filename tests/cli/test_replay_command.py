@@ -48,7 +48,7 @@ def test_play_refuses_bad_starts_and_foreign_games(run, playable, tmp_path, monk
     assert code == 2 and "no .mp4 file in it; --starts wants a folder with 1 to 24" in err
     code, out, err = run("play", playable, "--port", 0, "--beside")
     assert (code, out) == (1, "") and re.fullmatch(
-        r"vidar: world .* knows .*; --beside needs a world of this game\n", err
+        r"vidar: world .* has the actions .*; --beside needs a world trained on this game\n", err
     )
     code, _, err = run("play", playable, "--port", 0, "--beside", "--scenario", "my_way_hom")
     assert code == 2 and "did you mean my_way_home?" in err

@@ -148,7 +148,7 @@ def test_composed_conditions_are_sums() -> None:
     given = {"actions": record(), "label": Labels(torch.tensor([1, 2]), torch.tensor([False, False]))}
     apart = [part(given[name], layout).modulation for name, part in net.conditioner.parts.items()]
     assert torch.equal(net.condition(given, layout).modulation, apart[0] + apart[1])
-    with pytest.raises(VidarError, match="'label' does not fit"):
+    with pytest.raises(VidarError, match="'label' is missing or unknown"):
         net.condition({"actions": record()}, layout)
     x = torch.randn(2, layout.num_slots, 3, generator=torch.Generator().manual_seed(1))
     made = net.condition(given, layout)
@@ -169,5 +169,5 @@ def test_an_action_moves_only_units_that_see_it() -> None:
 
 def test_configs_round_trip_and_refuse() -> None:
     assert from_dict(to_dict(net_config())) == net_config()
-    with pytest.raises(UsageError, match="nothing to compose"):
+    with pytest.raises(UsageError, match="no conditioners to compose"):
         ComposeConditionerConfig(parts={})

@@ -124,15 +124,15 @@ def test_slots_read_the_text_through_cross_attention():
 
 
 def test_prompts_that_cannot_be_read():
-    with pytest.raises(UsageError, match="'' has 0 bytes; this model reads 1 to 4"):
+    with pytest.raises(UsageError, match="'' has 0 bytes; this model accepts 1 to 4"):
         utf8(["red", ""], 4)
     with pytest.raises(UsageError, match="'green' has 5 bytes"):
         utf8(["red", "green"], 4)
     values, mask = utf8(["\u00e9", "abc"], 4)
     assert values.tolist() == [[0xC3, 0xA9, 0], [97, 98, 99]] and mask.sum(1).tolist() == [2, 3]
-    with pytest.raises(UsageError, match="reads features"):
+    with pytest.raises(UsageError, match="needs the features"):
         conditioner()(Text(values, mask, torch.zeros(2, dtype=torch.bool)), LAYOUT)
-    with pytest.raises(UsageError, match="reads the bytes"):
+    with pytest.raises(UsageError, match="needs the bytes"):
         conditioner(ByteEncoderConfig(width=16, heads=2))(text(), LAYOUT)
-    with pytest.raises(UsageError, match="do not split into 5 heads"):
+    with pytest.raises(UsageError, match="cannot be split into 5 heads"):
         TextConfig(encoder=GivenFeaturesConfig(width=12), width=8, memory_width=8, heads=5)

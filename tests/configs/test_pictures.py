@@ -104,7 +104,7 @@ def test_good_configs_pass(parts, name):
         ("var_shapes", ["data.split=test"], "no split 'test'"),
         ("var_shapes", ["method.pictures.net.backbone.in_width=9"], "net.backbone.in_width is 9, this model needs 10"),
         ("infinitystar_shapes", ["method.pictures.frames=16"], "16 frames do not fit a time stride of 4; use 13 or 17"),
-        ("infinitystar_shapes", ["method.pictures.frames=5"], "2 latent frames are shorter than one clip"),
+        ("infinitystar_shapes", ["method.pictures.frames=5"], "2 latent frames are less than one clip"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_training(parts, name, more, named):

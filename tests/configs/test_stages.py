@@ -44,5 +44,5 @@ def test_another_number_of_scales_is_another_tokenizer(tmp_path):
     sizes = ((1, 1, 1), (1, 2, 2), (1, 4, 4))
     pyramid = config.tokenizer.pyramid.replace(sizes=sizes, gains=None)
     other = config.replace(tokenizer=config.tokenizer.replace(pyramid=pyramid), start=str(tmp_path))
-    with pytest.raises(UsageError, match="not the tokenizer of this run: its pyramid.sizes is"):
+    with pytest.raises(UsageError, match="does not fit the tokenizer of this run: its pyramid.sizes is"):
         other.build().build_model()

@@ -43,7 +43,7 @@ def test_recordings_that_do_not_say_it():
     episode = WORLD.episode(3)
     with pytest.raises(VidarError, match="shapes-000000003: has no caption"):
         StoredCaptionConfig().build()(replace(episode, caption=""), slice(0, 1))
-    with pytest.raises(VidarError, match="is no recording of the world of shapes"):
+    with pytest.raises(VidarError, match="is not a recording of the world of shapes"):
         ShapeClassConfig().build()(replace(episode, meta={}), slice(0, 1))
     stored = StoredClassConfig(num_classes=5).build()
     assert stored(replace(episode, meta={"class": 4}), slice(0, 1)) == 4

@@ -32,7 +32,7 @@ def test_resizing_is_a_mean_over_boxes():
     frame, _ = full.reset(seed=1)
     means = frame.reshape(16, 2, 24, 2, 3).mean((1, 3))
     assert np.abs(half.episode(1).frames[0] - means).max() <= 1.01  # Pillow rounds after each axis
-    with pytest.raises(UsageError, match="height and width together"):
+    with pytest.raises(UsageError, match="give both height and width"):
         GymRecorder(ShapesEnv(config), height=16)
 
 

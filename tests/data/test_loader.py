@@ -124,7 +124,7 @@ def test_short_episodes_are_skipped_and_counted(shards, episode, spec):
 def test_wrong_wishes_are_one_line(shards, tmp_path):
     path = shards()
     for changes, kind, message in [
-        ({"split": "dev"}, VidarError, "no split 'dev'; there: train"),
+        ({"split": "dev"}, VidarError, "no split 'dev'; available: train"),
         ({"path": str(tmp_path / "none")}, VidarError, "no such data folder"),
         ({"path": str(tmp_path)}, VidarError, "shards.json: missing"),
         ({"batch": 0}, UsageError, "batch is 0"),
@@ -132,7 +132,7 @@ def test_wrong_wishes_are_one_line(shards, tmp_path):
     ]:
         with pytest.raises(kind, match=message):
             clips(path, **changes)
-    with pytest.raises(VidarError, match="no extra 'pose'; there: number, depth"):
+    with pytest.raises(VidarError, match="no extra 'pose'; available: number, depth"):
         clips(path, extras=("pose",)).batch(0)
     with pytest.raises(UsageError, match="rank 2"):
         clips(path, rank=2, world=2)

@@ -116,12 +116,12 @@ def test_which_network_reads(turning, net, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "shipped", lambda name: None)
     assert reader(world, tmp_path / "idm").net is not None
     nobody = reader(world)
-    assert nobody.net is None and "no inverse-dynamics network ships for a world 'shapes'" in nobody.reason
-    with pytest.raises(UsageError, match="idm: it reads frames of 16 x 24, the world's are 32 x 32; train one"):
+    assert nobody.net is None and "no inverse-dynamics model ships for world 'shapes'" in nobody.reason
+    with pytest.raises(UsageError, match="idm: it needs frames of 16 x 24, the world has 32 x 32; train one"):
         reader(shapes, tmp_path / "idm")
     with pytest.raises(UsageError, match="it knows the actions LEFT, RIGHT, the world move"):
         reader(shapes.replace(height=16, width=24), tmp_path / "idm")
     asked = []
     monkeypatch.setattr(module, "shipped", lambda name: asked.append(name) or tmp_path / "idm")
     assert reader(world).net is not None and asked == ["shapes"]
-    assert reader(shapes).net is None and "does not fit: it reads frames of 16 x 24" in reader(shapes).reason
+    assert reader(shapes).net is None and "does not fit: it needs frames of 16 x 24" in reader(shapes).reason

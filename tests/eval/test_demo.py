@@ -121,7 +121,7 @@ def test_nothing_is_played_for_bad_arguments(tiny, tmp_path, monkeypatch):
     blocker = tmp_path / "file"
     blocker.write_text("x")
     for out in (blocker, blocker / "below"):
-        with pytest.raises(UsageError, match="file is a file; .*--out"):
+        with pytest.raises(UsageError, match="file is a file, .*--out"):
             demo(out, model=tiny)
     for bad in ({"episodes": 1}, {"frames": 15}, {"seed": -1}, {"seed": 10**6}):
         with pytest.raises(UsageError, match="at least"):

@@ -319,7 +319,7 @@ def test_bad_input_is_one_line(played, tmp_path):
     with pytest.raises(UsageError, match="seeds 0 to"):
         EndlessConfig().first_of(2**32)
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="is a file; a report is a folder"):
+    with pytest.raises(UsageError, match="is a file, but a report needs a folder"):
         run("doom", tmp_path / "file")
 
 

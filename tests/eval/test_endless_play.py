@@ -82,6 +82,6 @@ def test_run_writes_a_report(tiny, tmp_path):
     }
     assert len(report["survival"]["per_rollout"]) == 2 and 1 <= report["survival"]["mean"] <= 64
     html = (tmp_path / "a/b/report.html").read_text()
-    assert "What has to hold" in html and html.count("data:image/png") == 2 and html.isascii()
+    assert "Acceptance criteria" in html and html.count("data:image/png") == 2 and html.isascii()
     with pytest.raises(UsageError, match="2 rollouts and 64 frames or more, not 1 and 2000"):
         run(str(tiny), tmp_path / "c", rollouts=1)

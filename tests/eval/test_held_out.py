@@ -71,7 +71,7 @@ def test_what_does_not_fit_is_refused_in_one_line_before_a_frame_is_decoded(shar
     for change, message in (
         ({"height": 64}, "frames are 32 x 32, world 'shapes' is 64 x 32"),
         ({"fps": 20.0}, "10 frames/s, world 'shapes' runs at 20"),
-        ({"actions": other}, "has the actions move, world 'shapes' knows jump"),
+        ({"actions": other}, "has the actions move, world 'shapes' has jump"),
         ({"actions": narrow}, "action 'move' has another kind or range"),
         (
             {"context": 8},
@@ -81,7 +81,7 @@ def test_what_does_not_fit_is_refused_in_one_line_before_a_frame_is_decoded(shar
         with pytest.raises(VidarError, match=message) as caught:
             recorded(shards, "heldout", config.replace(**change), PROTOCOL)
         assert "\n" not in str(caught.value)
-    with pytest.raises(VidarError, match="no split 'held'; there: heldout"):
+    with pytest.raises(VidarError, match="no split 'held'; available: heldout"):
         recorded(shards, "held", config, PROTOCOL)
     renamed = ActionSpec(actions=(move.replace(keys=()),))  # keys are a matter of the player
     assert recorded(shards, "heldout", config.replace(actions=renamed), PROTOCOL).short == 2

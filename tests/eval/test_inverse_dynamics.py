@@ -226,7 +226,7 @@ def test_wrong_input_is_named():
     net = TINY.build()
     with pytest.raises(UsageError, match="3 frames is shorter than the window of 4"):
         net(torch.zeros(1, 3, 12, 16, 3))
-    with pytest.raises(UsageError, match="12 x 20 x 3, the model reads 12 x 16 x 3"):
+    with pytest.raises(UsageError, match="12 x 20 x 3, the model needs 12 x 16 x 3"):
         net(torch.zeros(1, 4, 12, 20, 3))
     with pytest.raises(UsageError, match="group 'jump': no action 'JUMP'"):
         TINY.replace(groups={"jump": KeyGroup(classes=(("JUMP",),))})

@@ -143,5 +143,5 @@ def test_the_script_prints_both(world, tmp_path, capsys):
                 "heldout",
             )
         )
-    with pytest.raises(VidarError, match="has no head of reward and end"):
+    with pytest.raises(VidarError, match="has no head for reward and end"):
         main("doom", str(tmp_path / "data"))

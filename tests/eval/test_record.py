@@ -85,7 +85,7 @@ def test_figures_of_endless_play():
         "1.4 % of late frames outside the real range of sharpness",
         "1,117 frames survived",
         "1,500 frames survived by real play",
-        "1 of 2 lines hold",
+        "1 of 2 criteria are met",
     ]
 
 

@@ -196,7 +196,7 @@ def test_bad_input_is_named(turning):
         evaluate(Still(), episodes[:1], CONTEXT, FRAMES)
     with pytest.raises(UsageError, match="16 frames"):
         evaluate(Still(), episodes, CONTEXT, 15)
-    with pytest.raises(VidarError, match="turning-0: has 19 frames, 20 are needed"):
+    with pytest.raises(VidarError, match="turning-0: has 19 frames, but 20 are needed"):
         evaluate(Still(), episodes, CONTEXT, FRAMES + 1)
     flat = [replace(e, frames=e.frames[:, :10]) for e in episodes]
     with pytest.raises(VidarError, match="turning-0: frames of 10 x 24; the metrics need at least 11 pixels a side"):

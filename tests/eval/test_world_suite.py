@@ -82,16 +82,16 @@ def test_report_page_and_film(shards, world, judge, tmp_path):
     assert fps == 10 and len(frames) == FRAMES + round(0.6 * 10)
     html = (out / "report.html").read_text()
     text = re.sub("<.*?>", "", html)
-    for shown in (stored["command"], "recorded episodes instead of the frozen games", f"frames {FRAMES} instead of 64"):
+    for shown in (stored["command"], "recorded episodes instead of the fixed games", f"frames {FRAMES} instead of 64"):
         assert shown in text
     assert all(f"{value:.3f}" in html for value in means.values())
-    assert "1 shorter ones left out" in html
+    assert "1 shorter episodes were left out" in html
 
 
 def test_without_a_network_the_page_says_why(shards, world, tmp_path):
     made = module.run(str(world), tmp_path / "x", data=shards, frames=FRAMES, steps=1)
     assert made["action_score"] is None
-    why = "Action scores were left out: no inverse-dynamics network ships for a world &#x27;shapes&#x27;"
+    why = "Action scores were not computed: no inverse-dynamics model ships for world &#x27;shapes&#x27;"
     assert why in (tmp_path / "x" / "report.html").read_text()
 
 
@@ -111,9 +111,9 @@ def test_nothing_is_dreamed_for_what_does_not_fit(shards, world, judge, tmp_path
     blocker.write_text("")
     out = tmp_path / "x"
     for error, message, given in (
-        (UsageError, "--split names a part of recorded shards", {"split": "train"}),
+        (UsageError, "--split selects a part of recorded shards", {"split": "train"}),
         (VidarError, "no such data folder", {"data": tmp_path / "absent"}),
-        (VidarError, "has no split 'train'; there: heldout", {"data": shards, "split": "train"}),
+        (VidarError, "has no split 'train'; available: heldout", {"data": shards, "split": "train"}),
         (VidarError, "0 of 4 episodes with the 67 frames needed", {"data": shards}),
         (UsageError, "at least 16 frames", {"data": shards, "frames": 15}),
         (VidarError, "config.json", {"data": shards, "frames": FRAMES, "idm": tmp_path}),
@@ -122,7 +122,7 @@ def test_nothing_is_dreamed_for_what_does_not_fit(shards, world, judge, tmp_path
         with pytest.raises(error, match=message) as caught:
             module.run(str(world), out, **given)
         assert "\n" not in str(caught.value)
-    with pytest.raises(UsageError, match="file is a file; a report is a folder"):
+    with pytest.raises(UsageError, match="file is a file, but a report needs a folder"):
         module.run(str(world), blocker / "below", data=shards, frames=FRAMES)
     assert not out.exists()
 

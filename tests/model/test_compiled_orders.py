@@ -49,5 +49,5 @@ def test_compiled_pictures_are_the_same():
 
 
 def test_what_folds_is_refused_before_anything_is_built():
-    with pytest.raises(UsageError, match="folds its slots; a world with it cannot be compiled"):
+    with pytest.raises(UsageError, match="has folds; a world with such a relation cannot be compiled"):
         built("ca2vdm_doom").compile(lambda module, example: pytest.fail("built"))

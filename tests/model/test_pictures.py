@@ -158,13 +158,17 @@ def test_longer_clips():
         ("infinity", {"label": [1]}, "model 'infinity_shapes' takes a prompt, and no label"),
         ("infinity", {}, "takes a prompt"),
         ("infinity", {"prompt": [""]}, "prompt '' has 0 bytes"),
-        ("infinity", {"prompt": ["red"], "num_frames": 9}, "a model of images makes one latent frame, not 9"),
+        ("infinity", {"prompt": ["red"], "num_frames": 9}, "an image model generates one latent frame, not 9"),
         ("infinity", {"prompt": ["red"], "seed": [1, 2]}, "2 seeds for 1 pictures"),
-        ("infinitystar", {"prompt": ["red"], "num_frames": 5}, "2 latent frames are shorter than one clip"),
-        ("infinitystar", {"prompt": ["red"], "num_frames": 13}, "not the first and whole clips of 2; use 3 or 5"),
+        ("infinitystar", {"prompt": ["red"], "num_frames": 5}, "2 latent frames are less than one clip"),
+        (
+            "infinitystar",
+            {"prompt": ["red"], "num_frames": 13},
+            "not the first frame plus whole clips of 2; use 3 or 5",
+        ),
         ("infinitystar", {"prompt": ["red"], "num_frames": 10}, "10 frames do not fit a time stride of 4; use 9 or"),
         ("infinitystar", {"prompt": ["red"], "context": shapes(17, 1)}, "17 frames of context leave nothing to make"),
-        ("infinitystar", {"prompt": ["red"], "context": shapes(5, 1)}, "2 latent frames are shorter than one clip"),
+        ("infinitystar", {"prompt": ["red"], "context": shapes(5, 1)}, "2 latent frames are less than one clip"),
         ("infinitystar", {"prompt": ["red"], "context": shapes(1, 2)}, "expected uint8 1 x T x 32 x 32 x 3"),
     ],
 )
@@ -195,5 +199,5 @@ def test_outside_features_stand_in_for_words():
     features, mask = torch.randn(2, 5, 16), torch.ones(2, 5, dtype=torch.bool)
     asked = [*zip(features, mask)]
     assert model.generate(prompt=asked).frames.shape == (2, 1, 32, 32, 3)
-    with pytest.raises(UsageError, match="reads features of a text encoder"):
+    with pytest.raises(UsageError, match="needs the features of a text encoder"):
         model.generate(prompt=["red"])

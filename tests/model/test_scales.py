@@ -98,7 +98,7 @@ def test_what_it_cannot_do_is_said_in_one_line(world):
     config = world.config
     with pytest.raises(UsageError, match="all be of latents, of scales or of pyramids"):
         config.replace(tokenizer=config.tokenizer.autoencoder)
-    with pytest.raises(UsageError, match="are not the scales of the tokenizer"):
+    with pytest.raises(UsageError, match="differ from the scales of the tokenizer"):
         config.replace(order=config.order.replace(sides=((1, 1), (2, 2), (4, 4))))
     with pytest.raises(UsageError, match="the last scale is 4 x 5, the latents are 4 x 4"):
         config.order.replace(sides=((1, 1), (4, 5))).build(4, 4)

@@ -100,5 +100,5 @@ def test_a_clip_and_an_evaluation(world):
 def test_refusals(world):
     with pytest.raises(UsageError, match="give a context of at least 2 frames"):
         next(world.codes(known(1)[0], iter([torch.zeros(2, 5)])))
-    with pytest.raises(UsageError, match="5 frames are not whole blocks of 2"):
+    with pytest.raises(UsageError, match="5 frames do not fill whole blocks of 2"):
         world.config.system(5)

@@ -61,11 +61,11 @@ def test_head_starts_at_zero_and_reads_its_own_picture():
 
 
 def test_what_is_no_picture_is_refused():
-    with pytest.raises(UsageError, match="no whole pictures of 2 x 3"):
+    with pytest.raises(UsageError, match="do not fill whole images of 2 x 3"):
         embed()(torch.randn(1, 7, 8), ROWS, None)
-    with pytest.raises(ValueError, match="do not divide into patches"):
+    with pytest.raises(ValueError, match="cannot be divided into patches"):
         ConvEmbedConfig(rows=2, columns=3).build(7, 10)
-    with pytest.raises(ValueError, match="do not divide into patches"):
+    with pytest.raises(ValueError, match="cannot be divided into patches"):
         ConvHeadConfig(rows=2, columns=3).build(10, 7, 0.0)
 
 

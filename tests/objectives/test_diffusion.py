@@ -165,5 +165,5 @@ def test_prepare_noises_each_row_at_its_own_step_and_commits_clean():
 
 
 def test_more_steps_than_there_are_is_an_error():
-    with pytest.raises(ValueError, match="steps 20 are more than the 10"):
+    with pytest.raises(ValueError, match="steps 20 exceed the 10"):
         DiffusionConfig(steps=20, count=10).build(1, frame_order(1, 1, 1)[1])

@@ -42,5 +42,5 @@ def test_flips_reach_every_other_class_and_spare_rows_of_none():
 
 
 def test_rows_and_rngs_must_match():
-    with pytest.raises(UsageError, match=r"^2 rows of labels take one Rng each, not 1$"):
+    with pytest.raises(UsageError, match=r"^2 rows of labels need one Rng each, not 1$"):
         random_flips([Rng(0)], (2,))(0, torch.zeros(2, 1, 1, 1, 1, dtype=torch.long))

@@ -207,11 +207,11 @@ def test_image_and_clips_have_filters_of_their_own():
 
 
 def test_lengths_that_are_no_pyramids():
-    with pytest.raises(UsageError, match="2 latent frames are shorter than one clip; the first frame and a clip are 3"):
+    with pytest.raises(UsageError, match="2 latent frames are less than one clip; the first frame and a clip are 3"):
         ClipScaleOrderConfig(clip=2).over(SIDES).sizes(2)
-    with pytest.raises(UsageError, match="4 latent frames are not the first and whole clips of 2; use 3 or 5"):
+    with pytest.raises(UsageError, match="4 latent frames are not the first frame plus whole clips of 2; use 3 or 5"):
         ClipScaleOrderConfig(clip=2).over(SIDES).sizes(4)
-    with pytest.raises(UsageError, match="a model of images makes one latent frame, not 3"):
+    with pytest.raises(UsageError, match="an image model generates one latent frame, not 3"):
         ScaleOrderConfig().over(SIDES).sizes(3)
     with pytest.raises(UsageError, match="by_scale has 1 entries; give one per scale, 4"):
         system(1, by_scale=((),))

@@ -47,7 +47,7 @@ def test_training_asks_for_the_velocity_and_the_hint_is_where_it_was():
 
 @pytest.mark.parametrize("stepper", [HeunConfig(), RenoiseConfig()])
 def test_a_told_model_plays_with_euler(stepper):
-    with pytest.raises(UsageError, match="told its step size plays with EulerConfig"):
+    with pytest.raises(UsageError, match="receives its step size needs EulerConfig"):
         TOLD.replace(stepper=stepper)
 
 

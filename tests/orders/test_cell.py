@@ -28,7 +28,7 @@ def test_sites_cells_and_what_they_see(rows, columns, window):
 
 
 def test_sizes_that_do_not_divide_are_refused():
-    with pytest.raises(UsageError, match="order.rows: 4 rows of sites do not divide into 3 cells"):
+    with pytest.raises(UsageError, match="order.rows: 4 rows of sites cannot be divided into 3 cells"):
         CellOrderConfig(rows=3, columns=1).build(4, 6)
-    with pytest.raises(UsageError, match="order.columns: 6 columns of sites do not divide into 4 cells"):
+    with pytest.raises(UsageError, match="order.columns: 6 columns of sites cannot be divided into 4 cells"):
         CellOrderConfig(rows=1, columns=4).build(4, 6)

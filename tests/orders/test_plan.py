@@ -88,8 +88,8 @@ def test_segments_are_chained_by_content_alone():
     ("steps", "message"),
     [
         ((0, 1, 3, 1), "without a gap"),
-        ((0, 1, 1, 1), "some of them after"),
-        ((1, 0, 2, 1), "must be the first"),
+        ((0, 1, 1, 1), "with some after"),
+        ((1, 0, 2, 1), "must come first"),
         ((0, 1, 2, 2), "must end with"),
         ((0, 0, 1, 2, 1), "must end with"),
     ],
@@ -100,8 +100,8 @@ def test_maps_that_are_none_are_refused(steps, message):
 
 
 def test_bad_sizes_are_refused_in_one_line():
-    with pytest.raises(UsageError, match="15 frames are not whole segments of 12"):
+    with pytest.raises(UsageError, match="15 frames do not fill whole segments of 12"):
         PlanOrderConfig(map=paired(12)).build(1, 1, 15)
     short = StepMap(steps=(0, 0, 1, 2, 1, 3, 1, 1))
-    with pytest.raises(UsageError, match="more than anchors there"):
+    with pytest.raises(UsageError, match="more than there are anchors"):
         PlanOrderConfig(map=short, onward=FromMiddleConfig())

@@ -41,5 +41,5 @@ def test_the_sites_of_a_unit_lie_a_step_apart():
 
 
 def test_sizes_that_do_not_divide_are_refused():
-    with pytest.raises(UsageError, match="order.columns: 5 columns of sites do not divide into 2 sub-samples"):
+    with pytest.raises(UsageError, match="order.columns: 5 columns of sites cannot be divided into 2 sub-samples"):
         SubsampleOrderConfig(rows=2, columns=2).build(4, 5)

@@ -145,7 +145,7 @@ class Player:
         number = self.random.randrange(len(self.held))
         held = self.held.pop(number)
         for row in {*range(CAPACITY)} - held.rows:
-            with pytest.raises(ValueError, match="went behind"):
+            with pytest.raises(ValueError, match="went past"):
                 self.streams.restore(held.snapshot, [row])
         self.streams.release(held.snapshot)
         self.log.append(f"release snapshot {number}")

@@ -283,11 +283,11 @@ def test_a_row_that_went_behind_a_mark_does_not_come_back_to_it():
     frames(1)
     state.rewind(old, rows=[0])
     frames(2)
-    with pytest.raises(ValueError, match="a rewind of row 0 went behind this mark"):
+    with pytest.raises(ValueError, match="a rewind of row 0 went past this mark"):
         state.rewind(new)
     state.rewind(new, rows=[1])
     state.rewind(old)
-    with pytest.raises(ValueError, match="this mark was released, or a rewind went behind it"):
+    with pytest.raises(ValueError, match="this mark was released, or a rewind went past it"):
         state.rewind(new, rows=[1])
     state.release(old)
     assert state.journal == [[], []] and not state.marks

@@ -295,7 +295,7 @@ def test_what_heads_forget_takes_no_memory():
 
 def test_a_full_ring_refuses_before_anything_is_written():
     case = headwise(3)
-    with pytest.raises(ValueError, match="2 sites for 1 free places of 3; evict before they come"):
+    with pytest.raises(ValueError, match="2 sites for 1 free places of 3; evict sites first"):
         case.run(case.ring_state(), schedule=evicting(case.ring_state(), 4, 3))
 
 

@@ -36,7 +36,7 @@ def test_a_folder_of_clips(world, tmp_path):
         write_video(tmp_path / f"{name}.mp4", frames(count), 10)
     assert [(len(clip), round(clip[-1].mean() / 10)) for clip in folder_clips(world, tmp_path)] == [(2, 1), (4, 8)]
     (tmp_path / "c.mp4").write_bytes(b"no video")
-    with pytest.raises(VidarError, match=r"c\.mp4: not readable"):
+    with pytest.raises(VidarError, match=r"c\.mp4: cannot be read"):
         folder_clips(world, tmp_path)
     write_video(tmp_path / "c.mp4", frames(2, 32, 32), 10)
     with pytest.raises(VidarError, match=r"c\.mp4 is 32x32, this model is 80x64"):

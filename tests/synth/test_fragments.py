@@ -88,6 +88,6 @@ def test_the_playlist_names_what_is_there(fragments, tmp_path):
 def test_damage_is_named(fragments, tmp_path):
     files, _ = fragments
     files[1].write_bytes(b"nothing" * 100)
-    with pytest.raises(VidarError, match="000001.ts: not readable as video"):
+    with pytest.raises(VidarError, match="000001.ts: cannot be read as video"):
         join_fragments(files, tmp_path / "x.mp4", RATE)
     assert not (tmp_path / "x.mp4").exists() and not list(tmp_path.glob("*.tmp.*"))

@@ -68,5 +68,5 @@ def test_errors_are_one_line():
         fsq.code(torch.tensor([[0, 5, 0, 0, 0]]))
     with pytest.raises(UsageError, match="the last axis must be 5"):
         fsq.quantise(torch.zeros(2, 4))
-    with pytest.raises(UsageError, match="levels needs an entry of 2 or more for every channel"):
+    with pytest.raises(UsageError, match="levels needs one entry per channel, each 2 or more"):
         FSQConfig(levels=(4, 1))

@@ -25,5 +25,5 @@ def test_halved_gains_make_a_uniform_quantiser():
 
 def test_gains_are_one_positive_number_per_scale():
     for gains in ((1.0,), (1.0, 0.0)):
-        with pytest.raises(UsageError, match="gains needs one number above 0 for each of the 2 scales"):
+        with pytest.raises(UsageError, match="gains needs one positive number for each of the 2 scales"):
             ms.MultiScaleConfig(quantiser=BSQConfig(channels=4), sizes=still(((1, 1), (2, 2))), gains=gains)

@@ -155,17 +155,21 @@ def test_what_cannot_be_inflated_is_refused_in_one_line(tmp_path):
     bits = want.replace(pyramid=want.pyramid.replace(p_drop=0.5))
     coarse = want.replace(autoencoder=want.autoencoder.replace(space_stride=16))
     for name, tokenizer, why in (
-        ("image", wider, r": its widths is \(8, 8, 8\), not \(8, 8, 16\); start from one of the same config, or of "),
+        (
+            "image",
+            wider,
+            r": its widths is \(8, 8, 8\), not \(8, 8, 16\); start from one with the same config, or with ",
+        ),
         (
             "video",
             want.autoencoder,
-            ": its time_stride is 1, not 2; .* or of time_kernel 1, time_stride 1 and else the",
+            ": its time_stride is 1, not 2; .* or with time_kernel 1, time_stride 1 and otherwise the",
         ),
         ("pyramids", bits, ": its pyramid.p_drop is 0.0, not 0.5; "),
         ("pyramids", coarse, ": its autoencoder.space_stride is 8, not 16; "),
         ("pyramids", want.autoencoder, ", but a PyramidAutoencoder; "),
     ):
         folder = str(tmp_path / name)
-        with pytest.raises(UsageError, match=f"^{folder}: not the tokenizer of this run{why}") as error:
+        with pytest.raises(UsageError, match=f"^{folder}: does not fit the tokenizer of this run{why}") as error:
             AutoencodeConfig(tokenizer=tokenizer, start=folder).build().build_model()
         assert "\n" not in str(error.value)

@@ -114,7 +114,7 @@ def test_nothing_has_no_loss():
 
 
 def test_errors_are_one_line():
-    message = r"2\^17 codes are too many for the exact entropy, at most 16 channels; set factorised=true"
+    message = r"2\^17 codes are too many for the exact entropy, which supports at most 16 channels; set factorised=true"
     with pytest.raises(UsageError, match=message):
         LFQConfig(channels=17)
     assert LFQConfig(channels=17, factorised=True).build().channels == 17

@@ -340,24 +340,24 @@ def test_configs_survive_yaml():
 
 def test_errors_are_one_line():
     model, x = pyramid(), latents(2, 3, *SIZES[-1])
-    message = r"^latents of shape \[2, 3, 1, 5, 5\]; the last scale takes \[B, 3, 1, 5, 6\]$"
+    message = r"^got latents of shape \[2, 3, 1, 5, 5\], but the last scale needs \[B, 3, 1, 5, 6\]$"
     with pytest.raises(UsageError, match=message):
         model.quantise(x[..., :5])
     labels = model.quantise(x).labels
-    with pytest.raises(UsageError, match=r"^labels of 3 scales; decoding takes all 4$"):
+    with pytest.raises(UsageError, match=r"^got labels of 3 scales, but decoding needs all 4$"):
         model.decode(labels[:3])
-    with pytest.raises(UsageError, match=r"^labels of 0 scales; this pyramid has 4$"):
+    with pytest.raises(UsageError, match=r"^got labels of 0 scales, but this pyramid has 4$"):
         model.features([])
     message = r"^labels of scale 1 have shape \[2, 1, 3, 4, 3\]; expected \[2, 1, 2, 3, 3\]$"
     with pytest.raises(UsageError, match=message):
         model.accumulate(x, labels[2], 1)
     with pytest.raises(UsageError, match=r"^label 2 of part 0 lies outside 0 to 1$"):
         model.accumulate(x, torch.full_like(labels[1], 2), 1)
-    with pytest.raises(UsageError, match=r"^training that drops scales takes one Rng per row, 2, not 0$"):
+    with pytest.raises(UsageError, match=r"^training that drops scales needs one Rng per row, 2, not 0$"):
         pyramid(p_drop=0.1).quantise(x, training=True)
-    with pytest.raises(UsageError, match=r"^pyramids of single frames have t = 1 at every scale, not \[1, 2\]$"):
+    with pytest.raises(UsageError, match=r"^pyramids of single frames need t = 1 at every scale, not \[1, 2\]$"):
         pyramid(sizes=((1, 1, 1), (2, 3, 3))).per_frame(latents(1, 3, 2, 3, 3))
-    with pytest.raises(UsageError, match=r"sizes go from coarse to fine, but \(1, 1, 3\) follows \(1, 2, 2\)"):
+    with pytest.raises(UsageError, match=r"sizes must go from coarse to fine, but \(1, 1, 3\) follows \(1, 2, 2\)"):
         pyramid(sizes=((1, 2, 2), (1, 1, 3)))
     with pytest.raises(UsageError, match=r"sizes needs at least one \(t, h, w\), all 1 or more"):
         pyramid(sizes=())

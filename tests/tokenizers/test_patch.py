@@ -21,7 +21,7 @@ def test_sites_are_an_exact_inverse_and_frame_major(patch):
 
 
 def test_patches_that_do_not_divide_are_refused():
-    with pytest.raises(UsageError, match="3x4 does not divide into patches of 2"):
+    with pytest.raises(UsageError, match="3x4 cannot be divided into patches of 2"):
         to_sites(torch.zeros(1, 1, 1, 3, 4), 2)
-    with pytest.raises(UsageError, match="does not divide"):
+    with pytest.raises(UsageError, match="cannot be divided"):
         from_sites(torch.zeros(1, 3, 4), (1, 3, 4), 2)

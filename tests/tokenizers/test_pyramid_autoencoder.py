@@ -84,9 +84,9 @@ def test_it_is_saved_and_read_whole(tmp_path):
 
 
 def test_parts_that_do_not_fit_are_refused():
-    with pytest.raises(UsageError, match="the quantiser has 6 channels, the latents have 4"):
+    with pytest.raises(UsageError, match="the quantiser has 6 channels, but the latents have 4"):
         config(bits=6)
-    with pytest.raises(UsageError, match="every scale has t = 1"):
+    with pytest.raises(UsageError, match="every scale must have t = 1"):
         PyramidAutoencoderConfig(
             autoencoder=config().autoencoder,
             pyramid=MultiScaleConfig(quantiser=BSQConfig(channels=4), sizes=((1, 1, 1), (2, 4, 5))),
@@ -119,7 +119,9 @@ def test_folded_latents_are_patches_of_the_autoencoder_s():
     assert torch.allclose(
         model.decode_raw(through)[0].clamp(-1, 1), model.decode(model.encode(frames)[0])[0], atol=1e-5
     )
-    with pytest.raises(UsageError, match="latents of 4x3 do not fold by 2; height and width must be multiples of 16"):
+    with pytest.raises(
+        UsageError, match="latents of 4x3 cannot be folded by 2; height and width must be multiples of 16"
+    ):
         model.grid_shape(1, 32, 24)
 
 
@@ -132,6 +134,6 @@ def test_training_starts_from_a_plain_tokenizer_or_one_of_its_kind(tmp_path):
     assert torch.equal(begun.autoencoder.encode(video())[0].data, plain.eval().encode(video())[0].data)
     again = AutoencodeConfig(tokenizer=config(), start=str(tmp_path / "pyramids")).build().build_model()
     assert torch.equal(again.encode(video())[0].data, pyramids.encode(video())[0].data)
-    with pytest.raises(UsageError, match="plain: not the tokenizer of this run"):
+    with pytest.raises(UsageError, match="plain: does not fit the tokenizer of this run"):
         other = config(bits=16, fold=2).replace(autoencoder=config().autoencoder.replace(widths=(8, 8, 16)))
         AutoencodeConfig(tokenizer=other, start=str(tmp_path / "plain")).build().build_model()

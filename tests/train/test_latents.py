@@ -22,7 +22,7 @@ def test_data_that_cannot_serve(tmp_path, monkeypatch):
     )
     with monkeypatch.context() as patch:
         patch.setattr(latents, "encode_split", None)
-        with pytest.raises(VidarError, match="longest episode of split 'train' has 6 frames, one clip 7; .* at most 6"):
+        with pytest.raises(VidarError, match="episode of split 'train' has 6 frames, a clip needs 7; .* at most 6"):
             config.replace(clip_frames=7).build()
         with pytest.raises(VidarError, match="no split 'other'"):
             config.replace(split="other").build()

@@ -70,7 +70,7 @@ def test_clips_are_encoded_each_from_its_first_frame(shards, tokenizer, monkeypa
 
 def test_data_that_cannot_serve(shards, tokenizer, tmp_path, monkeypatch):
     config = PictureClipsConfig(path=shards, tokenizer=tokenizer, annotation=ShapeClassConfig(), batch=1)
-    with monkeypatch.context() as patch, pytest.raises(VidarError, match="has 14 frames, one clip 17; .* data.frames"):
+    with monkeypatch.context() as patch, pytest.raises(VidarError, match="14 frames, a clip needs 17; .* data.frames"):
         patch.setattr(data, "encode_clips", None)  # said before anything is encoded
         config.replace(frames=17).build()
     with pytest.raises(UsageError, match="no tokenizer there"):

@@ -1,1 +1,1 @@
-"""State: rings, journal, mark and rewind; eviction policies."""
+"""State: ring buffers, journal, mark and rewind; eviction policies."""

@@ -1,4 +1,4 @@
-"""What mixers with a state of fixed size carry from call to call (recurrent and linear mixers)."""
+"""What mixers with a state of fixed size (recurrent and linear mixers) carry from call to call."""
 
 from __future__ import annotations
 
@@ -13,31 +13,34 @@ Key = tuple[str, int]  # (name, layer)
 
 @dataclass(frozen=True)
 class Carries:
-    """Tensors [B, ..] by (name, layer), which are replaced and never changed: a copy is a reference.
+    """Tensors [B, ..] by (name, layer), which are replaced and never modified, so that a copy is a reference.
 
-    A row that carries nothing yet has zeros where another row carries something.
+    A row without a value has zeros if another row has one.
     """
 
     values: Mapping[Key, Tensor] = field(default_factory=dict[Key, Tensor])
 
     def get(self, name: str, layer: int) -> Tensor | None:
-        """None where no row carries anything."""
+        """The value, or None if no row has one."""
         return self.values.get((name, layer))
 
     def put(self, name: str, layer: int, value: Tensor) -> Carries:
-        """With another value."""
+        """A copy with another value."""
         return Carries({**self.values, (name, layer): value})
 
     def picked(self, rows: Sequence[int]) -> Carries:
-        """Of some rows."""
+        """A copy with some of the rows."""
         return Carries({key: value[list(rows)] for key, value in self.values.items()})
 
     def back(self, then: Carries, rows: Sequence[int]) -> Carries:
-        """Some rows as they were then."""
+        """A copy in which some rows are as they were in `then`."""
         return self.replaced(rows, then.picked(rows), None)
 
     def replaced(self, rows: Sequence[int], source: Carries, batch: int | None) -> Carries:
-        """Some of the rows from `source`, whose rows are in their order. batch: rows in all, where none carries yet."""
+        """A copy in which `rows` come from `source`, in its order.
+
+        batch: total number of rows, if none has a value yet.
+        """
         made: dict[Key, Tensor] = {}
         for key in self.values.keys() | source.values.keys():
             mine, theirs = self.values.get(key), source.values.get(key)
@@ -51,7 +54,7 @@ class Carries:
 
     @staticmethod
     def stacked(parts: Sequence[tuple[Carries, int]]) -> Carries:
-        """Rows of several side by side, each with its number of rows."""
+        """Concatenate the rows of several, each given with its number of rows."""
         keys = {key: value for part, _ in parts for key, value in part.values.items()}
         return Carries(
             {

@@ -1,4 +1,4 @@
-"""ListState: the functional state. Nothing is overwritten, so gradients may flow through a rollout."""
+"""ListState: the functional state. Nothing is overwritten, so gradients can flow through a rollout."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vidar.types import MEMORY, NOBODY, Slots
 
 @dataclass(frozen=True)
 class ListMark:
-    """A point to come back to: all lists as they were."""
+    """A snapshot: all lists as they were."""
 
     keys: dict[tuple[str, int], tuple[Tensor, Tensor]]
     slots: dict[str, Slots]
@@ -30,10 +30,12 @@ class ListMark:
 
 @dataclass
 class ListState:
-    """Keys and values by (relation, layer), grown by concatenation; masks do what rings do by overwriting.
+    """Keys and values by (relation, layer), which grow by concatenation.
 
-    detach: committed keys carry no gradient (self-forcing). The batch rows of one call may not differ in padding of
-    what they commit other than by cells of nobody, which are kept and never seen.
+    Masks replace the overwriting of ring buffers.
+
+    detach: committed keys carry no gradient (self-forcing). The batch rows of one call may differ in what they commit
+    only by padding cells, which are kept and never seen.
     """
 
     relations: tuple[str, ...]
@@ -54,14 +56,14 @@ class ListState:
         return cls(tuple(relations), [RowState() for _ in range(batch)], detach)
 
     def give(self, unit: int, codes: Tensor) -> None:
-        """Codes [B, n, C] of a given unit, known before its turn."""
+        """Store the codes [B, n, C] of a given unit before its turn."""
         for row, code in zip(self.rows, codes, strict=True):
             row.codes[unit] = code
             row.done.add(unit)
 
     @property
     def ring_relations(self) -> Mapping[str, str]:
-        """Every ring is named as its relation."""
+        """Every ring bears its relation's name, so this is empty."""
         return {}
 
     def held(self) -> Mapping[str, Slots]:
@@ -73,7 +75,10 @@ class ListState:
         return self.keys.get((relation, layer))
 
     def begin(self, layout: Layout, inputs: Tensor) -> None:
-        """Remember which slots of the call are to be kept: the MEMORY ones that are somebody in any row."""
+        """Remember which slots of the call to keep: MEMORY slots that are not padding in at least one row.
+
+        inputs: [B, S, I].
+        """
         self._fresh = layout.slots
         somebody = (layout.slots.role == MEMORY) & (layout.slots.cell != NOBODY)
         self._kept = torch.nonzero(somebody.any(dim=0))[:, 0]
@@ -100,7 +105,7 @@ class ListState:
         self.carries = self.carries.put(name, layer, value.detach() if self.detach else value)
 
     def discard(self, row: int, units: Iterable[int]) -> None:
-        """Take units of a row back: its keys of them are hidden. See `vidar.cache.ring.RingState.discard`."""
+        """Discard units of a row by hiding their keys. See `vidar.cache.ring.RingState.discard`."""
         gone = tuple(units)
         self.rows[row].discard(gone)
         for name, slots in self.slots.items():
@@ -124,10 +129,10 @@ class ListState:
         self.trace.append(step)
 
     def mark(self) -> ListMark:
-        """A point to come back to; costs nothing, needs no release."""
+        """A snapshot; it costs nothing and needs no release."""
         return ListMark(dict(self.keys), dict(self.slots), tuple(row.copy() for row in self.rows), self.carries)
 
     def rewind(self, mark: ListMark) -> None:
-        """Go back to a mark, all rows."""
+        """Return to a mark, for all rows."""
         self.keys, self.slots = dict(mark.keys), dict(mark.slots)
         self.rows, self.carries = [row.copy() for row in mark.rows], mark.carries

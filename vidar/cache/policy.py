@@ -1,4 +1,4 @@
-"""Policies of a cache: what a state forgets between calls, beside what its order forgets by itself."""
+"""Cache policies: which keys a state evicts between calls, in addition to what its order forgets."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Evicted = tuple[str, int, Tensor]  # ring, batch row, sites
 
 
 class Policy(Protocol):
-    """Looks at a state before every call and says which sites to forget. What it says joins the trace of the state.
+    """Called before every call of the model; returns the sites to evict, which join the trace of the state.
 
-    It remembers nothing itself: what it needs lies in the state, so that snapshots and rewinds cover it.
+    It keeps no memory of its own: all it needs is in the state, so that snapshots and rewinds include it.
     """
 
     def __call__(self, state: RingState) -> Iterable[Evicted]:
-        """(ring, batch row, sites) to forget now."""
+        """(ring, batch row, sites) to evict now."""
         ...
 
 
 def evict(policy: Policy | None, state: RingState) -> None:
-    """What a policy says of a state, done."""
+    """Evict what a policy returns for a state."""
     if policy is not None:
         for ring, row, sites in [*policy(state)]:
             state.evict(ring, row, sites)
@@ -43,9 +43,9 @@ class PolicyConfig(Config):
 
 
 class StridedPolicyConfig(PolicyConfig):
-    """A long memory of few frames: the `recent` units before the one that is made, and of older ones every `every`-th.
+    """A long memory of few frames: the `recent` last units, and every `every`-th of the older units.
 
-    every: None: of older ones none, which is a shorter window. Units are those of the order.
+    every: None keeps no older units, which is a shorter window. Units are those of the order.
     """
 
     recent: int = Field(default=4, ge=1)

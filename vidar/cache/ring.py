@@ -1,4 +1,4 @@
-"""RingState: rings written in place, allocated once, never shifted; mark and rewind through a journal per batch row."""
+"""RingState: ring buffers allocated once and written in place; mark and rewind through a journal per batch row."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vidar.types import NOBODY, Slots
 
 @dataclass(frozen=True)
 class Mark:
-    """A point to come back to: entries of each row's journal, counted from its beginning, and a copy of small parts."""
+    """A point to return to: the length of each row's journal from its beginning, and a copy of the small parts."""
 
     number: int
     lengths: tuple[int, ...]
@@ -34,12 +34,12 @@ class Mark:
 
 @dataclass
 class RingState:
-    """One tree: rings, codes, what is in flight and further trees of each row (`rows`), journal and trace.
+    """The decoding state: rings, codes, units in flight and further trees of each row (`rows`), journal, trace.
 
-    carries: what mixers with a state of fixed size hold. trace: every Step run and everything that was decided between
-    them, in order; replaying it gives the same codes (`vidar.core.trace`). journal: per row what was overwritten, back
-    to the oldest open mark; `dropped` entries came before. behind: by number of an open mark the rows that have gone
-    back to an older one since.
+    carries: states of mixers with a state of fixed size. trace: every Step that was run and every decision between
+    them, in order; replaying it gives the same codes (`vidar.core.trace`). journal: per row, what was overwritten,
+    back to the oldest open mark; `dropped` entries came before. behind: for each open mark, the rows that were
+    rewound to an older mark since.
     """
 
     rings: dict[str, Ring]
@@ -79,17 +79,17 @@ class RingState:
         rows = [RowState() for _ in range(batch)]
         return cls(rings, rows, traced=traced, journal=[[] for _ in range(batch)], dropped=[0] * batch)
 
-    # what decode and the model ask
+    # what the decode loop and the model call
 
     def give(self, unit: int, codes: Tensor) -> None:
-        """Codes [B, n, C] of a given unit, known before its turn."""
+        """Store the codes [B, n, C] of a given unit before its turn."""
         for row, code in zip(self.rows, codes, strict=True):
             row.codes[unit] = code
             row.done.add(unit)
 
     @property
     def ring_relations(self) -> Mapping[str, str]:
-        """The relation of each ring that is not named as its relation."""
+        """The relation of each ring that does not bear its relation's name."""
         return {name: ring.relation for name, ring in self.rings.items() if name != ring.relation}
 
     def held(self) -> Mapping[str, Slots]:
@@ -102,7 +102,10 @@ class RingState:
         return None if ring is None else (ring.k[layer], ring.v[layer])
 
     def begin(self, layout: Layout, inputs: Tensor) -> None:
-        """Find the places of the MEMORY slots; save what they overwrite while a mark is open."""
+        """Choose the places of the MEMORY slots; while a mark is open, save what they will overwrite.
+
+        inputs: [B, S, I].
+        """
         self._fresh = layout.slots
         self._writes = {name: self._write(name, ring, layout) for name, ring in self.rings.items()}
         if self.marks:
@@ -111,7 +114,7 @@ class RingState:
                     self.journal[b].append(self.rings[name].saved(name, b, places))
 
     def _write(self, name: str, ring: Ring, layout: Layout) -> Write:
-        """Once for a layout and those moved on from it, where places are a formula."""
+        """Computed once for a layout and its shifted copies, if places are a formula."""
         if ring.placement is not None and ring.placement.cycle is None:
             return ring.places(layout.slots, len(self.rows))
         key = f"places {name} {len(self.rows)}"
@@ -120,7 +123,7 @@ class RingState:
         return layout.fixed[key]
 
     def write(self, relation: str, layer: int, k: Tensor, v: Tensor) -> None:
-        """Fresh keys and values [B, S, K, E] of a layer; the MEMORY slots among them are kept."""
+        """Keep the MEMORY slots among fresh keys and values [B, S, K, E] of a layer."""
         write = self._writes.get(relation)
         if write is not None and not write.empty:
             self.rings[relation].write(layer, k, v, write)
@@ -138,7 +141,7 @@ class RingState:
         self.carries = self.carries.put(name, layer, value)
 
     def end(self, step: Step) -> None:
-        """The rings' records now name the new slots."""
+        """Let the records of the rings name the new slots."""
         assert self._fresh is not None
         for name, write in self._writes.items():
             if not write.empty:
@@ -146,15 +149,15 @@ class RingState:
         self._writes, self._fresh = {}, None
         self._note(step)
 
-    # what is decided at run time
+    # decisions at run time
 
     def evict(self, ring: str, row: int, sites: Tensor) -> None:
-        """Forget sites of a ring (a policy's choice)."""
+        """Evict sites of a ring (decided by a policy)."""
         self._hide(ring, row, self.rings[ring].find(row, sites))
         self._note(Evicted(ring, row, tuple(sites.tolist())))
 
     def discard(self, row: int, units: Iterable[int]) -> None:
-        """Take units of a row back: codes, outputs, what is in flight, keys. Its clock and its carries stay."""
+        """Discard units of a row: codes, outputs, state in flight, keys. Its clock and its carries stay."""
         gone = tuple(units)
         self.rows[row].discard(gone)
         for name, ring in self.rings.items():
@@ -163,12 +166,15 @@ class RingState:
         self._note(Discarded(row, gone))
 
     def advance(self, row: int, count: int) -> None:
-        """Move the clock of one row by so many units."""
+        """Advance the clock of one row by `count` units."""
         self.rows[row].clock += count
         self._note(Advanced(row, count))
 
     def attempt(self, row: int, number: int | None = None) -> None:
-        """What a row draws from here on is drawn anew; a rewind does not bring an attempt back. None: the next one."""
+        """Let a row draw new random numbers from here on; a rewind does not undo it.
+
+        number: None takes the next attempt.
+        """
         made = self._attempts.get(row, 0) + 1 if number is None else number
         self._attempts[row] = max(made, self._attempts.get(row, 0))
         self.rows[row].attempt = made
@@ -189,7 +195,7 @@ class RingState:
     # mark and rewind
 
     def mark(self) -> Mark:
-        """A point to come back to. While a mark is open every write is journalled; `release` it."""
+        """A point to return to. While a mark is open, every write is journalled; call `release` when done."""
         self._count += 1
         lengths = tuple(before + len(entries) for before, entries in zip(self.dropped, self.journal, strict=True))
         mark = Mark(self._count, lengths, tuple(row.copy() for row in self.rows), self.carries, len(self.trace))
@@ -197,15 +203,15 @@ class RingState:
         return mark
 
     def rewind(self, mark: Mark, rows: Iterable[int] | None = None) -> None:
-        """Go back to a mark: all rows, or some. The mark stays open; those made after it are void for these rows.
+        """Return to a mark, for all rows or some. The mark stays open; later marks become invalid for these rows.
 
-        Raises ValueError where the mark was released, or one of the rows has gone behind it.
+        Raises ValueError if the mark was released, or if one of the rows was rewound past it.
         """
         back = list(range(len(self.rows)) if rows is None else rows)
         if not any(mark is other for other in self.marks):
-            raise ValueError("this mark was released, or a rewind went behind it")
+            raise ValueError("this mark was released, or a rewind went past it")
         if void := self.behind.get(mark.number, set[int]()) & set(back):
-            raise ValueError(f"a rewind of row {min(void)} went behind this mark")
+            raise ValueError(f"a rewind of row {min(void)} went past this mark")
         for b in back:
             while self.dropped[b] + len(self.journal[b]) > mark.lengths[b]:
                 saved = self.journal[b].pop()
@@ -219,7 +225,7 @@ class RingState:
             del self.marks[self.marks.index(mark) + 1 :]
 
     def release(self, mark: Mark) -> None:
-        """Give a mark up. What no open mark needs leaves the journal."""
+        """Release a mark; the journal drops what no open mark needs."""
         self.marks.remove(mark)
         self.behind.pop(mark.number, None)
         for b, entries in enumerate(self.journal):
@@ -231,14 +237,17 @@ class RingState:
     # rows of several states
 
     def fork(self, rows: Sequence[int]) -> RingState:
-        """A state of its own holding copies of some rows; no mark is open in it."""
+        """An independent state with copies of some rows; it has no open marks."""
         rings = {name: ring.picked(rows) for name, ring in self.rings.items()}
         made = self._of([self.rows[b].copy() for b in rows], rings, self.carries.picked(rows))
         made.trace = list(self.trace)
         return made
 
     def replace(self, rows: Sequence[int], source: RingState) -> None:
-        """Write the rows of `source` over some of these, in place: the way back of `fork`. No mark may be open."""
+        """Overwrite some rows with the rows of `source`, in place; the inverse of `fork`.
+
+        Raises ValueError if one of the states has an open mark.
+        """
         if self.marks or source.marks:
             raise ValueError("release all marks before rows are replaced")
         for name, ring in self.rings.items():
@@ -250,7 +259,7 @@ class RingState:
 
     @staticmethod
     def stack(states: Sequence[RingState]) -> RingState:
-        """One state with the rows of several, side by side. None of them may have an open mark."""
+        """One state with the rows of several, concatenated. Raises ValueError if one of them has an open mark."""
         if any(state.marks for state in states):
             raise ValueError("release all marks before stacking states")
         rings = {name: Ring.stacked([state.rings[name] for state in states]) for name in states[0].rings}
@@ -261,5 +270,5 @@ class RingState:
         return made
 
     def _of(self, rows: list[RowState], rings: dict[str, Ring], carries: Carries) -> RingState:
-        """Such rows and rings, without marks, traced as this one."""
+        """A state of these rows and rings, without marks, traced like this one."""
         return RingState(rings, rows, carries, journal=[[] for _ in rows], dropped=[0] * len(rows), traced=self.traced)

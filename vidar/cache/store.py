@@ -1,4 +1,4 @@
-"""Ring: keys and values of one relation, written in place, and the record of what they are."""
+"""Ring: the keys and values of one relation, written in place, with a record of what they are."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ FIELDS = ("site", "cell", "unit", "role", "coord")
 
 
 def fields_of(slots: Slots) -> tuple[Tensor, ...]:
-    """Its tensors, in the order of `FIELDS`."""
+    """The tensors of slots, in the order of `FIELDS`."""
     return slots.site, slots.cell, slots.unit, slots.role, slots.coord
 
 
 class Saved(NamedTuple):
-    """What one batch row lost to one write: places long [n] of a ring, and what stood there."""
+    """What one batch row lost in one write: places long [n] of a ring, and their former content."""
 
     ring: str
     places: Tensor
@@ -34,9 +34,9 @@ class Saved(NamedTuple):
 
 @dataclass(frozen=True)
 class Write:
-    """Where the MEMORY slots of a call go: row, slot and place, long [n] each, row by row.
+    """Where the MEMORY slots of a call are written: row, slot and place, long [n] each, sorted by row.
 
-    spans: (first slot, first place, length) of runs where all rows of the batch agree, else None.
+    spans: (first slot, first place, length) of runs if all rows of the batch agree, else None.
     """
 
     row: Tensor
@@ -57,7 +57,7 @@ class Write:
 
 @dataclass
 class Ring:
-    """k, v: [L, B, R, K, E]; slots: what they hold, [B, R] on the CPU. placement None: a site at its own number."""
+    """k, v: [L, B, R, K, E]; slots: what they hold, [B, R] on the CPU. placement None: a site is at its own number."""
 
     relation: str
     placement: Placement | None
@@ -77,13 +77,13 @@ class Ring:
         dtype: torch.dtype,
         device: torch.device | str,
     ) -> Ring:
-        """Nothing in it."""
+        """An empty ring."""
         sizes = (shape.layers, batch, size, shape.heads, shape.width)
         k, v = torch.zeros(sizes, dtype=dtype, device=device), torch.zeros(sizes, dtype=dtype, device=device)
         return cls(relation, placement, k, v, empty_slots(batch, size, axes))
 
     def places(self, slots: Slots, batch: int) -> Write:
-        """The MEMORY slots of a call and their places; where two want one place, the last site wins."""
+        """The MEMORY slots of a call and their places; if two slots want the same place, the last site wins."""
         site = slots.site.expand(batch, -1)
         kept = ((slots.role == MEMORY) & (slots.cell != NOBODY)).expand(batch, -1)
         place = site if self.placement is None else self.placement(site, kept, self.slots)
@@ -98,7 +98,7 @@ class Ring:
         return Write(row, slot, place[row, slot], _spans(row, slot, place[row, slot], batch))
 
     def write(self, layer: int, k: Tensor, v: Tensor, write: Write) -> None:
-        """Keep the chosen ones of fresh keys and values [B, S, K, E]."""
+        """Keep the chosen slots of fresh keys and values [B, S, K, E]."""
         if write.spans is None:
             self.k[layer, write.row, write.place] = k[write.row, write.slot].to(self.k.dtype)
             self.v[layer, write.row, write.place] = v[write.row, write.slot].to(self.v.dtype)
@@ -108,7 +108,7 @@ class Ring:
             self.v[layer, :, place : place + length] = v[:, slot : slot + length]
 
     def note(self, fresh: Slots, write: Write) -> None:
-        """The record now names the new slots."""
+        """Let the record name the new slots."""
         for held, new in zip(fields_of(self.slots), fields_of(fresh)):
             if write.spans is None:
                 held[write.row, write.place] = new.expand(len(held), *new.shape[1:])[write.row, write.slot]
@@ -122,12 +122,12 @@ class Ring:
         return torch.nonzero(hit)[:, 0]
 
     def saved(self, name: str, b: int, places: Tensor) -> Saved:
-        """What stands at some places of a row."""
+        """A copy of what is at these places of a row."""
         held = tuple(part[b, places].clone() for part in fields_of(self.slots))
         return Saved(name, places, self.k[:, b, places], self.v[:, b, places], held)
 
     def restore(self, b: int, saved: Saved) -> None:
-        """Put back what stood there."""
+        """Put the saved content back."""
         self.k[:, b, saved.places] = saved.k
         self.v[:, b, saved.places] = saved.v
         for part, old in zip(fields_of(self.slots), saved.slots):
@@ -140,7 +140,7 @@ class Ring:
         return Ring(self.relation, self.placement, self.k[:, pick].clone(), self.v[:, pick].clone(), slots)
 
     def replace(self, rows: Sequence[int], source: Ring) -> None:
-        """Write the rows of another ring of this shape over some of these."""
+        """Overwrite some rows with the rows of another ring of the same shape."""
         pick = torch.tensor(list(rows))
         self.k[:, pick], self.v[:, pick] = source.k, source.v
         for held, part in zip(fields_of(self.slots), fields_of(source.slots)):
@@ -148,7 +148,7 @@ class Ring:
 
     @staticmethod
     def stacked(rings: Sequence[Ring]) -> Ring:
-        """The rows of several, side by side."""
+        """Concatenate the rows of several rings."""
         first = rings[0]
         slots = Slots(*(torch.cat(parts) for parts in zip(*(fields_of(ring.slots) for ring in rings), strict=True)))
         k, v = torch.cat([ring.k for ring in rings], dim=1), torch.cat([ring.v for ring in rings], dim=1)
@@ -156,7 +156,7 @@ class Ring:
 
 
 def _spans(row: Tensor, slot: Tensor, place: Tensor, batch: int) -> tuple[tuple[int, int, int], ...] | None:
-    """Runs of slots that go to runs of places in every row of the batch; None where rows differ."""
+    """Runs of slots that are written to runs of places in every row of the batch; None if rows differ."""
     count = row.numel() // batch
     if count * batch != row.numel():
         return None

@@ -1,1 +1,1 @@
-"""The commands, in groups; each is a thin wrapper of the library."""
+"""The commands, one module per group; each command is a thin wrapper around the library."""

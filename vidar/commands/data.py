@@ -10,27 +10,29 @@ import typer
 
 from vidar.commands import show
 
-Folder = Annotated[Path, typer.Argument(metavar="DATA", help="Folder of shards.", show_default=False)]
-Split = Annotated[str, typer.Option(help="Split; the first one where none is named.")]
+Folder = Annotated[Path, typer.Argument(metavar="DATA", help="Folder with the shards.", show_default=False)]
+Split = Annotated[str, typer.Option(help="Split to read (default: the first one).")]
 
 
 def record(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="vizdoom, shapes, or the id of a gymnasium environment.")
+        str, typer.Argument(metavar="SOURCE", help="vizdoom, shapes (synthetic), or a gymnasium environment id.")
     ],
-    episodes: Annotated[int, typer.Option(help="Number of episodes.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Folder for the shards.", show_default=False)],
-    frames: Annotated[int | None, typer.Option(help="Frames of an episode, at most.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the first episode; the next ones count on.")] = 0,
-    split: Annotated[str, typer.Option(help="Name of the split.")] = "train",
+    episodes: Annotated[int, typer.Option(help="Number of episodes to record.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder to write the shards to.", show_default=False)],
+    frames: Annotated[int | None, typer.Option(help="Maximum number of frames per episode.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the first episode; each further episode adds 1.")] = 0,
+    split: Annotated[str, typer.Option(help="Name of the split to write.")] = "train",
     scenario: Annotated[str | None, typer.Option(help="ViZDoom scenario (default: my_way_home).")] = None,
-    height: Annotated[int | None, typer.Option(help="Height in pixels.")] = None,
-    width: Annotated[int | None, typer.Option(help="Width in pixels.")] = None,
-    frame_skip: Annotated[int | None, typer.Option(help="ViZDoom: tics a frame.")] = None,
-    policy: Annotated[str | None, typer.Option(help="Who plays: explore, blind or hold (default: by source).")] = None,
+    height: Annotated[int | None, typer.Option(help="Frame height in pixels.")] = None,
+    width: Annotated[int | None, typer.Option(help="Frame width in pixels.")] = None,
+    frame_skip: Annotated[int | None, typer.Option(help="ViZDoom only: game tics per frame.")] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="Policy that plays: explore, blind or hold (default: depends on SOURCE).")
+    ] = None,
     as_json: show.Json = False,
 ) -> None:
-    """Play a game and write its episodes as shards."""
+    """Play a game automatically and record its episodes as webdataset shards."""
     from vidar.data.explore import named_policy
     from vidar.data.gym import GymConfig
     from vidar.data.record import record as run
@@ -48,7 +50,7 @@ def record(
 
 
 def validate(data: Folder, as_json: show.Json = False) -> None:
-    """Check every sample: present, as declared, undamaged, in step. Exit code 1 where there is a problem."""
+    """Check every sample for missing, damaged, misdeclared or out-of-step parts. Exit code 1 if one has a problem."""
     from dataclasses import asdict
 
     from vidar.data.validate import validate as run
@@ -61,7 +63,7 @@ def validate(data: Folder, as_json: show.Json = False) -> None:
 
 
 def inspect(data: Folder, as_json: show.Json = False) -> None:
-    """Print sizes, hours, sources and how often each action is used."""
+    """Print the sizes, hours and sources of a data set and how often each action occurs."""
     from vidar.data.inspect import inspect as run
 
     show.result(run(data), as_json)
@@ -69,11 +71,13 @@ def inspect(data: Folder, as_json: show.Json = False) -> None:
 
 def preview(
     data: Folder,
-    out: Annotated[Path, typer.Option(help="x.png: a sheet of many episodes; x.mp4: one episode with its keys.")],
-    episode: Annotated[str, typer.Option(help="Number or key of the episode (mp4).")] = "0",
+    out: Annotated[
+        Path, typer.Option(help="Name of the file: .png shows many episodes, .mp4 shows one episode with its actions.")
+    ],
+    episode: Annotated[str, typer.Option(help="Number or key of the episode (mp4 only).")] = "0",
     split: Split = "",
 ) -> None:
-    """Draw a data set for people."""
+    """Draw a data set: a contact sheet of episodes, or one episode with its actions on the frames."""
     from vidar.data.preview import contact_sheet, preview_video
     from vidar.types import UsageError
 
@@ -82,23 +86,30 @@ def preview(
     elif out.suffix == ".mp4":
         preview_video(data, out, int(episode) if episode.isdigit() else episode, split)
     else:
-        raise UsageError(f"{out}: preview writes .png (many episodes) or .mp4 (one episode)")
+        raise UsageError(f"{out}: --out must end in .png (many episodes) or .mp4 (one episode)")
     typer.echo(str(out))
 
 
 def convert(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="NAME.mp4 with NAME.csv beside it.")],
-    out: Annotated[Path, typer.Option(help="Folder for the shards.", show_default=False)],
-    spec: Annotated[Path, typer.Option(help="YAML of an ActionSpec: what the columns mean.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of NAME.mp4 files, each with a NAME.csv.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the shards to.", show_default=False)],
+    spec: Annotated[
+        Path,
+        typer.Option(
+            help="YAML file of an ActionSpec, which describes the columns of the csv files.", show_default=False
+        ),
+    ],
     fps: Annotated[float, typer.Option(help="Frames per second of the videos.", show_default=False)],
-    split: Annotated[str, typer.Option(help="Name of the split.")] = "train",
+    split: Annotated[str, typer.Option(help="Name of the split to write.")] = "train",
     height: Annotated[
-        int | None, typer.Option(min=8, help="Make frames this high (default: as they are), cut to shape.")
+        int | None, typer.Option(min=8, help="Resize and crop frames to this height in pixels (default: unchanged).")
     ] = None,
-    width: Annotated[int | None, typer.Option(min=8, help="Make frames this wide.")] = None,
+    width: Annotated[
+        int | None, typer.Option(min=8, help="Resize and crop frames to this width in pixels (default: unchanged).")
+    ] = None,
     as_json: show.Json = False,
 ) -> None:
-    """Turn your own recordings into shards."""
+    """Convert a folder of your own videos and action tables into shards."""
     from vidar.actions import ActionSpec
     from vidar.config import load_file
     from vidar.data.convert import convert_folder
@@ -106,9 +117,9 @@ def convert(
 
     actions = load_file(spec)
     if not isinstance(actions, ActionSpec):
-        raise UsageError(f"{spec}: is a {type(actions).__name__}; --spec wants type: vidar.actions.ActionSpec")
+        raise UsageError(f"{spec}: holds a {type(actions).__name__}; --spec needs type: vidar.actions.ActionSpec")
     if (height is None) != (width is None):
-        raise UsageError("--height and --width belong together; give both or none")
+        raise UsageError("--height and --width must be given together; give both or none")
     size = None if height is None or width is None else (height, width)
     made = convert_folder(folder, out, actions, fps, split, size)
     show.result({"out": str(out), "split": split, "episodes": made}, as_json)

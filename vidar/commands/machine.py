@@ -8,7 +8,7 @@ from vidar.commands import show
 
 
 def doctor(as_json: show.Json = False) -> None:
-    """Check this machine: python, torch, devices, threads, video, disk. Exit code 1 where something is broken."""
+    """Check this machine: Python, torch, devices, threads, video, disk. Exit code 1 if a check fails."""
     from vidar.eval.doctor import examine
 
     report = examine()

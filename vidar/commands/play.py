@@ -22,41 +22,41 @@ if TYPE_CHECKING:
 
 
 def play(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A shipped world, or the folder of one.")],
+    model: show.World,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; other than this machine's own, a token guards it.")
+        str, typer.Option(help="Address to listen on. Any address but this machine's own requires an access token.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any free one.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 8000,
     fps: Annotated[
-        float | None, typer.Option(min=0, help="Frames a second; 0: as fast as it goes (default: the world's own).")
+        float | None, typer.Option(min=0, help="Frames per second; 0: no limit (default: the world's own rate).")
     ] = None,
-    players: Annotated[int, typer.Option(min=1, help="Seats; others wait in a queue.")] = 1,
+    players: Annotated[int, typer.Option(min=1, help="Number of players at once; others wait in a queue.")] = 1,
     steps: Annotated[
         int | None,
-        typer.Option(min=1, help="Refinement steps of every frame (default: the model's, half where time is short)."),
+        typer.Option(min=1, help="Fixed solver steps per frame (default: the model's, or down to half if too slow)."),
     ] = None,
     starts: Annotated[
-        Path | None, typer.Option(help="Folder of .mp4 files to choose a start from, beside the model's own.")
+        Path | None, typer.Option(help="Folder of .mp4 files to offer as start clips, besides the model's own.")
     ] = None,
     beside: Annotated[
-        bool, typer.Option("--beside", help="Show the real game (ViZDoom) under the same keys, to the first seat.")
+        bool, typer.Option("--beside", help="Show the first player the real game (ViZDoom) under the same keys.")
     ] = False,
-    scenario: Annotated[str, typer.Option(help="ViZDoom scenario of --beside.")] = "my_way_home",
-    codec: Annotated[Literal["jpeg", "h264"], typer.Option(help="Pictures of the page (or ?codec=).")] = "jpeg",
+    scenario: Annotated[str, typer.Option(help="ViZDoom scenario for --beside.")] = "my_way_home",
+    codec: Annotated[Literal["jpeg", "h264"], typer.Option(help="Coding of frames; ?codec= overrides it.")] = "jpeg",
     window: Annotated[
-        bool, typer.Option("--window", help="In a window of this machine instead of the browser.")
+        bool, typer.Option("--window", help="Open a window on this machine instead of serving a web page.")
     ] = False,
     compiled: Annotated[
         bool | None,
         typer.Option(
             "--compile/--no-compile",
-            help="Compile the frame for this CPU before the start (kept; a minute the first time), or not at all "
-            "(default: beside the game).",
+            help="Compile the network before the game starts (takes a minute the first time, then cached on disk), or "
+            "never (default: compile in the background while the game runs).",
         ),
     ] = None,
     prompt: show.Prompt = None,
     label: show.Label = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    device: show.Device = "cpu",
 ) -> None:
     """Play a learned world in the browser, or in a window, until Ctrl-C."""
     import torch
@@ -67,11 +67,11 @@ def play(
     from vidar.play.gallery import folder_clips, own_clips
 
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1)  # one stream is many small calls; the other cores encode, serve and paint
+        torch.set_num_threads(1)  # one stream makes many small calls; the other cores encode, serve and draw
     world = load(model, check_device(device))
     world.config.check_told(told := Told(prompt, label))
     clips = [] if world.start is None and (starts is not None or beside) else own_clips(world)
-    clips += [] if starts is None else folder_clips(world, starts)
+    clips += folder_clips(world, starts) if starts is not None else []
     pace = world.config.fps if fps is None else fps
     with ExitStack() as stack:
 
@@ -92,18 +92,18 @@ def _table(
     asked: bool | None,
     stack: ExitStack,
 ) -> Table:
-    """asked: --compile, --no-compile or neither: what is compiled already is used, else it is done beside the game."""
+    """asked: True for --compile, False for --no-compile; None uses a cached build or compiles in the background."""
     from vidar.play.compiling import Compiling, kept, may_compile
     from vidar.play.session import Table
 
     least = max(1, world.config.steps // 2) if steps is None and not world.config.by_scales else None
     if asked and world.device.type == "cpu":
-        typer.echo("compiled frames: the first start on a machine takes a minute, the next ones load them", err=True)
+        typer.echo("compiling: this takes about a minute on the first start; later starts load the result", err=True)
     may = asked is None and may_compile(world)
     build = kept(world, players, steps) if may else bool(asked)
     table = Table(world, players, fps, steps, least_steps=least, compiled=build)
     if may and not build:
-        typer.echo("compiling the frame beside the game: it gets faster in a minute, and stays so", err=True)
+        typer.echo("compiling in the background: the game becomes faster in about a minute; cached for later", err=True)
         stack.enter_context(Compiling(table, model, steps))
     return table
 
@@ -118,7 +118,10 @@ def _serve(
     codec: str,
     told: Told,
 ) -> None:
-    """The page, until Ctrl-C. scenario: of the game beside the dream, None: no game. The table is made last."""
+    """Serve the page until Ctrl-C. scenario: of the real game to show beside the dream; None: show no game.
+
+    `table` is called last, after the port is open and the game runs.
+    """
     from vidar.play.guard import Guard
     from vidar.play.house import House
     from vidar.play.server import address, listen, run
@@ -132,20 +135,20 @@ def _serve(
             clips = clips or [game.begin(0).result().frames]
         house = House(table(), clips, guard, beside=game, codec=codec, told=told)
         if codec == "h264" and house.h264 is None:
-            typer.echo("no H.264: the installed FFmpeg has no libx264 for this world's frames; JPEG instead", err=True)
+            typer.echo("sending JPEG: the installed FFmpeg has no libx264 for frames of this size", err=True)
         show.result({}, False, [f"{world.config.name}: {address(host, sock, guard)}  (Ctrl-C stops)"])
         run(house, sock)
 
 
 def _real_game(world: VideoModel, scenario: str) -> Beside:
-    """The running game of a world. Raises VidarError where ViZDoom is missing, or the game is not the world's."""
+    """Start the game that a world imitates. Raises VidarError if ViZDoom is missing or the game is another one."""
     from vidar.eval.held_out import game_of, same_game
     from vidar.play.beside import Beside
     from vidar.play.real_game import RealGame
 
     running = game_of(world.config, scenario, frames=2).build()
     try:
-        same_game(running, world.config, "--beside needs a world of this game")
+        same_game(running, world.config, "--beside needs a world trained on this game")
     except BaseException:
         running.close()
         raise

@@ -11,10 +11,10 @@ import typer
 
 from vidar.commands import show
 
-Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe (see `vidar systems`) or a file.yaml.")]
+Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe (`vidar systems`), or a .yaml file.")]
 Assignments = Annotated[
     list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="name=value of the recipe, a.b=value in its result."),
+    typer.Argument(metavar="KEY=VALUE", help="An argument of the recipe (batch=16) or a config field (optim.lr=5e-4)."),
 ]
 
 
@@ -22,15 +22,15 @@ def train(
     recipe: Recipe,
     assignments: Assignments = None,
     resume: Annotated[
-        str | None, typer.Option(help="'auto' continues from the newest checkpoint of --out; or a checkpoint.")
+        str | None, typer.Option(help="Continue from a checkpoint; 'auto' takes the newest one in --out.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run (default: runs/NAME).")] = None,
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, ... (default: cuda where there is one).")
+        str | None, typer.Option(help="Device to train on: cpu, cuda, cuda:1, ... (default: cuda if there is one).")
     ] = None,
     as_json: show.Json = False,
 ) -> None:
-    """Train what a recipe describes and export it to OUT/model."""
+    """Train a recipe and export the model to OUT/model."""
     from dataclasses import asdict
 
     from vidar.check import check_device, check_training
@@ -45,7 +45,7 @@ def train(
 
 
 def config(recipe: Recipe, assignments: Assignments = None) -> None:
-    """Print the resolved recipe as YAML, which `vidar train` accepts."""
+    """Print the resolved config of a recipe as YAML; `vidar train` accepts the file."""
     from vidar.config import to_yaml
     from vidar.configs.catalog import resolve_recipe
 
@@ -54,17 +54,16 @@ def config(recipe: Recipe, assignments: Assignments = None) -> None:
 
 def systems(
     word: Annotated[
-        str | None, typer.Argument(metavar="WORD", help="A recipe, or a word of those that are shown in full.")
+        str | None,
+        typer.Argument(metavar="WORD", help="Show all details of one recipe, or of every recipe that matches a word."),
     ] = None,
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print what configs/README.md holds of the table.")
-    ] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as in configs/README.md.")] = False,
     features: Annotated[
-        bool, typer.Option("--features", help="Print what every kind of order can do, or why not.")
+        bool, typer.Option("--features", help="Print which features each kind of order supports, or why it does not.")
     ] = False,
     as_json: show.Json = False,
 ) -> None:
-    """Print the table of systems: every recipe, its size, its order, what was measured."""
+    """List the systems: every recipe with its size, its order and its measured results."""
     from vidar.configs import features as able
     from vidar.configs import table
 
@@ -79,7 +78,7 @@ def systems(
 
 
 def budget(recipe: Recipe, assignments: Assignments = None, as_json: show.Json = False) -> None:
-    """Print parameters, cache and training memory of a recipe without allocating anything."""
+    """Print the parameters, cache size and training memory of a recipe without allocating them."""
     from vidar.configs.catalog import resolve_recipe
     from vidar.eval.budget import budget as run
 
@@ -87,14 +86,17 @@ def budget(recipe: Recipe, assignments: Assignments = None, as_json: show.Json =
 
 
 def order(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A recipe of a world, or an example such as ring.")],
-    out: Annotated[Path | None, typer.Option(help="Picture to write (PNG).")] = None,
-    units: Annotated[int, typer.Option(help="Frames of a recipe's order that are drawn.")] = 4,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of a world recipe, or of an example order such as ring.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="PNG file to write.")] = None,
+    units: Annotated[int, typer.Option(help="Number of frames to draw, for the order of a recipe.")] = 4,
     explain: Annotated[
-        tuple[int, int] | None, typer.Option(metavar="U V", help="Say why unit U sees or needs unit V, or not.")
+        tuple[int, int] | None,
+        typer.Option(metavar="U V", help="Explain why unit U does or does not see, and need, unit V."),
     ] = None,
 ) -> None:
-    """Draw units, waves and the mask of every relation of an order."""
+    """Draw an order: its units, its waves and the attention mask of every relation."""
     from vidar.eval.draw_order import draw, find_order
     from vidar.eval.draw_order import explain as words
     from vidar.types import UsageError

@@ -11,15 +11,16 @@ from vidar.commands import show
 
 
 def replay(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="NAME.dream of a recording.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Video to write; x.json beside it says how it was made.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The .dream file of a recording.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Video to write; its .json side file says how it was made.")],
     model: Annotated[
-        str | None, typer.Option(help="The world it was played in (default: the shipped one that the file names).")
+        str | None,
+        typer.Option(help="World that the session was played in (default: the shipped world named in the file)."),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, ...: where it was played.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device that the session was played on: cpu, cuda, ...")] = "cpu",
     as_json: show.Json = False,
 ) -> None:
-    """Dream a played session again, frame for frame the same, and write it as a video."""
+    """Recompute a played session, with exactly the same frames, and write it as a video."""
     from vidar.check import check_device
     from vidar.play.replay import write_replay
 

@@ -1,4 +1,4 @@
-"""The schedules that a command knows by name."""
+"""Schedules by the names that `--schedule` accepts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What commands print: results on stdout, for people or as JSON; progress on stderr."""
+"""Output of the commands: results on stdout, as text or as JSON; progress bars on stderr."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 Prompt = Annotated[str | None, typer.Option(help="Text prompt (text-conditioned models).")]
 Label = Annotated[int | None, typer.Option(help="Class label (class-conditioned models).")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+World = Annotated[str, typer.Argument(metavar="MODEL", help="Name of a shipped world, or a model folder.")]
+Device = Annotated[str, typer.Option(help="Device to run on: cpu, cuda, ...")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Solver steps per frame (default: the model's).")]
 
 
 def result(value: Any, as_json: bool, lines: Iterable[str] | None = None) -> None:
-    """Print a result: JSON, or the given lines, or one `key  value` line for each entry."""
+    """Print a result as JSON, as the given lines, or as one `key  value` line per entry."""
     if as_json:
         typer.echo(json.dumps(value, indent=2, default=str))
         return
@@ -26,7 +29,7 @@ def result(value: Any, as_json: bool, lines: Iterable[str] | None = None) -> Non
 
 
 def flat(value: Mapping[str, Any], indent: str = "") -> Iterator[str]:
-    """A tree of results as indented lines."""
+    """Format nested results as indented lines."""
     width = max((len(str(key)) for key in value), default=0)
     for key, item in value.items():
         if isinstance(item, Mapping):
@@ -48,7 +51,7 @@ def _text(item: Any) -> str:
 
 @contextmanager
 def progress(what: str) -> Generator[Callable[[int, int | None], None]]:
-    """A bar on stderr (in a terminal): the callback takes (done, total or None)."""
+    """Show a progress bar on stderr if it is a terminal. Yields a callback that takes (done, total or None)."""
     console = Console(stderr=True)
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:

@@ -16,25 +16,27 @@ from vidar.commands import show
 
 
 def synth(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A shipped world, or the folder of one.")],
-    jobs: Annotated[Path, typer.Option(help="One JSON object a line: id, seed, frames or seconds; may have context, "
-                                            "actions, size, planner.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Folder of the videos; the same command again goes on in it.",
+    model: show.World,
+    jobs: Annotated[Path, typer.Option(help="File with one JSON object per line. Fields: id, seed, frames or seconds; "
+                                            "optional: context, actions, size, planner.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for the videos; running the same command again resumes in it.",
                                       show_default=False)],
-    workers: Annotated[int, typer.Option(min=1, help="Processes, or actors, of one thread each.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Number of worker processes or Ray actors, one thread each.")] = 1,
     ray: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="Work on a Ray cluster: auto, HOST:PORT, ray://HOST:PORT, or local (one "
-                                             "of this machine)."),
+        typer.Option(metavar="ADDRESS", help="Run the workers on a Ray cluster: auto, HOST:PORT, ray://HOST:PORT, or "
+                                             "local (starts one on this machine)."),
     ] = None,
-    rows: Annotated[int | None, typer.Option(min=1, help="Videos in one forward (default: 4).")] = None,
+    rows: Annotated[
+        int | None, typer.Option(min=1, help="Number of videos in one batched forward pass (default: 4).")
+    ] = None,
     segment: Annotated[
-        int | None, typer.Option(min=1, help="Frames made at a time (default: 64, or as many as the world sees).")
+        int | None, typer.Option(min=1, help="Frames per segment (default: 64, or the world's window if longer).")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    device: show.Device = "cpu",
     as_json: show.Json = False,
 ) -> None:  # fmt: skip
-    """Dream many long videos: workers that may die, videos that grow on disk, exact resume."""
+    """Generate many long videos in parallel, resumable after any crash, playable while they grow."""
     from vidar.check import check_device
     from vidar.synth.driver import SynthRequest, synthesise
     from vidar.synth.ray_workers import on_ray
@@ -45,7 +47,7 @@ def synth(
         model=model, jobs=str(jobs), out=str(out), workers=workers, rows=rows, segment=segment,
         device=device if ray else check_device(device),
     )  # fmt: skip
-    with bars() as (progress, say), redirect_stdout(sys.stderr):  # Ray prints there where a node is lost
+    with bars() as (progress, say), redirect_stdout(sys.stderr):  # Ray prints to stdout when a node is lost
         made = synthesise(request, progress, say, place)
     shown = {"out": out, "done": made["done"], "failed": made["failed"], "manifest": out / "manifest.json"}
     show.result(made, as_json, show.flat(shown))
@@ -54,7 +56,10 @@ def synth(
 
 @contextmanager
 def bars() -> Generator[tuple[Callable[[str, int, int, int], None], Callable[[str], None]]]:
-    """A bar on stderr (in a terminal) for every video in work, and lines above them: (progress, say)."""
+    """Show a progress bar on stderr (if it is a terminal) for every unfinished video.
+
+    Yields (progress, say): `progress` updates a bar, `say` prints a line above the bars.
+    """
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:

@@ -10,7 +10,7 @@ import typer
 
 from vidar.commands import show
 
-# what a terminal shows of a report
+# the entries of a report that a terminal shows
 HEADLINES = (
     *("world", "params", "episodes", "frames", "fps", "latency_ms", "means", "gains", "sharpness_ratio"),
     *("action_score", "action_score_left_out", "passed", "survival"),
@@ -18,47 +18,51 @@ HEADLINES = (
 
 Record = Annotated[
     str | None,
-    typer.Option(
-        metavar="RECIPE", help="Write the figures beside the recipe whose weights these are (for a checkout)."
-    ),
+    typer.Option(metavar="RECIPE", help="Store the figures as results of this recipe (in a source checkout of vidar)."),
 ]
 
 
 def generate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A shipped world, or the folder of one.")],
-    out: Annotated[Path, typer.Option(help="Video to write; x.json beside it says how it was made.")],
-    frames: Annotated[int | None, typer.Option(help="Frames to write (default: as many as actions).")] = None,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of a shipped model, or a model folder.")],
+    out: Annotated[Path, typer.Option(help="Video to write; its .json side file says how it was made.")],
+    frames: Annotated[int | None, typer.Option(help="Frames to generate (default: one per action row).")] = None,
     context: Annotated[
-        Path | None, typer.Option(help="Start: .mp4 or .png, never written (default: the model's own).")
+        Path | None,
+        typer.Option(
+            help="Clip (.mp4) or image (.png) to continue; not part of the output (default: the model's own)."
+        ),
     ] = None,
     actions: Annotated[
-        Path | None, typer.Option(help=".npy [N, A]: one row for each new frame (default: nothing pressed).")
+        Path | None, typer.Option(help="Array (.npy) [N, A], one row per new frame (default: nothing pressed).")
     ] = None,
     prompt: show.Prompt = None,
     label: show.Label = None,
     seed: Annotated[int, typer.Option(help="Seed.")] = 0,
     steps: Annotated[int | None, typer.Option(min=1, help="Refinement steps a frame (default: the model's).")] = None,
     renew: Annotated[
-        int | None, typer.Option(min=1, help="After so many frames go on from the last ones, encoded anew.")
+        int | None, typer.Option(min=1, help="Re-encode the last frames every N frames to limit drift.")
     ] = None,
     recache: Annotated[
-        bool, typer.Option("--recache", help="Where actions change, the frames before are seen as if made under them.")
+        bool,
+        typer.Option(
+            "--recache", help="On an action change, recompute the KV cache of past frames under the new action."
+        ),
     ] = False,
     schedule: Annotated[
         str | None,
         typer.Option(
-            help="How many frames are in flight: one, chunks:length=4, pyramid:delay=1, pipeline:stages=2, "
-            "asynchronous:ar_step=1,window=4, rolling (default: the model's)."
+            help="Denoising schedule, which sets how many frames are denoised at once: one, chunks:length=4, "
+            "pyramid:delay=1, pipeline:stages=2, asynchronous:ar_step=1,window=4, rolling (default: the model's)."
         ),
     ] = None,
     compile_: Annotated[
         bool,
-        typer.Option("--compile", help="Compile the calls of the network first (minutes); for long videos."),
+        typer.Option("--compile", help="Compile the network first; takes minutes and pays off for long videos."),
     ] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    device: show.Device = "cpu",
     as_json: show.Json = False,
 ) -> None:
-    """Dream a video in a learned world, or make a picture or clip from a prompt or label."""
+    """Generate a video with a world model, or an image or clip from a prompt or class label."""
     import torch
 
     from vidar.check import check_device
@@ -80,25 +84,33 @@ def generate(
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A shipped world, or the folder of one.")],
-    suite: Annotated[str, typer.Option(help="What to measure: world, endless.", show_default=False)],
+    model: show.World,
+    suite: Annotated[
+        str,
+        typer.Option(help="world: accuracy on held-out games; endless: long rollouts.", show_default=False),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for report.html and report.json.", show_default=False)],
-    data: Annotated[Path | None, typer.Option(help="Recorded shards (default: the frozen games of ViZDoom).")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of recorded shards (default: play the suite's fixed ViZDoom games).")
+    ] = None,
     split: Annotated[str | None, typer.Option(help="Split of the shards (default: heldout).")] = None,
     episodes: Annotated[
-        int | None, typer.Option(min=2, help="Episodes, or endless rollouts (default: the suite's).")
+        int | None, typer.Option(min=2, help="Number of episodes or endless rollouts (default: the suite's).")
     ] = None,
-    frames: Annotated[int | None, typer.Option(min=16, help="Frames to dream in each (default: the suite's).")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the dream and of the games (default: 0).")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Refinement steps a frame (default: the model's).")] = None,
+    frames: Annotated[
+        int | None, typer.Option(min=16, help="Frames to generate per episode (default: the suite's).")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the dreams and of the games (default: 0).")] = None,
+    steps: show.Steps = None,
     idm: Annotated[
-        Path | None, typer.Option(help="Inverse-dynamics network for the action scores (default: the shipped one).")
+        Path | None,
+        typer.Option(help="Inverse-dynamics model that computes the action scores (default: the shipped one)."),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ... (default: cpu).")] = None,
+    device: Annotated[str | None, typer.Option(help="Device to run on: cpu, cuda, ... (default: cpu).")] = None,
     record: Record = None,
     as_json: show.Json = False,
 ) -> None:
-    """Measure a world by a frozen protocol and write a report."""
+    """Evaluate a world with a fixed protocol and write a report."""
     from vidar.check import check_device
     from vidar.eval.suites import run_suite
 
@@ -114,14 +126,15 @@ def evaluate(
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for dream.mp4, report.html, report.json.")] = Path("runs/demo"),
-    model: Annotated[str, typer.Option(help="A shipped world, or the folder of one.")] = "doom",
-    episodes: Annotated[int, typer.Option(min=2, help="Held-out episodes to play.")] = 32,
-    frames: Annotated[int, typer.Option(min=16, help="Frames to dream in each.")] = 48,
-    seed: Annotated[int, typer.Option(help="Seed of the games and of the dream.")] = 0,
+    model: Annotated[str, typer.Option(help="Name of a shipped world, or a model folder.")] = "doom",
+    episodes: Annotated[int, typer.Option(min=2, help="Number of held-out episodes to play.")] = 32,
+    frames: Annotated[int, typer.Option(min=16, help="Frames to generate per episode.")] = 48,
+    seed: Annotated[int, typer.Option(help="Seed of the games and of the dreams.")] = 0,
     record: Record = None,
     as_json: show.Json = False,
 ) -> None:
-    """Play a real game, dream the same actions beside it, and report how far the dream drifts."""
+    """Play a real game, generate the same play with the world model, and report how far the two drift apart."""
+
     from vidar.eval.demo import demo as run
 
     made = run(out, model, episodes, frames, seed, recipe=record)

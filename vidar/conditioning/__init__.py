@@ -1,1 +1,1 @@
-"""What fills the four conditioning ports."""
+"""Conditioners: modules that fill the four conditioning ports of the backbone."""

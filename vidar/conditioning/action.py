@@ -21,8 +21,9 @@ from vidar.types import Cond
 class Actions:
     """Actions by frame number: values float [B, T, A], unknown bool [B, T].
 
-    first: the frame of column 0, an int or long [B]; a stream keeps only a window of frames. memo: embeddings of the
-    columns, by embedder, where the calls of a frame share them (no gradients); None: made at each call.
+    first: the frame number of column 0, an int or long [B]; a stream keeps only a window of frames. memo: cached
+    embeddings of the columns, by embedder, which the calls of a frame share (without gradients); None: embed at each
+    call.
     """
 
     values: Tensor
@@ -31,7 +32,7 @@ class Actions:
     memo: dict[Any, Tensor] | None = None
 
     def to(self, device: torch.device) -> Actions:
-        """On a device; itself where it is there."""
+        """A copy on a device, or itself if it is there already."""
         if self.values.device == device:
             return self
         return Actions(self.values.to(device), self.unknown.to(device), self.first, None if self.memo is None else {})
@@ -51,10 +52,10 @@ class ActionEmbedConfig(ActionConditionerConfig):
 
 
 class ActionEmbed(nn.Module):
-    """Sum of column embeddings, or one learned vector where the action is unknown; then a two-layer MLP with SiLU.
+    """Sum of column embeddings, or one learned vector for an unknown action; then a two-layer MLP with SiLU.
 
-    Choice: the last layer is not zero at the start. adaLN's own weights are; with both at zero the action would learn
-    only after the second of two products has left zero, and unknown and noop would start as one.
+    Choice: the last layer is not initialised to zero, because adaLN's own weights are. With both at zero the action
+    would only learn after both factors of the product had left zero, and unknown and no-op would start equal.
     """
 
     def __init__(self, config: ActionEmbedConfig) -> None:
@@ -66,7 +67,8 @@ class ActionEmbed(nn.Module):
         actions = config.spec.actions
         self._numbers = [i for i, a in enumerate(actions) if a.kind in ("binary", "continuous")]
         self._choices = [i for i, a in enumerate(actions) if a.kind in ("choice", "camera")]
-        ranges = [(a.low, a.high) if a.kind == "continuous" else (-1.0, 1.0) for a in actions]  # binary stays 0 or 1
+        # binary actions stay 0 or 1
+        ranges = [(a.low, a.high) if a.kind == "continuous" else (-1.0, 1.0) for a in actions]
         chosen = torch.tensor([ranges[i] for i in self._numbers]).reshape(-1, 2)
         self.register_buffer("centre", chosen.mean(dim=1), persistent=False)
         self.register_buffer("reach", (chosen[:, 1] - chosen[:, 0]) / 2, persistent=False)
@@ -84,11 +86,11 @@ class ActionEmbed(nn.Module):
         return Cond(modulation=self._mapped(seen.unflatten(1, (-1, history + 1)).flatten(2)))
 
     def _column_once(self, conditions: Actions, layout: Layout) -> Tensor:
-        """`_column`: found once for a layout and those moved on from it, as the record moves on with them."""
+        """`_column`, computed once for a layout and its shifted copies, because the record advances with them."""
         first, history, period = conditions.first, self.config.history, self.config.period
         starts = first.reshape(-1).tolist() if isinstance(first, Tensor) else [first]
         cells = layout.row_cell.tolist()
-        if min(map(min, cells)) < history * period:  # some see no action: those before frame 0, or of nobody
+        if min(map(min, cells)) < history * period:  # some rows reach actions before frame 0, or are padding
             return self._column(conditions, layout)
         pairs = [(cells[row % len(cells)], starts[row % len(starts)]) for row in range(max(len(cells), len(starts)))]
         since = tuple(tuple(cell - period * start for cell in own) for own, start in pairs)
@@ -103,10 +105,10 @@ class ActionEmbed(nn.Module):
         return self._mapped(torch.cat(seen, dim=-1))
 
     def _column(self, conditions: Actions, layout: Layout) -> Tensor:
-        """Which column each row of a layout reads, of itself and of the actions before it: [B, M (history + 1), D]."""
+        """The columns that each row of a layout reads, for its action and earlier ones: [B, M (history + 1), D]."""
         (batch, count), device = conditions.unknown.shape, conditions.unknown.device
         start = torch.as_tensor(conditions.first, device=device).reshape(-1, 1)
-        frame = layout.row_cell.to(device).div(self.config.period, rounding_mode="floor")  # nobody stays negative
+        frame = layout.row_cell.to(device).div(self.config.period, rounding_mode="floor")  # padding stays negative
         column = (frame - start)[..., None] - self.back  # [B or 1, M, history + 1]
         inside = (frame[..., None] >= self.back) & (column >= 0) & (column < count)
         column = torch.where(inside, column, count).expand(batch, -1, -1).flatten(1)

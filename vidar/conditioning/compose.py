@@ -1,4 +1,4 @@
-"""Several conditioners, one Cond: each reads the condition of its own name, and the ports are summed."""
+"""Several conditioners as one: each reads the condition of its own name, and the ports are summed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ComposeConditionerConfig(ConditionerConfig):
     @model_validator(mode="after")
     def _check(self) -> ComposeConditionerConfig:
         if not self.parts:
-            raise ValueError("nothing to compose; name at least one conditioner")
+            raise ValueError("no conditioners to compose; name at least one")
         if taken := [name for name in self.parts if hasattr(nn.ModuleDict, name) or "." in name]:
             raise ValueError(f"no conditioner can be called {taken[0]!r}; give it another name")
         names = [name for part in self.parts.values() for name in part.takes]
@@ -76,17 +76,19 @@ class ComposeConditionerConfig(ConditionerConfig):
 
 
 class ComposeConditioner(nn.Module):
-    """Conditions are a mapping by name; every name must be there, and no other."""
+    """Conditions are a mapping by name; exactly the known names must be present."""
 
     def __init__(self, parts: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.parts = nn.ModuleDict(dict(parts))
 
     def forward(self, conditions: Mapping[str, Any], layout: Layout) -> Cond:
-        """Modulation and add are sums. Raises VidarError for a missing or unknown name, or two memories."""
+        """Modulation and add are sums. Raises VidarError for a missing or unknown name, or for two memories."""
         if set(conditions) != set(self.parts):
             odd = sorted(set(conditions) ^ set(self.parts))[0]
-            raise VidarError(f"condition {odd!r} does not fit; this model takes exactly: {', '.join(self.parts)}")
+            raise VidarError(
+                f"condition {odd!r} is missing or unknown; this model needs exactly: {', '.join(self.parts)}"
+            )
         made = [cast(Conditioner, part)(conditions[name], layout) for name, part in self.parts.items()]
         memories = [one for one in made if one.memory is not None]
         if len(memories) > 1:

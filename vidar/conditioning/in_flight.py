@@ -1,4 +1,4 @@
-"""Conditions for units in flight alone: what is committed is not told its action (ACDiT, causal-diffusion 4)."""
+"""Conditions for units in flight only: committed units do not receive their action (ACDiT, arXiv 2412.07720)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from vidar.types import QUERY, Cond
 class InFlightConfig(ActionConditionerConfig):
     """actions: how those of QUERY rows are embedded; MEMORY rows get nothing.
 
-    With clean context (`CleanConfig`) the level of a MEMORY row is always 0, so its modulation is a constant: a gain,
-    an offset and a gate of each sublayer. Choice: ACDiT leaves only the gain of its norms there. For TWIN alone, as in
+    With clean context (`CleanConfig`) the level of a MEMORY row is always 0, so its modulation is constant: a gain,
+    an offset and a gate per sublayer. Choice: ACDiT keeps only the gain of its norms there. For TWIN only, because in
     SINGLE every row is a MEMORY row.
     """
 

@@ -74,7 +74,7 @@ class LabelEmbedConfig(ConditionerConfig):
 
 
 class LabelEmbed(nn.Module):
-    """A table with one more entry for "no label", then a two-layer MLP with SiLU."""
+    """A table with one further entry for "no label", then a two-layer MLP with SiLU."""
 
     def __init__(self, config: LabelEmbedConfig) -> None:
         super().__init__()

@@ -35,7 +35,10 @@ class WorldNet(nn.Module):
         self.backbone = config.backbone.build()
 
     def condition(self, conditions: Any, layout: Layout) -> Cond:
-        """Ports for a layout; empty without conditions. A Cond made before (once for many steps) passes through."""
+        """The ports for a layout, empty without conditions.
+
+        A Cond computed earlier (once for many steps) is returned as it is.
+        """
         if isinstance(conditions, Cond):
             return conditions
         if conditions is None or self.conditioner is None:

@@ -1,4 +1,4 @@
-"""Actions of planned segments -> modulation rows: what has happened since the frames that are known."""
+"""Actions of planned segments -> modulation rows: what happened since the known frames."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class PlanActionEmbedConfig(ActionConditionerConfig):
 
 
 class PlanActionEmbed(nn.Module):
-    """A frame is told every action of its segment up to its own, in order, and two sums of their embeddings.
+    """A frame receives every action of its segment up to its own, in order, and two sums of their embeddings.
 
-    The sums are over the actions since the nearest earlier frame that an earlier step has made, and since the first
-    frame. Choice: where an action moves something by a step, its sum is how far it went, which is hard to learn action
-    by action: each would have weights of its own for every distance.
+    The sums are over the actions since the nearest earlier frame that a previous step generated, and since the first
+    frame. Choice: if an action moves something by one step, the sum is the distance moved, which is hard to learn
+    from single actions, because each action would need its own weights for every distance.
     """
 
     gap: Tensor
@@ -45,7 +45,7 @@ class PlanActionEmbed(nn.Module):
         self.register_buffer("gap", gap, persistent=False)
 
     def forward(self, conditions: Actions, layout: Layout) -> Cond:
-        """Modulation [B, M, D]. A frame outside the record, or nobody, has an unknown action."""
+        """Modulation [B, M, D]. Padding and frames outside the record have an unknown action."""
         batch, count = conditions.unknown.shape
         device = conditions.unknown.device
         frame = layout.row_cell.to(device)
@@ -57,7 +57,7 @@ class PlanActionEmbed(nn.Module):
             inside = (frame >= 0) & (place >= back) & (column >= 0) & (column < count)
             column = torch.where(inside, column, count).expand(batch, -1)
             seen.append(made.gather(1, column[..., None].expand(-1, -1, made.shape[-1])))
-            counted = inside & (place > back)  # what acts on the first frame acts before the segment
+            counted = inside & (place > back)  # the action of the first frame acts before the segment
             whole = whole + seen[-1] * counted[..., None]
             since = since + seen[-1] * (counted & (back < self.gap[place]))[..., None]
         return Cond(modulation=self.actions.joined([*seen, since, whole]))

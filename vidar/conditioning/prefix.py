@@ -1,4 +1,4 @@
-"""What every slot of a chunk over a clean prefix is told: whether it is clean, and when it is (Ca2-VDM, 2.1)."""
+"""Inputs of every slot of a chunk after a clean prefix: a clean flag and the temporal position (Ca2-VDM)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vidar.types import MEMORY, Cond
 class PrefixEmbedConfig(ConditionerConfig):
     """inner: the conditioner of the modulation (actions), or None. axis: the grid's temporal coordinate.
 
-    longest: the slowest of the sinusoids of the position.
+    longest: the slowest wavelength of the sinusoids of the position.
     """
 
     width: int = Field(ge=2, multiple_of=2)
@@ -53,9 +53,9 @@ class PrefixEmbedConfig(ConditionerConfig):
 class PrefixEmbed(nn.Module):
     """A sinusoid of the temporal position, and one learned vector on every clean (MEMORY) slot.
 
-    A scalar channel of 1 or 0 that a linear layer merges, the identity on the other channels, is that vector times the
-    flag. Choice: both are added to the slots before the first block, not to the input of its temporal attention alone.
-    The vector starts at zero.
+    A scalar input channel of 1 or 0, merged by a linear layer that is the identity on the other channels, equals that
+    vector times the flag. Choice: both are added to the slots before the first block, not only to the input of its
+    temporal attention. The vector starts at zero.
     """
 
     def __init__(self, config: PrefixEmbedConfig) -> None:
@@ -65,7 +65,7 @@ class PrefixEmbed(nn.Module):
         self.clean = nn.Parameter(torch.zeros(config.width))
 
     def forward(self, conditions: Any, layout: Layout) -> Cond:
-        """Cond with `add` [B or 1, S, D] beside what `inner` gives."""
+        """Cond with `add` [B or 1, S, D], besides the ports of `inner`."""
         cond = Cond() if self.inner is None else self.inner(conditions, layout)
         position = layout.slots.coord[..., layout.axes.index(self.config.axis)]
         waves = sinusoids(position, self.config.width, self.config.longest).to(self.clean)
@@ -74,7 +74,7 @@ class PrefixEmbed(nn.Module):
 
 
 def sinusoids(position: Tensor, width: int, longest: float) -> Tensor:
-    """[..] -> [.., D]: sines, then cosines (Vaswani et al., 2017, section 3.5), made in float64."""
+    """[..] -> [.., D]: sines, then cosines (Vaswani et al., 2017, section 3.5), computed in float64."""
     half = torch.arange(width // 2, dtype=torch.float64)
     angles = position.to(torch.float64)[..., None] * torch.exp(-math.log(longest) * half / (width // 2))
     return torch.cat([angles.sin(), angles.cos()], dim=-1)

@@ -1,8 +1,8 @@
 """Text -> modulation, the start of the first unit, and the memory that cross-attention reads (Infinity).
 
-Features of the text, [B, J, W], come from an outside encoder (T5-XL: W = 2048) or from a small one over bytes that is
-trained with the model. One attention layer pools them into one vector per row; a two-layer MLP projects each of them
-into the memory port. A row without text reads a learned table in their place, whatever its text is.
+Features of the text, [B, J, W], come from an external encoder (T5-XL: W = 2048) or from a small encoder over bytes
+that is trained with the model. One attention layer pools them into one vector per row; a two-layer MLP projects them
+into the memory port. A row without text reads a learned table instead, whatever its text is.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ class Text:
 
 
 def utf8(prompts: Sequence[str], most: int) -> tuple[Tensor, Tensor]:
-    """Prompts -> bytes long [B, J] and mask bool [B, J]. Raises UsageError for an empty prompt and a long one."""
+    """Prompts -> bytes long [B, J] and mask bool [B, J]. Raises UsageError for an empty or too long prompt."""
     rows = [prompt.encode() for prompt in prompts]
     for prompt, row in zip(prompts, rows):
         if not row or len(row) > most:
-            raise UsageError(f"prompt {prompt[:40]!r} has {len(row)} bytes; this model reads 1 to {most}")
+            raise UsageError(f"prompt {prompt[:40]!r} has {len(row)} bytes; this model accepts 1 to {most}")
     longest = max(len(row) for row in rows)
     values = torch.tensor([[*row, *bytes(longest - len(row))] for row in rows])
     mask = torch.arange(longest) < torch.tensor([len(row) for row in rows])[:, None]
@@ -109,18 +109,18 @@ class GivenFeaturesConfig(EncoderConfig):
         blank = torch.zeros(1, self.width), torch.ones(1, dtype=torch.bool)
         found = [blank if prompt is None else prompt for prompt in prompts]
         if any(isinstance(one, str) for one in found):
-            raise UsageError("this model reads features of a text encoder, float [B, J, W], not words")
+            raise UsageError("this model needs the features of a text encoder, float [B, J, W], not words")
         length = max(len(mask) for _, mask in found)
         return pad([values for values, _ in found], length), pad([mask for _, mask in found], length)
 
 
 class GivenFeatures(nn.Module):
-    """Features as they are. Raises UsageError for anything else."""
+    """Return the features. Raises UsageError for anything else."""
 
     def forward(self, text: Text) -> Tensor:
-        """-> float [B, J, W]."""
+        """Returns float [B, J, W]."""
         if text.values.ndim != 3:
-            raise UsageError("this model reads features of a text encoder, float [B, J, W], not words")
+            raise UsageError("this model needs the features of a text encoder, float [B, J, W], not words")
         return text.values
 
 
@@ -139,12 +139,12 @@ class ByteEncoderConfig(EncoderConfig):
     def rows(self, prompts: Sequence[Any]) -> tuple[Tensor, Tensor]:
         """See `EncoderConfig`: bytes; of no prompt one blank."""
         if not all(isinstance(prompt, str | None) for prompt in prompts):
-            raise UsageError("this model reads the bytes of its prompts, long [B, J], not features")
+            raise UsageError("this model needs the bytes of its prompts, long [B, J], not features")
         return utf8([" " if prompt is None else prompt for prompt in prompts], self.most)
 
 
 class ByteEncoder(nn.Module):
-    """A backbone over one unit of J sites that all see one another; padding is nobody."""
+    """A backbone over one unit of J sites that all see one another, except for padding."""
 
     def __init__(self, config: ByteEncoderConfig) -> None:
         super().__init__()
@@ -161,9 +161,9 @@ class ByteEncoder(nn.Module):
         ).build()
 
     def forward(self, text: Text) -> Tensor:
-        """-> float [B, J, W]; padding gives anything. Raises UsageError for features instead of bytes."""
+        """Returns float [B, J, W], arbitrary at padding. Raises UsageError for features instead of bytes."""
         if text.values.ndim != 2:
-            raise UsageError("this model reads the bytes of its prompts, long [B, J], not features")
+            raise UsageError("this model needs the bytes of its prompts, long [B, J], not features")
         length = text.mask.shape[1]
         unit = torch.zeros(length, dtype=torch.long)
         grid = table_grid(("n",), unit, unit, torch.arange(length)[:, None])
@@ -188,7 +188,7 @@ class TextConfig(ConditionerConfig):
     @model_validator(mode="after")
     def _check(self) -> TextConfig:
         if self.encoder.width % self.heads:
-            raise ValueError(f"features {self.encoder.width} wide do not split into {self.heads} heads")
+            raise ValueError(f"features of width {self.encoder.width} cannot be split into {self.heads} heads")
         return self
 
     @property
@@ -225,7 +225,7 @@ class TextConfig(ConditionerConfig):
 
 
 class TextConditioner(nn.Module):
-    """The pooled text drives every row and, through a map of its own, is added to the slots of unit 0 (the start)."""
+    """The pooled text modulates every row and, through a second map, is added to the slots of unit 0 (the start)."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -263,7 +263,7 @@ class TextConditioner(nn.Module):
         return made
 
     def _read(self, text: Text) -> tuple[Tensor, Tensor]:
-        """Normalised features [B, J, W] and mask; rows without text hold the table."""
+        """Normalised features [B, J, W] and mask; rows without text contain the table."""
         made = self.encoder(text).to(self.none.weight.dtype)
         count = self.config.num_none
         extra = max(0, count - made.shape[1])
@@ -274,7 +274,7 @@ class TextConditioner(nn.Module):
         return rms_norm(made), torch.where(text.none[:, None], short, mask)
 
     def _pool(self, features: Tensor, mask: Tensor) -> Tensor:
-        """One learned query over the features: [B, D]."""
+        """Pool the features with one learned query: [B, D]."""
         heads = self.config.heads
         k, v = self.key_value(features).chunk(2, dim=-1)
         k = self.k_norm(k).unflatten(-1, (heads, -1))

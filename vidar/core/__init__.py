@@ -1,1 +1,1 @@
-"""Grid, Relation, Order, Step, Layout, masks and the one decode loop: pure, no paper names."""
+"""Grid, Relation, Order, Step, Layout, masks and the one decode loop; pure functions and records that name no paper."""

@@ -1,8 +1,8 @@
-"""FlexAttention BlockMask in closed form from the rules over cells: no slots x slots tensor exists.
+"""FlexAttention BlockMasks computed in closed form from the rules over cells, without any slots x slots tensor.
 
-Slots fall into runs of equal (cell, unit, role, fold coordinates). A block of readers holds few kinds of slot; each
-kind is compared with all runs of keys, and the answers are joined per block of keys. The largest tensor is kinds of one
-chunk x runs, bounded by `BUDGET`.
+Slots are cut into runs with equal (cell, unit, role, fold coordinates). A block of readers contains few distinct
+kinds of slot. Each kind is compared with all runs of keys, and the results are joined per block of keys. The largest
+tensor has kinds of one chunk x runs elements and is bounded by `BUDGET`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from vidar.core.layout import View
 from vidar.core.mask import fold_axes, pair_rule
 from vidar.types import Slots
 
-BLOCK = 128  # slots per side of a block, FlexAttention's default
-BUDGET = 1 << 20  # elements of one kinds x runs comparison
+BLOCK = 128  # slots per side of a block, the default of FlexAttention
+BUDGET = 1 << 20  # maximum number of elements of one kinds x runs comparison
 
 
 class Runs(NamedTuple):
-    """Runs of equal slots inside blocks: their keys [R, F] and the block of each [R]."""
+    """Runs of equal slots within blocks: their keys [R, F], and the block number of each run [R]."""
 
     cell: Tensor
     unit: Tensor
@@ -32,7 +32,7 @@ class Runs(NamedTuple):
 
 
 def runs_of(slots: Slots, b: int, folds: list[int]) -> Runs:
-    """Cut batch row `b` of slots into runs that cross no block."""
+    """Cut batch row `b` of the slots into runs that do not cross a block border."""
     b = min(b, slots.site.shape[0] - 1)
     cell, unit, role, fold = slots.cell[b], slots.unit[b], slots.role[b], slots.coord[b][:, folds]
     block = torch.arange(cell.shape[0]) // BLOCK
@@ -43,7 +43,7 @@ def runs_of(slots: Slots, b: int, folds: list[int]) -> Runs:
 
 
 def _compare(view: View, q: Runs, k: Runs, b: int) -> Tensor:
-    """bool [Rq, Rk]: the one formula of visibility between runs."""
+    """Visibility between runs by the one formula of `vidar.core.mask`: bool [Rq, Rk]."""
     see = pair_rule(
         view.relation, q.cell[:, None], k.cell[None], q.unit[:, None], k.unit[None], q.role[:, None], k.role[None]
     )
@@ -57,9 +57,9 @@ def _compare(view: View, q: Runs, k: Runs, b: int) -> Tensor:
 
 
 def block_table(view: View, b: int = 0) -> tuple[Tensor, Tensor]:
-    """(any, all) bool [Q blocks, K blocks]: whether some or all pairs of a block are visible, for a batch row.
+    """(any, all), bool [Q blocks, K blocks]: whether some or all pairs of a block are visible, for one batch row.
 
-    A block that reaches beyond the last slot is never `all`.
+    A block that extends beyond the last slot is never `all`.
     """
     folds = fold_axes(view.relation, view.axes)
     q, k = runs_of(view.q, b, folds), runs_of(view.k, b, folds)
@@ -86,7 +86,10 @@ def block_table(view: View, b: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def mask_mod(view: View, device: torch.device | str = "cpu") -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
-    """The rule as FlexAttention asks it: (batch, head, reader, key) -> bool, from lookups of size S only."""
+    """The visibility rule in the form that FlexAttention calls: (batch, head, reader, key) -> bool.
+
+    It only looks up vectors of length S.
+    """
     device = torch.device(device)
     q, k = _on(view.q, device), _on(view.k, device)
     keep = None if view.keep is None else view.keep.to(device)
@@ -111,17 +114,19 @@ def _on(slots: Slots, device: torch.device) -> Slots:
 
 
 def _ordered(table: Tensor) -> tuple[Tensor, Tensor]:
-    """bool [B, Q, K] -> (number of set blocks [B, 1, Q], their indices first [B, 1, Q, K]), int32."""
+    """Order the blocks of a table bool [B, Q, K] as FlexAttention expects: the number of set blocks [B, 1, Q] and
+    their indices, set blocks first, [B, 1, Q, K]; both int32.
+    """
     count = table.sum(dim=-1).to(torch.int32)[:, None]
     index = torch.argsort(table.to(torch.int8), dim=-1, descending=True, stable=True).to(torch.int32)[:, None]
     return count.contiguous(), index.contiguous()
 
 
 def block_mask(view: View, device: torch.device | str = "cpu") -> Any:
-    """torch.nn.attention.flex_attention.BlockMask of a view, for its batch rows (1 where all agree).
+    """The torch.nn.attention.flex_attention.BlockMask of a view, with one batch row if all rows agree.
 
-    Rules given by a table look it up on the table's own device: on a GPU use orders whose rules are formulas, or
-    tables that were moved there.
+    A rule given by a table looks it up on the table's own device. On a GPU use orders whose rules are formulas, or
+    move the tables there.
     """
     from torch.nn.attention.flex_attention import BlockMask
 

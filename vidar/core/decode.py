@@ -1,4 +1,4 @@
-"""The one loop that decodes every system. It calls the model; objectives never do."""
+"""The one loop that decodes every system. Only this loop calls the model; objectives never do."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Emitted = tuple[int, int, Tensor]  # (batch row, unit, code [n, C])
 
 @dataclass(frozen=True)
 class Decoder:
-    """What stays the same from step to step.
+    """The parts of decoding that do not change from step to step.
 
-    grids, rngs: one per batch row. objective: of all rows, or one per batch row (guidance by what another row knows of
-    the past). given: unit -> function of the row. cond: layout -> conditions of the model. combine: joins guidance
-    branches (rows of the batch) after the model, [B, S, O] -> [B, S, O]. layouts: kept from one decoder of this order
-    to the next.
+    grids, rngs: one per batch row. objective: one for all rows, or one per batch row (used for guidance by a
+    different past). given: unit -> function of the row that returns its code. cond: layout -> conditions of the
+    model. combine: merges the guidance branches (rows of the batch) of the model output, [B, S, O] -> [B, S, O].
+    layouts: cache that successive decoders of the same order share.
     """
 
     model: Model
@@ -45,16 +45,16 @@ class Decoder:
 
     @cached_property
     def objectives(self) -> Sequence[Objective]:
-        """By batch row."""
+        """The objective of each batch row."""
         return self.objective if isinstance(self.objective, Sequence) else [self.objective] * len(self.rngs)
 
     def __call__(self, schedule: Iterable[Step], state: DecodeState) -> Iterator[Emitted]:
-        """Run a schedule; yields (batch row, unit, code) as soon as a code exists."""
+        """Run a schedule. Yields (batch row, unit, code) as soon as a code exists."""
         for step in schedule:
             yield from self.step(step, state)
 
     def step(self, step: Step, state: DecodeState) -> list[Emitted]:
-        """Run one Step: exactly one model call."""
+        """Run one Step, which is exactly one model call. Returns the codes that it finished."""
         clocks = [row.clock for row in state.rows]
         emitted: list[Emitted] = []
         layout = self.layouts(step, self.order, self.grids, clocks, state.held(), state.ring_relations)
@@ -70,7 +70,7 @@ class Decoder:
         return emitted
 
     def _row_inputs(self, b: int, step: Step, layout: Layout, state: RowState, emitted: list[Emitted]) -> Tensor:
-        """Raw slot inputs [S, I] of one batch row; zero for slots of nobody."""
+        """Raw slot inputs [S, I] of one batch row; zero in padded slots."""
         pieces: list[tuple[int, Tensor]] = []
         for row, (first, _) in zip(step.rows, layout.spans, strict=True):
             unit = state.clock + row.unit
@@ -98,7 +98,9 @@ class Decoder:
         return objective.inputs(unit, state.x[unit], row.step)
 
     def _code(self, b: int, unit: int, past: Past, state: RowState) -> Tensor:
-        """Of a unit that is committed without a last step: a given one, or one in flight, finished where it stands."""
+        """The code [n, C] of a unit that is committed without a last step: a given code, or a unit in flight finished
+        as it is.
+        """
         objective = self.objectives[b]
         if unit in state.x:
             return objective.finish(state.x.pop(unit))
@@ -137,10 +139,11 @@ class Decoder:
         emitted.append((b, unit, code))
 
     def _forget(self, state: RowState) -> None:
-        """Drop codes and outs that no later unit needs, nor its commit; a pending code stays until it is committed.
+        """Drop codes and outputs that no later unit needs, neither as input nor for its commit. A pending code stays
+        until it is committed.
 
-        The last one that needs a unit is asked for first: as a rule it is the last to be settled. What was only shown
-        goes when it is out of reach of all that may be in flight, or wait for its commit.
+        The last unit that needs a code is checked first, because it is usually the last one to be committed. A unit
+        that was only shown is dropped when no unit that can be in flight, or waits for its commit, can still see it.
         """
         needers, reach = self.order.needers, self.order.reach
         for unit in [u for u in state.codes if u in state.committed and u in state.done]:
@@ -171,5 +174,5 @@ def decode(
     cond: Callable[[Layout], Any] | None = None,
     combine: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[Emitted]:
-    """Decode a schedule: yields (batch row, unit, code [n, C]) as soon as a code exists."""
+    """Decode a schedule. Yields (batch row, unit, code [n, C]) as soon as a code exists."""
     return Decoder(model, order, grids, objective, rngs, {} if given is None else given, cond, combine)(schedule, state)

@@ -1,7 +1,7 @@
-"""FrameMap: which units hold which frames, and their codes. Nobody else counts units per frame.
+"""FrameMap: which units hold which frames, and how codes of frames become codes of units. Nothing else counts units.
 
-Frames come in groups that are made from one start: one frame, a block of frames, a segment of a plan. A group is whole
-units, a frame may be several units (cells, scales) or a part of one (blocks).
+Frames come in groups that are generated from one start: a single frame, a block of frames, or a segment of a plan. A
+group consists of whole units; a frame may consist of several units (cells, scales) or be a part of one (blocks).
 
     units of a frame     0 | 1 | 2     blocks of two frames     0 0 | 1 1     four cells     0 1 2 3 | 4 5 6 7
 """
@@ -20,7 +20,10 @@ from vidar.core.grid import Grid
 
 
 class FrameMap(Protocol):
-    """Frames <-> units. Codes of frames are float [.., F, n, C]: what a tokenizer makes of each frame."""
+    """The mapping between frames and units.
+
+    Codes of frames are float [.., F, n, C], as a tokenizer makes them per frame.
+    """
 
     @property
     def chained(self) -> bool:
@@ -28,7 +31,7 @@ class FrameMap(Protocol):
         ...
 
     def group(self, unit: int) -> int:
-        """The group that a unit is of."""
+        """The group that contains this unit."""
         ...
 
     def units(self, group: int) -> range:
@@ -40,51 +43,54 @@ class FrameMap(Protocol):
         ...
 
     def whole(self, frames: int) -> int:
-        """Of a context of so many frames, how many can be gone on from, the last ones: whole groups."""
+        """How many of the last `frames` frames of a context can be continued: those that fill whole groups."""
         ...
 
     def spread(self, codes: Tensor) -> Tensor:
-        """Codes [.., n, C] of frames -> of their sites in site order, [.., N, C]: what training prepares from."""
+        """Codes of frames [.., n, C] -> codes of all their sites in site order, [.., N, C], as training needs them."""
         ...
 
     def split(self, group: int, codes: Tensor) -> dict[int, Tensor]:
-        """Codes [.., F, n, C] of the frames of a group -> by unit, of those units that a context is given as."""
+        """Codes [.., F, n, C] of the frames of a group -> codes by unit, for the units that a context supplies."""
         ...
 
     def join(self, group: int, codes: Mapping[int, Tensor]) -> Tensor:
-        """Back: codes of the units of a group, by unit -> of its frames, [F, n, C]."""
+        """The inverse of `split`: codes by unit of a group -> codes of its frames, [F, n, C]."""
         ...
 
 
 class FrameSites(Protocol):
-    """How the code of one frame lies on the sites of its units."""
+    """How the code of one frame is laid out on the sites of its units."""
 
     def spread(self, codes: Tensor) -> Tensor:
-        """Codes [.., n, C] of frames -> those of the sites of their units, in site order, [.., N, C]."""
+        """Codes [.., n, C] of frames -> codes of the sites of their units in site order, [.., N, C]."""
         ...
 
     def take(self, codes: Tensor) -> Tensor:
-        """Back: [.., N, C] -> [.., n, C]."""
+        """The inverse of `spread`: [.., N, C] -> [.., n, C]."""
         ...
 
 
 class EverySite:
-    """Each place of a frame is a site of one of its units."""
+    """A frame whose places are exactly the sites of its units: `spread` and `take` return their input."""
 
     def spread(self, codes: Tensor) -> Tensor:
-        """The same."""
+        """Return `codes` unchanged."""
         return codes
 
     def take(self, codes: Tensor) -> Tensor:
-        """The same."""
+        """Return `codes` unchanged."""
         return codes
 
 
 @dataclass(frozen=True)
 class EvenFrames:
-    """Groups of `per_group` frames in `num_units` units each; units hold their sites in any order, alike in each group.
+    """Groups of `per_group` frames in `num_units` units each.
 
-    sites: how a frame lies on the sites of its units; several frames a group have theirs one after another.
+    Units hold their sites in any order, the same in each group.
+
+    sites: the layout of one frame on the sites of its units; in a group of several frames the layouts follow one
+    another.
     """
 
     grid: Grid
@@ -129,6 +135,6 @@ class EvenFrames:
 
     @cached_property
     def _place(self) -> Tensor | None:
-        """Where in the units of a group, one after another, each of its sites stands; None: they stand in order."""
+        """The position of each site among the units of a group, concatenated; None if they are in order."""
         place = torch.cat([self.grid.sites(unit) for unit in self.units(0)]).argsort()
         return None if torch.equal(place, torch.arange(len(place))) else place

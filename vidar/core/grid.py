@@ -1,4 +1,4 @@
-"""Grid: where the sites are. Coordinates with named axes, and the cell of each site."""
+"""Grid: the positions of the sites, that is their coordinates on named axes, and the cell of each site."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vidar.types import NOBODY
 
 @dataclass(frozen=True)
 class Grid:
-    """Three functions: unit -> sites, site -> cell, site -> coordinates. Positions come from here and nowhere else.
+    """Three functions: unit -> sites, site -> cell, site -> coordinates. All positions come from here.
 
     sites(unit) -> long [n]; cell(site long [..]) -> long [..], NOBODY for padding; coord(site) -> float64 [.., A].
     num_sites is None for an endless stream.
@@ -26,7 +26,7 @@ class Grid:
     num_sites: int | None
 
     def padded(self, padding: Tensor) -> Grid:
-        """The same sites, those where bool `padding` [N] is True being nobody's (left padding of a short text)."""
+        """A copy in which the sites where bool `padding` [N] is True are padding (left padding of a short text)."""
         inner = self.cell
 
         def cell(site: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ class Grid:
 
 
 def table_grid(axes: Sequence[str], unit_of_site: Tensor, cell: Tensor, coord: Tensor) -> Grid:
-    """A grid from tables: unit_of_site long [N], cell long [N], coord [N, A]. Sites of a unit keep their order."""
+    """A grid from tables: unit_of_site long [N], cell long [N], coord [N, A]. The sites of a unit keep their order."""
     units = [torch.nonzero(unit_of_site == u)[:, 0] for u in range(int(unit_of_site.max()) + 1)]
     positions = coord.to(torch.float64)
     return Grid(
@@ -56,7 +56,7 @@ def frame_grid(
     num_frames: int | None = None,
     scale: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> Grid:
-    """Frames of height x width sites, one unit and one cell each; axes t y x; endless without `num_frames`."""
+    """Frames of height x width sites; each frame is one unit and one cell. Axes t y x; endless without `num_frames`."""
     n = height * width
 
     inside = torch.arange(n)

@@ -1,4 +1,4 @@
-"""Layout: the compiled Step. Training is the same object: one Step with all rows and no state."""
+"""Layout: a compiled Step. Training uses the same object: one Step with all rows and without a state."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from vidar.core.relation import Relation
 from vidar.core.step import Row
 from vidar.types import MEMORY, NOBODY, Slots
 
-Held = Slots | Callable[[], Slots] | None  # what a ring keeps, or a function that says it
+Held = Slots | Callable[[], Slots] | None  # the slots that a ring keeps, or a function that returns them
 
 
 @dataclass(frozen=True)
 class View:
-    """What one relation shows the slots of a call: `k` is the ring's slots followed by the call's own.
+    """What one relation shows to the slots of a call: `k` is the ring's slots followed by the call's own.
 
-    `memo` keeps what backbones derive from it (device copies, BlockMasks).
+    `memo` caches what backbones derive from it (copies on a device, BlockMasks).
     """
 
     relation: Relation
@@ -37,35 +37,35 @@ class View:
 
     @cached_property
     def k(self) -> Slots:
-        """Slots [B or 1, R + S]. A site that the call shows anew hides its older key."""
+        """Slots [B or 1, R + S]. If the call shows a site again, the older key of the site is hidden."""
         ring = self.ring() if callable(self.ring) else self.ring
         return self.q if ring is None else join(_hidden(self.relation, ring, self.q), self.q)
 
     @cached_property
     def dense(self) -> Tensor:
-        """bool [B or 1, S, R + S], True = may read."""
+        """bool [B or 1, S, R + S]; True means that the slot may read the key."""
         return visible(self.relation, self.q, self.k, self.axes, self.keep)
 
     @cached_property
     def mask(self) -> Tensor | None:
-        """`dense`, or None where every slot reads everything: no mask needed."""
+        """`dense`, bool [B or 1, S, R + S], or None if every slot reads everything and no mask is needed."""
         return None if bool(self.dense.all()) else self.dense
 
     @cached_property
     def blind(self) -> Tensor | None:
-        """bool [B or 1, S]: slots that see nothing, whose result is zero; None where there are none."""
+        """bool [B or 1, S]: slots that see nothing, so that their attention output is zero; None if there are none."""
         nothing = ~self.dense.any(dim=-1)
         return nothing if bool(nothing.any()) else None
 
     def over(self, q: Slots, keys: Slots | None = None) -> View:
-        """The view of some slots of the call; keys: whom they may read, None: one another."""
+        """The view of a subset of the call's slots. keys: the slots that they may read; None means one another."""
         made = View(self.relation, q, None, self.axes, self.keep)
         if keys is not None:
             made.__dict__["k"] = keys
         return made
 
     def moved(self, q: Slots, ring: Held) -> View:
-        """The view of other slots that see one another as these do: masks and memo are shared."""
+        """The view of other slots that see one another exactly as these do; masks and memo are shared."""
         made = View(self.relation, q, ring, self.axes, self.keep, self.memo)
         made.__dict__.update(
             {name: self.__dict__[name] for name in ("dense", "mask", "blind") if name in self.__dict__}
@@ -74,7 +74,7 @@ class View:
 
 
 def _hidden(relation: Relation, ring: Slots, fresh: Slots) -> Slots:
-    """A ring without the sites that the call commits again, or, where units in flight are seen, shows again."""
+    """The ring without the sites that the call commits again or, if units in flight are visible, shows again."""
     shown = fresh.cell != NOBODY
     if not relation.joint:
         shown = shown & (fresh.role == MEMORY)
@@ -84,20 +84,20 @@ def _hidden(relation: Relation, ring: Slots, fresh: Slots) -> Slots:
 
 @dataclass(frozen=True)
 class Layout:
-    """Slots of one call and what each relation shows them.
+    """The slots of one call, and what each relation shows them.
 
     slots         Slots [B or 1, S], on the CPU
-    views         by relation name, and by ring where a relation has several (see `vidar.types.RingShape`)
+    views         by relation name, or by ring name if a relation has several rings (see `vidar.types.RingShape`)
     row           long [S]: the modulation row of each slot; rows are the runs of equal (unit, cell, role)
     row_start     long [M]: the first slot of each modulation row
     row_unit      long [B or 1, M];  row_cell the same;  row_role: long [M]
-    row_step      long [M]: the row's refinement step, -1 where it only commits (and nothing is asked of it)
-    row_length    slots per modulation row where all are equal, else None
+    row_step      long [M]: the row's refinement step, or -1 if it only commits (and has no loss)
+    row_length    slots per modulation row if all are equal, else None
     spans         [first, last) slot of each row of the Step
-    counts        [B or 1] by row of the Step: slots that are somebody's
-    memo          keeps what depends on the positions; fixed: what does not, and so serves the layout moved on
-    block         of a layout that was moved on with others in one go: a memo for all of them, their coordinates
-                  [K, B or 1, S, A], and its number among them
+    counts        [B or 1] per row of the Step: number of slots that are not padding
+    memo          cache of what depends on the positions; `fixed` caches the rest, which shifted layouts share
+    block         for a layout that was shifted together with others: a memo for all of them, their coordinates
+                  [K, B or 1, S, A], and the layout's number among them
     """
 
     slots: Slots
@@ -127,7 +127,7 @@ class Layout:
         return self.row_start.shape[0]
 
     def with_keep(self, keep: Tensor | None) -> Layout:
-        """The same layout with `keep` and-ed to every relation: bool [B, C, C] over cells, or by role, [B, 2, C, C]."""
+        """A copy with `keep` and-ed to every relation: bool [B, C, C] over cells, or [B, 2, C, C] by role and cell."""
         if keep is None:
             return self
         both = keep if keep.ndim == 4 else keep[:, None].expand(-1, 2, -1, -1)
@@ -135,12 +135,12 @@ class Layout:
         return replace(self, views=views)
 
     def view(self, ring: str, relation: str) -> View:
-        """The view of a ring, or of its relation where no state keeps a ring of that name."""
+        """The view of a ring, or of its relation if no state keeps a ring of that name."""
         return self.views[ring] if ring in self.views else self.views[relation]
 
 
 def _row_slots(row: Row, order: Order, grid: Grid, clock: int, size: int) -> tuple[Tensor, Tensor]:
-    """Sites and cells [size] of a row for one batch row; cells are NOBODY behind the unit's own sites."""
+    """Sites and cells [size] of a row for one batch row; beyond the unit's own sites the cells are NOBODY."""
     unit = clock + row.unit
     site = torch.zeros(size, dtype=torch.long)
     cell = torch.full((size,), NOBODY)
@@ -152,7 +152,7 @@ def _row_slots(row: Row, order: Order, grid: Grid, clock: int, size: int) -> tup
 
 
 def _sites_of(row: Row, order: Order, grid: Grid, clock: int) -> int:
-    """Sites of a row for one batch row, 0 where it is nobody."""
+    """The number of sites of a row for one batch row, 0 if its unit does not exist."""
     unit = clock + row.unit
     return grid.sites(unit).shape[0] if order.exists(unit) else 0
 
@@ -165,11 +165,11 @@ def compile_layout(
     held: Mapping[str, Slots] | None = None,
     rings: Mapping[str, str] | None = None,
 ) -> Layout:
-    """Rows of a Step -> Layout. One grid and one clock per batch row, or one of each for all.
+    """Compile the rows of a Step to a Layout. grids, clocks: one per batch row, or one for all.
 
-    held: by ring, the slots that it keeps now; without it there is no state (training). rings: the relation of each
-    ring that is not named as its relation. A row has the slots of its largest unit in the batch; of unit 0 where all
-    are nobody.
+    held: by ring, the slots that it keeps now; None means that there is no state (training). rings: the relation of
+    each ring that does not bear its relation's name. A row is as long as its largest unit in the batch, or as unit 0
+    if no batch row has its unit.
     """
     counts = tuple(tuple(_sites_of(row, order, g, c) for row in rows) for g, c in zip(grids, clocks))
     sizes = [max(of_row) or grids[0].sites(0).shape[0] for of_row in zip(*counts)]
@@ -197,7 +197,7 @@ def assemble(
     held: Mapping[str, Slots] | None = None,
     rings: Mapping[str, str] | None = None,
 ) -> Layout:
-    """Layout from slots. number, steps: long [S], the Step row a slot belongs to and its refinement step."""
+    """Build a Layout from slots. number, steps: long [S], the Step row of each slot and the row's refinement step."""
     kept, names = held or {}, {**{name: name for name in order.relations}, **(rings or {})}
     views = {
         name: View(order.relations[relation], slots, copied(kept[name]) if name in kept else None, axes)
@@ -223,7 +223,7 @@ def assemble(
 
 
 def join(first: Slots, second: Slots) -> Slots:
-    """Slots side by side, [B, S1 + S2]; a leading 1 is expanded where the other side needs it."""
+    """Concatenate slots to [B, S1 + S2]; a leading 1 is expanded if the other side needs it."""
     batch = max(first.site.shape[0], second.site.shape[0])
 
     def side(a: Tensor, b: Tensor) -> Tensor:
@@ -239,12 +239,12 @@ def join(first: Slots, second: Slots) -> Slots:
 
 
 def copied(slots: Slots) -> Slots:
-    """A copy that writes to a ring do not reach."""
+    """A copy that later writes to a ring do not change."""
     return Slots(slots.site.clone(), slots.cell.clone(), slots.unit.clone(), slots.role.clone(), slots.coord.clone())
 
 
 def empty_slots(batch: int, size: int, num_axes: int) -> Slots:
-    """Slots of nobody, [B, size]."""
+    """Padding slots [B, size]."""
     zeros = torch.zeros(batch, size, dtype=torch.long)
     nobody = torch.full((batch, size), NOBODY)
     coord = torch.zeros(batch, size, num_axes, dtype=torch.float64)

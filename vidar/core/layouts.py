@@ -1,10 +1,11 @@
-"""Layouts of a system, compiled once: of a stationary order a Step's layout is that of a cycle before, moved on.
+"""A cache of compiled layouts. In a stationary order the layout of a Step is an earlier one, shifted by whole cycles.
 
     clock         7    8    9   10   11   12   13   14   15     an order with a cycle of 7 units
     layout        a    b    c    d    e    f    g    a    b     a at 14: a at 7, all sites, cells and units 7 further
 
-Masks, plans of attention and places in rings are those of the first one. What the rings hold is compared with what it
-held, moved on: after a change of context, an eviction or a rewind to another place a layout is compiled anew.
+The shifted layout reuses the masks, attention plans and ring places of the first one. The content of the rings is
+compared with the shifted earlier content: after a change of context, an eviction or a rewind to another place, a
+layout is compiled anew.
 """
 
 from __future__ import annotations
@@ -23,16 +24,18 @@ from vidar.core.order import Order
 from vidar.core.step import Step
 from vidar.types import Slots
 
-MOST = 128  # layouts kept
-AHEAD = 16  # cycles whose slots are made in one go
-Clocks = tuple[int, ...]  # of the batch rows; one where all rows agree
+MOST = 128  # maximum number of cached layouts
+AHEAD = 16  # number of cycles whose slots are shifted together
+Clocks = tuple[int, ...]  # clocks of the batch rows; a single one if all rows agree
 
 
 @dataclass(frozen=True)
 class Block:
-    """Slots of a layout in AHEAD cycles, the first one moved on by `units`: tensors with one more dimension in front.
+    """The slots of a layout in AHEAD cycles, the first shifted by `units`.
 
-    memo: what backbones derive from the coordinates of all of them, see `Layout.block`.
+    The tensors have one more leading dimension.
+
+    memo: cache of what backbones derive from all coordinates together, see `Layout.block`.
     """
 
     units: int
@@ -42,16 +45,16 @@ class Block:
     memo: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def at(self, number: int) -> Slots:
-        """Of one of the cycles."""
+        """The slots of one of the cycles."""
         s = self.slots
         return Slots(s.site[number], s.cell[number], s.unit[number], s.role, s.coord[number])
 
 
 @dataclass
 class Kept:
-    """A layout and when it was compiled. full: all of its slots are somebody's; filled: the rings all of whose are.
+    """A layout and the clocks it was compiled at. full: no slot is padding; filled: the rings without empty places.
 
-    block: where the layout was moved on to lately.
+    block: the block of shifts that was used last.
     """
 
     layout: Layout
@@ -62,11 +65,11 @@ class Kept:
 
 
 class Layouts:
-    """`layouts(step, order, grids, clocks, held, rings) -> Layout`, of one order and its grids."""
+    """Layouts of one order and its grids: `layouts(step, order, grids, clocks, held, rings) -> Layout`."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple[object, ...], Kept] = {}
-        self._system: tuple[Order, Grid, int, int | None] | None = None  # with the sites of a period, and the cycle
+        self._system: tuple[Order, Grid, int, int | None] | None = None  # order, grid, sites of a period, cycle
 
     def __call__(
         self,
@@ -77,7 +80,7 @@ class Layouts:
         held: Mapping[str, Slots] | None,
         rings: Mapping[str, str],
     ) -> Layout:
-        """The layout of a Step; leading 1 where all rows of the batch agree."""
+        """The layout of a Step, with leading dimension 1 if all rows of the batch agree."""
         alike = len(set(clocks)) == 1 and all(grid is grids[0] for grid in grids)
         cycle = self._cycle(step, order, grids, clocks)
         when = (clocks[0],) if alike else tuple(clocks)
@@ -100,7 +103,7 @@ class Layouts:
         return made.with_keep(step.keep)
 
     def _cycle(self, step: Step, order: Order, grids: Sequence[Grid], clocks: Sequence[int]) -> int | None:
-        """Of an order that is stationary by now, in units; None where a layout serves once."""
+        """The cycle in units, if the order is stationary at these clocks; None if a layout is valid only once."""
         if not order.endless or order.period is None or step.keep is not None:
             return None
         if self._system is None:
@@ -114,7 +117,7 @@ class Layouts:
     def _moved(
         self, kept: Kept, order: Order, grid: Grid, clocks: Clocks, held: Mapping[str, Slots] | None
     ) -> Layout | None:
-        """The layout moved on, or None where the rings hold something else than it was compiled for, moved on."""
+        """The layout shifted to new clocks, or None if the rings do not hold its shifted content."""
         assert self._system is not None and order.period is not None
         by = [now - then for now, then in zip(clocks, kept.clocks)]
         units = by[0] if len(by) == 1 else torch.tensor(by)[:, None]
@@ -138,7 +141,7 @@ class Layouts:
         return replace(layout, slots=q, views=views, **told, memo={}, block=(block.memo, block.slots.coord, number))
 
     def _block(self, kept: Kept, order: Order, grid: Grid, by: int) -> tuple[Block, int]:
-        """The block with the slots moved on by so many units, and their number in it."""
+        """The block that contains the slots shifted by `by` units, and their number in it."""
         assert self._system is not None and self._system[3] is not None and order.period is not None
         cycle = self._system[3]
         if kept.block is None or not 0 <= by - kept.block.units < AHEAD * cycle:
@@ -151,14 +154,14 @@ class Layouts:
 
 
 def _holds(slots: Slots, cell: Tensor) -> bool:
-    """Whether a ring holds these cells [B or 1, R]; with its place, a cell says which site it is."""
+    """Whether a ring holds these cells [B or 1, R]; cell and place together identify a site."""
     if slots.cell.shape == cell.shape:
         return torch.equal(slots.cell, cell)
     return slots.cell.shape[1] == cell.shape[1] and bool((slots.cell == cell).all())
 
 
 def _ring(view: View, shift: Shift, grid: Grid) -> Held:
-    """What a ring holds, moved on, where somebody asks for it."""
+    """A function that returns the shifted content of a ring when it is needed."""
     ring = view.ring
     return partial(shift.held, ring, view.relation.sinks, grid) if isinstance(ring, Slots) else None
 
@@ -180,20 +183,20 @@ def _compiled(
 
 @dataclass(frozen=True)
 class Shift:
-    """How far slots move on: numbers, or long [B, 1]."""
+    """How far slots are shifted: numbers, or long [B, 1]."""
 
     units: int | Tensor
     sites: int | Tensor
     cells: int | Tensor
 
     def ring_cells(self, held: Slots, sinks: int, filled: bool) -> Tensor:
-        """Cells [B or 1, R] of what a ring holds, moved on; sinks stay. filled: no place is empty."""
+        """Shifted cells [B or 1, R] of a ring's content; sinks stay. filled: no place is empty."""
         if filled and not sinks:
             return held.cell + self.cells
         return torch.where((held.cell < 0) | (held.site < sinks), held.cell, held.cell + self.cells)
 
     def held(self, held: Slots, sinks: int, grid: Grid) -> Slots:
-        """All of what a ring holds, moved on."""
+        """The complete shifted content of a ring."""
         still = (held.cell < 0) | (held.site < sinks)
         site, cell, unit = (
             torch.where(still, old, old + by)
@@ -202,11 +205,11 @@ class Shift:
         return Slots(site, cell, unit, held.role.expand_as(site), grid.coord(site))
 
     def slots(self, q: Slots, grid: Grid, full: bool) -> Slots:
-        """The slots of a call, moved on. full: all of them are somebody's."""
+        """The shifted slots of a call. full: no slot is padding."""
         site, cell, unit = q.site + self.sites, q.cell + self.cells, q.unit + self.units
         if not full:
             nobody = q.cell < 0
-            site = torch.where(nobody & (q.site == 0), q.site, site)  # behind the sites of a unit; padding has a site
+            site = torch.where(nobody & (q.site == 0), q.site, site)  # not a site; padding inside a unit has a number
             cell, unit = torch.where(nobody, q.cell, cell), torch.where(nobody, q.unit, unit)
         return Slots(site, cell, unit, q.role, grid.coord(site))
 

@@ -1,4 +1,4 @@
-"""The one formula of visibility, written densely. It is the specification of every faster form."""
+"""The one formula of visibility, written densely. It specifies every faster implementation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def pair_rule(
     role_q: Tensor,
     role_k: Tensor,
 ) -> Tensor:
-    """Visibility by cell, unit and role (folds and `keep` apart); all arguments broadcast against one another.
+    """Visibility by cell, unit and role, without folds and `keep`. All arguments broadcast against one another.
 
     rule(q, k)   = memory(q, k) if q is MEMORY else sees(q, k)
     k MEMORY:    visible = rule and (q is MEMORY or unit(q) != unit(k))
@@ -45,9 +45,10 @@ def visible(
     axes: tuple[str, ...],
     keep: Tensor | None = None,
 ) -> Tensor:
-    """Dense mask bool [B, Q, K], True = may read; B is 1 where all rows of the batch agree.
+    """Dense mask bool [B, Q, K], True = may read; B is 1 if all rows of the batch agree.
 
-    keep: bool [B or 1, 2, C, C] by role and cell of the reader and cell of the key, and-ed to the rule.
+    keep: bool [B or 1, 2, C, C] by role of the reader, cell of the reader and cell of the key; it is and-ed to the
+    rule.
     """
     cell_q, cell_k = q.cell[:, :, None], k.cell[:, None, :]
     mask = pair_rule(

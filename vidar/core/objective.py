@@ -1,4 +1,4 @@
-"""Objective: what a unit is. Every member that anything outside an objective uses is listed here."""
+"""Objective: what a unit contains and how it is generated. Every member that other code uses is listed here."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from vidar.core.state import Given
 from vidar.rng import Rng
 from vidar.types import Loss, Pass, Past, Target
 
-Prepared = tuple[Tensor, Target, Tensor | None]  # seen [B, S, I], what is asked, keep bool [B, cells, cells] or None
+Prepared = tuple[Tensor, Target, Tensor | None]  # seen [B, S, I], target, keep bool [B, cells, cells] or None
 
 
 class Objective(Protocol):
-    """What a unit is. decode calls the model; an objective never does, and it owns no parameters of the model.
+    """What a unit contains. The decode loop calls the model.
 
-    Codes are what units hold: latents float [n, C], or labels long [n, G]; n are the sites of a unit.
+    An objective never does, and it owns no model parameters.
+
+    Codes are the contents of units: latents float [n, C], or labels long [n, G], for the n sites of a unit.
     """
 
     @property
@@ -30,42 +32,42 @@ class Objective(Protocol):
 
     @property
     def input_width(self) -> int:
-        """I: columns of the raw slot inputs."""
+        """I, the number of columns of the raw slot inputs."""
         ...
 
     @property
     def output_width(self) -> int:
-        """O: columns of the model's answers."""
+        """O, the number of columns of the model output."""
         ...
 
     @property
     def given(self) -> Given:
-        """Units that are never asked: their code follows from what the row knows."""
+        """The units that are never predicted, because their code follows from what the row knows."""
         ...
 
     @property
     def needs(self) -> Rule:
-        """Content edges over units (u, v): what a unit begins with depends on the code of another one."""
+        """Content edges over units (u, v): the initial state of u depends on the code of v."""
         ...
 
     def start(self, unit: int, past: Past, rng: Rng) -> Any:
-        """What is in flight before the first step: the objective's own immutable record, stepper history included."""
+        """The state before the first refinement step: an immutable record, including the solver's history."""
         ...
 
     def inputs(self, unit: int, x: Any, step: int) -> Tensor:
-        """Raw slot inputs of a refinement step, [n, I]."""
+        """Raw slot inputs [n, I] of a refinement step."""
         ...
 
     def update(self, unit: int, x: Any, out: Tensor, step: int, rng: Rng) -> Any:
-        """One solver step, one unmask round, or the prediction itself; out [n, O]."""
+        """One solver step, one unmasking round, or the prediction itself, from the model output `out` [n, O]."""
         ...
 
     def finish(self, x: Any) -> Tensor:
-        """What was in flight -> the code."""
+        """Convert the state of a refined unit to its code."""
         ...
 
     def memory(self, unit: int, code: Tensor, past: Past, rng: Rng) -> Tensor:
-        """Raw slot inputs of the commit, [n, I]: what is committed need not be what is emitted."""
+        """Raw slot inputs [n, I] of the commit; what is committed may differ from what is emitted."""
         ...
 
     def latents(self, codes: Mapping[int, Tensor]) -> Tensor:
@@ -82,27 +84,29 @@ class Objective(Protocol):
         levels: Tensor | None = None,
         context: Tensor | None = None,
     ) -> Prepared:
-        """Training inputs of all rows of a layout; rows that only commit are context, every other row is asked.
+        """Training inputs and targets of all rows of a layout.
 
-        codes: latents [B, N, C] in site order, before any quantisation. play: the context transform stands at its
-        setting of play, nothing is flipped or hidden. levels [B, rows]: in place of drawn ones. context [B, N, C]: what
-        later units see, in place of `codes`. Raises ValueError where an objective knows no such thing.
+        Rows that only commit are context; every other row has a loss.
+
+        codes: latents [B, N, C] in site order, before quantisation. play: apply the context transform as in play;
+        flip and hide nothing. levels [B, rows]: use these instead of random levels. context [B, N, C]: what later
+        units see instead of `codes`. Raises ValueError if the objective does not support an argument.
         """
         ...
 
     def loss(self, out: Tensor, target: Target) -> Loss:
-        """Answers [B, S, O] -> Loss, over the asked slots."""
+        """The loss of model outputs [B, S, O], over the slots that have a target."""
         ...
 
 
 class Denoiser(Objective, Protocol):
-    """An objective whose units stand at a level between data (0) and noise (1)."""
+    """An objective whose units have a noise level between data (0) and noise (1)."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of what it prepares."""
+        """The dtype of the prepared inputs."""
         ...
 
     def training_levels(self, units: Sequence[int], rngs: Sequence[Rng]) -> Tensor:
-        """The levels that training draws, float64 [B, U]."""
+        """Draw training levels, float64 [B, U]."""
         ...

@@ -1,4 +1,4 @@
-"""Order: which sites are generated together, what each group may see, and what must come first."""
+"""Order: which sites are generated together, what each group may see, and what must be generated first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vidar.core.relation import Relation, Rule
 from vidar.types import NOBODY
 
 FOREVER = sys.maxsize  # the last reader of a unit that is never forgotten
-MOST_KNOWN = 4096  # answers kept of an endless order
+MOST_KNOWN = 4096  # maximum number of cached answers of an endless order
 
 
 def _identity(cell: Tensor) -> Tensor:
@@ -26,15 +26,15 @@ def _identity(cell: Tensor) -> Tensor:
 class Order:
     """Relations between cells, units made of cells, and content edges between units.
 
-    relations   by name; blocks of a model name the relation of each mixer
-    num_units   None: endless (stationary after `warmup` units, units are visited in order)
-    num_cells   cells of a finite order
-    unit        cell -> unit, NOBODY for nobody
-    needs       rule over units (u, v): the input of u cannot be built before the code of v is known; None: as `sees`
-    unit_cells  endless: cells of a unit, in a row
-    reach       endless: the largest u - v for which `needs` or `sees` may hold
-    approximate what is decoded with a cache is not what a forward without one gives (a policy forgets keys)
-    period      endless: units after which sites, cells and rules come again, moved on; None: not known
+    relations   by name; the blocks of a model name the relation of each mixer
+    num_units   None: endless (stationary after `warmup` units; units are visited in order)
+    num_cells   number of cells of a finite order
+    unit        cell -> unit, NOBODY for padding
+    needs       rule over units (u, v): the input of u can only be built when the code of v is known; None: as `sees`
+    unit_cells  endless orders: number of consecutive cells of a unit
+    reach       endless orders: the largest u - v for which `needs` or `sees` may hold
+    approximate decoding with a cache differs from a forward without one (a cache policy drops keys)
+    period      endless orders: number of units after which sites, cells and rules repeat, shifted; None: unknown
     """
 
     relations: Mapping[str, Relation]
@@ -49,7 +49,7 @@ class Order:
     period: int | None = None
 
     def needing(self, more: Rule) -> Order:
-        """The same order with the content edges of its objective, beside its own where it states any."""
+        """A copy that adds the content edges of an objective to the order's own."""
         own = self.needs
         return replace(self, needs=more if own is None else lambda u, v: own(u, v) | more(u, v))
 
@@ -59,7 +59,7 @@ class Order:
         return self.num_units is None
 
     def exists(self, unit: int) -> bool:
-        """Whether a unit number is somebody."""
+        """Whether a unit of this number exists."""
         return unit >= 0 and (self.num_units is None or unit < self.num_units)
 
     @cached_property
@@ -70,9 +70,10 @@ class Order:
 
     @cached_property
     def sees(self) -> Tensor:
-        """bool [U, U]: any cell of u reads any cell of v in any relation, in either role.
+        """bool [U, U]: whether any cell of u reads any cell of v, in any relation and either role.
 
-        In a joint relation a forward edge exists only while both units are in flight: it belongs to the schedule.
+        In a joint relation a forward edge exists only while both units are in flight; such edges belong to the
+        schedule.
         """
         units = self._cell_unit
         cells = torch.arange(units.shape[0])
@@ -97,12 +98,15 @@ class Order:
 
     @cached_property
     def before(self) -> Tensor:
-        """bool [U, U]: `needs | sees` off the diagonal: v comes before u."""
+        """bool [U, U]: `needs | sees` without the diagonal, that is whether v must precede u."""
         return (self.needs_table | self.sees) & ~torch.eye(self.sees.shape[0], dtype=torch.bool)
 
     @cached_property
     def wave_of(self) -> Tensor:
-        """long [U]: longest path over `needs | sees`. Raises ValueError where they hold a cycle."""
+        """long [U]: the wave of each unit, the longest path over `needs | sees`.
+
+        Raises ValueError if they contain a cycle.
+        """
         before = self.before
         wave = torch.zeros(before.shape[0], dtype=torch.long)
         for _ in range(before.shape[0] + 1):
@@ -110,14 +114,14 @@ class Order:
             if torch.equal(longer, wave):
                 return wave
             wave = longer
-        raise ValueError("needs and sees together hold a cycle: no unit of it can come first")
+        raise ValueError("needs and sees together contain a cycle: none of its units can come first")
 
     def waves(self) -> list[list[int]]:
-        """Units that may run together, in order."""
+        """The units of each wave; the units of a wave may run together."""
         return [torch.nonzero(self.wave_of == w)[:, 0].tolist() for w in range(int(self.wave_of.max()) + 1)]
 
     def last_reader(self, unit: int) -> int:
-        """The last wave (endless: unit) that reads this unit; NOBODY where nobody else does, FOREVER for sinks."""
+        """The last wave (endless orders: unit) that reads this unit; NOBODY if there is none, FOREVER for sinks."""
         if self.num_units is None:
             later = unit + 2 * (self.reach + self.warmup) + 1
             far, cell = (torch.tensor(u * self.unit_cells) for u in (later, unit))
@@ -129,11 +133,11 @@ class Order:
 
     @cached_property
     def _known(self) -> dict[tuple[str, int], tuple[int, ...]]:
-        """Answers of `needed` and `needers`: both are asked several times a unit."""
+        """Cached answers of `needed` and `needers`, which are called several times per unit."""
         return {}
 
     def _once(self, name: str, unit: int, find: Callable[[int], tuple[int, ...]]) -> tuple[int, ...]:
-        """Asked for once; of a stationary order for the first units behind the warm-up, which the others follow."""
+        """Compute an answer once; in a stationary order the first units after the warm-up stand for all later ones."""
         steady = self.warmup + self.reach
         if self.period is not None and unit >= steady + self.period and self.num_units is None:
             first = steady + (unit - steady) % self.period
@@ -145,15 +149,15 @@ class Order:
         return self._known[name, unit]
 
     def needers(self, unit: int) -> tuple[int, ...]:
-        """Later units whose input may need the code of this one, in ascending order."""
+        """Later units whose input may need the code of this unit, in ascending order."""
         return self._once("needers", unit, self._needers)
 
     def needed(self, unit: int) -> tuple[int, ...]:
-        """Units whose code `start`, `inputs` or `memory` of this one may look at, in ascending order."""
+        """Units whose code `start`, `inputs` or `memory` of this unit may read, in ascending order."""
         return self._once("needed", unit, self._needed)
 
     def need(self, unit: int, other: int) -> bool:
-        """Whether `start`, `inputs` or `memory` of a unit may look at the code of another."""
+        """Whether `start`, `inputs` or `memory` of `unit` may read the code of `other`."""
         return other in self.needed(unit)
 
     def _needers(self, unit: int) -> tuple[int, ...]:
@@ -178,9 +182,11 @@ class Order:
         return tuple(earlier[hit].tolist())
 
     def cycle(self, period_sites: int) -> int | None:
-        """Endless: units after which a Step has the same masks and ring places, moved on; None: not known.
+        """Endless orders: number of units after which a Step has the same masks and ring places, shifted.
 
-        period_sites: sites of `period` units.
+        None: unknown.
+
+        period_sites: number of sites of `period` units.
         """
         if self.period is None:
             return None
@@ -193,7 +199,7 @@ class Order:
         return self.period * turns
 
     def tasks(self) -> list[list[int]]:
-        """Connected components of `sees`: work that shares keys. Between them only codes travel."""
+        """Connected components of `sees`: units that share keys. Only codes travel between components."""
         near = self.sees | self.sees.T
         label = torch.arange(near.shape[0])
         while True:
@@ -204,7 +210,7 @@ class Order:
         return [torch.nonzero(label == root)[:, 0].tolist() for root in label.unique().tolist()]
 
     def content_edges(self) -> list[tuple[int, int]]:
-        """(u, v): u of one task needs the code of v of another."""
+        """(u, v) for every unit u of one task that needs the code of unit v of another task."""
         label = {unit: n for n, task in enumerate(self.tasks()) for unit in task}
         pairs = torch.nonzero(self.needs_table).tolist()
         return [(u, v) for u, v in pairs if label[u] != label[v]]

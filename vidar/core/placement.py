@@ -1,4 +1,4 @@
-"""Placements: which place of a ring a site is kept at. A formula of the site, or the first place that is free."""
+"""Placements: at which place of a ring buffer a site is kept, by a formula of the site or at the first free place."""
 
 from __future__ import annotations
 
@@ -14,28 +14,32 @@ from vidar.types import NOBODY, Slots
 
 
 class Placement(Protocol):
-    """Where a ring of `size` places keeps its sites."""
+    """Assigns sites to the `size` places of a ring."""
 
     @property
     def size(self) -> int:
-        """Places of the ring."""
+        """Number of places of the ring."""
         ...
 
     @property
     def cycle(self) -> int | None:
-        """Sites after which the places come again; None where they depend on what is held."""
+        """Number of sites after which the places repeat; None if they depend on the content of the ring."""
         ...
 
     def __call__(self, site: Tensor, kept: Tensor, held: Slots) -> Tensor:
-        """site, kept [B, S]: those with True are to be kept; held [B, R] -> places [B, S], NOBODY: not kept."""
+        """Places [B, S] of the sites [B, S]; NOBODY where a site is not kept.
+
+        kept: bool [B, S], True for sites that should be kept. held: current content of the ring, [B, R].
+        """
         ...
 
 
 class RingShape(NamedTuple):
-    """What a model keeps for one relation: layers that use it, key heads K, head width E.
+    """The ring that a model keeps for one relation: the layers that use it, key heads K, head width E.
 
-    A model may keep several rings of a relation, as for classes of heads with policies of their own: then the ring has
-    a name of its own and says which relation it is of. placement: where it keeps its sites, None: as the relation says.
+    A model may keep several rings of a relation, for example for groups of heads with different policies. Such a ring
+    has its own name and names its relation. placement: where the ring keeps its sites; None means as the relation
+    says.
     """
 
     layers: int
@@ -47,27 +51,27 @@ class RingShape(NamedTuple):
 
 @dataclass(frozen=True)
 class CyclicPlacement:
-    """A sink at its own number, any other site behind the sinks, modulo the rest of the ring."""
+    """A sink is kept at its own number, any other site behind the sinks modulo the remaining places."""
 
     size: int
     sinks: int = 0
 
     @property
     def cycle(self) -> int:
-        """The places that are not sinks'."""
+        """Number of places that do not belong to sinks."""
         return max(self.size - self.sinks, 1)
 
     def __call__(self, site: Tensor, kept: Tensor, held: Slots) -> Tensor:
-        """See `Placement`. A ring of sinks alone keeps nothing else."""
+        """See `Placement`. A ring that consists of sinks only keeps nothing else."""
         rest = self.size - self.sinks
         behind = self.sinks + (site - self.sinks) % rest if rest else torch.full_like(site, NOBODY)
         return torch.where(site < self.sinks, site, behind)
 
 
 class PeriodicPlacement:
-    """Sites that come again with a period, each kept for a number of periods of its own, 0: not at all.
+    """Sites that repeat with a period; each is kept for its own number of periods, 0 for not at all.
 
-    periods: long [n], of the sites of one period. Sites kept equally long lie side by side, period by period.
+    periods: long [n], for the sites of one period. Sites that are kept equally long are adjacent, period by period.
     """
 
     def __init__(self, periods: Tensor) -> None:
@@ -92,16 +96,16 @@ class PeriodicPlacement:
 
 @dataclass(frozen=True)
 class FreePlacement:
-    """The first places that are free: for policies that evict sites of their choice. A site that is held stays.
+    """The first free places, for policies that evict arbitrary sites. A site that is held keeps its place.
 
-    It depends on what is held alone, so a trace of the evictions is a trace of the places.
+    The places depend only on the ring's content, so a trace of the evictions determines them.
     """
 
     size: int
     cycle: None = None
 
     def __call__(self, site: Tensor, kept: Tensor, held: Slots) -> Tensor:
-        """See `Placement`. Raises ValueError where the places that are free do not suffice."""
+        """See `Placement`. Raises ValueError if there are not enough free places."""
         rows = [
             self._row(*row)
             for row in zip(site.tolist(), kept.tolist(), held.site.tolist(), held.cell.tolist(), strict=True)
@@ -113,6 +117,6 @@ class FreePlacement:
         free = [n for n in range(self.size) if cell[n] == NOBODY]
         new = [s for s, keeps in zip(site, kept) if keeps and s not in place]
         if len(new) > len(free):
-            raise ValueError(f"{len(new)} sites for {len(free)} free places of {self.size}; evict before they come")
+            raise ValueError(f"{len(new)} sites for {len(free)} free places of {self.size}; evict sites first")
         place.update(zip(new, free))
         return [place[s] if keeps else NOBODY for s, keeps in zip(site, kept)]

@@ -1,4 +1,4 @@
-"""Relation: who reads whom in one mixer, as a rule over cells."""
+"""Relation: which cells read which in one mixer, as a rule over cells."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Rule = Callable[[Tensor, Tensor], Tensor]  # (cell of the reader, cell of the ke
 
 @dataclass(frozen=True)
 class Relation:
-    """Who reads whom.
+    """Which cells read which.
 
     sees      rule for a QUERY reader
-    memory    rule for a MEMORY reader, where it differs
-    joint     units in flight read each other (needs units numbered in the order of their commits)
-    fold      axes on which reader and key must agree
-    capacity  sites its ring keeps (None all, 0 nothing)
-    sinks     of these, the first ones, never overwritten
-    placement where its ring keeps them; None: cyclic behind the sinks
+    memory    rule for a MEMORY reader, if it differs
+    joint     units in flight read each other (their numbers must follow the order of their commits)
+    fold      axes on which reader and key must have equal coordinates
+    capacity  number of sites that its ring keeps (None: all, 0: none)
+    sinks     number of first sites among these that are never overwritten
+    placement where its ring keeps them; None: cyclically behind the sinks
     """
 
     sees: Rule
@@ -42,14 +42,14 @@ class Relation:
 
     @cached_property
     def places(self) -> Placement | None:
-        """Where its ring keeps a site; None: all are kept, each at its own number."""
+        """Where its ring keeps a site; None: every site is kept at its own number."""
         if self.placement is not None or self.capacity is None:
             return self.placement
         return CyclicPlacement(self.capacity, self.sinks)
 
 
 def table_rule(table: Tensor) -> Rule:
-    """A rule from a bool table [C, C]; cells outside the table (nobody) see nothing and are seen by nobody."""
+    """A rule from a bool table [C, C]. Cells outside the table (padding) see nothing and are not seen."""
     size = table.shape[0]
 
     def rule(q: Tensor, k: Tensor) -> Tensor:
@@ -60,22 +60,22 @@ def table_rule(table: Tensor) -> Rule:
 
 
 def never(q: Tensor, k: Tensor) -> Tensor:
-    """A rule that never holds."""
-    return (q != q) | (k != k)  # torch.broadcast_shapes would import sympy, a second of a first frame
+    """A rule that never holds; q and k are cells long [..] that broadcast, as in every rule."""
+    return (q != q) | (k != k)  # torch.broadcast_shapes would import sympy, which delays a first frame by a second
 
 
 def causal(q: Tensor, k: Tensor) -> Tensor:
-    """Everything up to and including oneself."""
+    """Everything up to and including the reader itself."""
     return k <= q
 
 
 def own(q: Tensor, k: Tensor) -> Tensor:
-    """Only oneself."""
+    """Only the reader itself."""
     return k == q
 
 
 def window(length: int, sinks: int = 0) -> Rule:
-    """Causal: oneself, the `length` cells before, and the first `sinks` cells."""
+    """Causal: the reader itself, the `length` cells before it, and the first `sinks` cells."""
 
     def rule(q: Tensor, k: Tensor) -> Tensor:
         return (k <= q) & ((k >= q - length) | (k < sinks))

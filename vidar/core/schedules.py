@@ -1,11 +1,12 @@
-"""Units that begin one after another and are refined side by side: pyramid, pipeline, asynchronous, rolling window.
+"""Schedules that start units one after another and refine them together: pyramid, pipeline, asynchronous, rolling.
 
-One builder serves them all. With n refinement calls a unit, only the calls between the begin of two units differ:
+One builder serves them all. With n refinement calls per unit, they differ only in the number of calls between the
+starts of two consecutive units:
 
-    pyramid        u, a real number           Diffusion Forcing, the scheduling matrix (causal-diffusion 10.1)
-    pipeline       n / W                      MAGI-1, W stages of n / W steps, a unit in each (12)
-    asynchronous   ar_step                    SkyReels-V2, `ar_step` rows of its state matrix apart (13)
-    rolling        1                          Rolling Forcing, one level apart, a unit leaves with every call (11.4)
+    pyramid        u, a real number           Diffusion Forcing (the scheduling matrix)
+    pipeline       n / W                      MAGI-1: W stages of n / W steps, one unit in each
+    asynchronous   ar_step                    SkyReels-V2: `ar_step` rows of its state matrix apart
+    rolling        1                          Rolling Forcing: one level apart; a unit is finished with every call
     one by one     n                          `vidar.core.step.endless`
     all at once    0                          `vidar.core.step.chunk`
 
@@ -32,31 +33,31 @@ from vidar.types import MEMORY, QUERY
 class Schedule(Protocol):
     """When each unit of an endless stream is refined and committed.
 
-    pending: units of the context that the first Step commits. both_ways: the units in flight have to read the later
-    ones too.
+    pending: number of context units that the first Step commits. both_ways: whether the units in flight must also
+    read later ones.
     """
 
     @property
     def pending(self) -> int:
-        """See above."""
+        """Number of context units that the first Step commits."""
         ...
 
     @property
     def both_ways(self) -> bool:
-        """See above."""
+        """Whether the units in flight must also read later ones."""
         ...
 
     def depth(self, calls: int) -> int:
-        """Units in flight at most, for `calls` refinements of a unit."""
+        """Maximum number of units in flight, for `calls` refinements per unit."""
         ...
 
     def steps(self, objective: Objective, frames: FrameMap) -> Iterator[Step]:
-        """Steps without an end, units counted from the clock."""
+        """An endless sequence of Steps; units count from the clock."""
         ...
 
 
 class OneByOne:
-    """One unit after the other; its commit rides on the first call of the next."""
+    """One unit after another; a unit is committed in the first call of the next one."""
 
     pending, both_ways = 1, False
 
@@ -69,10 +70,10 @@ class OneByOne:
         return cycle(self.group(objective, frames))
 
     def group(self, objective: Objective, frames: FrameMap) -> list[Step]:
-        """The calls of one group of frames, which come again and again.
+        """The calls of one group of frames, which repeat for every group.
 
-        What is refined moves the clock unit by unit. What is predicted and committed in one call moves it by a group,
-        whose last unit then is a given one, and is committed with the next group.
+        If units are refined, the clock advances by one unit at a time. If units are predicted and committed in one
+        call, it advances by a group, whose last unit is then a given one and is committed with the next group.
         """
         units = frames.units(0)
         if objective.passes[-1][1] is None:
@@ -86,7 +87,7 @@ class OneByOne:
 
 
 class Chunks:
-    """`length` units in flight together, refined alike and committed with the next chunk's first call."""
+    """`length` units in flight together; they are refined in step and committed in the first call of the next chunk."""
 
     pending, both_ways = 0, False
 
@@ -103,7 +104,7 @@ class Chunks:
 
 
 class Staggered:
-    """`staggered`. delay: calls of a unit -> calls between the begin of two units."""
+    """The schedule of `staggered`. delay: maps the calls per unit to the calls between the starts of two units."""
 
     pending = 0
 
@@ -121,17 +122,18 @@ class Staggered:
 
 
 def refinements(objective: Objective) -> int:
-    """Calls of the model for a unit, its commit apart."""
+    """Number of model calls per unit, not counting its commit."""
     return sum(k is not None for _, k in objective.passes)
 
 
 def staggered(num_units: int | None, num_steps: int, delay: float, fused: bool = True) -> Iterator[Step]:
-    """Unit k is refined in the calls floor(delay k) .. floor(delay k) + num_steps - 1, all units of a call together.
+    """Refine unit k in the calls floor(delay k) .. floor(delay k) + num_steps - 1; all units of a call run together.
 
-    Units count from the clock, which stands at the first unit that is not finished; units before the first are never
-    touched, so it goes on after a context. Fused: a unit is committed with the call after its last step, else in a Step
-    of its own. U units: floor(delay (U - 1)) + num_steps calls, fused and one for the last commit. Endless without
-    `num_units`. Raises ValueError for a delay outside [0, num_steps], or of 0 without an end.
+    Units count from the clock, which points to the first unfinished unit. Units before the first are never touched,
+    so the schedule can follow a context. fused: a unit is committed in the call after its last step, otherwise in a
+    Step of its own. U units take floor(delay (U - 1)) + num_steps calls, plus, if fused, one for the last commit.
+    Endless without `num_units`. Raises ValueError for a delay outside [0, num_steps], or for a delay of 0 in an
+    endless schedule.
     """
     if not (delay > 0 or (delay == 0 and num_units is not None)) or delay > num_steps:
         raise ValueError(f"a delay of {delay} calls between units of {num_steps}; it must lie in (0, {num_steps}]")
@@ -154,5 +156,5 @@ def staggered(num_units: int | None, num_steps: int, delay: float, fused: bool =
 
 
 def in_flight(num_steps: int, delay: float) -> int:
-    """The most units that `staggered` has in flight: ceil(num_steps / delay)."""
+    """Maximum number of units that `staggered` has in flight: ceil(num_steps / delay)."""
     return math.ceil(num_steps / delay)

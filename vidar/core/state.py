@@ -1,4 +1,4 @@
-"""What decoding keeps of each batch row, and what it asks of a State."""
+"""What decoding keeps for each batch row, and what it requires of a State."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from vidar.types import Slots
 
 @dataclass
 class RowState:
-    """The small parts of one batch row. Tensors in it are replaced, never changed in place.
+    """The small parts of one batch row. Tensors in it are replaced, never modified in place.
 
-    codes      finished codes somebody still needs; a code that is not in `committed` is pending
+    codes      finished codes that are still needed; a code that is not in `committed` is pending
     outs       outputs of committing passes that a later `start` reads
-    x          what is in flight
+    x          states of the units in flight
     committed  units whose keys have been written;  done: units whose code has existed
     extras     further trees of the row: tokenizer state, retrieval memory
     attempt    see `vidar.rng.Rng.attempt`
@@ -40,15 +40,15 @@ class RowState:
         return RowState(self.clock, *maps, set(self.committed), set(self.done), dict(self.extras), self.attempt)
 
     def draft(self, unit: int, code: Tensor) -> None:
-        """A code [n, C] on trial: it may be committed, but until it is accepted nothing before it is forgotten."""
+        """Add a code [n, C] on trial. It may be committed, but until it is accepted nothing before it is forgotten."""
         self.codes[unit] = code
 
     def accept(self, unit: int) -> None:
-        """A draft counts from here on."""
+        """Accept a draft."""
         self.done.add(unit)
 
     def discard(self, units: Iterable[int]) -> None:
-        """Take units back, as if they had never been; the clock stays. Keys are the State's business."""
+        """Remove units as if they had never existed. The clock does not change; the State removes the keys."""
         for unit in units:
             for known in (self.codes, self.outs, self.x):
                 known.pop(unit, None)
@@ -56,7 +56,7 @@ class RowState:
             self.done.discard(unit)
 
     def settled(self, units: Iterable[int]) -> bool:
-        """Whether all of these have keys and are no drafts."""
+        """Whether all these units have keys and are not drafts."""
         return all(unit in self.committed and unit in self.done for unit in units)
 
 
@@ -64,7 +64,7 @@ Content = Callable[[RowState], Tensor]  # the row -> the code of a given unit
 
 
 class Given(Protocol):
-    """By unit, the function that gives its code: a dictionary, or a formula for an endless stream."""
+    """The function that gives the code of each given unit: a dictionary, or a formula for an endless stream."""
 
     def __contains__(self, unit: object, /) -> bool: ...
 
@@ -72,23 +72,28 @@ class Given(Protocol):
 
 
 class DecodeState(Protocol):
-    """What decode asks of a State, beside what the model asks (`vidar.types.State`)."""
+    """What the decode loop requires of a State, in addition to what the model requires (`vidar.types.State`)."""
 
     rows: list[RowState]
 
     @property
     def ring_relations(self) -> Mapping[str, str]:
-        """The relation of each ring that is not named as its relation."""
+        """The relation of each ring that does not bear its relation's name."""
         ...
 
     def held(self) -> Mapping[str, Slots] | None:
-        """By ring, the slots that it keeps now."""
+        """By ring name, the slots that the ring keeps now."""
         ...
 
     def begin(self, layout: Layout, inputs: Tensor) -> None:
-        """Before the model call: where the MEMORY slots will go; saves what they overwrite while a mark is open."""
+        """Called before the model: choose the places of the MEMORY slots.
+
+        While a mark is open, save what they overwrite.
+
+        inputs: raw slot inputs [B, S, I].
+        """
         ...
 
     def end(self, step: Step) -> None:
-        """After the model call: the rings now hold the MEMORY slots; the step joins the trace."""
+        """Called after the model: the rings now hold the MEMORY slots; append the step to the trace."""
         ...

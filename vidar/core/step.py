@@ -1,4 +1,7 @@
-"""Row and Step: what one forward holds. Schedules are sequences of Steps; their builders are here too."""
+"""Row and Step: the content of one forward pass.
+
+Schedules are sequences of Steps; this file also holds their builders.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from vidar.types import MEMORY, QUERY, Pass
 
 
 class Row(NamedTuple):
-    """(QUERY, i) refinement step i; (MEMORY, None) commit a known code; (MEMORY, i) predict and commit in one."""
+    """(QUERY, i): refinement step i; (MEMORY, None): commit a known code; (MEMORY, i): predict and commit."""
 
     unit: int
     role: int
@@ -23,10 +26,11 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Step:
-    """One forward. Units count from the clock of each batch row; afterwards the clock moves by `advance`.
+    """One forward pass. Units count from the clock of each batch row; afterwards the clock advances by `advance`.
 
-    keep: bool [B or 1, 2, C, C] by role and cell of the reader and cell of the key, and-ed to every relation of this
-    call: who was filled before whom, where that is decided at run time. The trace holds it with the Step.
+    keep: bool [B or 1, 2, C, C] by role of the reader, cell of the reader and cell of the key; and-ed to every
+    relation of this call. It says which cell was filled before which, if that is decided at run time. The trace
+    stores it with the Step.
     """
 
     rows: tuple[Row, ...]
@@ -35,13 +39,13 @@ class Step:
 
 
 def twin(units: Iterable[int]) -> tuple[Row, ...]:
-    """Training rows: every unit once as QUERY and once as MEMORY (teacher forcing, two copies)."""
+    """Training rows with every unit once as QUERY and once as MEMORY (teacher forcing with two copies)."""
     all_units = tuple(units)
     return tuple(Row(u, MEMORY, None) for u in all_units) + tuple(Row(u, QUERY, 0) for u in all_units)
 
 
 def single(units: Iterable[int]) -> tuple[Row, ...]:
-    """Training rows: every unit once, each with its own level (diffusion forcing), or predicting as it commits."""
+    """Training rows with every unit once, each at its own level (diffusion forcing) or predicting as it commits."""
     return tuple(Row(u, MEMORY, 0) for u in units)
 
 
@@ -50,7 +54,7 @@ def _refine(passes: Sequence[Pass]) -> list[Pass]:
 
 
 def _commits_apart(passes: Sequence[Pass]) -> bool:
-    """Whether the commit is a pass of its own, after refinement steps."""
+    """Whether the commit is a separate pass after the refinement steps."""
     return len(passes) > 1 and passes[-1] == (MEMORY, None)
 
 
@@ -61,10 +65,10 @@ def by_waves(
     fused: bool = False,
     units: Collection[int] | None = None,
 ) -> Iterator[Step]:
-    """Wave after wave of a finite order (or of the `units` of one task).
+    """Run a finite order (or the `units` of one task) wave by wave.
 
-    Given units have no refinement rows; consecutive waves of given units are one Step (prefill). Given units that
-    nobody else reads are left out. Fused: what is to be committed rides on the next Step's first rows. An objective
+    Given units have no refinement rows. Consecutive waves of given units form one Step (prefill), and given units
+    that nothing else reads are left out. fused: commits are written in the first rows of the next Step. An objective
     whose `start` reads outputs of the unit before (passes == ((MEMORY, None),)) must not fuse a prefill.
     """
     inside = set(range(order.num_units or 0)) if units is None else set(units)
@@ -93,7 +97,9 @@ def by_waves(
 
 
 def endless(num_steps: int, fused: bool = False) -> Iterator[Step]:
-    """Frame after frame without an end: `num_steps` refinements, then the commit (fused: on the next frame's first)."""
+    """One frame after another without end: `num_steps` refinements, then the commit (fused: in the next frame's first
+    call).
+    """
     refine = [(Row(0, QUERY, i),) for i in range(num_steps)]
     if fused:
         first = (Row(-1, MEMORY, None), *refine[0])
@@ -105,9 +111,9 @@ def endless(num_steps: int, fused: bool = False) -> Iterator[Step]:
 
 
 def chunk(num_units: int | None, length: int, num_steps: int, fused: bool = False, first: int = 0) -> Iterator[Step]:
-    """`length` units in flight together: num_steps refinements and one commit per chunk, from unit `first` on.
+    """`length` units in flight together: num_steps refinements and one commit per chunk, starting with unit `first`.
 
-    Units count from the clock, which moves by `length` per chunk. The last chunk may be shorter.
+    Units count from the clock, which advances by `length` per chunk. The last chunk may be shorter.
     """
     starts = count(first, length) if num_units is None else range(first, num_units, length)
     waiting: tuple[Row, ...] = ()
@@ -128,5 +134,5 @@ def chunk(num_units: int | None, length: int, num_steps: int, fused: bool = Fals
 
 
 def prefill(units: Collection[int], advance: int = 0) -> Step:
-    """One Step that commits units whose codes are in the state: context, prompt, actions, anchors."""
+    """One Step that commits units whose codes are already in the state: context, prompt, actions, anchors."""
     return Step(tuple(Row(u, MEMORY, None) for u in units), advance)

@@ -1,4 +1,4 @@
-"""System: what the config of a model compiles to. What is above the core takes a System and a network, no class."""
+"""System: the record that the config of a model compiles to. Code above the core takes a System and a network."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ Asked = TypeVar("Asked", bound=Objective, covariant=True)  # the objective
 
 @dataclass(frozen=True)
 class System(Generic[Asked]):
-    """order, grid: what is made together, and who sees whom. objective: what a unit is. frames: the units of frames.
+    """order, grid: what is generated together and what sees what. objective: what a unit contains.
 
-    schedule: when each unit of an endless stream is made; a finite order goes by its waves.
+    frames: frames <-> units.
+
+    schedule: when each unit of an endless stream is generated; a finite order runs by waves.
     """
 
     order: Order

@@ -1,4 +1,7 @@
-"""The trace of a State: what was run and what was chosen at run time, in order. Replaying it gives the same codes."""
+"""The trace of a State: what was run and which choices were made at run time, in order.
+
+Replaying it gives equal codes.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from vidar.core.step import Step
 
 
 class Evicted(NamedTuple):
-    """Sites of a ring were forgotten."""
+    """Sites of a ring were evicted."""
 
     ring: str
     row: int
@@ -20,63 +23,63 @@ class Evicted(NamedTuple):
 
 
 class Discarded(NamedTuple):
-    """Units of a row were taken back."""
+    """Units of a row were discarded."""
 
     row: int
     units: tuple[int, ...]
 
 
 class Advanced(NamedTuple):
-    """The clock of a row was moved on by itself."""
+    """The clock of a row was advanced without a Step."""
 
     row: int
     units: int
 
 
 class Attempt(NamedTuple):
-    """What a row draws from here on is drawn anew, see `vidar.rng.Rng.attempt`."""
+    """From here on the row draws new random numbers, see `vidar.rng.Rng.attempt`."""
 
     row: int
     number: int
 
 
 class Replaced(NamedTuple):
-    """Rows were written over by those of another state, whose own trace this is."""
+    """Rows were overwritten by rows of another state, whose trace is attached."""
 
     rows: tuple[int, ...]
     trace: tuple[Any, ...]
 
 
 class Stacked(NamedTuple):
-    """Rows of several states were put side by side; each has its own trace."""
+    """Rows of several states were concatenated; each has its own trace."""
 
     traces: tuple[tuple[Any, ...], ...]
 
 
 class Verbs(Protocol):
-    """What a replay does to a State beside running Steps."""
+    """What a replay does to a State besides running Steps."""
 
     def evict(self, ring: str, row: int, sites: Tensor) -> None:
-        """Forget sites of a ring."""
+        """Evict sites of a ring."""
         ...
 
     def discard(self, row: int, units: Iterable[int]) -> None:
-        """Take units of a row back."""
+        """Discard units of a row."""
         ...
 
     def advance(self, row: int, count: int) -> None:
-        """Move the clock of a row."""
+        """Advance the clock of a row."""
         ...
 
     def attempt(self, row: int, number: int) -> None:
-        """Draw anew from here on."""
+        """Draw new random numbers from here on."""
         ...
 
 
 def replay(trace: Iterable[Any], state: Verbs) -> Iterator[Step]:
-    """A trace as a schedule: its Steps are yielded, what was done between them is done again.
+    """A trace as a schedule: yields its Steps and repeats what was done between them.
 
-    Raises ValueError where rows came from another state: replay that state first, and join it as it was joined.
+    Raises ValueError if rows came from another state: replay that state first, then join it in the same way.
     """
     for entry in trace:
         match entry:

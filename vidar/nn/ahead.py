@@ -1,4 +1,4 @@
-"""Compiling ahead of time (torch.export and AOTInductor), kept on disk: the second start of a world only loads."""
+"""Ahead-of-time compilation (torch.export and AOTInductor), cached on disk: a world compiles once, then loads."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from torch import Tensor, nn
 from vidar.data.atomic import replacing
 from vidar.types import UsageError
 
-SOURCES = ("nn", "core", "types.py")  # of vidar: what a compiled function was made from
+SOURCES = ("nn", "core", "types.py")  # the parts of vidar that a compiled function depends on
 
 
 class NotMade(UsageError):
-    """A function that may not be compiled now was not compiled before."""
+    """Raised for a function that is not compiled yet and must not be compiled now."""
 
 
 class AheadOfTime:
-    """Builds functions for this machine, see `StaticBackbone`; `folder` holds those made before, by what they are of.
+    """Compiles functions for this machine, see `StaticBackbone`; `folder` is the cache of compiled functions.
 
-    make: False: NotMade is raised for a function that is not there.
+    make: if False, NotMade is raised for a function that is not in the cache.
 
-    A function's name is a digest of its weights, example shapes, the source of vidar that it traces, torch, the
-    processor and the number of threads. Raises UsageError where nothing here compiles C++.
+    The file name of a function is a digest of its weights, example shapes, the source of vidar that it traces, the
+    torch version, the processor and the number of threads. Raises UsageError if there is no C++ compiler.
     """
 
     def __init__(self, folder: Path | None = None, make: bool = True) -> None:
@@ -39,7 +39,7 @@ class AheadOfTime:
         self.loaded: dict[Path, Callable[..., Any]] = {}
 
     def __call__(self, module: nn.Module, example: tuple[Any, ...]) -> Callable[..., Any]:
-        """The module with its weights folded in; for arguments of the shapes of `example`."""
+        """The module with its weights as constants, for arguments in the shapes of `example`."""
         file = self.folder / f"{digest(module, example)}.pt2"
         if file in self.loaded:
             return self.loaded[file]
@@ -57,7 +57,7 @@ class AheadOfTime:
 
 
 def package(module: nn.Module, example: tuple[Any, ...], file: Path) -> str:
-    """Export, compile with constant weights (`freezing`), write."""
+    """Export the module, compile it with constant weights (`freezing`), and write it."""
     import torch._inductor as inductor
 
     exported = torch.export.export(module, example)
@@ -66,15 +66,15 @@ def package(module: nn.Module, example: tuple[Any, ...], file: Path) -> str:
 
 
 def cache_folder() -> Path:
-    """Beside what else torch keeps of models ($TORCH_HOME, by default ~/.cache/torch)."""
+    """The cache folder, next to torch's other model files ($TORCH_HOME, by default ~/.cache/torch)."""
     return Path(torch.hub.get_dir()).parent / "vidar"
 
 
 def check_compiler() -> None:
-    """Raises UsageError where the compiler that torch would call is missing."""
+    """Raises UsageError if the compiler that torch would call is missing."""
     name = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
     if shutil.which(name) is None:
-        raise UsageError(f"compiling needs a C++ compiler, and there is no {name}; install it, or take --no-compile")
+        raise UsageError(f"compiling needs a C++ compiler, but {name} is missing; install it or use --no-compile")
 
 
 def digest(module: nn.Module, example: tuple[Any, ...]) -> str:

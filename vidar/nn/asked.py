@@ -1,10 +1,10 @@
-"""What nobody reads is not computed: training asks some rows only, and the others are there to be read.
+"""Training computes only the rows that have a loss, and what these rows read.
 
-rows    m0 m1 m2 q0 q1 q2     nobody reads m2: it is left out of the whole forward
-asked            q0 q1 q2     of m0 and m1 the last block makes keys and values, and nothing after them
+    rows    m0 m1 m2 q0 q1 q2     nobody reads m2: it is left out of the whole forward
+    asked            q0 q1 q2     of m0 and m1 the last block makes keys and values, and nothing after them
 
-Exact: the answers left out have no gradient. Only where the caller says so, by `asking`: rows that only commit
-(`Layout.row_step` -1) are then answered with zeros.
+This is exact, because the outputs left out have no gradient. It applies only if the caller requests it with `asking`;
+rows that only commit (`Layout.row_step` -1) then have zeros as output.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from vidar.core.mask import pair_rule
 from vidar.nn.runs import pick
 from vidar.types import Cond, Slots
 
-Index = slice | Tensor  # neighbours, or long [n] in rising order
-ASKING = "asking"  # in the memo of a layout: for which views it was last read, and its Reading
+Index = slice | Tensor  # a slice, or long [n] in rising order
+ASKING = "asking"  # key in the memo of a layout: the views it was last read for, and its Reading
 
 
 def asking(layout: Layout) -> Layout:
-    """The same layout for a caller that reads the answers of asked rows alone; without a state."""
+    """The same layout, for a caller that reads the outputs of rows with a loss only, without a state."""
     return replace(layout, memo={**layout.memo, ASKING: (None, None)})
 
 
 def reading(layout: Layout) -> Reading | None:
-    """What of a layout is to be computed; None: all."""
+    """The parts of a layout that must be computed; None: all of it."""
     if ASKING not in layout.memo:
         return None
     views, found = layout.memo[ASKING]
-    if views is not layout.views:  # the memo is shared with layouts that keep less (`Layout.with_keep`)
+    if views is not layout.views:  # the memo is shared with layouts that have another `keep` (`Layout.with_keep`)
         found = Reading.of(layout)
         layout.memo[ASKING] = layout.views, found
     return found
@@ -41,7 +41,7 @@ def reading(layout: Layout) -> Reading | None:
 
 @dataclass(frozen=True)
 class Part:
-    """Some modulation rows of a layout, with their slots: a layout of their own, and where they stand in the other."""
+    """Some modulation rows of a layout with their slots, as a layout, and their positions in the full layout."""
 
     layout: Layout
     rows: Index
@@ -49,7 +49,7 @@ class Part:
 
     @classmethod
     def of(cls, layout: Layout, rows: Tensor, keys: Slots | None = None) -> Part:
-        """rows: bool [M]. keys: whom the part sees; else itself."""
+        """Select rows: bool [M]. keys: the part that these rows see; None: themselves."""
         slots = torch.nonzero(rows[layout.row])[:, 0]
         kept = torch.nonzero(rows)[:, 0]
         row = (rows.cumsum(0) - 1)[layout.row[slots]]
@@ -74,9 +74,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Reading:
-    """read: the rows that are asked, or read by some that are. asked: of these, those that are; it sees all of `read`.
+    """read: the rows that have a loss or are read by such rows.
 
-    slots: where the asked ones stand among all of the layout's.
+    asked: those among them with a loss; it sees all of `read`.
+
+    slots: positions of the asked slots among all slots of the layout.
     """
 
     read: Part
@@ -86,7 +88,7 @@ class Reading:
 
     @classmethod
     def of(cls, layout: Layout) -> Reading | None:
-        """None where every row is asked, or none; or where keys of other calls are read, as in play."""
+        """None if every row or no row has a loss, or if keys of other calls are read, as in play."""
         asked = layout.row_step >= 0
         fresh = all(view.ring is None for view in layout.views.values())
         if not fresh or bool(asked.all()) or not bool(asked.any()):
@@ -96,13 +98,13 @@ class Reading:
         return cls(read, part, _index(torch.nonzero(asked[layout.row])[:, 0]), layout.num_slots)
 
     def enter(self, inputs: Tensor, cond: Cond) -> tuple[Tensor, Cond]:
-        """Inputs [B, S, I] and ports of the layout -> of what is read."""
+        """Inputs [B, S, I] and ports of the layout -> those of the rows that are read."""
         rows = None if cond.modulation is None else taken(cond.modulation, self.read.rows)
         add = None if cond.add is None else taken(cond.add, self.read.slots)
         return taken(inputs, self.read.slots), replace(cond, modulation=rows, add=add)
 
     def leave(self, out: Tensor) -> Tensor:
-        """Answers of the asked slots -> of all, zero where nothing is asked."""
+        """Outputs of the asked slots [B, S', O] -> outputs of all slots [B, S, O], zero elsewhere."""
         whole = out.new_zeros(out.shape[0], self.total, out.shape[2])
         if isinstance(self.slots, slice):
             whole[:, self.slots] = out
@@ -111,7 +113,7 @@ class Reading:
 
 
 def read_rows(layout: Layout) -> Tensor:
-    """bool [M]: the rows that are asked, and those whom such rows read, directly or through others; folds apart."""
+    """bool [M]: the rows with a loss, and those that they read directly or through other rows; folds are ignored."""
     reads = torch.zeros(layout.num_rows, layout.num_rows, dtype=torch.bool)
     for view in layout.views.values():
         rows = pick(view.q, layout.row_start)
@@ -126,7 +128,7 @@ def read_rows(layout: Layout) -> Tensor:
 
 
 def taken(x: Tensor, index: Index) -> Tensor:
-    """x [B, n, ..] -> [B, m, ..]."""
+    """Select along axis 1: x [B, n, ..] -> [B, m, ..]."""
     return x[:, index] if isinstance(index, slice) else x.index_select(1, index.to(x.device))
 
 

@@ -1,7 +1,8 @@
-"""Attention of the slots of a call to `ring ++ fresh` keys, by a View. One meaning, several forms, all exact.
+"""Attention of the slots of a call to the `ring ++ fresh` keys of a View: one definition in several exact forms.
 
-A config chooses a form; `build(view, device, grad)` decides everything that depends on the view, once, and gives a
-function of tensors alone: (q [B, S, K, E], k [B, T, K, E], v) -> [B, S, K, E]. A slot that sees nothing gets zero.
+The config chooses the form. `build(view, device, grad)` decides everything that depends on the view, once, and
+returns a function of tensors only: (q [B, S, K, E], k [B, T, K, E], v) -> [B, S, K, E]. A slot that sees nothing has
+zero output.
 """
 
 from __future__ import annotations
@@ -22,19 +23,22 @@ Dense = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]  # q [.., S, E
 
 
 class AttentionConfig(Config):
-    """A form of attention."""
+    """The base class of the forms of attention."""
 
     def build(self, view: View, device: torch.device, grad: bool) -> Attention:
-        """The attention of one view; `grad`: whether a backward pass will follow."""
+        """The attention of one view. grad: whether a backward pass will follow. The base class raises TypeError."""
         raise TypeError(f"{type(self).__name__} is not a form of attention; choose ExplicitConfig or another one")
 
     def dense(self, case: Case) -> Dense:
-        """What computes a case without gradients whose mask is an argument; torch's attention, unless it says so."""
+        """The function that computes a case without gradients and with the mask as an argument.
+
+        By default it is torch's attention.
+        """
         return sdpa
 
 
 def planned(config: AttentionConfig, view: View, device: torch.device, grad: bool) -> Attention:
-    """`config.build`, once per view and device: kept in the memo of the view."""
+    """`config.build`, called once per view and device and kept in the memo of the view."""
     key = f"attention {config!r} {device} {grad}"
     if key not in view.memo:
         with torch.inference_mode(False), torch.no_grad():  # the memo outlives an inference_mode block
@@ -51,7 +55,8 @@ def heads_first(x: Tensor) -> Tensor:
 class Masked:
     """The mask of a view on a device: open bool [B or 1, 1, S, T] or None, blind bool [B or 1, S, 1, 1] or None.
 
-    Rows of `open` that see nothing are all True, so that neither softmax nor its gradient is NaN; `blind` marks them.
+    Rows of `open` that see nothing are all True, so that neither the softmax nor its gradient is NaN; `blind` marks
+    them.
     """
 
     open: Tensor | None
@@ -59,7 +64,7 @@ class Masked:
 
     @classmethod
     def of(cls, view: View, device: torch.device) -> Masked:
-        """From a view."""
+        """The mask of a view."""
         if view.mask is None:
             return cls(None, None)
         if view.blind is None:
@@ -68,18 +73,18 @@ class Masked:
         return cls(filled[:, None].to(device), view.blind[..., None, None].to(device, copy=True))
 
     def close(self, out: Tensor) -> Tensor:
-        """Zero the slots that see nothing, [B, S, K, E]."""
+        """Set the output of slots that see nothing to zero, [B, S, K, E]."""
         return out if self.blind is None else out.masked_fill(self.blind, 0.0)
 
     def attention(self, kernel: Dense) -> Attention:
-        """What `kernel` computes under this mask."""
+        """The attention that `kernel` computes under this mask."""
         return lambda q, k, v: self.close(
             heads_first(kernel(heads_first(q), heads_first(k), heads_first(v), self.open))
         )
 
 
 class ExplicitConfig(AttentionConfig):
-    """Matrix product, softmax in float32 or wider, matrix product: the specification of every other form."""
+    """Matrix product, softmax in float32 or wider, matrix product: the reference for every other form."""
 
     def build(self, view: View, device: torch.device, grad: bool) -> Attention:
         """See `AttentionConfig`."""
@@ -100,7 +105,7 @@ def explicit(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Ten
 
 
 class SDPAConfig(AttentionConfig):
-    """torch's scaled_dot_product_attention with the dense mask, or without one where everything is visible."""
+    """torch's scaled_dot_product_attention with the dense mask, or without one if everything is visible."""
 
     def build(self, view: View, device: torch.device, grad: bool) -> Attention:
         """See `AttentionConfig`."""
@@ -108,21 +113,25 @@ class SDPAConfig(AttentionConfig):
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """torch's attention, q [.., S, E] and k, v [.., T, E] -> [.., S, E]; in float32 where bfloat16 trains slower."""
+    """torch's attention, q [.., S, E] and k, v [.., T, E] -> [.., S, E].
+
+    Computed in float32 where bfloat16 would train slower.
+    """
     return wide(q, k, v, mask) if slow_backward(q) else F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
 def wide(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """torch's attention in float32, its result in the dtype that it would have had."""
+    """torch's attention, shapes as `sdpa`, computed in float32, with the result in the dtype of the inputs."""
     with torch.autocast("cpu", enabled=False):
         out = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask)
     return out.to(effective(q))
 
 
 def slow_backward(q: Tensor) -> bool:
-    """Whether q [.., S, E] is trained on a CPU where SDPA in bfloat16 is the slower one: narrow heads, or few slots.
+    """Whether q [.., S, E] is trained on a CPU where SDPA is slower in bfloat16: with narrow heads or few slots.
 
-    Choice by measurement (`scripts/bench_narrow_heads.py`): its backward is up to 8 times slower than in float32.
+    Choice by measurement (`scripts/bench_narrow_heads.py`): the backward pass is up to 8 times slower than in
+    float32.
     """
     if q.device.type != "cpu" or not (q.requires_grad and torch.is_grad_enabled()):
         return False

@@ -1,4 +1,4 @@
-"""The form of attention a view gets when nobody chooses."""
+"""The default form of attention of a view."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from vidar.nn.runs import groups
 
 
 class AutoAttentionConfig(AttentionConfig):
-    """The fastest exact form for the view, the device, the numbers and the pass.
+    """The fastest exact form for the view, the device, the dtype and the pass.
 
-    CPU: by rule or by timing, see `vidar.nn.choice`; folds are gathered first. Tensors without storage: by rule. CUDA:
-    FlexAttention where something is hidden or rows of the batch differ, else torch's attention.
+    CPU: chosen by rule or by timing, see `vidar.nn.choice`; folds are gathered first. Meta tensors: chosen by rule.
+    CUDA: FlexAttention if something is hidden or the batch rows differ, else torch's attention.
     """
 
     def build(self, view: View, device: torch.device, grad: bool) -> Attention:
@@ -39,7 +39,7 @@ class AutoAttentionConfig(AttentionConfig):
 
 
 def chosen(view: View, device: torch.device) -> Attention:
-    """The attention of a view without folds; its form is chosen at the first call of a shape."""
+    """The attention of a view without folds; its form is chosen at the first call of each shape."""
     ring = view.ring is not None
     found = None if ring else groups(view)
     runs = None if found is None else tuple(found)
@@ -50,7 +50,7 @@ def chosen(view: View, device: torch.device) -> Attention:
         learned = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
         key = q.shape, k.shape[1], effective(q), learned
         if key not in made:
-            with torch.inference_mode(False), torch.no_grad():  # what is made outlives an inference_mode block
+            with torch.inference_mode(False), torch.no_grad():  # the function outlives an inference_mode block
                 hidden = masked().open is not None if runs is None else hides(runs, k.shape[1])
                 case = Case.of(heads_first(q), heads_first(k), hidden, ring, learned, runs)
                 made[key] = form(choose(case), case, masked)
@@ -60,7 +60,7 @@ def chosen(view: View, device: torch.device) -> Attention:
 
 
 def chosen_kernel(view: View) -> Dense:
-    """As `chosen`, inside folds: what computes the gathered groups."""
+    """As `chosen`, but for the gathered groups of a view with folds."""
     ring = view.ring is not None
 
     def kernel(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""The backbone: embed, blocks, head. It satisfies `vidar.types.Model` and knows no paper, order or objective."""
+"""The backbone: embedding, blocks, head. It satisfies `vidar.types.Model` and knows no paper, order or objective."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class BackboneConfig(Config):
 
     width, depth         D and the number of blocks
     heads, head_width    K and E; K * E need not be D
-    in_width, out_width  I and O; with `level`, the last of the I columns is a noise level of the slot's row
-    step_size            the column before it says how far the answer of the row will be taken, in [0, 1]
-    mixers               of every block, in turn; each names its relation
+    in_width, out_width  I and O; with `level`, the last of the I columns is the noise level of the slot's row
+    step_size            the column before the level is the step size of the row, in [0, 1]
+    mixers               the mixers of every block, in order; each names its relation
     memory_width         width of Cond.memory, for cross-attention
-    gate_std             spread of the modulation's weights; 0: every block starts as the identity
-    modulation           of every sublayer by itself, or one map for all blocks
+    gate_std             standard deviation of the modulation's weights; 0: every block starts as the identity
+    modulation           one map per sublayer, or one map for all blocks
     """
 
     width: int = Field(ge=1)
@@ -68,19 +68,20 @@ class BackboneConfig(Config):
 
     @property
     def columns(self) -> int:
-        """Input columns of a slot, without those that belong to its row."""
+        """Input columns of a slot, not counting those that belong to its row."""
         return self.in_width - (self.level is not None) - (self.step_size is not None)
 
     def build(self) -> Backbone:
-        """A backbone with fresh weights (torch's default generator)."""
+        """A backbone with fresh weights (drawn by torch's default generator)."""
         return Backbone(self)
 
 
 class Backbone(nn.Module):
     """`backbone(inputs [B, S, I], layout, cond, state) -> [B, S, O]`.
 
-    It is not told the role of a slot: a model trained with every unit once (SINGLE) meets MEMORY slots only, and in
-    play the same unit is a QUERY first. What tells a commit apart is its level, or what the objective puts into inputs.
+    It does not receive the role of a slot. A model that is trained with every unit once (SINGLE) sees MEMORY slots
+    only, while in play the same unit is first a QUERY. A commit is recognisable by its level or by what the objective
+    puts into the inputs.
     """
 
     def __init__(self, config: BackboneConfig) -> None:
@@ -89,7 +90,7 @@ class Backbone(nn.Module):
         self.embed = config.embed.build(config.columns, config.width)
         self.level = None if config.level is None else config.level.build(config.width)
         self.step_size = None if config.step_size is None else config.step_size.build(config.width)
-        self.row = nn.Parameter(torch.zeros(config.width))  # what modulation starts from
+        self.row = nn.Parameter(torch.zeros(config.width))  # the modulation rows start from this vector
         self.blocks = nn.ModuleList([self._block(number) for number in range(config.depth)])
         self.modulation = config.modulation.build(self.blocks, config.width, config.gate_std)
         self.head = config.head.build(config.width, config.out_width, config.gate_std)
@@ -107,7 +108,7 @@ class Backbone(nn.Module):
         return Block(mixers, MLP(c.width, c.mlp_ratio, c.gate_std))
 
     def ring_shapes(self) -> dict[str, RingShape]:
-        """By relation, what a state has to keep."""
+        """By relation, the ring that a state has to keep."""
         return self._rings
 
     def _ring_shapes(self) -> dict[str, RingShape]:
@@ -116,7 +117,7 @@ class Backbone(nn.Module):
         return {name: RingShape(names.count(name) * c.depth, c.heads, c.head_width) for name in dict.fromkeys(names)}
 
     def forward(self, inputs: Tensor, layout: Layout, cond: Cond | None = None, state: State | None = None) -> Tensor:
-        """See `vidar.types.Model`. Slots of nobody may hold anything."""
+        """See `vidar.types.Model`. Padding slots may contain anything."""
         cond, inputs = EMPTY if cond is None else cond, self.somebody(inputs, layout)
         part = reading(layout) if state is None and self.blocks else None
         if part is None:
@@ -126,9 +127,9 @@ class Backbone(nn.Module):
         return part.leave(self.run(inputs, cond, self._call(inputs, part.read.layout, cond, None), asked))
 
     def run(self, inputs: Tensor, cond: Cond, call: Call, asked: Asked | None = None) -> Tensor:
-        """`forward` after all that depends on the layout is decided: a function of tensors, slots of nobody zeroed.
+        """`forward` after all decisions that depend on the layout: a function of tensors, with padding zeroed.
 
-        asked: the slots to answer, where that are not all.
+        asked: the slots to compute, if not all.
         """
         x, rows = self._enter(inputs, cond, call)
         mapped, whole = self.modulation(rows), len(self.blocks) - (asked is not None)
@@ -141,7 +142,7 @@ class Backbone(nn.Module):
         return self.head(x, asked.of_rows(rows), asked.call.row)
 
     def features(self, inputs: Tensor, layout: Layout, cond: Cond | None, blocks: Collection[int]) -> list[Tensor]:
-        """What leaves these blocks, counted from 0, in their order: [B, S, D] each. Nothing after the last is run."""
+        """The outputs of these blocks, counted from 0, in their order: [B, S, D] each. Later blocks are not run."""
         cond = EMPTY if cond is None else cond
         call = self._call(inputs, layout, cond, None)
         x, rows = self._enter(self.somebody(inputs, layout), cond, call)
@@ -153,7 +154,7 @@ class Backbone(nn.Module):
         return found
 
     def somebody(self, inputs: Tensor, layout: Layout) -> Tensor:
-        """Zero the slots of nobody: even a NaN there must not reach a sum."""
+        """Set padding slots to zero, because even a NaN there must not reach a sum."""
         if "any nobody" not in layout.fixed:
             layout.fixed["any nobody"] = bool((layout.slots.cell == NOBODY).any())
         if not layout.fixed["any nobody"]:
@@ -162,7 +163,7 @@ class Backbone(nn.Module):
         return inputs.masked_fill(nobody[..., None], 0.0)
 
     def _enter(self, inputs: Tensor, cond: Cond, call: Call) -> tuple[Tensor, Tensor]:
-        """Slots [B, G, n, D] and modulation rows [B or 1, M, D]."""
+        """The slots [B, G, n, D] and the modulation rows [B or 1, M, D]."""
         rows = self.row.expand(1, call.start.shape[0], -1)
         for column in (self.level, self.step_size):
             if column is not None:
@@ -176,7 +177,7 @@ class Backbone(nn.Module):
         return x.unflatten(1, (-1, call.length or 1)), rows
 
     def _call(self, inputs: Tensor, layout: Layout, cond: Cond, state: State | None) -> Call:
-        """Everything the blocks need to know of the layout, looked up once."""
+        """Everything that the blocks need to know about the layout, looked up once."""
         device, grad = inputs.device, torch.is_grad_enabled()
         start = _memo(layout, "row_start", device, lambda: layout.row_start)
         row = None if layout.row_length else _memo(layout, "row", device, lambda: layout.row)
@@ -187,7 +188,7 @@ class Backbone(nn.Module):
         return Call(start, layout.row_length, row, tables, attention, state, memory, cond.memory_mask)
 
     def tables(self, layout: Layout, device: torch.device) -> Tables | None:
-        """Rotary tables of the slots of a layout, [B or 1, S, E] each; float32 or wider."""
+        """Rotary tables of the slots of a layout, [B or 1, S, E] each; in float32 or wider."""
         dtype = torch.promote_types(self.row.dtype, torch.float32)
         key = f"{self._rope_key} {device} {dtype}"
         memo, coord, number = layout.block or (layout.memo, layout.slots.coord, None)
@@ -204,7 +205,7 @@ class Backbone(nn.Module):
         return self._ropes[axes]
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile the parts of every block around attention, in place, the embedding and the head."""
+        """Compile the embedding, the head, and the parts of every block around attention, in place."""
         for part in (self.embed, *self.blocks, self.head):
             part.compile(*args, **kwargs)
 
@@ -214,7 +215,7 @@ def _relation(mixer: MixerConfig) -> str | None:
 
 
 def _memo(layout: Layout, name: str, device: torch.device, make: Any) -> Tensor:
-    """A tensor of the layout and of those moved on from it, on a device; a copy even on the CPU, fit for autograd."""
+    """A tensor of the layout and its shifted copies, on a device; a copy even on the CPU, safe for autograd."""
     key = f"{name} {device}"
     if key not in layout.fixed:
         with torch.inference_mode(False):

@@ -1,7 +1,7 @@
 """Residual sublayers with adaLN-zero (DiT), and the SwiGLU MLP.
 
-x is kept as [B, G, n, D] and a modulation as [B, G, 1, D], broadcast over the n slots of a row: spreading modulation
-over the slots costs a third of a training step on a CPU. Where rows differ in length, G = S and n = 1.
+x is kept as [B, G, n, D] and a modulation as [B, G, 1, D], which is broadcast over the n slots of a row: expanding
+the modulation to all slots would cost a third of a training step on a CPU. If rows differ in length, G = S and n = 1.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from vidar.types import State
 
 @dataclass(frozen=True)
 class Call:
-    """What the sublayers of one forward share: everything that depends on the layout, decided before.
+    """What the sublayers of one forward share: everything that depends on the layout, decided beforehand.
 
     start        long [M] on the device: the first slot of each modulation row
-    length       slots per modulation row where all are equal, else None
-    row          long [S] on the device where modulation rows differ in length, else None
+    length       slots per modulation row if all are equal, else None
+    row          long [S] on the device if modulation rows differ in length, else None
     tables       rotary tables [B or 1, S, E], or None
     attention    by relation name
     state        rings, or None (training)
@@ -48,32 +48,32 @@ class Call:
 
 @dataclass(frozen=True)
 class Asked:
-    """The slots that are asked: their rows and slots among those of a call, and a call of their own."""
+    """The slots with a loss: their rows and slots among those of a call, and a Call of their own."""
 
     rows: Index
     slots: Index
     call: Call
 
     def of_slots(self, x: Tensor) -> Tensor:
-        """[B, G, n, D] -> [B, G', n, D]; gates too."""
+        """Select slots: [B, G, n, D] -> [B, G', n, D]; also for gates."""
         return taken(x, self.slots if self.call.length is None else self.rows)
 
     def of_rows(self, rows: Tensor) -> Tensor:
-        """Modulation rows [B or 1, M, D] -> [B or 1, M', D]."""
+        """Select modulation rows: [B or 1, M, D] -> [B or 1, M', D]."""
         return taken(rows, self.rows)
 
 
 @runtime_checkable
 class Answers(Protocol):
-    """A mixer that can compute what is asked alone."""
+    """A mixer that can compute the slots with a loss only."""
 
     def answer(self, x: Tensor, rows: Tensor, call: Call, asked: Asked) -> Tensor:
-        """`forward` for the slots that are asked: [B, G, n, D] -> [B, G', n, D]."""
+        """`forward` for the asked slots only: [B, G, n, D] -> [B, G', n, D]."""
         ...
 
 
 class Modulation(nn.Module):
-    """adaLN-zero: rows [B or 1, M, D] -> `parts` tensors [B or 1, G, 1, channels (D)]. std 0: zero, gates shut.
+    """adaLN-zero: rows [B or 1, M, D] -> `parts` tensors [B or 1, G, 1, channels (D)]. std 0: zero, gates closed.
 
     After `share` it reads its columns of rows that were mapped before, [B or 1, M, more], and adds its own offset.
     """
@@ -85,13 +85,13 @@ class Modulation(nn.Module):
         self.map = _map(width, out, std)
 
     def forward(self, rows: Tensor, row: Tensor | None) -> tuple[Tensor, ...]:
-        """`row`: the modulation row of each slot, or None where rows are equally long."""
+        """Returns the `parts` tensors. row: the modulation row of each slot, or None if rows are equally long."""
         made = self.map(F.silu(rows)) if self.columns is None else rows[..., self.columns] + self.offset
         made = made if row is None else made[:, row]
         return made.unsqueeze(2).chunk(self.parts, dim=-1)
 
     def share(self, start: int) -> int:
-        """Give up the map for the columns from `start` on; returns where they end."""
+        """Replace the map by the columns from `start` on of a shared map; returns the end of these columns."""
         self.columns = slice(start, start + self.map.out_features)
         self.offset = nn.Parameter(torch.zeros(self.map.out_features))
         del self.map
@@ -99,18 +99,18 @@ class Modulation(nn.Module):
 
 
 class OwnModulationConfig(Config):
-    """Every sublayer maps the rows by itself (DiT, VAR)."""
+    """Every sublayer has its own map of the rows (DiT, VAR)."""
 
     def build(self, blocks: Iterable[nn.Module], width: int, std: float) -> nn.Module:
-        """What rows go through before the blocks: nothing."""
+        """The module that maps rows before the blocks: the identity."""
         return nn.Identity()
 
 
 class SharedModulationConfig(Config):
-    """One map for all blocks, and an offset for every sublayer (PixArt's adaLN-single; Infinity, VAR d36)."""
+    """One map for all blocks, and an offset per sublayer (PixArt's adaLN-single; Infinity, VAR d36)."""
 
     def build(self, blocks: Iterable[nn.Module], width: int, std: float) -> nn.Module:
-        """The map; the sublayers of equal blocks give up theirs."""
+        """The shared map; the sublayers of equal blocks give up their own maps."""
         end = 0
         for block in blocks:
             end = 0
@@ -128,7 +128,7 @@ class SharedModulation(nn.Module):
         self.map = _map(width, out, std)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Once for all blocks."""
+        """Map the rows once for all blocks."""
         return self.map(F.silu(rows))
 
 
@@ -150,7 +150,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Mixers one after another, then the MLP; each adds to x by its own gate."""
+    """Mixers one after another, then the MLP; each adds its output to x through its own gate."""
 
     def __init__(self, mixers: list[nn.Module], mlp: MLP) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ class Block(nn.Module):
         return self.mlp(x, rows, call.row)
 
     def answer(self, x: Tensor, rows: Tensor, call: Call, asked: Asked) -> Tensor:
-        """`forward` for the slots that are asked, [B, G', n, D]; the last mixer reads all the others."""
+        """`forward` for the asked slots only, [B, G', n, D]; the last mixer reads all others."""
         *before, last = self.mixers
         for mixer in before:
             x = mixer(x, rows, call)
@@ -172,13 +172,13 @@ class Block(nn.Module):
         return self.mlp(x, asked.of_rows(rows), asked.call.row)
 
     def compile(self, *args: object, **kwargs: object) -> None:
-        """Compile what lies around attention; attention and the cache write stay eager (a graph slows them)."""
+        """Compile the parts around attention; attention and the cache write stay eager (a graph slows them down)."""
         for part in (*self.mixers, self.mlp):
             part.compile(*args, **kwargs)
 
 
 def _map(width: int, out: int, std: float) -> nn.Linear:
-    """std 0: zero."""
+    """A linear map; with std 0 it is zero."""
     layer = linear(width, out, bias=True, std=std) if std > 0 else nn.Linear(width, out)
     if std == 0:
         nn.init.zeros_(layer.weight)

@@ -1,4 +1,4 @@
-"""What one call of attention computes, and the part of it that is enough to time."""
+"""A description of one attention call, and a smaller call that is enough for timing it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from torch import Tensor
 
 from vidar.nn.runs import Group
 
-ENOUGH = 2**30  # operations of a forward pass that are enough to time
+ENOUGH = 2**30  # operations of a forward pass that are enough for timing
 
 
 @dataclass(frozen=True)
 class Case:
-    """One call of attention: what its fastest form may depend on.
+    """One attention call: everything that its fastest form may depend on.
 
-    device    its type
-    dtype     of the products
+    device    type of the device
+    dtype     dtype of the products
     batch, heads, slots, keys, width    B, K, S, T, E
     masked    whether something is hidden
-    groups    who sees what by runs, where runs of slots see alike in all rows of the batch; else None
-    ring      whether keys of earlier calls are among the keys: play, not training
+    groups    visibility by runs, if runs of slots see the same in all rows of the batch; else None
+    ring      whether the keys include those of earlier calls: play, not training
     backward  whether a backward pass follows
     """
 
@@ -44,23 +44,26 @@ class Case:
     def of(
         q: Tensor, k: Tensor, masked: bool, ring: bool, backward: bool, groups: tuple[Group, ...] | None = None
     ) -> Case:
-        """Of q [.., K, S, E] and k [.., K, T, E]."""
+        """The case of q [.., K, S, E] and k [.., K, T, E]."""
         (*rows, heads, slots, width), kind = q.shape, q.device.type
         sizes = math.prod(rows), heads, slots, k.shape[-2], width
         return Case(kind, effective(q), *sizes, masked, ring, backward, groups)
 
     @property
     def work(self) -> int:
-        """Operations of the two products, hidden pairs included."""
+        """Operations of the two products, counting hidden pairs."""
         return 4 * self.batch * self.heads * self.slots * self.keys * self.width
 
     @property
     def saved(self) -> int:
-        """Pairs of slots that need not meet, where runs tell."""
+        """Number of hidden pairs of slots that the runs allow to skip."""
         return 0 if self.groups is None else self.slots * self.keys - sum(map(_pairs, self.groups))
 
     def enough(self, threads: int) -> Case:
-        """What is timed in its place: fewer rows and heads, as many as `threads` share; then fewer slots, evenly."""
+        """The smaller case that is timed instead: fewer rows and heads, as many as `threads` share.
+
+        If that is not enough, also evenly fewer slots.
+        """
         batch = max(1, min(self.batch, ENOUGH * self.batch // self.work))
         case = replace(self, batch=batch)
         if case.work > ENOUGH:
@@ -68,7 +71,7 @@ class Case:
         return case if case.work <= ENOUGH else case._thinned(-(-case.work // ENOUGH))
 
     def _thinned(self, times: int) -> Case:
-        """Every so manyth group, or so much less of each; the first slots where there are no groups."""
+        """Every `times`-th group, or each group shortened; without groups the first slots."""
         if self.groups is None:
             return replace(self, slots=max(1, self.slots // times))
         few = len(self.groups) < times
@@ -90,14 +93,14 @@ class Case:
 
 
 def hides(groups: Iterable[Group], keys: int) -> bool:
-    """Whether some slot does not see all keys."""
+    """Whether at least one slot does not see all keys."""
     return any(group.keys != ((0, keys),) for group in groups)
 
 
 def effective(x: Tensor) -> torch.dtype:
-    """The dtype that products of x are computed in, autocast being what it is."""
+    """The dtype in which products of x are computed under the current autocast setting."""
     kind = x.device.type
-    casts = kind != "meta" and torch.is_autocast_enabled(kind)  # which refuses to say for tensors without storage
+    casts = kind != "meta" and torch.is_autocast_enabled(kind)  # torch refuses to answer for meta tensors
     return torch.get_autocast_dtype(kind) if casts else x.dtype
 
 

@@ -1,11 +1,11 @@
-"""Which form of attention computes a case: by rule, or by what a short timing on this machine once said.
+"""The choice of an attention form for a case: by rule, or by one short timing on this machine.
 
-The rule that keeps bits. Another form gives other last digits, so nothing may change forms between two runs:
+The choice must be stable, because another form gives other last digits:
 - A config other than AutoAttentionConfig fixes the form; nothing is timed.
-- Small cases, float64 and what is not on a CPU follow `rule`, a function of the case and of the processor's kind.
-- So does play (keys of a ring) in float32, and in bfloat16 with AMX: torch's attention is native there; and small
+- Small cases, float64 and devices other than the CPU follow `rule`, a function of the case and the kind of processor.
+- So does play (keys of a ring) in float32, and in bfloat16 with AMX, where torch's attention is native; and small
   rows of play in bfloat16, so that the frames of a small world are the same on every kind of processor.
-- Everything else takes the first answer of this machine, see `vidar.nn.timing`; without a place to keep it, `rule`.
+- Everything else takes the first answer on this machine, see `vidar.nn.timing`; if no answer can be stored, `rule`.
 """
 
 from __future__ import annotations
@@ -26,31 +26,29 @@ from vidar.nn.runs import Group
 from vidar.nn.slices import by_slices
 from vidar.nn.timing import Kept, Times, times
 
-SHORTEST = 8  # slots of a group, on average, below which one masked product beats many small ones
-FEW = 512  # slots of a call up to which it beats them on a CPU with AMX
-LEAST = 2**26  # operations of a forward pass below which timing it would not be worth it
-LEAST_OF_ROW = 2**28  # of one row in play: what is below keeps the bits of torch's attention everywhere
+SHORTEST = 8  # average slots per group below which one masked product is faster than many small products
+FEW = 512  # slots of a call up to which the same holds on a CPU with AMX
+LEAST = 2**26  # operations of a forward pass below which timing is not worth it
+LEAST_OF_ROW = 2**28  # the same for one row in play; smaller rows keep the bits of torch's attention on every machine
 DENSE: dict[str, Dense] = {"sdpa": sdpa, "wide": wide, "product": product}
 SLICES = "slices"
 
 
 def choose(case: Case) -> str:
-    """The name of the form: of `DENSE`, or `SLICES`."""
+    """The name of the form, one of `DENSE` or `SLICES`."""
     if case.device != "cpu" or case.work < LEAST or case.dtype == torch.float64:
         return rule(case)
     if case.ring:
-        case = replace(case, batch=1)  # a row has the same bits beside however many others
+        case = replace(case, batch=1)  # the bits of a row do not depend on the number of other rows
         if case.dtype == torch.float32 or has_tiles() or case.work < LEAST_OF_ROW:
             return rule(case)
     return _measured(case.enough(torch.get_num_threads()), torch.get_num_threads())
 
 
 def rule(case: Case) -> str:
-    """Training by slices where groups are long enough and something is saved; else torch's attention.
+    """Training: slices if the groups are long enough and some pairs are hidden; otherwise torch's attention.
 
-    Choice by measurement: 16 clips of 16 frames of 20 slots, one thread, bf16, forward and backward: slices 125 ms and
-    SDPA 190 (one copy), 130 and 500 (two copies). With AMX, 12 frames in two copies (480 slots): 24 ms and 20, a whole
-    training step of world_doom 0.63 s and 0.57; from 640 slots on, even.
+    Choice by measurement: docs/notes/network.md.
     """
     found = case.groups
     few = case.slots <= FEW and case.dtype == torch.bfloat16 and has_tiles()
@@ -60,7 +58,7 @@ def rule(case: Case) -> str:
 
 
 def forms(case: Case) -> list[str]:
-    """What may be timed against each other."""
+    """The forms that may be timed against one another."""
     names = ["sdpa", "product"]
     if case.backward and case.dtype != torch.float32:
         names.append("wide")
@@ -74,14 +72,14 @@ def _measured(case: Case, threads: int) -> str:
 
 
 def measure(case: Case, names: Collection[str]) -> Times:
-    """Best seconds of a pass of each form, on numbers of its own."""
+    """The best time in seconds of one pass of each form, on random inputs."""
     with torch.inference_mode(False), torch.set_grad_enabled(case.backward), torch.autocast("cpu", enabled=False):
         run = trial(case)
         return times({name: lambda name=name: run(name) for name in names})
 
 
 def trial(case: Case) -> Callable[[str], list[Tensor]]:
-    """A pass of a case by the name of its form: the result, and the gradients where there is a backward pass."""
+    """A function that runs a pass by the name of a form and returns the result, with the gradients if needed."""
     generator = torch.Generator().manual_seed(0)
 
     def normal(slots: int) -> Tensor:
@@ -107,11 +105,11 @@ def form(name: str, case: Case, masked: Callable[[], Masked]) -> Attention:
 
 
 def _mask(case: Case) -> Tensor | None:
-    """bool [1, 1, S, T] that shows what the groups do, or half of everything where there are none."""
+    """bool [1, 1, S, T] with the visibility of the groups, or with half of all pairs if there are no groups."""
     if not case.masked:
         return None
     mask = torch.zeros(case.slots, case.keys, dtype=torch.bool)
     for group in case.groups or (Group((0, case.slots), ((0, -(-case.keys // 2)),)),):
-        for first, last in group.keys or ((0, case.keys),):  # who sees nothing is open to all, and zeroed afterwards
+        for first, last in group.keys or ((0, case.keys),):  # slots that see nothing are open; zeroed afterwards
             mask[slice(*group.slots), first:last] = True
     return mask[None, None]

@@ -1,7 +1,8 @@
-"""Convolution before and after the blocks: sites are patches of a picture, and near pixels belong together.
+"""Convolutions before and after the blocks, on frames whose sites are patches of an image.
 
-A picture moves by a fraction of a site from one frame to the next. Convolutions on the cells inside the sites see such
-shifts; attention then works on few sites. Choice: 3 x 3 kernels and residual blocks that are modulated like the others.
+An image moves by a fraction of a site from one frame to the next. Convolutions on the cells inside the sites can
+represent such shifts, so that attention works on few sites. Choice: 3 x 3 kernels and residual blocks with the same
+modulation as the others.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from vidar.types import UsageError
 class ConvShape(Config):
     """rows, columns: sites of a unit. patch: cells along the side of a site. channels, depth: of the residual blocks.
 
-    Every unit is one whole picture. Raises UsageError where a call holds rows of another length.
+    Every unit is one whole image. Raises UsageError if a call contains rows of another length.
     """
 
     rows: int = Field(ge=1)
@@ -35,19 +36,19 @@ class ConvShape(Config):
         """[B, S, C p p] -> [B G, R p, K p, C], S = G R K."""
         if sites.shape[1] % (self.rows * self.columns):
             raise UsageError(
-                f"{sites.shape[1]} slots are no whole pictures of {self.rows} x {self.columns} sites; "
+                f"{sites.shape[1]} slots do not fill whole images of {self.rows} x {self.columns} sites; "
                 "a convolution needs units that are whole frames"
             )
         sizes = {"h": self.rows, "w": self.columns, "p": self.patch, "q": self.patch}
         return rearrange(sites, "b (g h w) (c p q) -> (b g) (h p) (w q) c", **sizes)
 
     def sites(self, cells: Tensor, batch: int) -> Tensor:
-        """Inverse of `cells`."""
+        """Inverse of `cells`: [B G, R p, K p, C] -> [B, S, C p p]."""
         sizes = {"b": batch, "p": self.patch, "q": self.patch}
         return rearrange(cells, "(b g) (h p) (w q) c -> b (g h w) (c p q)", **sizes)
 
     def pictures(self, rows: Tensor, row: Tensor | None, cells: Tensor, batch: int) -> Tensor:
-        """Modulation rows [B or 1, M, D] -> [B G, 1, D], that of the first slot of each picture."""
+        """Modulation rows [B or 1, M, D] -> [B G, 1, D]: the row of the first slot of each image."""
         first = (
             slice(None, None, rows.shape[1] * batch // len(cells)) if row is None else row[:: self.rows * self.columns]
         )
@@ -55,7 +56,7 @@ class ConvShape(Config):
 
 
 def conv(channels_in: int, channels_out: int) -> nn.Conv2d:
-    """3 x 3, zeros around the picture."""
+    """A 3 x 3 convolution with zero padding."""
     made = nn.Conv2d(channels_in, channels_out, 3, padding=1)
     return made.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # missing in the stub
 
@@ -66,7 +67,7 @@ def apply(layer: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 class ConvBlock(nn.Module):
-    """x + gate * conv(silu(conv(modulate(x)))), the modulation of its picture."""
+    """x + gate * conv(silu(conv(modulate(x)))), with the modulation of its image."""
 
     def __init__(self, width: int, channels: int, gate_std: float) -> None:
         super().__init__()
@@ -83,9 +84,9 @@ class ConvEmbedConfig(ConvShape):
     """Convolutions on cells, then one linear map per site."""
 
     def build(self, columns: int, width: int) -> ConvEmbed:
-        """Raises ValueError where the columns are no whole cells."""
+        """Raises ValueError if the columns do not fill whole cells."""
         if columns < 1 or columns % self.patch**2:
-            raise ValueError(f"{columns} columns do not divide into patches of {self.patch} x {self.patch} cells")
+            raise ValueError(f"{columns} columns cannot be divided into patches of {self.patch} x {self.patch} cells")
         return ConvEmbed(self, columns, width)
 
 
@@ -100,7 +101,7 @@ class ConvEmbed(nn.Module):
         self.map = linear(config.channels * config.patch**2, width, bias=True)
 
     def forward(self, inputs: Tensor, rows: Tensor, row: Tensor | None) -> Tensor:
-        """Inputs of any float dtype."""
+        """Accepts inputs of any float dtype."""
         batch, cells = inputs.shape[0], self.config.cells(inputs.to(self.map.weight.dtype))
         rows = self.config.pictures(rows, row, cells, batch)
         x = apply(self.stem, cells)
@@ -115,9 +116,9 @@ class ConvHeadConfig(ConvShape):
     std: float = Field(default=0.0, ge=0)
 
     def build(self, width: int, out_width: int, gate_std: float) -> ConvHead:
-        """Raises ValueError where the outputs are no whole cells."""
+        """Raises ValueError if the outputs do not fill whole cells."""
         if out_width % self.patch**2:
-            raise ValueError(f"{out_width} outputs do not divide into patches of {self.patch} x {self.patch} cells")
+            raise ValueError(f"{out_width} outputs cannot be divided into patches of {self.patch} x {self.patch} cells")
         return ConvHead(self, width, out_width, gate_std)
 
 
@@ -136,7 +137,7 @@ class ConvHead(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor, rows: Tensor, row: Tensor | None) -> Tensor:
-        """The outputs come in float32 or wider."""
+        """The outputs are float32 or wider."""
         batch = x.shape[0]
         shift, scale = self.modulation(rows, row)
         cells = self.config.cells(self.map(modulate(x, shift, scale).flatten(1, 2)))

@@ -1,4 +1,4 @@
-"""From raw slot inputs to the width of a backbone: channels, indices, noise levels."""
+"""Embeddings of raw slot inputs: channels, indices, noise levels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from vidar.config import Config
 def linear(columns: int, width: int, bias: bool = False, std: float | None = None) -> nn.Linear:
     """A linear layer with truncated normal weights and zero bias.
 
-    Choice: std 1 / sqrt(columns) unless given. It is the usual 0.02 at width 2500 and does not starve narrow models.
+    Choice: std 1 / sqrt(columns) unless given. This equals the usual 0.02 at width 2500 and is large enough for
+    narrow models.
     """
     layer = nn.Linear(columns, width, bias=bias)
     scale = columns**-0.5 if std is None else std
@@ -26,7 +27,7 @@ def linear(columns: int, width: int, bias: bool = False, std: float | None = Non
 
 
 def table(rows: int, width: int, std: float = 1.0) -> nn.Embedding:
-    """An embedding table with normal entries; an nn.Embedding gets no weight decay."""
+    """An embedding table with normal entries; nn.Embedding has no weight decay."""
     layer = nn.Embedding(rows, width)
     nn.init.normal_(layer.weight, std=std)
     return layer
@@ -38,7 +39,7 @@ class LinearEmbedConfig(Config):
     def build(self, columns: int, width: int) -> LinearEmbed:
         """Raises ValueError without columns."""
         if columns < 1:
-            raise ValueError("a linear embedder needs at least one column beside the level")
+            raise ValueError("a linear embedder needs at least one column besides the level")
         return LinearEmbed(columns, width)
 
 
@@ -50,12 +51,12 @@ class LinearEmbed(nn.Module):
         self.map = linear(columns, width, bias=True)
 
     def forward(self, inputs: Tensor, rows: Tensor, row: Tensor | None) -> Tensor:
-        """Inputs of any float dtype."""
+        """Accepts inputs of any float dtype."""
         return self.map(inputs.to(self.map.weight.dtype))
 
 
 class IndexEmbedConfig(Config):
-    """One column of indices 0 .. vocabulary - 1, special tokens included."""
+    """One column of indices 0 .. vocabulary - 1, including special tokens."""
 
     vocabulary: int = Field(ge=1)
 
@@ -74,7 +75,7 @@ class IndexEmbed(nn.Module):
         self.table = table(vocabulary, width)
 
     def forward(self, inputs: Tensor, rows: Tensor, row: Tensor | None) -> Tensor:
-        """Indices held in floats, exact up to 2^24."""
+        """Indices stored as floats, exact up to 2^24."""
         return self.table(inputs[..., 0].long())
 
 
@@ -99,7 +100,7 @@ class LevelEmbed(nn.Module):
         self.second = linear(width, width, bias=True)
 
     def forward(self, level: Tensor) -> Tensor:
-        """[B, M] -> [B, M, D]; the sinusoids are made in float32 or wider."""
+        """[B, M] -> [B, M, D]; the sinusoids are computed in float32 or wider."""
         wide = level.to(torch.promote_types(level.dtype, torch.float32))
         count = self.config.num_frequencies
         steps = torch.arange(count, dtype=wide.dtype, device=wide.device)

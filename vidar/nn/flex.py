@@ -1,4 +1,4 @@
-"""FlexAttention: block-sparse masks on CUDA. On a CPU it runs forward only, and slowly."""
+"""FlexAttention: block-sparse masks on CUDA. On a CPU it supports the forward pass only, and is slow."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from vidar.nn.attention import Attention, AttentionConfig, heads_first
 
 
 class FlexConfig(AttentionConfig):
-    """torch.nn.attention.flex_attention with the BlockMask of the view; compiled on CUDA, once for all views.
+    """torch.nn.attention.flex_attention with the BlockMask of the view; on CUDA compiled once for all views.
 
-    No slots x slots mask is made, and readers that see nothing get zero from the kernel itself.
+    No slots x slots mask is built, and the kernel itself returns zero for readers that see nothing.
     """
 
     def build(self, view: View, device: torch.device, grad: bool) -> Attention:

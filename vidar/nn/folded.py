@@ -1,4 +1,4 @@
-"""Attention inside folds: slots of equal fold coordinates are gathered into groups, and groups become batch rows.
+"""Attention inside folds: slots with equal fold coordinates are gathered into groups, which become batch rows.
 
 mask over S x T, fold (y, x)      gathered: one [n, m] block per place
 a . . b . .                       a: frames of place 0      b: frames of place 1      ...
@@ -18,7 +18,7 @@ from vidar.types import NOBODY, Slots
 
 
 class FoldedConfig(AttentionConfig):
-    """Exact for relations with folds where all rows of the batch agree; for any other view it is SDPA."""
+    """Exact for relations with folds if all rows of the batch agree; for every other view it is SDPA."""
 
     def build(self, view: View, device: torch.device, grad: bool) -> Attention:
         """See `AttentionConfig`."""
@@ -26,7 +26,7 @@ class FoldedConfig(AttentionConfig):
 
 
 def folded(view: View, device: torch.device, kernel: Dense) -> Attention:
-    """The attention of a view by `kernel`, inside its folds where it has them and all rows of the batch agree."""
+    """The attention of a view by `kernel`, inside its folds if it has folds and all rows of the batch agree."""
     shared = view.q.cell.shape[0] == 1 and view.k.cell.shape[0] == 1 and view.keep is None
     if not (view.relation.fold and shared):
         return Masked.of(view, device).attention(kernel)
@@ -34,7 +34,7 @@ def folded(view: View, device: torch.device, kernel: Dense) -> Attention:
 
 
 def by_folds(view: View, device: torch.device, kernel: Dense) -> Attention:
-    """Gather, attend within groups [B G, n, K, E], scatter back. Short groups are filled with slots of nobody."""
+    """Gather, attend within groups [B G, n, K, E], scatter back. Short groups are padded."""
     q_index, k_index, home = fold_tables(view)
     inner = replace(view.relation, fold=())
     mask = visible(inner, _take(view.q, q_index), _take(view.k, k_index), view.axes)  # [G, n, m]
@@ -56,7 +56,7 @@ def by_folds(view: View, device: torch.device, kernel: Dense) -> Attention:
 
 
 def fold_tables(view: View) -> tuple[Tensor, Tensor, Tensor]:
-    """Slots [G, n] and keys [G, m] of each group, NOBODY where a group is shorter, and long [S]: where a slot went."""
+    """Slots [G, n] and keys [G, m] of each group, padded with NOBODY, and long [S]: the place of each slot."""
     axes = fold_axes(view.relation, view.axes)
     both = torch.cat([view.q.coord[0][:, axes], view.k.coord[0][:, axes]])
     _, number = torch.unique(both, dim=0, return_inverse=True)
@@ -69,7 +69,7 @@ def fold_tables(view: View) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _by_group(group: Tensor, real: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Members [count, longest] of each group in order, NOBODY behind them; and the flat place of each member."""
+    """Members [count, longest] of each group in order, padded with NOBODY; and the flat place of each member."""
     member = torch.nonzero(real)[:, 0]
     member = member[torch.argsort(group[member], stable=True)]
     lengths = torch.bincount(group[member], minlength=count)
@@ -83,7 +83,7 @@ def _by_group(group: Tensor, real: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _take(slots: Slots, index: Tensor) -> Slots:
-    """Slots [1, S] -> [G, n]; NOBODY stays nobody."""
+    """Slots [1, S] -> [G, n]; NOBODY becomes padding."""
     at = index.clamp(min=0)
     cell = torch.where(index < 0, NOBODY, slots.cell[0][at])
     return Slots(slots.site[0][at], cell, slots.unit[0][at], slots.role[0][at], slots.coord[0][at])

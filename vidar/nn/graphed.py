@@ -1,6 +1,6 @@
-"""A function of static shapes as one CUDA graph: a small world is bound by its launches, and a graph is one.
+"""A function of static shapes as one CUDA graph, because small worlds are bound by the time of kernel launches.
 
-CUDA graphs: NVIDIA CUDA Programming Guide, "CUDA Graphs"; capture as torch.cuda.graph documents it.
+CUDA graphs: NVIDIA CUDA Programming Guide, "CUDA Graphs"; captured as torch.cuda.graph documents it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 Capture = Callable[[Callable[[], Any]], tuple[Any, Callable[[], object]]]
-WARM_UP = 3  # calls before a capture, as torch asks for
+WARM_UP = 3  # calls before a capture, as torch requires
 
 
 def cuda_graph(run: Callable[[], Any]) -> tuple[Any, Callable[[], object]]:
-    """What `run` returns, captured on the current device, and what computes it anew in the same memory."""
+    """Capture `run` on the current device. Returns its result and a function that recomputes it in the same memory."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -31,16 +31,17 @@ def cuda_graph(run: Callable[[], Any]) -> tuple[Any, Callable[[], object]]:
 
 
 class Graphed:
-    """Builds functions for `StaticBackbone` that copy their arguments into a graph's own memory and replay it.
+    """Builds functions for `StaticBackbone` that copy their arguments into the memory of a graph and replay it.
 
-    capture: see `cuda_graph`, which it is. What a call returns is its own, not the graph's.
+    capture: the function that captures, by default `cuda_graph`. The result of a call is a copy and not the graph's
+    memory.
     """
 
     def __init__(self, capture: Capture = cuda_graph) -> None:
         self.capture = capture
 
     def __call__(self, module: nn.Module, example: tuple[Any, ...]) -> Callable[..., Any]:
-        """The module for arguments of the shapes of `example`; nothing in it may wait for the device."""
+        """The module for arguments in the shapes of `example`. Nothing in it may wait for the device."""
         held = tree_map(_own, example)
         made, replay = self.capture(lambda: module(*held))
 

@@ -1,4 +1,4 @@
-"""From the width of a backbone to the outputs of an objective."""
+"""Heads: from the width of a backbone to the outputs of an objective."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class LinearHead(nn.Module):
             nn.init.zeros_(self.map.bias)
 
     def forward(self, x: Tensor, rows: Tensor, row: Tensor | None) -> Tensor:
-        """The outputs come in float32 or wider."""
+        """The outputs are float32 or wider."""
         shift, scale = self.modulation(rows, row)
         out = self.map(modulate(x, shift, scale).flatten(1, 2))
         return out.to(torch.promote_types(out.dtype, torch.float32))

@@ -1,7 +1,7 @@
-"""Inverse dynamics: which keys were down, read from the frames around a step (after Baker et al., VPT, 2022).
+"""Inverse dynamics: reads which keys were down from the frames around a step (after Baker et al., VPT, 2022).
 
-Step t is the one between frames t-1 and t, caused by actions[t]. It is read from frames t-before .. t+after. Keys that
-exclude each other form a group with one label: 0 is none, i is the i-th entry of `classes`.
+Step t is the one between frames t-1 and t, caused by actions[t]. It is read from frames t-before .. t+after. Mutually
+exclusive keys form a group with one label: 0 is none, i is the i-th entry of `classes`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from vidar.nn.pretrained import load_component, save_component
 from vidar.types import UsageError
 
 Axis = Literal["turn", "ahead", "left"]
-CELL = 4  # pixels along the side of a cell of the matching, two halvings
-FLAT = 0.02  # a mismatch that counts as none, of the range of 2: 2.5 of 255
+CELL = 4  # pixels along the side of a cell of the block matching, after two halvings
+FLAT = 0.02  # a mismatch that counts as none, in the range of 2: 2.5 of 255
 
 
 class KeyGroup(Config):
-    """Keys that exclude each other. classes: for each label from 1 on, the actions any of which mean it.
+    """Mutually exclusive keys. classes: for each label from 1 on, the actions any of which mean this label.
 
-    axis, signs: the axis of the pose that the keys move, and the direction of each class; None where there is no pose.
+    axis, signs: the axis of the pose that the keys move, and the direction of each class; None if there is no pose.
     """
 
     classes: tuple[tuple[str, ...], ...] = Field(min_length=1)
@@ -43,16 +43,16 @@ class KeyGroup(Config):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What the labels 0, 1, ... are called."""
+        """Names of the labels 0, 1, ..."""
         return ("none", *("/".join(names) for names in self.classes))
 
 
 class InverseDynamicsNetConfig(Config):
-    """groups: by name. before, after: frames read before and after frame t of a step.
+    """groups: by name. before, after: number of frames read before and after frame t of a step.
 
-    stem: channels of the two convolutions that each halve the picture, before the shifts join. widths: channels of the
-    stages after it, each but the first of which halves the picture again. across, along: the largest shifts that are
-    compared, in pixels. head: numbers per cell that reach the read-out.
+    stem: channels of the two convolutions that each halve the image, before the shifts are concatenated. widths:
+    channels of the following stages, each of which, except the first, halves the image again. across, along: the
+    largest compared shifts, in pixels. head: values per cell that reach the read-out.
     """
 
     spec: ActionSpec
@@ -77,17 +77,17 @@ class InverseDynamicsNetConfig(Config):
 
     @property
     def window(self) -> int:
-        """Frames that are read for one step."""
+        """Number of frames that are read for one step."""
         return self.before + 1 + self.after
 
     @property
     def shifts(self) -> tuple[tuple[int, int], ...]:
-        """(rows, columns) of each shift that is compared: a cross."""
+        """(rows, columns) of each compared shift; together they form a cross."""
         lying = [(0, column) for column in range(-self.across, self.across + 1)]
         return (*lying, *((row, 0) for row in range(-self.along, self.along + 1) if row))
 
     def steps(self, frames: int) -> slice:
-        """The steps of a clip of `frames` frames that have a full window. Raises UsageError where there is none."""
+        """The steps of a clip of `frames` frames that have a full window. Raises UsageError if there are none."""
         if frames < self.window:
             raise UsageError(f"a clip of {frames} frames is shorter than the window of {self.window}; give more frames")
         return slice(self.before, frames - self.after)
@@ -98,10 +98,12 @@ class InverseDynamicsNetConfig(Config):
 
 
 def matching(luma: Tensor, shifts: Sequence[tuple[int, int]]) -> Tensor:
-    """Block matching: how badly each frame fits the one before, moved. [B, T, H, W] -> [B, T-1, shifts, H/4, W/4].
+    """Block matching: how badly each frame fits the previous one, shifted. [B, T, H, W] -> [B, T-1, shifts, H/4,
+    W/4].
 
-    Shift (r, c): mean over 4 x 4 pixels of |x_t[i, j] - x_{t-1}[i + r, j + c]|, edges repeated. Choice: relative to the
-    mean over the shifts, less 1, so that it hardly depends on contrast; where all fit well it is near -1.
+    Shift (r, c): mean over 4 x 4 pixels of |x_t[i, j] - x_{t-1}[i + r, j + c]|, with edges repeated. Choice: divided
+    by the mean over the shifts, minus 1, so that it hardly depends on contrast; where all shifts fit well it is near
+    -1.
     """
     height, width = luma.shape[-2:]
     rows, columns = (max(abs(shift[axis]) for shift in shifts) for axis in (0, 1))
@@ -121,9 +123,9 @@ def _convolution(channels: int, width: int, stride: int) -> list[nn.Module]:
 class InverseDynamicsNet(nn.Module):
     """Strided 3 x 3 convolutions over frame t, the differences of neighbouring frames and their block matching.
 
-    Choice: the shifts are compared by rule and not learned, which needs far fewer steps; a cross of them is enough for
-    a view that turns about one axis. The read-out is linear over every cell of the last stage, because going ahead and
-    turning differ in where the picture moves and not in how much.
+    Choice: shifts are compared by a fixed rule and not learned, which needs far fewer steps; a cross of shifts
+    suffices for a view that turns about one axis. The read-out is linear over every cell of the last stage, because
+    moving ahead and turning differ in where the image moves and not in how much.
     """
 
     def __init__(self, config: InverseDynamicsNetConfig) -> None:
@@ -143,7 +145,7 @@ class InverseDynamicsNet(nn.Module):
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # missing in the stub
 
     def forward(self, frames: Tensor) -> dict[str, Tensor]:
-        """Clips [B, T, H, W, 3], uint8 or float in [0, 255] -> for each group the logits [B, T', labels].
+        """Clips [B, T, H, W, 3], uint8 or float in [0, 255] -> logits [B, T', labels] of each group.
 
         T' = T - window + 1: the steps `config.steps(T)`. Raises UsageError for frames of another size.
         """
@@ -152,7 +154,7 @@ class InverseDynamicsNet(nn.Module):
         steps = config.steps(count)
         if frames.shape[2:] != (config.height, config.width, 3):
             size = " x ".join(map(str, frames.shape[2:]))
-            raise UsageError(f"frames are {size}, the model reads {config.height} x {config.width} x 3; resize them")
+            raise UsageError(f"frames are {size}, the model needs {config.height} x {config.width} x 3; resize them")
         length = steps.stop - steps.start
         x = frames.float() / 127.5 - 1
         change = x[:, 1:] - x[:, :-1]
@@ -168,7 +170,7 @@ class InverseDynamicsNet(nn.Module):
 
     @torch.inference_mode()
     def predict(self, frames: Tensor, chunk: int = 64) -> Tensor:
-        """Clips as in `forward` -> the likeliest labels, long [B, T', groups], about `chunk` steps at a time."""
+        """Clips as in `forward` -> the most likely labels, long [B, T', groups], about `chunk` steps at a time."""
         count, config = frames.shape[1], self.config
         steps = config.steps(count)
         size = max(1, chunk // len(frames))
@@ -194,7 +196,10 @@ class InverseDynamicsNet(nn.Module):
 
 
 def labels(actions: Tensor, spec: ActionSpec, groups: Mapping[str, KeyGroup]) -> Tensor:
-    """Action table [..., A] -> labels, long [..., groups]. Keys of two classes at once count as none (GameWorld)."""
+    """Action table [..., A] -> labels, long [..., groups].
+
+    Keys of two classes pressed together count as none (GameWorld).
+    """
     pressed = actions != torch.from_numpy(spec.noop()).to(actions)
     return torch.stack([_label(pressed, spec, group.classes) for group in groups.values()], -1)
 

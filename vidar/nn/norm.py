@@ -9,7 +9,7 @@ EPSILON = 1e-6
 
 
 def rms_norm(x: Tensor, weight: Tensor | None = None) -> Tensor:
-    """x / rms(x) over the last axis (Zhang, Sennrich 2019 eq. 4), result in the dtype of x."""
+    """x / rms(x) over the last axis of x [.., D] (Zhang, Sennrich 2019, eq. 4); the result has the dtype of x."""
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     normed = wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + EPSILON)
     return (normed if weight is None else normed * weight).to(x.dtype)
@@ -28,7 +28,7 @@ class RMSNorm(nn.Module):
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """rms_norm(x) * (1 + scale) + shift (DiT's adaLN with an RMS norm)."""
+    """rms_norm(x) * (1 + scale) + shift (DiT's adaLN with an RMS norm); all [.., D], broadcast."""
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     normed = wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + EPSILON)
     return (normed * (1 + scale) + shift).to(x.dtype)

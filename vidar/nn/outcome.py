@@ -1,8 +1,8 @@
-"""Reward and end of a step, read from the latents around it (after the reward and end model of DIAMOND, 2024).
+"""Reward and end of a step, predicted from the latents around it (after DIAMOND's reward and end model, 2024).
 
-Choice: where DIAMOND reads a history of pictures with an LSTM and sorts rewards into {-1, 0, 1}, this head reads the
-frame before, this frame and the action between them, and answers with the mean reward. What a game keeps out of sight
-for longer (a score that is paid out later, a hidden clock) it cannot tell.
+Choice: DIAMOND reads a history of images with an LSTM and classifies rewards into {-1, 0, 1}. This head reads the
+previous frame, this frame and the action between them, and predicts the mean reward. It cannot know what a game hides
+for longer (a score that is paid out later, a hidden clock).
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from torch.nn import functional as F
 from vidar.actions import ActionSpec
 from vidar.config import Config
 
-START_LOGIT = -4.0  # Choice: an end is rare, 2 % before anything is learned; where ends are not learned it stays
+START_LOGIT = -4.0  # Choice: ends are rare, 2 % before training; if ends are not trained, it stays so
 
 
 class OutcomeNetConfig(Config):
-    """spec: of the actions. rows, columns: sites of a frame. channels: numbers per site.
+    """spec: of the actions. rows, columns: sites of a frame. channels: values per site.
 
-    width: channels between the convolutions. kept: numbers per site that reach the read-out. hidden: its inner width.
+    width: channels between the convolutions. kept: values per site that reach the read-out. hidden: width of the
+    read-out.
     """
 
     spec: ActionSpec
@@ -33,15 +34,15 @@ class OutcomeNetConfig(Config):
     hidden: int = Field(default=128, ge=1)
 
     def build(self) -> OutcomeNet:
-        """The head, untrained: reward 0, an end as likely as START_LOGIT says."""
+        """The untrained head: reward 0, and an end as likely as START_LOGIT says."""
         return OutcomeNet(self)
 
 
 class OutcomeNet(nn.Module):
     """Two 3 x 3 convolutions over the sites, then two layers on all of them and the action.
 
-    scale: the unit of the reward, a constant. Choice: convolutions, because things that meet are the same event
-    wherever they do; then weights of its own for every site, because a goal has its place.
+    scale: the unit of the reward, a constant. Choice: convolutions, because the same things meeting are the same
+    event at any place; then separate weights for every site, because a goal has a fixed place.
     """
 
     scale: Tensor
@@ -67,9 +68,9 @@ class OutcomeNet(nn.Module):
             self.out.bias.copy_(torch.tensor([0.0, START_LOGIT]))
 
     def forward(self, codes: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes [B, 2, n, C] of the frame before and this, actions [B, A] between -> reward [B], logit of the end [B].
+        """Codes [B, 2, n, C] of the previous and this frame, actions [B, A] -> reward [B], logit of the end [B].
 
-        The reward is in the game's own unit; both are float32 or wider.
+        The reward is in the unit of the game; both outputs are float32 or wider.
         """
         before, now = codes.mT.unflatten(-1, (self.config.rows, self.config.columns)).unbind(1)  # [B, C, rows, columns]
         seen = self.sites(torch.cat([now, now - before], 1))  # [B, kept n]
@@ -80,7 +81,7 @@ class OutcomeNet(nn.Module):
 
 
 def features(actions: Tensor, spec: ActionSpec) -> Tensor:
-    """Action table [B, A] -> numbers [B, F]: binary as it is, continuous in [-1, 1], choice and camera one-hot."""
+    """Action table [B, A] -> features [B, F]: binary as it is, continuous in [-1, 1], choice and camera one-hot."""
     columns: list[Tensor] = [actions.new_zeros(len(actions), 0)]
     for value, action in zip(actions.unbind(1), spec.actions, strict=True):
         if action.kind in ("choice", "camera"):

@@ -1,4 +1,4 @@
-"""A module on disk: `config.json` (type and fields) and `model.safetensors`. Nothing is unpickled."""
+"""A saved module: `config.json` (type and fields) and `model.safetensors`. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ WEIGHTS = "model.safetensors"
 def save_component(
     module: nn.Module, config: Config, directory: str | os.PathLike[str], dtype: torch.dtype | None = None
 ) -> None:
-    """Write weights and config; `dtype` stores floating weights in that type.
+    """Write weights and config. dtype: store floating-point weights in this type.
 
-    Both files appear whole or not at all: weights first, config last. Raises VidarError where they cannot be written.
+    Each file is written completely or not at all: weights first, config last. Raises VidarError if writing fails.
     """
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,9 +42,9 @@ def save_component(
 
 
 def load_component(directory: str | os.PathLike[str]) -> Any:
-    """The module that `save_component` wrote, in evaluation mode and in the dtype that its config builds.
+    """Load a module that `save_component` wrote, in evaluation mode and in the dtype that its config builds.
 
-    Raises VidarError where a file is missing, damaged, or does not fit the other one.
+    Raises VidarError if a file is missing or damaged or the files do not fit each other.
     """
     folder = Path(directory)
     for name in (CONFIG, WEIGHTS):
@@ -65,7 +65,7 @@ def load_component(directory: str | os.PathLike[str]) -> Any:
 
 
 def misfit(module: nn.Module, tensors: dict[str, torch.Tensor]) -> str:
-    """The first difference between a module's tensors and `tensors`, or nothing."""
+    """The first difference between a module's tensors and `tensors`, or an empty string."""
     wanted = module.state_dict()
     for name in sorted(wanted.keys() | tensors.keys()):
         if name not in tensors:

@@ -1,7 +1,8 @@
-"""Attention by matrix products, for processors on which torch's own attention is slower than its linear maps.
+"""Attention by matrix products, for processors whose linear maps are faster than torch's own attention.
 
-Choice: the logits are rounded to the dtype of the queries, as in ExplicitConfig, but never widened in memory: torch's
-softmax of bfloat16 is computed in float32 and rounded once, bit for bit what a softmax of widened logits rounds to.
+Choice: the logits are rounded to the dtype of the queries, as in ExplicitConfig, but never widened in memory. torch
+computes a softmax of bfloat16 in float32 and rounds once, which gives the same bits as rounding a softmax of widened
+logits.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from vidar.nn.slices import SliceAttention
 
 
 class ProductConfig(AttentionConfig):
-    """Matrix product, softmax in float32 or wider, matrix product, under a dense mask. First derivatives only."""
+    """Matrix product, softmax in float32 or wider, matrix product, with a dense mask. First derivatives only."""
 
     def build(self, view: View, device: torch.device, grad: bool) -> Attention:
         """See `AttentionConfig`."""

@@ -1,6 +1,6 @@
 """Rotary position embedding: coordinates -> angles -> (cos, sin). Half-split convention throughout.
 
-Angles are made in float64 and only the tables are cast. Channel c of E and channel c + E/2 share an angle:
+Angles are computed in float64, and only the tables are cast. Channel c of E and channel c + E/2 share an angle:
 rot(x) = x * cos + concat(-x[E/2:], x[:E/2]) * sin.
 """
 
@@ -20,12 +20,12 @@ from vidar.config import Config
 Made = TypeVar("Made")
 Tables = tuple[Tensor, Tensor]  # cos, sin [.., E]
 Rope = Callable[[Tensor, torch.dtype], Tables | None]  # (coordinates float64 [.., A], dtype) -> tables
-MM_GROUP = 16  # rotation pairs after which the owners of MM-RoPE repeat
+MM_GROUP = 16  # number of rotation pairs after which the assignment of MM-RoPE repeats
 MM_OWNER = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 1, 1, 2, 2, 1, 1, 2, 2])  # t 4 : h 6 : w 6
 
 
 def frequencies(width: int, base: float) -> Tensor:
-    """theta_i = base^(-2 i / width), float64 [width / 2], not to be changed. Raises ValueError for an odd width."""
+    """theta_i = base^(-2 i / width), float64 [width / 2]; do not modify it. Raises ValueError for an odd width."""
     if width % 2:
         raise ValueError(f"rotary width {width} is odd; pairs of channels rotate together")
     return _once(_frequencies, width, base)
@@ -36,13 +36,13 @@ def _frequencies(width: int, base: float) -> Tensor:
 
 
 def _once(make: Callable[..., Made], *key: Hashable) -> Made:
-    """make(*key), kept; but made anew where tensors have no storage (the meta device, a step that counts bytes)."""
+    """make(*key), cached, but recomputed for tensors without storage (meta device, memory estimates)."""
     stored = torch.get_default_device().type == "cpu" and not _dispatch_modes()
     return _kept(make, *key) if stored else make(*key)
 
 
 def _dispatch_modes() -> int:
-    """How many modes watch over every operation; torch has no public name for it."""
+    """Number of active torch dispatch modes; torch has no public function for it."""
     return torch._C._len_torch_dispatch_stack()  # pyright: ignore[reportPrivateUsage]
 
 
@@ -60,9 +60,9 @@ def _tables(angles: Tensor, dtype: torch.dtype) -> Tables:
 def rope_nd(
     coords: Tensor, head_width: int, split: Sequence[int], base: float = 10000.0, dtype: torch.dtype = torch.float32
 ) -> Tables:
-    """Coordinates [.., A] -> (cos, sin) [.., E]; axis a owns a band of split[a] channels with frequencies of its own.
+    """Coordinates [.., A] -> (cos, sin) [.., E]; axis a has split[a] channels with frequencies of its own.
 
-    Raises ValueError where `split` does not fit the axes or the head.
+    Raises ValueError if `split` does not fit the axes or the head.
     """
     if len(split) != coords.shape[-1] or sum(split) != head_width:
         raise ValueError(
@@ -79,7 +79,10 @@ def _banded(
     second: tuple[Any, ...],
     band: Callable[[int, Any], Tensor],
 ) -> Tables:
-    """Coordinates [.., A] -> tables: each column turns pairs of its own, by the frequencies band(first, second)."""
+    """Coordinates [.., A] -> tables.
+
+    Each column turns its own channel pairs with the frequencies band(first, second).
+    """
     column, theta = _once(_bands, columns, first, second, band)
     return _tables(coords.to(torch.float64).index_select(-1, column) * theta, dtype)
 
@@ -93,10 +96,11 @@ def _bands(
 
 
 def mm_rope(coords: Tensor, head_width: int, base: float = 10000.0, dtype: torch.dtype = torch.float32) -> Tables:
-    """Lumos-1, MM-RoPE: scaled coordinates (t, h, w) [.., 3] -> (cos, sin) [.., E].
+    """MM-RoPE (Lumos-1): scaled coordinates (t, h, w) [.., 3] -> (cos, sin) [.., E].
 
-    All axes share the full-width frequencies; frequency i belongs to t, h or w by i mod 16, so that every axis sees
-    high and low ones. Equal coordinates give plain 1D RoPE. Raises ValueError where 32 does not divide head_width.
+    All axes share the full-width frequencies. Frequency i belongs to t, h or w according to i mod 16, so that every
+    axis has high and low frequencies. Equal coordinates give plain 1D RoPE. Raises ValueError if head_width is not a
+    multiple of 32.
     """
     _check_mm(head_width)
     owner = MM_OWNER.repeat(head_width // (2 * MM_GROUP))
@@ -130,9 +134,9 @@ class MMRopeConfig(Config):
 
 
 class AxialRopeConfig(Config):
-    """One band of channels per axis, for any number of named axes; one axis is plain 1D RoPE.
+    """One band of channels per axis, for any number of named axes; with one axis it is plain 1D RoPE.
 
-    split: channels of each axis, adding up to the head width; None: as even as pairs allow.
+    split: channels of each axis, adding up to the head width; None: as even as channel pairs allow.
     """
 
     axes: tuple[str, ...] = ("t", "y", "x")
@@ -149,11 +153,11 @@ class AxialRopeConfig(Config):
 
 
 class LengthRopeConfig(Config):
-    """RoPE-ND (ACDiT, causal-diffusion 4): each axis has a base of its own, by how many sites lie along it.
+    """RoPE-ND (ACDiT, arXiv 2412.07720): each axis has its own base, which depends on the number of sites along it.
 
-    lengths: L of each axis, base 100 (floor(8 L / pi / 100) + 1) as in its code. parts: shares of the head. The
-    frequencies of an axis fall evenly from 1 to 1 / base, both included. Each axis rotates pairs of its own, where the
-    released code mixes two axes in a pair.
+    lengths: L of each axis; base 100 (floor(8 L / pi / 100) + 1) as in its code. parts: shares of the head. The
+    frequencies of an axis fall evenly from 1 to 1 / base, both included. Each axis rotates its own channel pairs,
+    where the released code mixes two axes in a pair.
     """
 
     axes: tuple[str, ...] = ("t", "y", "x")
@@ -180,12 +184,12 @@ def length_frequencies(length: int, count: int) -> Tensor:
 
 
 class NoRopeConfig(Config):
-    """No rotation: positions reach the model by another way, or not at all."""
+    """No rotation: positions reach the model in another way, or not at all."""
 
     axes: tuple[str, ...] = ()
 
     def build(self, axes: Sequence[str], head_width: int) -> Rope:
-        """A rope that gives no tables."""
+        """A rope that returns no tables."""
         return lambda coords, dtype: None
 
 
@@ -193,7 +197,10 @@ RopeConfig = MMRopeConfig | AxialRopeConfig | LengthRopeConfig | NoRopeConfig
 
 
 def even_split(head_width: int, num_axes: int) -> tuple[int, ...]:
-    """Even channel counts that add up to head_width; the first axis (time) takes the rest. 64, 3 -> (24, 20, 20)."""
+    """Even channel counts that add up to head_width.
+
+    The first axis (time) takes the remainder. 64, 3 -> (24, 20, 20).
+    """
     each = head_width // (2 * num_axes) * 2
     return (head_width - each * (num_axes - 1), *([each] * (num_axes - 1)))
 
@@ -201,5 +208,5 @@ def even_split(head_width: int, num_axes: int) -> tuple[int, ...]:
 def _columns(wanted: Sequence[str], axes: Sequence[str]) -> list[int]:
     missing = [name for name in wanted if name not in axes]
     if missing:
-        raise ValueError(f"rope wants axis {missing[0]!r}; the grid has {', '.join(axes)}")
+        raise ValueError(f"rope needs axis {missing[0]!r}; the grid has {', '.join(axes)}")
     return [list(axes).index(name) for name in wanted]

@@ -16,14 +16,14 @@ Span = tuple[int, int]  # [first, last)
 
 @dataclass(frozen=True)
 class Group:
-    """Neighbouring slots that see the same keys: span of slots, spans of keys (none: they are blind)."""
+    """Neighbouring slots that see the same keys: a span of slots, and spans of keys (none if the slots see nothing)."""
 
     slots: Span
     keys: tuple[Span, ...]
 
 
 def starts(slots: Slots) -> Tensor:
-    """The first slot of each run, long [M]; a run is equal in all rows of the batch."""
+    """The first slot of each run, long [M]; all rows of the batch must agree in a run."""
     change = torch.ones(slots.cell.shape[1], dtype=torch.bool)
     different = torch.stack([part[:, 1:] != part[:, :-1] for part in (slots.cell, slots.unit, slots.role)])
     change[1:] = different.any(dim=0).any(dim=0)
@@ -36,7 +36,7 @@ def pick(slots: Slots, index: Tensor) -> Slots:
 
 
 def groups(view: View) -> list[Group] | None:
-    """Who sees what, by runs, without an S x T mask; None for a view with folds or with rows of a batch that differ."""
+    """Visibility by runs, without an S x T mask; None for a view with folds or with differing rows of the batch."""
     if view.relation.fold:
         return None
     q, k = starts(view.q), starts(view.k)
@@ -59,7 +59,7 @@ def _ends(first: Tensor, slots: Slots) -> list[int]:
 
 
 def _join(spans: list[Span]) -> tuple[Span, ...]:
-    """Touching spans become one."""
+    """Merge touching spans."""
     joined: list[Span] = []
     for first, last in spans:
         if joined and joined[-1][1] == first:

@@ -1,8 +1,8 @@
-"""Attention by runs: each group of slots attends, without a mask, to slices of the keys it may see.
+"""Attention by runs: each group of slots attends, without a mask, to the slices of keys that it may see.
 
-Training on a CPU is where this pays: a causal mask over frames makes half of the S x T work void, two copies three
-quarters, and no kernel for CPUs skips it. Autograd over slices would fill whole tensors with zeros once per group, so
-the backward pass is written by hand; it adds into slices of dk and dv.
+This pays in training on a CPU. A causal mask over frames makes half of the S x T products useless, two copies make
+three quarters useless, and no CPU kernel skips them. Autograd over slices would fill whole tensors with zeros once
+per group, so the backward pass is written by hand and adds into slices of dk and dv.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from vidar.nn.runs import Group, Span, groups
 
 
 class SlicesConfig(AttentionConfig):
-    """Exact where slots of one run see the same keys: no folds, and all rows of the batch agree. Else it is SDPA.
+    """Exact if the slots of one run see the same keys (no folds, and all rows of the batch agree).
 
-    First derivatives only, and no forward-mode ones: ask for ExplicitConfig where a method needs those.
+    Otherwise it is SDPA.
+
+    First derivatives only, without forward mode; methods that need more must use ExplicitConfig.
     """
 
     def build(self, view: View, device: torch.device, grad: bool) -> Attention:
@@ -39,8 +41,8 @@ def by_slices(found: Sequence[Group]) -> Attention:
 class SliceAttention(torch.autograd.Function):
     """q [B, S, K, E], k and v [B, T, K, E] -> [B, S, K, E].
 
-    hidden: bool [B or 1, 1, S, T], what may not be read, where there is one group of everything; else None. Only what
-    a group reads is multiplied; its keys may lie in several spans, and none of them is copied.
+    hidden: bool [B or 1, 1, S, T], what may not be read, if there is one group of everything; else None. Only what a
+    group reads is multiplied; its keys may be in several spans, and none of them is copied.
     """
 
     @staticmethod
@@ -100,7 +102,7 @@ def _rows(x: Tensor, span: Span) -> Tensor:
 
 
 def _flat(x: Tensor) -> Tensor:
-    """[B, K, n, E] -> [B K, n, E], dense."""
+    """[B, K, n, E] -> [B K, n, E], contiguous."""
     return x.contiguous().flatten(0, 1)
 
 
@@ -111,7 +113,7 @@ def _products(rows: Tensor, keys: Tensor, spans: Sequence[Span]) -> Tensor:
 
 
 def _parts(p: Tensor, spans: Sequence[Span]) -> Iterator[tuple[Tensor, Span]]:
-    """[B K, n, m] cut into what belongs to each span."""
+    """[B K, n, m] cut into the parts of each span."""
     at = 0
     for first, last in spans:
         yield p[..., at : at + last - first], (first, last)
@@ -128,6 +130,6 @@ def _sums(p: Tensor, values: Tensor, spans: Sequence[Span]) -> Tensor:
 
 
 def _add(total: Tensor, spans: Sequence[Span], p: Tensor, rows: Tensor) -> None:
-    """Add p' rows, of [B K, n, m] and [B K, n, E], to the spans of [B K, T, E]."""
+    """Add the products of p' [B K, m, n] and rows [B K, n, E] to the spans of [B K, T, E]."""
     for part, (first, last) in _parts(p, spans):
         total[:, first:last] += torch.bmm(part.transpose(1, 2), rows)

@@ -1,8 +1,8 @@
-"""A backbone in play as one compiled function: every call of a frame has the same shapes, so that it can be.
+"""A backbone in play as one compiled function, which is possible because every call of a frame has the same shapes.
 
-What depends on the layout and moves on with the clock (rotary tables, masks) comes in as tensors, rings too; fresh keys
-and values come back and are written where the state wants them. Eager, a small world spends half of a frame between
-its operations (`scripts/bench_compiled.py`).
+Whatever depends on the layout and changes with the clock (rotary tables, masks) is passed as tensors, and so are the
+rings. Fresh keys and values are returned and written where the state wants them. Without compilation a small world
+spends half of a frame between its operations (`scripts/bench_compiled.py`).
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from vidar.types import Cond, State, UsageError
 
 Pair = tuple[Tensor, Tensor]
 Layers = dict[str, list[Pair]]
-Carried = dict[str, Tensor]  # by "name layer": a trace takes strings
+Carried = dict[str, Tensor]  # by "name layer", because a trace accepts strings only
 Build = Callable[[nn.Module, tuple[Any, ...]], Callable[..., Any]]  # (module, example arguments) -> what runs it
 
 
 class Tape:
     """The State that a trace sees. held: keys, values [B, R, K, E] by relation and layer; fresh: what was written.
 
-    carries: what mixers with a state of fixed size hold, by name and layer, and then what they leave.
+    carries: states of mixers with a state of fixed size, by name and layer, replaced by their new states.
     """
 
     def __init__(self, held: Layers, carries: Carried) -> None:
@@ -63,9 +63,9 @@ class Tape:
 
 
 class Function(nn.Module):
-    """`Backbone.run` of one static shape as a function of tensors. start, row, length: see `Call`.
+    """`Backbone.run` for one static shape as a function of tensors. start, row, length: see `Call`.
 
-    kernels: what computes the attention of each relation under its mask.
+    kernels: the function that computes the attention of each relation under its mask.
     """
 
     def __init__(
@@ -87,9 +87,9 @@ class Function(nn.Module):
         held: Layers,
         carries: Carried,
     ) -> tuple[Tensor, Layers, Carried]:
-        """inputs [B, S, I]; cond: the ports there are, by name; masks: open and blind (`Masked`) by relation.
+        """inputs [B, S, I]; cond: the existing ports by name; masks: open and blind (`Masked`) by relation.
 
-        Returns [B, S, O], the fresh keys and values [B, S, K, E] of each relation, by layer, and what is carried on.
+        Returns [B, S, O], the fresh keys and values [B, S, K, E] of each relation by layer, and the new carries.
         """
         tape = Tape(held, carries)
         attention = {name: _masked(*pair, self.kernels[name]) for name, pair in masks.items()}
@@ -98,14 +98,14 @@ class Function(nn.Module):
         return self.backbone.run(inputs, Cond(**cond), call), tape.fresh, tape.carries
 
     def extra_repr(self) -> str:
-        """The forms of attention: they are part of what a compiled function was made from."""
+        """The forms of attention, which are part of the identity of a compiled function."""
         return ", ".join(f"{name}: {kernel.__name__}" for name, kernel in self.kernels.items())
 
 
 class StaticBackbone:
-    """`backbone(inputs, layout, cond, state)` by functions that `build` makes, one for every shape it meets.
+    """`backbone(inputs, layout, cond, state)` by functions that `build` compiles, one per shape.
 
-    Raises UsageError for a relation with folds: its attention is no matter of a mask alone.
+    Raises UsageError for a relation with folds, whose attention does not depend on a mask alone.
     """
 
     def __init__(self, backbone: Backbone, build: Build) -> None:
@@ -135,7 +135,7 @@ class StaticBackbone:
         return out
 
     def _function(self, layout: Layout, args: tuple[Any, ...]) -> Callable[..., Any]:
-        """Found once for a layout, those moved on from it and the shapes of what the layout does not say."""
+        """The function, found once per layout (and its shifted copies) and per shapes that it does not determine."""
         key = "function", self, args[0].shape, *((name, part.shape) for name, part in args[1].items()), *args[5]
         if key not in layout.fixed:
             layout.fixed[key] = self._built(layout, args)
@@ -155,7 +155,7 @@ class StaticBackbone:
         return self.functions[key]
 
     def _kernels(self, masks: dict[str, Pair]) -> dict[str, Dense]:
-        """What computes each relation's attention, as the backbone's config has it for these sizes."""
+        """The function that computes each relation's attention, as chosen by the backbone's config for these sizes."""
         weight, kernels = self.backbone.row, dict[str, Dense]()
         for name, shape in self.backbone.ring_shapes().items():
             batch, _, slots, keys = masks[name][0].shape
@@ -166,17 +166,17 @@ class StaticBackbone:
 
 
 def _held(state: State, relation: str, layers: int) -> list[Pair]:
-    """What a relation keeps, by layer; empty where it keeps nothing."""
+    """What a relation keeps, by layer; empty if it keeps nothing."""
     return [pair for layer in range(layers) if (pair := state.read(relation, layer)) is not None]
 
 
 def _masked(allowed: Tensor, blind: Tensor, kernel: Dense) -> Attention:
-    """Attention under a mask that is an argument; see `Masked`."""
+    """Attention with the mask as an argument; see `Masked`."""
     return Masked(allowed, blind).attention(kernel)
 
 
 def _mask(view: View, batch: int, device: torch.device) -> Pair:
-    """open bool [B, 1, S, T] and blind bool [B, S, 1, 1], whether or not anything is hidden; made once for a view."""
+    """open bool [B, 1, S, T] and blind bool [B, S, 1, 1], even if nothing is hidden; computed once per view."""
     key = f"static {batch} {device}"
     if key not in view.memo:
         with torch.inference_mode(False):
@@ -185,10 +185,12 @@ def _mask(view: View, batch: int, device: torch.device) -> Pair:
 
 
 def check_static(relations: Iterable[Relation]) -> None:
-    """Raises UsageError where one of these cannot be a function of static shapes."""
+    """Raises UsageError if one of these relations cannot be a function of static shapes."""
     for relation in relations:
         if relation.fold:
-            raise UsageError(f"relation {relation!r} folds its slots; a world with it cannot be compiled for play")
+            raise UsageError(
+                f"relation {relation!r} has folds; a world with such a relation cannot be compiled for play"
+            )
 
 
 def _made(view: View, batch: int, device: torch.device) -> Pair:
@@ -200,5 +202,5 @@ def _made(view: View, batch: int, device: torch.device) -> Pair:
 
 
 def _rows(x: Tensor, batch: int) -> Tensor:
-    """[1 or B, ..] -> [B, ..], dense."""
+    """[1 or B, ..] -> [B, ..], contiguous."""
     return x.expand(batch, *x.shape[1:]).contiguous()

@@ -1,7 +1,7 @@
-"""Timing forms against each other, in turn, and keeping what was found: the first answer of a machine is its answer.
+"""Timing attention forms against each other, and storing the result: the first answer on a machine is kept.
 
-Which form is the faster one may hang on a hair, and another form means other last digits. So a choice is made once: it
-is timed under a lock and kept on disk, and every process that asks later, or at the same time, reads it.
+Two forms may be equally fast, and another form means other last digits. A choice is therefore made once: it is timed
+under a lock and stored on disk, and every process that asks later, or at the same time, reads it.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ import torch
 from vidar.data.atomic import replacing
 from vidar.types import VidarError
 
-TURNS = 5  # of every form after the first, which warms up
-BUDGET_S = 0.2  # after which there are no more turns; two there always are where more than one form may win
-BEHIND = 2.0  # times the best of a turn: a form that far behind is not run again
-LEAD = 1.1  # by how much a form must be faster than the one that is taken without timing
+TURNS = 5  # turns of every form after the first, which is the warm-up
+BUDGET_S = 0.2  # no more turns after this; there are always two if more than one form may win
+BEHIND = 2.0  # a form slower than this multiple of the best time of a turn is not run again
+LEAD = 1.1  # factor by which a form must be faster than the one used without timing
 
 Times = dict[str, float]
 
 
 def times(forms: Mapping[str, Callable[[], object]], clock: Callable[[], float] = perf_counter) -> Times:
-    """The best seconds of each form, all in turn (A, B, A, B)."""
+    """The best time of each form in seconds, run alternately (A, B, A, B)."""
 
     def spent(name: str) -> float:
         start = clock()
@@ -47,13 +47,13 @@ def times(forms: Mapping[str, Callable[[], object]], clock: Callable[[], float] 
 
 
 def fastest(found: Times, incumbent: str) -> str:
-    """The fastest form, or the incumbent where none leads it clearly."""
+    """The fastest form, or the incumbent unless another is clearly faster."""
     best = min(found, key=lambda name: found[name])
     return best if found[best] * LEAD < found[incumbent] else incumbent
 
 
 def machine() -> str:
-    """What times depend on beside the case: the processor, what it can do, torch, the number of threads."""
+    """What times depend on besides the case: the processor, its instructions, torch, the number of threads."""
     can = torch.cpu.get_capabilities()
     digest = hashlib.sha256(repr(sorted(can.items())).encode()).hexdigest()[:10]
     name = can.get("cpu_name", can.get("architecture", "cpu"))
@@ -67,9 +67,11 @@ class Kept:
         self.file, self.lock = folder / "attention.json", folder / "attention.lock"
 
     def answer(self, case: str, names: Collection[str], incumbent: str, measure: Callable[[], Times]) -> str:
-        """The form of a case among `names`: as kept, else measured and kept; the incumbent where nothing can be kept.
+        """The form of a case among `names`, as stored, or else measured and stored.
 
-        A file that is damaged counts as empty.
+        It is the incumbent if storing is impossible.
+
+        A damaged file counts as empty.
         """
         known = self._read(case, names)
         if known is not None:
@@ -106,7 +108,7 @@ class Kept:
 
 @contextmanager
 def locked(file: Path) -> Generator[None]:
-    """Alone among the processes and threads of this machine. Raises OSError where that cannot be."""
+    """Exclude all other processes and threads of this machine. Raises OSError if that is impossible."""
     try:
         import fcntl
     except ImportError:

@@ -1,1 +1,1 @@
-"""What a unit is: paths, steppers, context transforms and objectives."""
+"""What a unit contains and how it is generated: noise paths, solvers, context transforms and objectives."""

@@ -1,4 +1,4 @@
-"""Plans: what a frame is given, beside attention, of the nearest frame before it that is known."""
+"""Hints for planned frames: the nearest known earlier frame as input channels, in addition to attention."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from vidar.orders.plan import StepMap
 
 
 class AnchorHintConfig(Config):
-    """The nearest frame before a frame that an earlier step has made, as further channels, site by site.
+    """The nearest earlier frame that a previous step generated, as further input channels, site by site.
 
-    map: of the order. Of a plan these are the first frames, of a fill the anchors on its left. Choice: a silent model
-    then repeats the last known frame, and what is learned is the change since.
+    map: the step map of the order. For a plan these frames are the first frames, for a fill the anchors to its left.
+    Choice: a network that outputs zero then repeats the last known frame, so that the change since that frame is
+    learned.
     """
 
     map: StepMap
@@ -35,13 +36,13 @@ class AnchorHint:
                 self.table[step, map.steps[source]] = True
 
     def needs(self, u: Tensor, v: Tensor) -> Tensor:
-        """The steps that hold these frames, of the same segment."""
+        """Content edges: the steps of the same segment that hold these frames."""
         units = self.map.units
         same = u.div(units, rounding_mode="floor") == v.div(units, rounding_mode="floor")
         return same & self.table[u % units, v % units]
 
     def __call__(self, unit: int, committed: Committed, like: Tensor) -> Tensor:
-        """[n, C], n sites of a unit, frame by frame."""
+        """[n, C] for the n sites of a unit, frame by frame."""
         segment, step = divmod(unit, self.map.units)
         frames, made = self.map.frames(step), torch.zeros_like(like)
         sites = len(like) // len(frames)

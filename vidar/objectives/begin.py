@@ -1,4 +1,4 @@
-"""Where a unit begins in play: at noise, or with its ends at noised anchors (MMPL's transition noise)."""
+"""The initial state of a unit in play: noise, or noise whose ends are noised anchors (transition noise of MMPL)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from vidar.config import Config
 from vidar.core.relation import Rule, never
 from vidar.orders.plan import StepMap
 
-Made = Callable[[int], Tensor]  # unit -> its code, [n, C]
+Made = Callable[[int], Tensor]  # unit -> its code [n, C]
 
 
 class NoiseBeginConfig(Config):
-    """Plain noise."""
+    """The initial state is plain noise."""
 
     def build(self) -> NoiseBegin:
-        """The beginning."""
+        """Build the initial state."""
         return NoiseBegin()
 
 
 class NoiseBegin:
-    """x at level 1 is the noise."""
+    """x at level 1 is the noise itself."""
 
     needs: Rule = staticmethod(never)
 
@@ -34,35 +34,35 @@ class NoiseBegin:
 
 
 class AnchorBeginConfig(Config):
-    """The first and the last frame of a fill begin at (1 - sigma) anchor + sigma noise, with the anchor beside them.
+    """The first and the last frame of a fill start at (1 - sigma) anchor + sigma noise, with the anchor next to them.
 
-    map: of the order. The model is told level 1 all the same. 1 is off, and the default: the released code means to do
-    this, but looks its level up beyond the end of the table and gets plain noise (planning-memory-control 1.6), so no
-    figure of the paper speaks for another value. A model is not trained on such a beginning.
+    map: the step map of the order. The model still receives level 1. The default, 1, is plain noise: the released
+    code of MMPL intends the mixture, but looks up its level beyond the end of the table and gets plain noise, so the
+    figures of the paper support no other value. Training does not use such initial states.
     """
 
     map: StepMap
     sigma: float = Field(default=1.0, ge=0, le=1)
 
     def build(self) -> AnchorBegin:
-        """The beginning."""
+        """Build the initial state."""
         return AnchorBegin(self.map, self.sigma)
 
 
 class AnchorBegin:
-    """Only fills have ends; their anchors are those of the plan."""
+    """Applies to fills only, whose ends have anchors; these belong to the plan."""
 
     def __init__(self, map: StepMap, sigma: float):
         self.map, self.sigma = map, sigma
 
     def needs(self, u: Tensor, v: Tensor) -> Tensor:
-        """The plan of the segment; nothing where sigma is 1."""
+        """Content edges: the plan of the segment; none if sigma is 1."""
         units, plan = self.map.units, self.map.plan
         same = u.div(units, rounding_mode="floor") == v.div(units, rounding_mode="floor")
         return same & (u % units > plan) & (v % units == plan) & (self.sigma < 1)
 
     def __call__(self, unit: int, made: Made, noise: Tensor) -> Tensor:
-        """Noise [n, C], n sites of a unit, frame by frame -> x [n, C]."""
+        """Noise [n, C] for the n sites of a unit, frame by frame -> x [n, C]."""
         segment, step = divmod(unit, self.map.units)
         if self.sigma == 1 or step <= self.map.plan:
             return noise

@@ -13,7 +13,7 @@ from vidar.rng import Ahead, Rng, every, uniforms
 
 
 class CleanConfig(ContextConfig):
-    """Teacher forcing: later units see a unit as it is."""
+    """Teacher forcing: later units see the clean code of a unit."""
 
     def build(self) -> Clean:
         """The transform."""
@@ -21,10 +21,10 @@ class CleanConfig(ContextConfig):
 
 
 class Clean:
-    """Code as it is, level 0."""
+    """The code is unchanged, its level is 0."""
 
     def __call__(self, unit: int, code: Tensor, rng: Rng, play: bool) -> tuple[Tensor, float]:
-        """Unchanged."""
+        """Return `code` and level 0."""
         return code, self.level(unit, rng, play)
 
     def level(self, unit: int, rng: Rng, play: bool) -> float:
@@ -32,19 +32,19 @@ class Clean:
         return 0.0
 
     def levels(self, units: Sequence[int], rngs: Sequence[Rng], play: bool) -> Tensor:
-        """Of every row and unit, float64 [B, U]."""
+        """Zeros, float64 [B, U], for every row and unit."""
         return torch.zeros(len(rngs), len(units), dtype=torch.float64)
 
     def of_units(self, units: Units, codes: Tensor, levels: Tensor, rngs: Sequence[Rng]) -> Tensor:
-        """Unchanged: [B, P, C]."""
+        """Return `codes` [B, P, C]."""
         return codes
 
 
 class ContextNoiseConfig(ContextConfig):
-    """Noise on what later units see, its level told to the model (NFD 3.3; Diffusion Forcing).
+    """Adds noise to what later units see; the model receives its level (NFD, section 3.3; Diffusion Forcing).
 
-    Training draws the level uniformly from [0, most]; play uses `level`, which must lie inside.
-    Choice: most 0.3, level 0.05: sources give only the range 0.02-0.1 for play.
+    Training draws the level uniformly from [0, most]; play uses `level`, which must lie in that range. Choice: most
+    0.3 and level 0.05; the papers only give the range 0.02-0.1 for play.
     """
 
     most: float = 0.3
@@ -60,40 +60,40 @@ class ContextNoise:
 
     def __init__(self, config: ContextNoiseConfig):
         if not 0 <= config.level <= config.most < 1:
-            raise ValueError(f"context level {config.level} must lie in [0, most={config.most}], most below 1")
+            raise ValueError(f"context level {config.level} must lie in [0, most={config.most}], with most below 1")
         self.config, self._noise = config, Ahead("context")
 
     def __call__(self, unit: int, code: Tensor, rng: Rng, play: bool) -> tuple[Tensor, float]:
-        """code [n, C] -> (noisy code, level)."""
+        """code [n, C] -> (noisy code [n, C], level)."""
         level = self.level(unit, rng, play)
         return (1 - level) * code + level * self._noise.normal(rng, unit, code.shape).to(code), level
 
     def level(self, unit: int, rng: Rng, play: bool) -> float:
-        """That of play, or one drawn uniformly."""
+        """The fixed level in play, a uniformly drawn one in training."""
         return self.config.level if play else self.config.most * float(rng.uniform("context_level", unit))
 
     def levels(self, units: Sequence[int], rngs: Sequence[Rng], play: bool) -> Tensor:
-        """Of every row and unit, float64 [B, U]."""
+        """Levels of every row and unit, float64 [B, U]."""
         if play:
             return torch.full((len(rngs), len(units)), self.config.level, dtype=torch.float64)
         drawn = uniforms(every(rngs, units), "context_level")
         return self.config.most * drawn.unflatten(0, (len(rngs), len(units)))
 
     def of_units(self, units: Units, codes: Tensor, levels: Tensor, rngs: Sequence[Rng]) -> Tensor:
-        """Codes [B, P, C] of units at their levels [B, U] -> noisy codes."""
+        """Codes [B, P, C] of units with levels [B, U] -> noisy codes."""
         return mixed(codes, units.normals(rngs, "context", codes), levels[:, units.number])
 
 
 def mixed(x0: Tensor, noise: Tensor, level: Tensor) -> Tensor:
-    """(1 - s) x0 + s e: [B, n, C] at levels float64 [B, n]."""
+    """(1 - s) x0 + s e for [B, n, C] and levels float64 [B, n]."""
     return ((1 - level).to(x0)[..., None] * x0).add_(level.to(x0)[..., None] * noise)
 
 
 def with_level(x: Tensor, level: float) -> Tensor:
-    """[n, C] -> [n, C + 1]: the level as the last column."""
+    """[n, C] -> [n, C + 1], with the level in the last column."""
     return torch.cat([x, x.new_full((x.shape[0], 1), level)], dim=-1)
 
 
 def with_levels(x: Tensor, levels: Tensor) -> Tensor:
-    """[B, n, C] at levels [B, n] -> [B, n, C + 1]."""
+    """[B, n, C] with levels [B, n] -> [B, n, C + 1]."""
     return torch.cat([x, levels[..., None].to(x)], dim=-1)

@@ -1,8 +1,8 @@
 """Denoising diffusion with learned variances (Ho et al. 2020, DDPM; Nichol and Dhariwal 2021, Improved DDPM).
 
-Time convention: k = 0 .. T - 1, 0 is nearly clean. x_k = sqrt(a_k) x0 + sqrt(1 - a_k) e, a_k the product of 1 - beta up
-to k. The model is told k / T, answers e and, per channel, v: how far the log variance of the step back lies between
-that of q(x_{k-1} | x_k, x0) at v = -1 and log beta_k at v = 1 (Improved DDPM, eq. 15).
+Time convention: k = 0 .. T - 1, where 0 is nearly clean. x_k = sqrt(a_k) x0 + sqrt(1 - a_k) e, with a_k the product
+of 1 - beta up to k. The model receives k / T and predicts e and, per channel, v, which places the log variance of the
+reverse step between that of q(x_{k-1} | x_k, x0) at v = -1 and log beta_k at v = 1 (Improved DDPM, eq. 15).
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ from vidar.types import MEMORY, QUERY, Loss, Pass, Past, Target
 
 @dataclass(frozen=True)
 class Betas:
-    """A chain of noise, all float64 [T]: beta, alpha_bar (a), before (a one step earlier), least (log variance).
+    """A noise schedule, all float64 [T]: beta, alpha_bar (a), before (a of the previous step), least (log variance).
 
-    least: of q(x_{k-1} | x_k, x0), at k = 0 that of k = 1, as its own is log 0. time: k in the chain of the training.
+    least: log variance of q(x_{k-1} | x_k, x0); at k = 0 that of k = 1, because its own is log 0. time: k in the
+    schedule of training.
     """
 
     beta: Tensor
@@ -50,7 +51,7 @@ class Betas:
 
     @classmethod
     def of(cls, alpha_bar: Tensor, time: Tensor) -> Betas:
-        """From its products."""
+        """Betas from the cumulative products `alpha_bar`."""
         before = torch.cat([alpha_bar.new_ones(1), alpha_bar[:-1]])
         beta = 1 - alpha_bar / before
         least = torch.log(beta * (1 - before) / (1 - alpha_bar))
@@ -58,13 +59,13 @@ class Betas:
         return cls(beta, alpha_bar, before, least, time)
 
     def to(self, device: torch.device) -> Betas:
-        """The same on a device."""
+        """A copy on a device."""
         return Betas(*(getattr(self, one.name).to(device) for one in fields(self)))
 
     def respaced(self, steps: int) -> Betas:
-        """A chain over `steps` of these, evenly spread, both ends among them (Improved DDPM, section 4).
+        """A schedule of `steps` of these steps, evenly spaced and with both ends (Improved DDPM, section 4).
 
-        Choice: one step is the noisy end.
+        Choice: a single step is the noisy end.
         """
         count = len(self.beta)
         stride = (count - 1) / max(steps - 1, 1)
@@ -72,7 +73,7 @@ class Betas:
         return Betas.of(self.alpha_bar[kept], self.time[kept])
 
     def log_variance(self, n: Tensor | int, v: Tensor) -> Tensor:
-        """Place n, an int or long [..], and v [.., C] -> log variance of the step back (Improved DDPM, eq. 15)."""
+        """Log variance of the reverse step at place n, an int or long [..], for v [.., C] (Improved DDPM, eq. 15)."""
         share = (v + 1) / 2
         return share * self.beta[n].log()[..., None].to(v) + (1 - share) * self.least[n][..., None].to(v)
 
@@ -84,17 +85,17 @@ class Betas:
 
 
 def noised(x0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
-    """x_k = sqrt(a) x0 + sqrt(1 - a) e (DDPM, eq. 4)."""
+    """x_k = sqrt(a) x0 + sqrt(1 - a) e (DDPM, eq. 4); the arguments broadcast, [.., n, C] and alpha_bar [..]."""
     return alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise
 
 
 def data_of(x: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
-    """x0 where x_k and e are known."""
+    """x0 from x_k and e, [.., n, C]."""
     return (x - (1 - alpha_bar).sqrt() * noise) / alpha_bar.sqrt()
 
 
 class AncestralConfig(Config):
-    """DDPM: the step back is drawn."""
+    """DDPM sampling: every reverse step is drawn."""
 
     def build(self) -> Ancestral:
         """The sampler."""
@@ -102,17 +103,17 @@ class AncestralConfig(Config):
 
 
 class Ancestral:
-    """x_{k-1} ~ N(mean of q at the estimated x0, learned variance); nothing is drawn in the last step."""
+    """x_{k-1} ~ N(mean of q at the estimated x0, learned variance); the last step adds no noise."""
 
     def step(self, x: Tensor, noise: Tensor, v: Tensor, n: int, chain: Betas, draw: Draw) -> Tensor:
-        """From place n of the chain to n - 1; noise, v: the answers of the model, [n, C]."""
+        """From place n of the schedule to n - 1. noise, v: model outputs, [n, C]."""
         of_data, of_x = chain.mean_weights(n)
         mean = of_data * data_of(x, noise, chain.alpha_bar[n]) + of_x * x
         return mean if n == 0 else mean + torch.exp(0.5 * chain.log_variance(n, v)) * draw()
 
 
 class DDIMConfig(Config):
-    """DDIM (Song et al. 2021, eq. 12 and 16). eta: 0 draws nothing, 1 has the variance of q(x_{k-1} | x_k, x0)."""
+    """DDIM (Song et al. 2021, eq. 12 and 16). eta: 0 is deterministic, 1 has the variance of q(x_{k-1} | x_k, x0)."""
 
     eta: float = Field(default=0.0, ge=0, le=1)
 
@@ -128,7 +129,7 @@ class DDIM:
         self.eta = eta
 
     def step(self, x: Tensor, noise: Tensor, v: Tensor, n: int, chain: Betas, draw: Draw) -> Tensor:
-        """As `Ancestral.step`; the learned variance is not asked."""
+        """See `Ancestral.step`; the learned variance is not used."""
         after = chain.before[n]
         variance = self.eta**2 * (1 - after) / (1 - chain.alpha_bar[n]) * chain.beta[n]
         moved = after.sqrt() * data_of(x, noise, chain.alpha_bar[n]) + (1 - after - variance).sqrt() * noise
@@ -136,10 +137,10 @@ class DDIM:
 
 
 class DiffusionConfig(ObjectiveConfig):
-    """steps: of the sampler, a subset of the `count` of training. first, last: of the linear betas.
+    """steps: number of sampler steps, a subset of the `count` training steps. first, last: ends of the linear betas.
 
-    vlb: weight of the variational bound, in bits a number, beside the squared error of e (1 with count 1000 is
-    Improved DDPM's 0.001 of the sum over k).
+    vlb: weight of the variational bound, in bits per dimension, added to the squared error of e (1 with count 1000
+    corresponds to Improved DDPM's 0.001 of the sum over k).
     """
 
     steps: int = Field(default=100, ge=1)
@@ -151,7 +152,7 @@ class DiffusionConfig(ObjectiveConfig):
     vlb: float = Field(default=1.0, ge=0)
 
     def build(self, channels: int, grid: Grid, dtype: torch.dtype = torch.float32) -> Diffusion:
-        """The objective over units of a grid with `channels` numbers per site."""
+        """The objective over the units of a grid with `channels` values per site."""
         return Diffusion(self, channels, grid, dtype)
 
     def make(self, coded: Coded, grid: Grid, dtype: torch.dtype = torch.float32) -> Diffusion:
@@ -159,20 +160,20 @@ class DiffusionConfig(ObjectiveConfig):
         return self.build(coded.channels, grid, dtype)
 
     def calls(self, order: OrderConfig) -> int:
-        """Steps of the sampler."""
+        """Number of sampler steps."""
         return self.steps
 
     def with_calls(self, calls: int) -> DiffusionConfig:
-        """With so many steps."""
+        """A copy with another number of steps."""
         return self.replace(steps=calls)
 
 
 class Diffusion:
-    """Objective: passes are the steps back as QUERY, then the commit. Raw inputs: C channels and k / T."""
+    """Objective whose passes are the reverse steps as QUERY, then the commit. Raw inputs: C channels and k / T."""
 
     def __init__(self, config: DiffusionConfig, channels: int, grid: Grid, dtype: torch.dtype = torch.float32):
         if config.steps > config.count:
-            raise ValueError(f"steps {config.steps} are more than the {config.count} of training")
+            raise ValueError(f"steps {config.steps} exceed the {config.count} steps of training")
         self.config, self.channels, self.grid, self.dtype = config, channels, grid, dtype
         self.whole = Betas.linear(config.count, config.first, config.last)
         self._wholes = {self.whole.beta.device: self.whole}
@@ -187,17 +188,17 @@ class Diffusion:
         self.input_width, self.output_width = channels + 1, 2 * channels
 
     def _whole(self, device: torch.device) -> Betas:
-        """The chain of training on a device, copied once."""
+        """The training schedule on a device, copied once."""
         if device not in self._wholes:
             self._wholes[device] = self.whole.to(device)
         return self._wholes[device]
 
     def noise(self, unit: int, rng: Rng) -> Tensor:
-        """The noise end of a unit, [n, C]."""
+        """The noise [n, C] that a unit starts from."""
         return rng.normal("start", unit, 0, (self.grid.sites(unit).shape[0], self.channels)).to(self.dtype)
 
     def start(self, unit: int, past: Past, rng: Rng) -> Tensor:
-        """Noise."""
+        """The initial state: noise [n, C]."""
         return self.noise(unit, rng)
 
     def inputs(self, unit: int, x: Tensor, step: int) -> Tensor:
@@ -205,7 +206,7 @@ class Diffusion:
         return with_level(x, self.calls[step])
 
     def update(self, unit: int, x: Tensor, out: Tensor, step: int, rng: Rng) -> Tensor:
-        """One step back."""
+        """One reverse step from x [n, C] and the model output out [n, 2 C]."""
         noise, v = out.to(x).chunk(2, dim=-1)
         place = self.config.steps - 1 - step
         return self.sampler.step(
@@ -213,20 +214,20 @@ class Diffusion:
         )
 
     def finish(self, x: Tensor) -> Tensor:
-        """The code is what the last step gives."""
+        """The code [n, C] is the result of the last step."""
         return x
 
     def memory(self, unit: int, code: Tensor, past: Past, rng: Rng) -> Tensor:
-        """What later units see, [n, I]: the code through the context transform, told its level."""
+        """What later units see, [n, I]: the code after the context transform, and its level."""
         return with_level(*self.context(unit, code.to(self.dtype), rng, play=True))
 
     def latents(self, codes: Mapping[int, Tensor]) -> Tensor:
-        """See `Objective`: codes are latents."""
+        """See `Objective`; codes are latents."""
         sites = torch.cat([self.grid.sites(unit) for unit in codes])
         return torch.cat([*codes.values()])[sites.argsort()]
 
     def training_levels(self, units: Sequence[int], rngs: Sequence[Rng]) -> Tensor:
-        """Of every row and unit, float64 [B, U]: k / T, k uniform in 0 .. T - 1."""
+        """float64 [B, U] for every row and unit: k / T with k uniform in 0 .. T - 1."""
         drawn = uniforms(every(rngs, units), "level").unflatten(0, (len(rngs), len(units)))
         return (drawn * self.config.count).floor() / self.config.count
 
@@ -240,10 +241,10 @@ class Diffusion:
         levels: Tensor | None = None,
         context: Tensor | None = None,
     ) -> tuple[Tensor, Target, None]:
-        """Training inputs of all rows; rows that only commit are context, every other row is asked.
+        """Training inputs of all rows. Rows that only commit are context; every other row has a loss.
 
-        codes [B, N, C] in site order -> seen [B, S, I], target [B, S, C + 1]: e and k. `play` fixes the context
-        transform to its play setting; `levels` [B, rows], k / T, replaces the drawn ones; `context` [B, N, C] replaces
+        codes [B, N, C] in site order -> seen [B, S, I], target [B, S, C + 1]: e and k. `play` uses the play setting
+        of the context transform; `levels` [B, rows], k / T, replaces the drawn levels; `context` [B, N, C] replaces
         the codes in what later units see.
         """
         codes = codes.to(self.dtype)
@@ -262,7 +263,7 @@ class Diffusion:
         return seen, rows.target(with_levels(noise, k)), None
 
     def loss(self, out: Tensor, target: Target) -> Loss:
-        """Squared error of e, which learns no variance, plus the bound, which learns no mean (eq. 16)."""
+        """Squared error of e, which trains no variance, plus the bound, which trains no mean (eq. 16)."""
         out = out.to(torch.promote_types(out.dtype, torch.float32))
         (noise, v), k = out.chunk(2, dim=-1), target.value[..., -1].round().long()
         true = target.value[..., :-1].to(noise)
@@ -274,10 +275,10 @@ class Diffusion:
         return Loss(parts[0] + self.config.vlb * parts[1], names)
 
     def bound(self, noise: Tensor, v: Tensor, true: Tensor, k: Tensor) -> Tensor:
-        """Bits a number of one step's term of the bound, [..]: KL(q || p), at k = 0 -log p(x0 | x_0).
+        """One step's term of the bound in bits per dimension, [..]: KL(q || p), and -log p(x0 | x_0) at k = 0.
 
-        noise, v: answers [.., C]; true: e; k long [..]. Both means differ by the error of x0 alone, which follows from
-        that of e. Choice: at k = 0 a density, as latents have no 256 values to fall between.
+        noise, v: model outputs [.., C]; true: e; k long [..]. The two means differ by the error of x0, which follows
+        from that of e. Choice: a density at k = 0, because latents are not quantised to 256 values.
         """
         whole = self._whole(k.device)
         variance, least = whole.log_variance(k, v), whole.least[k][..., None].to(v)

@@ -1,4 +1,4 @@
-"""Random flips of labels: what a model that predicts scale by scale learns to repair (Infinity; VideoAR)."""
+"""Random flips of labels, which a scale-by-scale model learns to repair (Infinity; VideoAR)."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ def random_flips(
     most: float | Sequence[float] = 0.3,
     units: Sequence[int] | None = None,
 ) -> Callable[[int, Tensor], Tensor]:
-    """Flips for a pyramid's `corrupt`: per row and scale, p is uniform in 0, 0.01, ..., most; each part changes with p.
+    """Flips for a pyramid's `corrupt`: per row and scale, p is uniform in 0, 0.01, .., most; each part flips with p.
 
-    most: of all rows, or one per row (VideoAR lets it rise with the frame). A part of more than two classes
-    becomes any other one, evenly (Choice; sources have bits only).
+    The result maps (scale, labels long [R, .., G]) to flipped labels of the same shape. most: one value for all rows,
+    or one per row (VideoAR increases it with the frame). A part of more than two classes becomes any other class with
+    equal probability (Choice; the papers have bits only). Raises UsageError for a wrong number of rngs.
     """
 
     def flip(k: int, labels: Tensor) -> Tensor:
         if len(labels) != len(rngs):
-            raise UsageError(f"{len(labels)} rows of labels take one Rng each, not {len(rngs)}")
+            raise UsageError(f"{len(labels)} rows of labels need one Rng each, not {len(rngs)}")
         shape, keys = labels.shape[1:], list(zip(rngs, units or [0] * len(rngs), strict=True))
         u = uniforms(keys, "flip", (1 + 2 * shape.numel(),), k)
         highest = [most] * len(rngs) if isinstance(most, int | float) else most

@@ -1,6 +1,7 @@
-"""Rectified flow with a level per unit.
+"""Rectified flow with one noise level per unit.
 
-Time convention: sigma up. x_s = (1 - s) x0 + s e, s = 1 is noise, s = 0 is data; v = e - x0 drives the solver.
+Time convention: sigma increases with noise. x_s = (1 - s) x0 + s e; s = 1 is noise and s = 0 is data; the solver
+integrates v = e - x0.
 """
 
 from __future__ import annotations
@@ -40,12 +41,14 @@ def shift(level: Level, k: float) -> Level:
 
 
 class FlowConfig(ObjectiveConfig):
-    """steps: of the solver in play. shift: of its levels. mean, std: logit-normal training levels (SD3).
+    """steps: solver steps in play. shift: time shift of their levels.
 
-    p_context: share of asked units whose training level is drawn like that of context, so that where every unit stands
-    once (SINGLE) what later units read in play is often met in training. given: units at the start of a training clip
-    that always stand at that level: nothing comes before them, so what they are is not to be learned. step_size:
-    whether the model is told how far each answer is taken. begin: what play starts from.
+    mean, std: of the logit-normal training levels (SD3).
+
+    p_context: share of noisy units whose training level is drawn like that of context, so that training on single
+    copies (SINGLE) often meets what later units read in play. given: number of units at the start of a training clip
+    that always have a context level; nothing precedes them, so their content is not to be learned. step_size: whether
+    the model receives the step size of each call. begin: the initial state in play.
     """
 
     steps: int = Field(default=8, ge=1)
@@ -64,7 +67,7 @@ class FlowConfig(ObjectiveConfig):
     @model_validator(mode="after")
     def _check(self) -> FlowConfig:
         if self.step_size.told and not isinstance(self.stepper, EulerConfig):
-            raise ValueError("a model that is told its step size plays with EulerConfig")
+            raise ValueError("a model that receives its step size needs EulerConfig")
         return self
 
     def build(
@@ -73,7 +76,7 @@ class FlowConfig(ObjectiveConfig):
         grid: Grid,
         dtype: torch.dtype = torch.float32,
     ) -> Flow:
-        """The objective over units of a grid with `channels` numbers per site."""
+        """The objective over the units of a grid with `channels` values per site."""
         return Flow(self, channels, grid, dtype)
 
     def make(self, coded: Coded, grid: Grid, dtype: torch.dtype = torch.float32) -> Flow:
@@ -81,16 +84,16 @@ class FlowConfig(ObjectiveConfig):
         return self.build(coded.channels, grid, dtype)
 
     def calls(self, order: OrderConfig) -> int:
-        """Steps of the solver."""
+        """Number of solver steps."""
         return self.steps
 
     def with_calls(self, calls: int) -> FlowConfig:
-        """With so many steps."""
+        """A copy with another number of steps."""
         return self.replace(steps=calls)
 
 
 class InFlight(NamedTuple):
-    """x [n, C], the hint [n, h] and what the stepper remembers."""
+    """x [n, C], the hint [n, h], and the history of the stepper."""
 
     x: Tensor
     hint: Tensor
@@ -98,10 +101,10 @@ class InFlight(NamedTuple):
 
 
 class Flow:
-    """Objective: passes are the solver's calls as QUERY, then the commit.
+    """Objective whose passes are the solver's calls as QUERY, then the commit.
 
-    Raw inputs: C channels, the columns of the hint and of the step size, and the level. A commit carries its hint too:
-    what SINGLE trains on, where a unit stands once.
+    Raw inputs: C channels, the columns of the hint and of the step size, and the level. A commit carries its hint
+    too, because training with SINGLE, where a unit occurs once, does so.
     """
 
     def __init__(
@@ -118,7 +121,7 @@ class Flow:
         self._hint = repr(config.hint), self.hint
         self.begin = config.begin.build()
         self.needs: Rule = lambda u, v: self.hint.needs(u, v) | self.begin.needs(u, v)
-        self.device = torch.device("cpu")  # where a unit begins
+        self.device = torch.device("cpu")  # the device of the initial state
         self.prediction = config.prediction.build()
         self.levels = [shift(1 - n / config.steps, config.shift) for n in range(config.steps + 1)]
         self.calls = self.stepper.evaluations(self.levels)
@@ -128,30 +131,30 @@ class Flow:
         self.input_width, self.output_width = channels + self.hint.width + self.step_size.width + 1, channels
 
     def noise(self, unit: int, rng: Rng) -> Tensor:
-        """The noise end of a unit, [n, C]."""
+        """The noise [n, C] that a unit starts from."""
         drawn = self._noise.normal(rng, unit, (self.grid.sites(unit).shape[0], self.channels))
         return drawn.to(self.device, self.dtype)
 
     def on(self, device: torch.device) -> Flow:
-        """The same for decoding on a device; training inputs are made where the codes are."""
+        """A copy that decodes on a device; training inputs are computed on the device of the codes."""
         made = copy.copy(self)
         made.device = device
         return made
 
     def start(self, unit: int, past: Past, rng: Rng) -> InFlight:
-        """x at level 1."""
+        """The initial state, at level 1."""
         x = self.begin(unit, lambda v: past.codes[v], self.noise(unit, rng))
         return InFlight(x, self._played_hint(unit, past, rng, x), None)
 
     def inputs(self, unit: int, x: InFlight, step: int) -> Tensor:
-        """x, hint, step size and the level of this call, [n, I]."""
+        """x, hint, step size and level of this call, [n, I]."""
         return self._columns(x.x, x.hint, self.step_size.of_call(step), self.calls[step])
 
     def _columns(self, x: Tensor, hint: Tensor, size: float, level: float) -> Tensor:
         return with_level(torch.cat([x, hint, self.step_size.column(x, size)], dim=-1), level)
 
     def update(self, unit: int, x: InFlight, out: Tensor, step: int, rng: Rng) -> InFlight:
-        """One answer of the model taken by the stepper."""
+        """Let the stepper apply one model output, [n, C]."""
         v = self.prediction.velocity(x.x, out.to(x.x.device, self.dtype), self.calls[step], x.hint)
 
         def noise() -> Tensor:
@@ -161,11 +164,11 @@ class Flow:
         return InFlight(moved, x.hint, history)
 
     def finish(self, x: InFlight) -> Tensor:
-        """The code is x at level 0."""
+        """The code [n, C] is x at level 0."""
         return x.x
 
     def memory(self, unit: int, code: Tensor, past: Past, rng: Rng) -> Tensor:
-        """What later units see: the code through the context transform at its play setting, [n, I]."""
+        """What later units see, [n, I]: the code after the context transform at its play setting."""
         seen, level = self.context(unit, code.to(self.dtype), rng, play=True)
         return self._columns(seen, self._played_hint(unit, past, rng, seen), 0.0, level)
 
@@ -173,7 +176,7 @@ class Flow:
         return self.hint(unit, lambda v: self.context(v, past.codes[v].to(self.dtype), rng, play=True)[0], like)
 
     def latents(self, codes: Mapping[int, Tensor]) -> Tensor:
-        """See `Objective`: codes are latents."""
+        """See `Objective`; codes are latents."""
         sites = torch.cat([self.grid.sites(unit) for unit in codes])
         return torch.cat([*codes.values()])[sites.argsort()]
 
@@ -187,10 +190,10 @@ class Flow:
         levels: Tensor | None = None,
         context: Tensor | None = None,
     ) -> tuple[Tensor, Target, None]:
-        """Training inputs of all rows; rows that only commit are context, every other row is asked.
+        """Training inputs of all rows. Rows that only commit are context; every other row has a loss.
 
-        codes [B, N, C] in site order -> seen [B, S, I], target [B, S, C]. `play` fixes the context transform to
-        its play setting and tells the step size of the call (else 0); `levels` [B, rows] replaces the drawn levels;
+        codes [B, N, C] in site order -> seen [B, S, I], target [B, S, C]. `play` uses the play setting of the context
+        transform and passes the step size of the call (else 0); `levels` [B, rows] replaces the drawn levels;
         `context` [B, N, C] replaces the codes in what later units see (commits and hints).
         """
         codes = codes.to(self.dtype)
@@ -214,7 +217,7 @@ class Flow:
         return seen, rows.target(self.prediction.target(clean, noise, hint[:, asked.slots])), None
 
     def training_levels(self, units: Sequence[int], rngs: Sequence[Rng]) -> Tensor:
-        """Float64 [B, U]. Logit-normal: sigmoid(mean + std n), n ~ N(0, 1); or, for a share, the level of context."""
+        """float64 [B, U]: sigmoid(mean + std n) with n ~ N(0, 1), or the level of context for a share of units."""
         n = normals(every(rngs, units), "level").unflatten(0, (len(rngs), len(units)))
         levels = _sigmoid((self.config.mean + self.config.std * n).float()).double()
         share = [1.0 if unit < self.config.given else self.config.p_context for unit in units]
@@ -227,22 +230,22 @@ class Flow:
         return levels
 
     def estimate(self, seen: Tensor, out: Tensor) -> Tensor:
-        """x0 as the model's answer has it: seen [B, S, I], out [B, S, C] -> [B, S, C]."""
+        """The x0 that a model output implies: seen [B, S, I], out [B, S, C] -> [B, S, C]."""
         return self.prediction.data(seen[..., : self.channels], out.to(seen), seen[..., -1:], self.hint_of(seen))
 
     def hint_of(self, seen: Tensor) -> Tensor:
-        """The columns of the hint, [B, S, I] -> [B, S, h]."""
+        """The columns of the hint: [B, S, I] -> [B, S, h]."""
         return seen[..., self.channels : self.channels + self.hint.width]
 
     def loss(self, out: Tensor, target: Target, by_level: Tensor | float = 1.0) -> Loss:
-        """Mean squared error over the asked slots, each times its weight by level [B, S] (see weights.py)."""
+        """Mean squared error over the slots with a target, weighted by level [B, S] (see weights.py)."""
         error = (out.to(torch.promote_types(out.dtype, torch.float32)) - target.value).square().mean(dim=-1) * by_level
         total = (error * target.weight).sum() / target.weight.sum()
         return Loss(total, {"flow": total.detach()})
 
 
 def _sigmoid(x: Tensor) -> Tensor:
-    """Of each number by itself: torch takes numbers in a row by another formula, which rounds otherwise."""
+    """Sigmoid of each value separately: for contiguous values torch uses another formula that rounds differently."""
     apart = x.new_empty(*x.shape, 2)
     apart[..., 0] = x
     return apart[..., 0].sigmoid()

@@ -1,4 +1,4 @@
-"""Hints: what a unit in flight is given, beside attention, of the codes before it."""
+"""Hints: codes of earlier units as input channels of a unit in flight, in addition to attention."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Committed = Callable[[int], Tensor]  # unit -> its code as later units see it, [
 
 
 def back(units: int) -> Rule:
-    """The unit so many before."""
+    """A content edge to the unit `units` before."""
 
     def rule(q: Tensor, k: Tensor) -> Tensor:
         return k == q - units
@@ -27,7 +27,7 @@ previous = back(1)
 
 
 class NoHintConfig(Config):
-    """Attention alone."""
+    """No hint: attention only."""
 
     def build(self, channels: int) -> NoHint:
         """The hint."""
@@ -35,7 +35,7 @@ class NoHintConfig(Config):
 
 
 class NoHint:
-    """No columns, no content edge."""
+    """No columns and no content edge."""
 
     width = 0
     needs: Rule = staticmethod(never)
@@ -46,10 +46,10 @@ class NoHint:
 
 
 class PreviousHintConfig(Config):
-    """The code of an earlier unit as further channels, site by site (DIAMOND stacks past frames as channels).
+    """The code of an earlier unit as further input channels, site by site (DIAMOND stacks past frames as channels).
 
-    back: how many units before; where the units of a frame are its cells, their number: the cell at the same place.
-    These units must have equally many sites. Choice: one frame back, in the state in which it is committed.
+    back: distance in units; if the units of a frame are its cells, their number, which gives the cell at the same
+    place. Both units must have equally many sites. Choice: one frame back, in its committed form.
     """
 
     back: int = Field(default=1, ge=1)
@@ -60,7 +60,7 @@ class PreviousHintConfig(Config):
 
 
 class PreviousHint:
-    """C columns; the input of a unit needs the code of the one before. Zero for the first units."""
+    """C columns; the input of a unit needs the code of the earlier unit. Zero for the first units."""
 
     def __init__(self, channels: int, units: int = 1):
         self.width, self.units = channels, units
@@ -72,9 +72,9 @@ class PreviousHint:
 
 
 class LastFrameHintConfig(Config):
-    """Blocks: the last frame of the block before as further channels, the same for every frame of a block.
+    """Blocks: the last frame of the previous block as further input channels, the same for every frame of a block.
 
-    frames: of a block. What is predicted from it is the change since the last frame that is known.
+    frames: frames per block. Predicting from it means predicting the change since the last known frame.
     """
 
     frames: int = Field(ge=1)
@@ -85,7 +85,7 @@ class LastFrameHintConfig(Config):
 
 
 class LastFrameHint:
-    """C columns; the input of a block needs the code of the one before. Zero for the first block."""
+    """C columns; the input of a block needs the code of the previous block. Zero for the first block."""
 
     needs: Rule = staticmethod(previous)
 
@@ -93,7 +93,7 @@ class LastFrameHint:
         self.width, self.frames = channels, frames
 
     def __call__(self, unit: int, committed: Committed, like: Tensor) -> Tensor:
-        """[n, C], n sites of a block, frame by frame."""
+        """[n, C] for the n sites of a block, frame by frame."""
         if unit == 0:
             return torch.zeros_like(like)
         before = committed(unit - 1)
@@ -101,7 +101,7 @@ class LastFrameHint:
 
 
 class PreviousFrameHintConfig(Config):
-    """Next-scale prediction: what the frame before adds up to, averaged to the size of each scale, as further channels.
+    """Next-scale prediction: the previous frame, averaged to the size of each scale, as further input channels.
 
-    Choice: at every scale (the reference proposes it for the first one); zero where the frame mask hides that frame.
+    Choice: at every scale (VideoAR proposes it for the first one); zero where the frame mask hides that frame.
     """

@@ -1,4 +1,4 @@
-"""Labels of several parts: their logits side by side, how they are drawn, and their cross entropy."""
+"""Labels of several parts: the layout of their logits, how they are sampled, and their cross entropy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Filter = Callable[[Tensor, Any], Tensor]  # see vidar.sampling.filters
 
 
 class LabelParts:
-    """A label has G parts, part g one of `classes[g]` values; a model answers with [n, sum of classes]."""
+    """A label has G parts; part g takes one of `classes[g]` values. A model outputs [n, sum of classes]."""
 
     def __init__(self, classes: Sequence[int]) -> None:
         self.classes, self.width = tuple(classes), sum(classes)
@@ -27,11 +27,11 @@ class LabelParts:
         self._columns = torch.where(self._padding, 0, first + place)
 
     def logits(self, out: Tensor) -> Tensor:
-        """[..., O] -> [..., G, V], -inf where a part has fewer classes than the largest."""
+        """[..., O] -> [..., G, V], -inf where a part has fewer classes than the largest part."""
         return out[..., self._columns.to(out.device)].masked_fill(self._padding.to(out.device), -torch.inf)
 
     def draw(self, out: Tensor, filters: Iterable[Filter], unit: int, rng: Rng) -> Tensor:
-        """Labels [n, G] of a unit, each part drawn by itself from the filtered logits [n, O] (Gumbel-max)."""
+        """Sample labels [n, G] of a unit, each part independently, from the filtered logits [n, O] (Gumbel-max)."""
         logits = self.logits(out)
         for filter_ in filters:
             logits = filter_(logits, None)
@@ -39,7 +39,10 @@ class LabelParts:
         return (logits + noise).argmax(dim=-1)
 
     def loss(self, out: Tensor, target: Target, name: str) -> Loss:
-        """Cross entropy in nats a label part, weighted mean over the asked slots; `guessed`: share of parts guessed."""
+        """Cross entropy in nats per label part, as a weighted mean over the slots with a target.
+
+        `guessed`: accuracy.
+        """
         logits = self.logits(out.to(torch.promote_types(out.dtype, torch.float32)))
         flat, labels = logits.reshape(-1, logits.shape[-1]), target.value.reshape(-1)
         entropy = F.cross_entropy(flat, labels, reduction="none").reshape(target.value.shape).mean(-1)
@@ -52,9 +55,9 @@ class LabelParts:
 def filters_of(
     key: str, every: Sequence[Config], entries: Sequence[Sequence[Config]], count: int
 ) -> list[tuple[Filter, ...]]:
-    """Filters `every`, then those of one of `count` entries (none at all: nothing more), for each entry.
+    """The filters `every`, followed by those of one of `count` entries (without entries: nothing more), per entry.
 
-    Raises UsageError for another number of entries, naming the key.
+    Raises UsageError that names the key, for another number of entries.
     """
     if entries and len(entries) != count:
         raise UsageError(f"{key} has {len(entries)} entries; give one per scale, {count}")
@@ -63,11 +66,11 @@ def filters_of(
 
 
 def no_levels(levels: Tensor | None, context: Tensor | None) -> None:
-    """Raises ValueError where a caller gives levels or another context: labels have neither."""
+    """Raises ValueError if a caller passes levels or another context, because labels have neither."""
     if levels is not None or context is not None:
-        raise ValueError("labels stand at no level, and what later units see of them follows from their flips alone")
+        raise ValueError("labels have no noise level, and what later units see of them depends on their flips only")
 
 
 def unchanged(scale: int, labels: Tensor) -> Tensor:
-    """The flip that flips nothing."""
+    """The flip that changes nothing."""
     return labels

@@ -1,7 +1,8 @@
-"""Next-frame and next-scale prediction (VideoAR, arXiv 2601.05966; scale-wise 6): labels of one scale in one call.
+"""Next-frame and next-scale prediction (VideoAR, arXiv 2601.05966): one call predicts all labels of one scale.
 
-A frame is K scales and a memory unit, unit f (K + 1) + k. Scale k sees the area average of what the coarser scales of
-its frame add up to, F_{f,k-1}, and predicts its labels. The memory unit holds F_{f,K}, by which later frames know it.
+A frame has K scales and a memory unit; unit f (K + 1) + k. Scale k receives the area average of F_{f,k-1}, the sum of
+the coarser scales of its frame, and predicts its labels. The memory unit holds F_{f,K}; later frames see the frame
+through it.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ class Corrupted(Protocol):
 
     @property
     def labels(self) -> tuple[Tensor, ...]:
-        """By scale, long [R, 1, h_k, w_k, G]."""
+        """Labels by scale, long [R, 1, h_k, w_k, G]."""
         ...
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
-        """By scale, [R, C, 1, h_k, w_k]."""
+        """Inputs by scale, [R, C, 1, h_k, w_k]."""
         ...
 
 
@@ -53,12 +54,12 @@ class Labelled(Protocol):
 
     @property
     def labels(self) -> tuple[Tensor, ...]:
-        """By scale, long [R, 1, h_k, w_k, G]."""
+        """Labels by scale, long [R, 1, h_k, w_k, G]."""
         ...
 
 
 class Pyramid(Protocol):
-    """What is asked of a multi-scale tokenizer of single frames: `vidar.tokenizers.multi_scale.MultiScale`."""
+    """What is required of a multi-scale tokenizer of single frames: `vidar.tokenizers.multi_scale.MultiScale`."""
 
     quantiser: Quantiser
 
@@ -68,15 +69,15 @@ class Pyramid(Protocol):
         ...
 
     def down(self, x: Tensor, k: int) -> Tensor:
-        """[R, C, 1, h, w] on the grid of scale k."""
+        """[R, C, 1, h, w] resized to scale k."""
         ...
 
     def seen(self, total: Tensor, k: int) -> Tensor:
-        """F before scale k -> what scale k sees of it."""
+        """F before scale k [R, C, 1, h, w] -> the input of scale k [R, C, 1, h_k, w_k]."""
         ...
 
     def accumulate(self, total: Tensor, labels: Tensor, k: int) -> Tensor:
-        """F before scale k and its labels -> F after it."""
+        """F before scale k [R, C, 1, h, w] and its labels [R, 1, h_k, w_k, G] -> F after it."""
         ...
 
     def quantise(self, latent: Tensor) -> Labelled:
@@ -84,16 +85,16 @@ class Pyramid(Protocol):
         ...
 
     def features(self, labels: Sequence[Tensor]) -> Tensor:
-        """Labels of the first scales -> F after them."""
+        """Labels of the first scales, [R, 1, h_k, w_k, G] each -> F after them [R, C, 1, h, w]."""
         ...
 
     def corrupt(self, latent: Tensor, flip: Callable[[int, Tensor], Tensor]) -> Corrupted:
-        """Latents [R, C, 1, h, w] -> labels, each of what the flipped ones before it left to do."""
+        """Latents [R, C, 1, h, w] -> labels, each of the residual that the flipped earlier labels leave."""
         ...
 
 
 class ScaleRows(NamedTuple):
-    """places: what stands in the slots, among the units of a clip side by side. asked: bool [S, 1]; weight: [S]."""
+    """places: what the slots hold, among the concatenated units of a clip. asked: bool [S, 1]; weight: [S]."""
 
     places: Place
     asked: Tensor
@@ -101,16 +102,16 @@ class ScaleRows(NamedTuple):
 
 
 class NextScaleConfig(ObjectiveConfig):
-    """Cross-frame error correction, frame mask, weights of the scales, and how labels are drawn in play.
+    """Cross-frame error correction, frame mask, weights of the scales, and sampling of labels in play.
 
-    flip_first, flip_last: the largest share of label parts that is flipped in the first and the last frame of a clip,
-    linear in between; later scales are labelled anew from the flipped ones, later frames see the flipped frame, and
-    what is asked stays clean. p_hidden: chance that a frame does not see one of the frames before it; with
-    probability 1/2 the frame right before it is exempt. balance: a label of scale k weighs (N_K / N_k)^balance
-    (Infinity: 1/2). filters: of the logits in play, see vidar.sampling.filters; by_scale: one more tuple of them for
-    each scale, which come after; empty: none. recall: of how many scales a memory unit holds the sum, found by
-    quantising the frame anew; None: the whole frame. hint: what a scale is given of the frame before beside attention.
-    Choice: flips 0.05 to 0.3, p_hidden 0.1; sources give 0 to 0.1, 0.3 and 0.1 to 0.3.
+    flip_first, flip_last: largest share of flipped label parts in the first and the last frame of a clip, linear in
+    between. Later scales are labelled again after the flips and later frames see the flipped frame, but the targets
+    stay clean. p_hidden: probability that a frame does not see one of the earlier frames; with probability 1/2 the
+    frame right before it is exempt. balance: a label of scale k has the weight (N_K / N_k)^balance (Infinity: 1/2).
+    filters: of the logits in play, see vidar.sampling.filters; by_scale: one further tuple per scale, applied after
+    them; empty: none. recall: number of scales whose sum a memory unit holds, found by quantising the frame again;
+    None: the whole frame. hint: what a scale receives of the previous frame besides attention. Choice: flips 0.05 to
+    0.3, p_hidden 0.1; the papers give 0 to 0.1, 0.3 and 0.1 to 0.3.
     """
 
     codes: ClassVar[str] = "scales"
@@ -125,26 +126,26 @@ class NextScaleConfig(ObjectiveConfig):
     hint: NoHintConfig | PreviousFrameHintConfig = NoHintConfig()
 
     def build(self, pyramid: Pyramid, grid: Grid, dtype: torch.dtype = torch.float32) -> NextScale:
-        """The objective over units of a grid as `vidar.orders.frame_scale` makes it, with the tokenizer's pyramid."""
+        """The objective over the units of a grid from `vidar.orders.frame_scale`, with the tokenizer's pyramid."""
         return NextScale(self, pyramid, grid, dtype)
 
     def make(self, coded: Coded, grid: Grid, dtype: torch.dtype = torch.float32) -> NextScale:
         """See `ObjectiveConfig`. Raises UsageError for a tokenizer without scales."""
         if coded.pyramid is None:
-            raise UsageError("objective: scales are predicted of a tokenizer of pyramids")
+            raise UsageError("objective: next-scale prediction needs a pyramid tokenizer")
         return self.build(coded.pyramid(), grid, dtype)
 
     def calls(self, order: OrderConfig) -> int:
-        """One a scale."""
+        """One call per scale."""
         return order.scales
 
 
 class NextScale:
-    """Objective: one pass a unit, which predicts and commits.
+    """Objective with one pass per unit, which predicts and commits.
 
-    Codes of a scale: labels long [n_k, G]; of a memory unit: F float [n_K, C]. Raw inputs: C channels, the hint (0 or C
-    channels) and a one-hot of the scale (K of them) or memory, [n, I]; scale 0 sees zeros. Outputs: logits of all label
-    parts, [n, sum of classes].
+    Codes of a scale: labels long [n_k, G]; of a memory unit: F float [n_K, C]. Raw inputs [n, I]: C channels, the
+    hint (0 or C channels) and a one-hot of the scale (K of them) or memory; scale 0 receives zeros. Outputs: logits
+    of all label parts, [n, sum of classes].
     """
 
     passes: tuple[Pass, ...] = ((MEMORY, 0),)
@@ -164,22 +165,22 @@ class NextScale:
         self.weights = [(counts[-1] / count) ** config.balance for count in counts]
 
     def start(self, unit: int, past: Past, rng: Rng) -> Tensor:
-        """The inputs of a unit, [n, I]: what the scales before it add up to, at its size."""
+        """The inputs [n, I] of a unit: the sum of the earlier scales, resized to its scale."""
         first, k = unit // self.period * self.period, unit % self.period
         hint = self._frame(past.codes[first - 1]) if self.hinted and first else None
         return self._inputs(self.pyramid.seen(self.total(past.codes, first, k), k), k, hint)[0]
 
     def needs(self, q: Tensor, k: Tensor) -> Tensor:
-        """Content edges: the coarser scales of the frame; with a hint the frame before."""
+        """Content edges: the coarser scales of the frame, and with a hint the previous frame."""
         inside = (q // self.period == k // self.period) & (k < q)
         return inside | (k == q // self.period * self.period - 1) & (q % self.period < self.scales) & self.hinted
 
     def inputs(self, unit: int, x: Tensor, step: int) -> Tensor:
-        """As `start` gave them."""
+        """The inputs that `start` returned."""
         return x
 
     def update(self, unit: int, x: Tensor, out: Tensor, step: int, rng: Rng) -> Tensor:
-        """Labels [n, G], drawn from the filtered logits [n, O] of each label part by itself."""
+        """Labels [n, G], sampled from the filtered logits [n, O], each label part independently."""
         return self.parts.draw(out.to(x.device, self.dtype), self.filters[unit % self.period], unit, rng)
 
     def finish(self, x: Tensor) -> Tensor:
@@ -187,7 +188,7 @@ class NextScale:
         return x
 
     def memory(self, unit: int, code: Tensor, past: Past, rng: Rng) -> Tensor:
-        """What is committed: of a scale what it was predicted from; of a memory unit the frame."""
+        """What is committed: for a scale the input it was predicted from, for a memory unit the frame."""
         if unit % self.period < self.scales:
             return self.start(unit, past, rng)
         return self._inputs(self._recalled(self._frame(code)), self.scales)[0]
@@ -201,7 +202,7 @@ class NextScale:
         return total
 
     def latents(self, codes: Mapping[int, Tensor]) -> Tensor:
-        """See `Objective`: the frame that the scales of its units add up to, float [n_K, C]."""
+        """See `Objective`: the frame that is the sum of the scales of its units, float [n_K, C]."""
         return self.total(codes, min(codes), self.scales)[0].flatten(1).T
 
     def prepare(
@@ -216,9 +217,9 @@ class NextScale:
     ) -> Prepared:
         """Training inputs of all rows of a layout of whole frames.
 
-        codes: latents float [B, T n_K, C] before quantisation, frame by frame (an error can be corrected only where
-        they are known) -> seen [B, S, I], labels long [B, S, G] with weight 0 on memory units, keep bool [B, U, U].
-        `play`: nothing is flipped or hidden.
+        codes: latents float [B, T n_K, C] before quantisation, frame by frame (errors can only be corrected where the
+        latents are known) -> seen [B, S, I], labels long [B, S, G] with weight 0 on memory units, keep bool [B, U,
+        U]. `play`: flip and hide nothing.
         """
         no_levels(levels, context)
         batch, (_, h, w) = len(codes), self.pyramid.sizes[-1]
@@ -230,13 +231,13 @@ class NextScale:
         contents = (*made.inputs, self._recalled(made.total))
         inputs = torch.cat([self._inputs(x, k, hint) for k, x in enumerate(contents)], 1)
         labels = torch.cat([x.flatten(1, 3) for x in made.labels], 1)
-        labels = F.pad(labels, (0, 0, 0, inputs.shape[1] - labels.shape[1]))  # memory units are asked nothing
+        labels = F.pad(labels, (0, 0, 0, inputs.shape[1] - labels.shape[1]))  # memory units have no target
         rows = self._rows(layout, codes.device)
         seen, asked = (x.unflatten(0, (batch, frames)).flatten(1, 2)[:, rows.places] for x in (inputs, labels))
         return seen, Target(asked * rows.asked, rows.weight.to(seen).expand(batch, -1)), keep
 
     def _rows(self, layout: Layout, device: torch.device) -> ScaleRows:
-        """What of a layout `prepare` asks for, computed once."""
+        """What `prepare` needs of a layout, computed once."""
         counts = [h * w for _, h, w in (*self.pyramid.sizes, self.pyramid.sizes[-1])]
         weights = torch.tensor([*self.weights, 0.0], dtype=torch.float64)
 
@@ -253,13 +254,16 @@ class NextScale:
         return self.parts.loss(out, target, "next_scale")
 
     def _recalled(self, whole: Tensor) -> Tensor:
-        """F of frames [R, C, 1, h, w] -> what their memory units hold of it."""
+        """F of frames [R, C, 1, h, w] -> what their memory units hold."""
         if self.config.recall is None:
             return whole
         return self.pyramid.features(self.pyramid.quantise(whole).labels[: self.config.recall]).to(whole)
 
     def _inputs(self, x: Tensor, kind: int, hint: Tensor | None = None) -> Tensor:
-        """[R, C, 1, h, w] -> [R, n, I]. kind: the scale, or K. hint: F of the frames before [R, C, 1, h, w]."""
+        """[R, C, 1, h, w] -> [R, n, I]. kind: the scale, or K for memory.
+
+        hint: F of the previous frames [R, C, 1, h, w].
+        """
         columns = [x.flatten(2).transpose(1, 2)]
         if self.hinted:
             known = None if hint is None or kind == self.scales else self.pyramid.down(hint, kind)
@@ -271,7 +275,7 @@ class NextScale:
         return code.to(self.dtype).T.reshape(1, self.channels, *self.pyramid.sizes[-1])
 
     def _hints(self, totals: Tensor, keep: Tensor | None) -> Tensor | None:
-        """F of all frames [B, T, C, 1, h, w] -> of the frame before each, 0 where there is none or it is hidden."""
+        """F of all frames [B, T, C, 1, h, w] -> F of the frame before each; 0 if there is none or it is hidden."""
         if not self.hinted:
             return None
         before = totals.roll(1, dims=1)
@@ -282,14 +286,14 @@ class NextScale:
         return before.flatten(0, 1)
 
     def _flips(self, rngs: Sequence[Rng], frames: int) -> Callable[[int, Tensor], Tensor]:
-        """Flips of rows of [B T] frames; the largest share rises with the frame."""
+        """Flips of rows of [B T] frames; the largest share increases with the frame."""
         low, high = self.config.flip_first, self.config.flip_last
         most = [low + (high - low) * t / max(1, frames - 1) for t in range(frames)]
         rows, units = zip(*every(rngs, range(frames)), strict=True)
         return random_flips(rows, self.classes, most * len(rngs), units)
 
     def _hidden(self, rngs: Sequence[Rng], frames: int) -> Tensor | None:
-        """bool [B, U, U] over cells, False where a frame does not see the memory unit of an earlier one."""
+        """bool [B, U, U] over cells, False where a frame does not see the memory unit of an earlier frame."""
         if not self.config.p_hidden:
             return None
         keep = torch.ones(len(rngs), frames * self.period, frames * self.period, dtype=torch.bool)
@@ -303,7 +307,7 @@ class NextScale:
 
 
 class Contents:
-    """By memory unit, the function from the row, which has the labels of its frame, to its code: decoding's `given`."""
+    """The `given` argument of decoding: for each memory unit, the function from the row to its code."""
 
     def __init__(self, objective: NextScale) -> None:
         self.objective = objective

@@ -1,6 +1,6 @@
-"""What the model's answer means: the velocity itself, or the data, from which the velocity follows.
+"""The meaning of the model output: the velocity, or the data, from which the velocity follows.
 
-Sigma up: x_s = (1 - s) x0 + s e, v = e - x0, so x0 = x_s - s v (causal-diffusion 1.1).
+Sigma increases with noise: x_s = (1 - s) x0 + s e and v = e - x0, so x0 = x_s - s v.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from vidar.config import Config
 
 
 class VelocityConfig(Config):
-    """The answer is v."""
+    """The output is v."""
 
     def build(self) -> Velocity:
         """The prediction."""
@@ -23,27 +23,27 @@ class Velocity:
     """out = v."""
 
     def target(self, clean: Tensor, noise: Tensor, hint: Tensor) -> Tensor:
-        """e - x0."""
+        """e - x0, [.., C]."""
         return noise - clean
 
     def velocity(self, x: Tensor, out: Tensor, level: float | Tensor, hint: Tensor) -> Tensor:
-        """The answer itself."""
+        """The output itself, [.., C]."""
         return out
 
     def data(self, x: Tensor, out: Tensor, level: Tensor, hint: Tensor) -> Tensor:
-        """x - s v."""
+        """x - s v, [.., C]."""
         return x - level * out
 
     def scale(self, level: Tensor) -> Tensor:
-        """How far the answer moves where v moves by 1: an error of v times this is an error of the answer."""
+        """How much the output changes if v changes by 1; an error of v times this is an error of the output."""
         return torch.ones_like(level)
 
 
 class DataConfig(Config):
-    """The answer is x0, less the hint where there is one: a model that says nothing repeats the frame before.
+    """The output is x0 minus the hint, if there is one: a network that outputs zero repeats the previous frame.
 
-    Choice: an unweighted squared error on x0, which is the error on v weighted by s^2: it asks most where little of x0
-    is seen. In a few minutes of training it is the part that matters.
+    Choice: an unweighted squared error of x0, which equals the error of v weighted by s^2. It emphasises the levels
+    at which little of x0 is visible, which matters most in short training.
     """
 
     def build(self) -> Data:
@@ -55,17 +55,17 @@ class Data:
     """out = x0 - hint; v = (x - x0) / s."""
 
     def target(self, clean: Tensor, noise: Tensor, hint: Tensor) -> Tensor:
-        """x0 - hint."""
+        """x0 - hint, [.., C]."""
         return clean - hint if hint.shape[-1] else clean
 
     def velocity(self, x: Tensor, out: Tensor, level: float | Tensor, hint: Tensor) -> Tensor:
-        """(x - x0) / s."""
+        """(x - x0) / s, [.., C]."""
         return (x - (out + hint if hint.shape[-1] else out)) / level
 
     def data(self, x: Tensor, out: Tensor, level: Tensor, hint: Tensor) -> Tensor:
-        """The answer on top of the hint."""
+        """The output plus the hint, [.., C]."""
         return out + hint if hint.shape[-1] else out
 
     def scale(self, level: Tensor) -> Tensor:
-        """How far the answer moves where v moves by 1: s."""
+        """How much the output changes if v changes by 1: s."""
         return level

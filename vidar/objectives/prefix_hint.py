@@ -1,4 +1,4 @@
-"""Chunks over a clean prefix: the last frame before a chunk as further channels of its frames."""
+"""Chunks after a clean prefix: the last frame before a chunk as further input channels of its frames."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from vidar.objectives.hint import Committed
 
 
 class PrefixHintConfig(Config):
-    """chunk, first: of the order. With `DataConfig` what is learned is the change since the last known frame.
+    """chunk, first: as in the order. With `DataConfig` the network learns the change since the last known frame.
 
-    Choice: not in Ca2-VDM, whose prefix is read by attention alone; small worlds learn faster with it. A clean frame
-    carries the hint of its chunk too, as in play: what is committed is known before the clip goes on.
+    Choice: Ca2-VDM has no such hint and reads its prefix by attention only; small worlds learn faster with it. A
+    clean frame carries the hint of its chunk as well, as in play, where what is committed is known before the clip
+    continues.
     """
 
     chunk: int = Field(ge=1)
@@ -27,7 +28,7 @@ class PrefixHintConfig(Config):
 
 
 class PrefixHint:
-    """C columns; the input of a frame needs the code of the last one before its chunk. Zero where there is none."""
+    """C columns; the input of a frame needs the code of the last frame before its chunk. Zero if there is none."""
 
     def __init__(self, channels: int, chunk: int, first: int):
         self.width = channels

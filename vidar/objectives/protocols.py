@@ -1,4 +1,4 @@
-"""The slots of an objective: what a solver and a context transform are, and the bases of their configs."""
+"""The protocols of solvers and context transforms, and the base classes of their configs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from vidar.orders.config import OrderConfig, Size
 from vidar.rng import Rng
 from vidar.types import UsageError
 
-Draw = Callable[[], Tensor]  # fresh noise, of the shape of what is stepped
+Draw = Callable[[], Tensor]  # fresh noise, in the shape of the state
 
 
 class Stepper(Protocol):
-    """A solver of the probability flow: which levels the model is asked at, and what to do with each answer."""
+    """A solver of the probability flow: at which levels it calls the model, and how it uses each output."""
 
     def evaluations(self, levels: Sequence[float]) -> list[float]:
         """levels, from 1 (noise) down to 0 (data) -> the levels of the model calls, in order."""
@@ -31,9 +31,10 @@ class Stepper(Protocol):
     def update(
         self, x: Tensor, v: Tensor, call: int, levels: Sequence[float], history: Any, noise: Draw, unit: int
     ) -> tuple[Tensor, Any]:
-        """One answer, the velocity v at x, both [n, C] -> (x to ask next, history for the next update).
+        """Apply one model output, the velocity v at x, both [n, C]. Returns (next x, history for the next update).
 
-        call: its number. history: what the update before returned, None at first. noise: draws anew. unit: its number.
+        call: number of the call. history: returned by the previous update, None at first. noise: draws fresh noise.
+        unit: number of the unit.
         """
         ...
 
@@ -53,10 +54,7 @@ class StepperConfig(Config):
 
 @dataclass(frozen=True)
 class Coded:
-    """What an objective is told of codes: numbers a site, and what makes the tokenizer's pyramid, where it has one.
-
-    sizes: of every scale of every pyramid, where units are the scales of whole pyramids.
-    """
+    """What an objective receives about codes: values per site, and a builder of the tokenizer's pyramid, if any."""
 
     channels: int
     pyramid: Callable[[], Any] | None = None
@@ -66,7 +64,7 @@ class Coded:
 class ObjectiveConfig(Config):
     """Base of the configs of objectives.
 
-    codes: what it takes: "latents", or, of a tokenizer of pyramids, "scales" of endless frames or whole "pyramids".
+    codes: what the objective takes: "latents", or "scales" of a pyramid tokenizer.
     """
 
     codes: ClassVar[str] = "latents"
@@ -77,30 +75,30 @@ class ObjectiveConfig(Config):
 
     @abstractmethod
     def calls(self, order: OrderConfig) -> int:
-        """Calls of the network for a frame, as a user counts them: solver steps, scales."""
+        """Network calls per frame as a user counts them: solver steps or scales."""
 
     def with_calls(self, calls: int) -> Self:
-        """The same with another number of calls. Raises UsageError where they follow from something else."""
-        raise UsageError("the calls of a frame cannot be changed; leave --steps out")
+        """A copy with another number of calls. Raises UsageError if the number follows from something else."""
+        raise UsageError("the number of calls per frame cannot be changed; leave out --steps")
 
 
 class ContextTransform(Protocol):
-    """Part of `prepare`: changes what later units see of a unit. Play uses the same object, with its play setting."""
+    """The part of `prepare` that changes what later units see. Play uses the same object with its play setting."""
 
     def __call__(self, unit: int, code: Tensor, rng: Rng, play: bool) -> tuple[Tensor, float]:
-        """code [n, C] -> (what is committed [n, C], the level that the model is told)."""
+        """code [n, C] -> (what is committed [n, C], the level that the model receives)."""
         ...
 
     def level(self, unit: int, rng: Rng, play: bool) -> float:
-        """The level of a unit, that of play or a drawn one."""
+        """The level of a unit: fixed in play, drawn in training."""
         ...
 
     def levels(self, units: Sequence[int], rngs: Sequence[Rng], play: bool) -> Tensor:
-        """Of many units of every row, float64 [B, U]; the draws of `level`."""
+        """Levels of many units of every row, float64 [B, U], with the same draws as `level`."""
         ...
 
     def of_units(self, units: Units, codes: Tensor, levels: Tensor, rngs: Sequence[Rng]) -> Tensor:
-        """Codes [B, P, C] of units at their levels [B, U] -> what is committed; the draws of `__call__`."""
+        """Codes [B, P, C] of units with levels [B, U] -> what is committed, with the same draws as `__call__`."""
         ...
 
 

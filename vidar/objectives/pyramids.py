@@ -1,9 +1,10 @@
-"""Next-scale prediction of whole pyramids (VAR; Infinity; InfinityStar): labels of one scale in one call.
+"""Next-scale prediction of whole pyramids (VAR; Infinity; InfinityStar): one call predicts all labels of one scale.
 
-A unit is one scale of one pyramid. It sees what the coarser scales of its pyramid add up to, F_{k-1}, brought to its
-size, and predicts its labels; F starts from zero in every pyramid. An image is one pyramid, a video one for its first
-latent frame and one for each clip after it. Scales that are visited again (InfinityStar's semantic repetition) are a
-longer list of sizes; Choice: training asks every visit, InfinityStar one of each scale.
+A unit is one scale of one pyramid. It receives F_{k-1}, the sum of the coarser scales of its pyramid, resized to its
+scale, and predicts its labels; F starts at zero in every pyramid. An image is one pyramid; a video has one for its
+first latent frame and one for each following clip. Scales that are visited again (semantic repetition in
+InfinityStar) are a longer list of sizes. Choice: training covers every visit, while InfinityStar trains one visit of
+each scale.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ from vidar.types import MEMORY, Loss, Pass, Past, Target, UsageError
 class PyramidsConfig(ObjectiveConfig):
     """Self-correction, weights of the scales, and how labels are drawn.
 
-    flip: the largest share of label parts that is flipped in a scale (Infinity 0.3; VAR 0): later scales are labelled
-    anew from the flipped ones, what is asked stays clean. balance, heaviest: a label of a unit of n sites weighs
-    min(heaviest, (n_max / n)^balance), n_max of the largest unit: VAR 0, Infinity 1/2, InfinityStar 1/5 and 40.
-    filters: of the logits, see vidar.sampling.filters; by_scale: one more tuple for each scale, which come after;
-    by_pyramid: for each pyramid, after those, the last entry for all further ones (InfinityStar: the image at
-    temperature 1, clips at 0.4); empty: none.
+    flip: largest share of flipped label parts in a scale (Infinity 0.3; VAR 0); later scales are labelled again after
+    the flips, but the targets stay clean. balance, heaviest: a label of a unit with n sites has the weight
+    min(heaviest, (n_max / n)^balance), n_max being that of the largest unit (VAR 0, Infinity 1/2, InfinityStar 1/5
+    and 40). filters: of the logits, see vidar.sampling.filters; by_scale: one further tuple per scale, applied after
+    them; by_pyramid: one per pyramid, applied last, whose last entry serves all further pyramids (InfinityStar: the
+    image at temperature 1, clips at 0.4); empty: none.
     """
 
     codes: ClassVar[str] = "pyramids"
@@ -51,7 +52,7 @@ class PyramidsConfig(ObjectiveConfig):
     by_pyramid: tuple[tuple[Config, ...], ...] = ()
 
     def build(self, pyramids: Sequence[Pyramid], dtype: torch.dtype = torch.float32) -> Pyramids:
-        """The objective over the scales of these pyramids, one after another. They have equally many scales."""
+        """The objective over the scales of these pyramids, one after another. All must have equally many scales."""
         return Pyramids(self, pyramids, dtype)
 
     def make(self, coded: Coded, grid: Grid, dtype: torch.dtype = torch.float32) -> Pyramids:
@@ -67,12 +68,13 @@ class PyramidsConfig(ObjectiveConfig):
 
 
 class Pyramids:
-    """Objective: one pass a unit, which predicts and commits. Unit c K + k is scale k of pyramid c.
+    """Objective with one pass per unit, which predicts and commits. Unit c K + k is scale k of pyramid c.
 
-    Codes: labels long [n, G]. Raw inputs: C channels (scale 0: zeros), a one-hot of the scale, and where in its pyramid
-    a site lies, t, y and x in (-1, 1): [n, C + K + 3]. Outputs: logits of all label parts, [n, sum of classes].
-    Choice: the place is told because a rotation turns keys, not values: sites of equal content that see one another
-    alone, as in an image of InfinityStar, would all answer the same (there text among the tokens tells them apart).
+    Codes: labels long [n, G]. Raw inputs [n, C + K + 3]: C channels (scale 0: zeros), a one-hot of the scale, and the
+    position t, y, x of a site in its pyramid, in (-1, 1). Outputs: logits of all label parts, [n, sum of classes].
+    Choice: the position is an input because a rotary embedding turns keys and not values. Sites of equal content that
+    see only one another, as in an image of InfinityStar, would otherwise have equal outputs (in InfinityStar the text
+    tokens in the sequence distinguish them).
     """
 
     passes: tuple[Pass, ...] = ((MEMORY, 0),)
@@ -96,12 +98,12 @@ class Pyramids:
         return [pyramid.sizes for pyramid in self.pyramids]
 
     def start(self, unit: int, past: Past, rng: Rng) -> Tensor:
-        """The inputs of a unit, [n, I]: what the scales of its pyramid before it add up to, at its size."""
+        """The inputs [n, I] of a unit: the sum of the earlier scales of its pyramid, resized to its scale."""
         number, k = divmod(unit, self.scales)
         return self._inputs(self.pyramids[number].seen(self.total(past.codes, number, k), k), k)[0]
 
     def inputs(self, unit: int, x: Tensor, step: int) -> Tensor:
-        """As `start` gave them."""
+        """The inputs that `start` returned."""
         return x
 
     def update(self, unit: int, x: Tensor, out: Tensor, step: int, rng: Rng) -> Tensor:
@@ -115,7 +117,7 @@ class Pyramids:
         return x
 
     def memory(self, unit: int, code: Tensor, past: Past, rng: Rng) -> Tensor:
-        """What is committed: what the labels were predicted from."""
+        """What is committed: the input that the labels were predicted from."""
         return self.start(unit, past, rng)
 
     def total(self, codes: Mapping[int, Tensor], number: int, count: int | None = None) -> Tensor:
@@ -128,12 +130,12 @@ class Pyramids:
         return total
 
     def latents(self, codes: Mapping[int, Tensor]) -> Tensor:
-        """See `Objective`: what the scales of whole pyramids add up to, float [t h w, C]."""
+        """See `Objective`: the sum of the scales of whole pyramids, float [t h w, C]."""
         numbers = dict.fromkeys(unit // self.scales for unit in sorted(codes))
         return torch.cat([self.total(codes, number)[0].flatten(1).T for number in numbers])
 
     def labels(self, number: int, latents: Tensor) -> list[Tensor]:
-        """Labels of the scales of a pyramid, long [.., n_k, G], by quantising its latents [.., t, h w, C]."""
+        """Labels of the scales of a pyramid, long [.., n_k, G], from quantising its latents [.., t, h w, C]."""
         (_, h, w), before = self.pyramids[number].sizes[-1], latents.shape[:-3]
         grid = latents.reshape(-1, *latents.shape[-3:]).unflatten(2, (h, w)).permute(0, 4, 1, 2, 3)
         made = self.pyramids[number].quantise(grid).labels
@@ -153,10 +155,10 @@ class Pyramids:
         levels: Tensor | None = None,
         context: Tensor | None = None,
     ) -> Prepared:
-        """Training inputs of the units of a layout, which may be some of all.
+        """Training inputs of the units of a layout, which may be a subset.
 
-        codes: latents float [B, N, C] before quantisation, frame by frame -> seen [B, S, I], labels long [B, S, G] with
-        their weights, and None: nobody is hidden. `play`: nothing is flipped.
+        codes: latents float [B, N, C] before quantisation, frame by frame -> seen [B, S, I], labels long [B, S, G]
+        with their weights, and None, because nothing is hidden. `play`: flip nothing.
         """
         no_levels(levels, context)
         h, w = self.pyramids[0].sizes[-1][1:]
@@ -174,7 +176,7 @@ class Pyramids:
         return seen, Target(asked, weight.to(seen).expand(len(seen), -1)), None
 
     def _rows(self, layout: Layout, device: torch.device) -> tuple[Place, Tensor]:
-        """What stands in the slots, of all units side by side, and their weights float64 [S]; computed once."""
+        """What the slots hold, among the concatenated units, and their weights float64 [S]; computed once."""
 
         def made() -> tuple[Place, Tensor]:
             counts = [t * h * w for pyramid in self.pyramids for t, h, w in pyramid.sizes]
@@ -196,7 +198,7 @@ class Pyramids:
         return torch.cat([channels, mark, place.expand(len(x), -1, -1).to(channels)], -1)
 
     def _flips(self, rngs: Sequence[Rng], number: int) -> Callable[[int, Tensor], Tensor]:
-        """Flips of one pyramid of every row; one strength for each scale, or visit of it."""
+        """Flips of one pyramid of every row; one strength per scale or visit."""
         if not self.config.flip:
             return unchanged
         return random_flips(rngs, self.parts.classes, self.config.flip, [number] * len(rngs))

@@ -1,4 +1,4 @@
-"""The rows of a training call side by side: which numbers of a clip stand in which slots, found once for a layout."""
+"""The rows of a training call: which values of a clip belong to which slots, computed once per layout."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from vidar.rng import Rng, every, normals
 from vidar.types import Target
 
 Made = TypeVar("Made")
-Place = slice | Tensor  # numbers in a row as a slice, which copies nothing; others as long [n]
+Place = slice | Tensor  # a slice where possible, which copies nothing; otherwise long [n]
 Hint = Callable[[int, Callable[[int], Tensor], Tensor], Tensor]  # see vidar.objectives.hint
 
 
 def place(index: Tensor, device: torch.device) -> Place:
-    """Indices long [n] on the CPU -> the same, on the device."""
+    """Indices long [n] on the CPU -> the same on the device, as a slice if possible."""
     first = int(index[0]) if len(index) else 0
     if torch.equal(index, torch.arange(first, first + len(index))):
         return slice(first, first + len(index))
@@ -30,10 +30,10 @@ def place(index: Tensor, device: torch.device) -> Place:
 
 
 class Units:
-    """Some units of a grid one after another, equally large ones together: P sites in all.
+    """Several units of a grid, concatenated; units of equal size are drawn together. P is the total number of sites.
 
-    numbers: of the units, in this order. sites: where they lie in a clip [B, N, C]. number: long [P], which of the
-    units a site is of.
+    numbers: of the units, in this order. sites: their positions in a clip [B, N, C]. number: long [P], the unit of
+    each site.
     """
 
     def __init__(self, numbers: Iterable[int], grid: Grid, device: torch.device) -> None:
@@ -49,11 +49,11 @@ class Units:
         self.number = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts, dtype=torch.long)).to(device)
 
     def places(self, sites: Tensor) -> Tensor:
-        """Sites long [n] of these units -> where they stand among the P."""
+        """Sites long [n] of these units -> their positions among the P."""
         return self._place[sites]
 
     def normals(self, rngs: Sequence[Rng], name: str, like: Tensor) -> Tensor:
-        """A standard normal draw for each unit of each row, one after another: [B, P, C], on the device of `like`."""
+        """A standard normal draw for each unit of each row, concatenated: [B, P, C], on the device of `like`."""
         made = [torch.empty(len(rngs), 0, like.shape[-1], dtype=like.dtype)] if not self._alike else []
         for n, units in self._alike.items():
             drawn = normals(every(rngs, units), name, (n, like.shape[-1]), dtype=like.dtype)
@@ -62,8 +62,10 @@ class Units:
 
 
 class Part(NamedTuple):
-    """Slots of one kind. slots: in the call. places: what stands in them, among the sites of units. row, number: long
-    [n], their modulation row, and which of the units they are of."""
+    """Slots of one kind. slots: their positions in the call. places: what they hold, among the sites of the units.
+
+    row, number: long [n], the modulation row and the unit of each slot.
+    """
 
     slots: Place
     places: Place
@@ -73,12 +75,12 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a training call: those that only commit show their unit as others see it, of all others much is asked.
+    """The rows of a training call: rows that only commit show their unit to others; all other rows have a loss.
 
-    asked     slots of what is asked, among the sites of `noised`
+    asked     slots with a loss, among the sites of `noised`
     commits   slots of commits, among the sites of `shown`
-    hint      long [S], of which site of `shown` a slot is given the code; blank: bool [S, 1], where it is given none;
-              None: no slot is given any
+    hint      long [S]: the site of `shown` whose code is the hint of a slot; blank: bool [S, 1], where there is none;
+              None: no slot has a hint
     is_asked  bool [S]
     """
 
@@ -93,14 +95,14 @@ class Rows:
     def levels(
         self, given: Tensor | None, draw: Callable[[Sequence[int], Sequence[Rng]], Tensor], rngs: Sequence[Rng]
     ) -> Tensor:
-        """Of the asked slots, float64 [B, n]: of their rows as given, [B, rows], or drawn for their units."""
+        """Levels of the slots with a loss, float64 [B, n]: given by row, [B, rows], or drawn for their units."""
         device = self.asked.row.device
         if given is None:
             return draw(self.noised.numbers, rngs).to(device)[:, self.asked.number]
         return given.to(device, torch.float64)[:, self.asked.row]
 
     def target(self, values: Tensor) -> Target:
-        """What is asked [B, n, O], in all slots."""
+        """The target of values [B, n, O], laid out on all slots."""
         batch, size = len(values), len(self.is_asked)
         if self.asked.slots != slice(0, size):
             values, some = values.new_zeros(batch, size, values.shape[-1]), values
@@ -109,13 +111,13 @@ class Rows:
 
 
 def rows_of(layout: Layout, grid: Grid, hint: tuple[str, Hint], codes: Tensor) -> Rows:
-    """The rows of a layout where the codes [B, N, C] are. hint: with a name, one for each that differs."""
+    """The rows of a layout, on the device of the codes [B, N, C]. hint: with a name, one for each distinct hint."""
     found = partial(_found, layout, grid, hint[1], codes.device)
     return once(layout, f"rows {hint[0]} {codes.device}", found)
 
 
 def once(layout: Layout, key: str, make: Callable[[], Made]) -> Made:
-    """What is made of a layout alone, kept in its memo; fit for autograd in any case."""
+    """Compute a value that depends on the layout alone once and keep it in its memo; safe for autograd."""
     if key not in layout.memo:
         with torch.inference_mode(False):
             layout.memo[key] = make()
@@ -123,8 +125,10 @@ def once(layout: Layout, key: str, make: Callable[[], Made]) -> Made:
 
 
 class SlotTables(NamedTuple):
-    """Of a layout whose batch rows agree, on a device. site, unit, row: long [S]; row_start: long [M]; asked: long [n],
-    the slots of rows that do not only commit."""
+    """Tables of a layout whose batch rows agree, on a device. site, unit, row: long [S]; row_start: long [M].
+
+    asked: long [n], the slots of rows that do not only commit.
+    """
 
     site: Tensor
     unit: Tensor
@@ -134,7 +138,7 @@ class SlotTables(NamedTuple):
 
 
 def slot_tables(layout: Layout, device: torch.device) -> SlotTables:
-    """What methods index with, copied to the device once."""
+    """The index tables that training methods need, copied to the device once."""
 
     def made() -> SlotTables:
         asked = torch.nonzero(layout.row_step[layout.row] >= 0)[:, 0]
@@ -145,7 +149,7 @@ def slot_tables(layout: Layout, device: torch.device) -> SlotTables:
 
 
 def side_by_side(layout: Layout, counts: Sequence[int], device: torch.device) -> Place:
-    """What stands in the slots of a layout, among the sites of units one after another: unit u has counts[u mod U]."""
+    """What the slots of a layout hold, among the sites of concatenated units; unit u has counts[u mod U] sites."""
     total, starts = sum(counts), [0, *accumulate(counts)]
     units = [divmod(unit, len(counts)) for unit in layout.row_unit[0].tolist()]
     firsts = [turn * total + starts[number] for turn, number in units]
@@ -154,7 +158,7 @@ def side_by_side(layout: Layout, counts: Sequence[int], device: torch.device) ->
 
 
 def one_hot(number: int, count: int, like: Tensor) -> Tensor:
-    """[count], 1 at one place, as `like`."""
+    """[count], 1 at one place, with the dtype and device of `like`."""
     made = like.new_zeros(count)
     made[number] = 1
     return made
@@ -182,9 +186,9 @@ def _found(layout: Layout, grid: Grid, hint: Hint, device: torch.device) -> Rows
 
 
 def _sources(units: Sequence[int], grid: Grid, hint: Hint) -> tuple[Tensor | None, set[int]]:
-    """By site, the site whose code its hint shows, -1 for none; and the units that hints read.
+    """For each site, the site whose code its hint shows, -1 for none; and the units that hints read.
 
-    A hint only moves codes about, so it is asked with the numbers of sites, from 1, in place of codes.
+    A hint only moves codes, so it is called with site numbers, counted from 1, instead of codes.
     """
     read = set[int]()
 

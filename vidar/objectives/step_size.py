@@ -1,7 +1,7 @@
-"""Whether a model is told how far its answer will be taken: the step size of shortcut models.
+"""Whether the model receives the step size of a call: needed by shortcut models.
 
 A step from level a to level b < a has size a - b (Frans et al., "One Step Diffusion via Shortcut Models", 2024, with
-levels for times). Size 0 asks for the velocity at the point itself.
+levels for times). Size 0 requests the velocity at the point itself.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Untold:
     width = 0
 
     def of_call(self, call: int) -> float:
-        """Nothing to tell."""
+        """No step size."""
         return 0.0
 
     def column(self, x: Tensor, size: float) -> Tensor:
@@ -45,7 +45,7 @@ class Untold:
 class ToldConfig(StepSizeConfig):
     """One more input column, before the level: the size of the step, 0 in training of the velocity and in commits.
 
-    The backbone needs `step_size` too. The stepper is Euler: what is answered is taken over the whole step.
+    The backbone needs `step_size` as well. The stepper is Euler: an output is applied over the whole step.
     """
 
     told: ClassVar[bool] = True
@@ -64,7 +64,7 @@ class Told:
         self.sizes = [level - later for level, later in zip(levels, levels[1:])]
 
     def of_call(self, call: int) -> float:
-        """How far the answer to this call is taken."""
+        """The step size of this call."""
         return self.sizes[call]
 
     def column(self, x: Tensor, size: float) -> Tensor:

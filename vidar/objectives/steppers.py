@@ -1,7 +1,7 @@
-"""From s = 1 (noise) to s = 0 (data): solvers of the probability flow dx/ds = v(x, s), and the walk of a student.
+"""From s = 1 (noise) to s = 0 (data): solvers of the probability flow dx/ds = v(x, s), and samplers of students.
 
 A stepper is `update(x, v, call, levels, history, noise, unit) -> (x', history)`; noise() draws fresh noise for this
-call, unit is the one that is denoised.
+call; unit is the number of the unit being denoised.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class Euler:
     def update(
         self, x: Tensor, v: Tensor, call: int, levels: Sequence[float], history: Any, noise: Draw, unit: int
     ) -> tuple[Tensor, Any]:
-        """One step."""
+        """One step from x and v, both [n, C]."""
         return x + (levels[call + 1] - levels[call]) * v, None
 
 
 class HeunConfig(StepperConfig):
-    """Heun: two model calls per step, one for the last."""
+    """Heun: two model calls per step, one for the last step."""
 
     def build(self) -> Heun:
         """The stepper."""
@@ -49,10 +49,13 @@ class HeunConfig(StepperConfig):
 
 
 class Heun:
-    """Trapezoid rule with an Euler predictor (EDM, algorithm 1); the last step is Euler, as no level lies beyond."""
+    """Trapezoidal rule with an Euler predictor (EDM, algorithm 1).
+
+    The last step is Euler, because no level follows it.
+    """
 
     def evaluations(self, levels: Sequence[float]) -> list[float]:
-        """s_0, s_1, s_1, s_2, s_2, ..: predictor and corrector of each step, the last without a corrector."""
+        """s_0, s_1, s_1, s_2, s_2, ..: predictor and corrector of each step; the last step has no corrector."""
         calls: list[float] = []
         for n in range(len(levels) - 1):
             calls.append(levels[n])
@@ -63,7 +66,7 @@ class Heun:
     def update(
         self, x: Tensor, v: Tensor, call: int, levels: Sequence[float], history: Any, noise: Draw, unit: int
     ) -> tuple[Tensor, Any]:
-        """Even calls predict and remember (x, v); odd calls correct."""
+        """Even calls predict and remember (x, v), both [n, C]; odd calls correct."""
         step = call // 2
         width = levels[step + 1] - levels[step]
         if call % 2 == 0:
@@ -73,15 +76,12 @@ class Heun:
 
 
 class AdamsBashforthConfig(StepperConfig):
-    """Adams-Bashforth of order 2: one model call per step. extrapolation: share of its second-order term, 0 is Euler.
+    """Adams-Bashforth of order 2: one model call per step. extrapolation: share of its second-order term; 0 is Euler.
 
-    rise: in unit u of a video, context counted, the share is extrapolation (1 - exp(-u / rise)); None: the same in all.
+    rise: in unit u of a video, counting the context, the share is extrapolation (1 - exp(-u / rise)); None: constant.
 
-    Choice: a share, as it is not only accuracy that the term buys. In few steps it overshoots a little: dreams keep the
-    detail and the motion that Euler's average away, and stray further from the one recording. Right after the context
-    little is open and the average is the best answer; the further on, the more is lost with it, and nothing brings
-    lost detail back. It is for a world that has learned much: after 8 minutes of world_doom, two steps were 0.96 dB
-    over copy-last with Euler, -0.06 dB with a share of 1.25.
+    Choice: a share that rises, because Euler averages detail and motion away in long dreams while the average is the
+    best answer right after the context; for well-trained worlds only. Measurements: docs/notes/network.md.
     """
 
     plays_students: ClassVar[bool] = True
@@ -101,7 +101,7 @@ class AdamsBashforth:
         self.config = config
 
     def share(self, unit: int) -> float:
-        """Of the second-order term, in this unit."""
+        """Share of the second-order term in this unit."""
         rise = self.config.rise
         return self.config.extrapolation * (1.0 if rise is None else 1 - math.exp(-unit / rise))
 
@@ -112,7 +112,7 @@ class AdamsBashforth:
     def update(
         self, x: Tensor, v: Tensor, call: int, levels: Sequence[float], history: Any, noise: Draw, unit: int
     ) -> tuple[Tensor, Any]:
-        """One step; remembers v."""
+        """One step from x and v, both [n, C]; remembers v."""
         h, slope = levels[call + 1] - levels[call], v
         if history is not None:
             slope = v + self.share(unit) * 0.5 * h / (levels[call] - levels[call - 1]) * (v - history)
@@ -120,7 +120,7 @@ class AdamsBashforth:
 
 
 class RenoiseConfig(StepperConfig):
-    """The walk of a consistency student (Song et al., "Consistency Models", 2023, algorithm 1)."""
+    """The sampler of a consistency student (Song et al., "Consistency Models", 2023, algorithm 1)."""
 
     plays_students: ClassVar[bool] = True
 
@@ -130,7 +130,7 @@ class RenoiseConfig(StepperConfig):
 
 
 class Renoise:
-    """Take x0 = x - s v as the answer, then go back to the next level with fresh noise: (1 - s') x0 + s' e."""
+    """Predict x0 = x - s v, then return to the next level with fresh noise: (1 - s') x0 + s' e."""
 
     def evaluations(self, levels: Sequence[float]) -> list[float]:
         """All levels but the last."""
@@ -139,7 +139,7 @@ class Renoise:
     def update(
         self, x: Tensor, v: Tensor, call: int, levels: Sequence[float], history: Any, noise: Draw, unit: int
     ) -> tuple[Tensor, Any]:
-        """One step; the last one returns x0."""
+        """One step from x and v, both [n, C]; the last step returns x0."""
         data, level = x - levels[call] * v, levels[call + 1]
         return (data if level == 0 else (1 - level) * data + level * noise()), None
 
@@ -155,9 +155,10 @@ class DPMSolverConfig(StepperConfig):
 class DPMSolver:
     """Multistep on x0 = x - s v over lambda = log((1 - s) / s), with alpha = 1 - s and sigma = s.
 
-    x' = s' / s x + (alpha' - alpha s' / s) D, D = x0 + (x0 - x0_before) h / (2 h_before), h = lambda' - lambda. D is x0
-    where a lambda is infinite: in the step from level 1, in the one after it, and in the one to level 0. In equal steps
-    of s the lambdas near both ends lie apart by as much however many steps there are, so errors fall by less than 4.
+    x' = s' / s x + (alpha' - alpha s' / s) D, with D = x0 + (x0 - x0_before) h / (2 h_before) and h = lambda' -
+    lambda. D is x0 where a lambda is infinite: in the step from level 1, in the step after it, and in the step to
+    level 0. With equal steps of s, the lambdas near both ends keep their distance however many steps there are, so
+    doubling the steps reduces errors by less than 4.
     """
 
     def evaluations(self, levels: Sequence[float]) -> list[float]:
@@ -167,7 +168,7 @@ class DPMSolver:
     def update(
         self, x: Tensor, v: Tensor, call: int, levels: Sequence[float], history: Any, noise: Draw, unit: int
     ) -> tuple[Tensor, Any]:
-        """One step; remembers x0."""
+        """One step from x and v, both [n, C]; remembers x0."""
         now, later = levels[call], levels[call + 1]
         data = x - now * v
         mixed = data
@@ -178,12 +179,12 @@ class DPMSolver:
 
 
 def _lambda(level: float) -> float:
-    """Half the logarithm of the ratio of signal to noise: log(alpha / sigma)."""
+    """Half the log signal-to-noise ratio: log(alpha / sigma)."""
     return math.log((1 - level) / level)
 
 
 class EulerMaruyamaConfig(StepperConfig):
-    """Euler-Maruyama, the sampler of xAR. last: level of the last call, which has no noise."""
+    """Euler-Maruyama, the sampler of xAR. last: level of the last call, after which no noise is added."""
 
     last: float = Field(default=0.04, gt=0, lt=1)
 
@@ -195,22 +196,22 @@ class EulerMaruyamaConfig(StepperConfig):
 class EulerMaruyama:
     """dx = (v + E[e]) ds + sqrt(2 s) dw from s = 1 down, E[e] = x + (1 - s) v: the marginals are those of the flow.
 
-    The reverse SDE with diffusion 2 s (SiT, eq. 6, w = s): v - s score, score = - E[e] / s. The calls stand where
-    levels are given, stretched so that the last one is at `last`: for even levels linspace(1, last, N), then 0. In few
-    calls it leaves noise, as each adds that of its whole step and only later ones take it away.
+    The reverse SDE with diffusion 2 s (SiT, eq. 6, w = s): v - s score, score = - E[e] / s. The calls are at the
+    given levels, stretched so that the last one is at `last`: for even levels linspace(1, last, N), then 0. With few
+    calls it leaves noise, because each call adds the noise of its whole step and only later calls remove it.
     """
 
     def __init__(self, config: EulerMaruyamaConfig) -> None:
         self.last = config.last
 
     def evaluations(self, levels: Sequence[float]) -> list[float]:
-        """All but the end, 0."""
+        """All levels but the end, 0."""
         return self._levels(levels)[:-1]
 
     def update(
         self, x: Tensor, v: Tensor, call: int, levels: Sequence[float], history: Any, noise: Draw, unit: int
     ) -> tuple[Tensor, Any]:
-        """One step; no noise in the last."""
+        """One step; the last step adds no noise."""
         now, later = self._levels(levels)[call : call + 2]
         moved = x + (later - now) * (v + x + (1 - now) * v)
         return (moved + math.sqrt(2 * now * (now - later)) * noise() if later > 0 else moved), None

@@ -1,8 +1,8 @@
-"""TrigFlow and rectified flow are one path: x_t = cos t x0 + sin t e is x_s = (1 - s) x0 + s e, scaled.
+"""TrigFlow and rectified flow are the same path: x_t = cos t x0 + sin t e is x_s = (1 - s) x0 + s e, scaled.
 
-t = arctan(s / (1 - s)) in [0, pi/2], and x_s = x_t / (cos t + sin t) (causal-diffusion 1.1, after the code of rCM;
-sCM: Lu and Song, "Simplifying, Stabilizing and Scaling Continuous-Time Consistency Models", 2024). The data should
-have about unit deviation, as normalised latents have.
+t = arctan(s / (1 - s)) in [0, pi/2], and x_s = x_t / (cos t + sin t) (after the code of rCM; sCM: Lu and Song,
+"Simplifying, Stabilizing and Scaling Continuous-Time Consistency Models", 2024). The data should have about unit
+standard deviation, as normalised latents have.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ def level_of(time: Tensor) -> Tensor:
 
 
 def trigflow(velocity: Net) -> Net:
-    """From v(x_s, s) to F(x_t, t), which is dx_t/dt where v is exact, and gives x0 = cos t x_t - sin t F.
+    """From v(x_s, s) to F(x_t, t), which is dx_t/dt if v is exact, and gives x0 = cos t x_t - sin t F.
 
-    F = ((cos t - sin t) x_t + v) / (cos t + sin t): (cos t x_t - x0) / sin t with x0 = x_s - s v, without the division
-    by sin t, which is small where there is little noise.
+    F = ((cos t - sin t) x_t + v) / (cos t + sin t): this is (cos t x_t - x0) / sin t with x0 = x_s - s v, without the
+    division by sin t, which is small at low noise.
     """
 
     def call(x: Tensor, time: Tensor) -> Tensor:
@@ -35,5 +35,5 @@ def trigflow(velocity: Net) -> Net:
 
 
 def data_of(x: Tensor, time: Tensor, slope: Tensor) -> Tensor:
-    """x_t, t and F -> x0 = cos t x_t - sin t F."""
+    """x_t [.., C], t [.., 1] and F [.., C] -> x0 = cos t x_t - sin t F."""
     return time.cos() * x - time.sin() * slope

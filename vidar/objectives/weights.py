@@ -1,7 +1,7 @@
-"""How much an answer counts in the loss, by the level of its slot: the loss is the mean of weight x error.
+"""Loss weights by noise level: the loss is the mean of weight x error.
 
-The mean is over the slots that are asked, not over their weights: levels that count more then count more in a clip all
-of whose frames stand there, too.
+The mean is over the slots with a target, not over their weights. Levels with a larger weight therefore count more
+even in a clip whose frames all have the same level.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class EvenWeightConfig(WeightConfig):
 class BellWeightConfig(WeightConfig):
     """A bell around the middle level (MMPL, planning-memory-control 1.5; Self Forcing).
 
-    w(t) = y(t) - min y, scaled to mean 1 over the table; y(t) = exp(-2 ((t - n / 2) / n)^2), t = n sigma. The table is
-    that of the scheduler: sigma_i = 1 - i / n, shifted. n: entries of the table. shift: of the table.
+    w(t) = y(t) - min y, scaled to mean 1 over the table; y(t) = exp(-2 ((t - n / 2) / n)^2), t = n sigma. The table
+    is that of the scheduler: sigma_i = 1 - i / n, shifted. n: entries of the table. shift: of the table.
     """
 
     n: int = Field(default=1000, ge=2)
@@ -49,7 +49,7 @@ class BellWeightConfig(WeightConfig):
 
 
 class BellWeight:
-    """The formula at any level; where it would be negative, between the last entry and 0, it is 0."""
+    """The formula at any level, clipped to 0 where it would be negative (between the last entry and 0)."""
 
     def __init__(self, config: BellWeightConfig):
         sigma = 1 - torch.arange(config.n, dtype=torch.float64) / config.n

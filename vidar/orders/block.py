@@ -1,4 +1,4 @@
-"""Blocks of frames: a unit is `frames` frames generated together, each of them a cell (ACDiT, xAR, chunks of MAGI)."""
+"""Blocks of frames: `frames` frames generated together are a unit, each frame is a cell (ACDiT, xAR, MAGI-1)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from vidar.types import NOBODY, UsageError
 
 
 class BlockOrderConfig(OrderConfig):
-    """frames: of a block. window: blocks a block sees before itself.
+    """frames: frames per block. window: number of past blocks that a block sees.
 
-    in_flight > 1: blocks in flight read each other, later ones too with `forward` (MAGI-1; Rolling Forcing).
+    in_flight > 1: blocks in flight read each other, with `forward` also later ones (MAGI-1; Rolling Forcing).
     """
 
     frames: int = Field(ge=1)
@@ -26,7 +26,7 @@ class BlockOrderConfig(OrderConfig):
 
     @property
     def unit_frames(self) -> int:
-        """Frames of a unit."""
+        """Frames per unit."""
         return self.frames
 
     def flying(self, depth: int, both_ways: bool) -> BlockOrderConfig:
@@ -36,10 +36,10 @@ class BlockOrderConfig(OrderConfig):
     def build(self, height: int, width: int, num_frames: int | None = None) -> tuple[Order, Grid]:
         """Order and grid of blocks of frames of height x width sites; endless without `num_frames`.
 
-        Raises UsageError where the frames are not whole blocks.
+        Raises UsageError if the frames do not fill whole blocks.
         """
         if num_frames is not None and num_frames % self.frames:
-            raise UsageError(f"{num_frames} frames are not whole blocks of {self.frames}; give a multiple")
+            raise UsageError(f"{num_frames} frames do not fill whole blocks of {self.frames}; give a multiple")
         return block_order(height, width, self.frames, self.window, num_frames, self.in_flight, self.forward)
 
 
@@ -52,7 +52,7 @@ def block_order(
     in_flight: int = 1,
     forward: bool = False,
 ) -> tuple[Order, Grid]:
-    """One relation `main`: a frame sees its own block, whole, and the `window` blocks before it; the ring holds those.
+    """One relation `main`: a frame sees all of its own block and the `window` blocks before it; the ring keeps those.
 
     Axes t y x; positions are those of the frames.
     """

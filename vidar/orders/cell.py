@@ -1,4 +1,4 @@
-"""Cells of frames: a frame is split into rows x columns of equal parts, a unit is one of them (xAR's next cell)."""
+"""Cells of frames: a frame is split into rows x columns equal parts, and each part is a unit (xAR, next cell)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vidar.orders.parts import LatticeConfig, parts_order
 
 
 class CellOrderConfig(LatticeConfig):
-    """rows, columns: cells of a frame. window: frames that a cell sees before its own, 0: every frame by itself."""
+    """rows, columns: cells of a frame. window: number of past frames that a cell sees; 0: only its own frame."""
 
     @property
     def in_parts(self) -> bool:
@@ -20,7 +20,7 @@ class CellOrderConfig(LatticeConfig):
     def build(self, height: int, width: int, num_frames: int | None = None) -> tuple[Order, Grid]:
         """Order and grid of frames of height x width sites; endless without `num_frames`.
 
-        Raises UsageError where the sites do not divide into cells.
+        Raises UsageError if the sites cannot be divided into the cells.
         """
         self.check_sides(height, width, "cells")
         return cell_order(height, width, self.rows, self.columns, self.window, num_frames)
@@ -29,9 +29,11 @@ class CellOrderConfig(LatticeConfig):
 def cell_order(
     height: int, width: int, rows: int, columns: int, window: int, num_frames: int | None = None
 ) -> tuple[Order, Grid]:
-    """Unit f K + k is cell k of frame f, row by row, K = rows x columns; sites are numbered as in whole frames.
+    """Unit f K + k is cell k of frame f in raster order, with K = rows x columns.
 
-    Who sees whom: see `parts_order`. Axes t y x.
+    Sites are numbered as in whole frames.
+
+    See `parts_order` for what sees what. Axes t y x.
     """
     site = torch.arange(height * width)
     part = site // width // (height // rows) * columns + site % width // (width // columns)

@@ -1,4 +1,4 @@
-"""Base of the configs of orders of frames."""
+"""Base class of the configs of frame orders."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ Size = tuple[int, int, int]  # frames, height, width
 
 
 class OrderConfig(Config):
-    """In which order the frames of a model are made, and who sees whom.
+    """The order in which the frames of a model are generated, and what sees what.
 
-    codes: what its units hold: "latents", or "scales" of a tokenizer of pyramids.
+    codes: what its units hold: "latents", or "scales" of a pyramid tokenizer.
     """
 
     codes: ClassVar[str] = "latents"
 
     @property
     def unit_frames(self) -> int:
-        """Frames that are made from one start."""
+        """Number of frames that are generated from one start."""
         return 1
 
     @property
     def past(self) -> int | None:
-        """Frames, or units of several, that are seen before one's own; None: all."""
+        """Number of past frames (or units of several frames) that are seen; None: all."""
         return getattr(self, "window", None)
 
     @property
     def forgets(self) -> bool:
-        """Whether every frame is forgotten in the end."""
+        """Whether every frame is eventually forgotten."""
         return True
 
     @property
     def scales(self) -> int:
-        """Scales of a frame that are predicted one by one."""
+        """Number of scales of a frame that are predicted one by one."""
         return 1
 
     @property
@@ -78,9 +78,9 @@ class OrderConfig(Config):
     def build(self, height: int, width: int, num_frames: int | None = None) -> tuple[Order, Grid]:
         """Order and grid of latent frames of height x width sites; endless without `num_frames`.
 
-        Raises UsageError where sizes or lengths do not fit.
+        Raises UsageError if sizes or lengths do not fit.
         """
 
     def frame_map(self, grid: Grid, patch: int, objective: Objective) -> FrameMap:
-        """How frames lie on the units of the grid; a site is patch x patch latents."""
+        """How frames are laid out on the units of the grid; a site is patch x patch latents."""
         return EvenFrames(grid, self.unit_frames)

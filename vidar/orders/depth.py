@@ -1,4 +1,4 @@
-"""How long the chain of an order is: how many units wait for one another at most."""
+"""The depth of an order: the longest chain of units that wait for one another."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from vidar.core.order import Order
 
 
 def chain_depth(order: Order, given: Collection[int] = ()) -> int:
-    """The longest path over `needs | sees` of a finite order, counted in units; given ones are passed but not counted.
+    """The longest path over `needs | sees` of a finite order, counted in units.
 
-    Errors add up along it, and it is what no number of workers makes shorter: one unit a frame where frames are made
-    one by one, one unit a segment and the fills of the last one where segments are planned (MMPL,
-    planning-memory-control 1.2). Raises ValueError for an endless order.
+    Given units are passed but not counted.
+
+    Errors accumulate along this path, and no number of workers makes it shorter. It has one unit per frame if frames
+    are generated one by one, and one unit per segment plus the fills of the last segment if segments are planned
+    (MMPL, arXiv 2508.03334). Raises ValueError for an endless order.
     """
     if order.num_units is None:
         raise ValueError("an endless order has no longest chain; give it a number of frames")

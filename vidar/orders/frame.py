@@ -1,4 +1,4 @@
-"""Frames: a frame is a unit and a cell; window, sinks, several frames in flight."""
+"""Frames: every frame is a unit and a cell; with a window, sinks, and several frames in flight."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vidar.orders.config import OrderConfig
 
 
 def all_in_flight(length: int, ahead: int, sinks: int = 0) -> Rule:
-    """As `window`, and forward up to `ahead` cells (full attention among the units in flight: Rolling Forcing)."""
+    """Like `window`, and forward up to `ahead` cells (full attention among the units in flight: Rolling Forcing)."""
     backward = window(length, sinks)
 
     def rule(q: Tensor, k: Tensor) -> Tensor:
@@ -21,10 +21,10 @@ def all_in_flight(length: int, ahead: int, sinks: int = 0) -> Rule:
 
 
 class FrameOrderConfig(OrderConfig):
-    """Frames generated one after the other, or `in_flight` together.
+    """Frames generated one after another, or `in_flight` of them together.
 
-    window: past frames a frame may see beside itself (None: all; needs a finite length). sinks: first frames never
-    forgotten. in_flight > 1: frames in flight read each other, forward too with `forward`.
+    window: number of past frames that a frame may see (None: all; needs a finite length). sinks: number of first
+    frames that are never forgotten. in_flight > 1: frames in flight read each other, with `forward` also later ones.
     """
 
     window: int | None = 32
@@ -56,10 +56,10 @@ def frame_order(
     forward: bool = False,
     scale: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> tuple[Order, Grid]:
-    """One relation `main`; its ring keeps past + sinks frames, which is enough because a call writes after it reads.
+    """One relation `main`. Its ring keeps past + sinks frames, which suffices because a call writes after it reads.
 
-    Units in flight count towards the past of the last of them, so no further room is needed for them.
-    Raises ValueError for an endless stream without `past`.
+    Units in flight count as past of the last of them, so they need no further room. Raises ValueError for an endless
+    stream without `past`.
     """
     if past is None and num_frames is None:
         raise ValueError("an endless stream of frames needs a window")

@@ -1,4 +1,4 @@
-"""Frames of scales with a memory unit per frame: next-frame and next-scale prediction (VideoAR)."""
+"""Frames of scales with one memory unit per frame: next-frame and next-scale prediction (VideoAR, arXiv 2601.05966)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from vidar.types import UsageError
 
 
 class FrameScaleOrderConfig(OrderConfig):
-    """sides: (h, w) of every scale, coarse to fine. window: past frames a frame sees, by their memory units."""
+    """sides: (h, w) of every scale, coarse to fine.
+
+    window: number of past frames that are seen, by their memory units.
+    """
 
     codes: ClassVar[str] = "scales"
 
@@ -36,16 +39,16 @@ class FrameScaleOrderConfig(OrderConfig):
     def check_scales(self, sides: Sequence[tuple[int, int]]) -> None:
         """See `OrderConfig`."""
         if tuple(sides) != self.sides:
-            raise ValueError(f"order.sides {self.sides} are not the scales of the tokenizer, {tuple(sides)}")
+            raise ValueError(f"order.sides {self.sides} differ from the scales of the tokenizer, {tuple(sides)}")
 
     def frame_map(self, grid: Grid, patch: int, objective: Objective) -> MemoryFrames:
-        """Frames of scales and a memory unit."""
+        """The frame map of frames that consist of scales and a memory unit."""
         return MemoryFrames(len(self.sides) + 1, objective.latents)
 
     def build(self, height: int, width: int, num_frames: int | None = None) -> tuple[Order, Grid]:
         """Order and grid of frames whose finest scale is height x width; endless without `num_frames`.
 
-        Raises UsageError where the scales end at another size.
+        Raises UsageError if the finest scale has another size.
         """
         if not self.sides or self.sides[-1] != (height, width):
             last = " x ".join(map(str, self.sides[-1])) if self.sides else "none"
@@ -55,7 +58,7 @@ class FrameScaleOrderConfig(OrderConfig):
 
 @dataclass(frozen=True)
 class MemoryFrames:
-    """Frames of `num_units` units, of which the last holds the whole frame. latents: what the others add up to."""
+    """Frames of `num_units` units; the last unit holds the whole frame. latents: sums the codes of the other units."""
 
     num_units: int
     latents: Callable[[Mapping[int, Tensor]], Tensor]
@@ -79,11 +82,11 @@ class MemoryFrames:
         return frames
 
     def spread(self, codes: Tensor) -> Tensor:
-        """See `FrameMap`: training quantises the frames itself."""
+        """See `FrameMap`. Returns its input, because training quantises the frames itself."""
         return codes
 
     def split(self, group: int, codes: Tensor) -> dict[int, Tensor]:
-        """See `FrameMap`: the memory unit."""
+        """See `FrameMap`. Returns the memory unit."""
         return {self.units(group)[-1]: codes[..., 0, :, :]}
 
     def join(self, group: int, codes: Mapping[int, Tensor]) -> Tensor:
@@ -94,10 +97,10 @@ class MemoryFrames:
 def frame_scale_order(
     sizes: Sequence[tuple[int, int]], num_frames: int | None = None, past: int = 4
 ) -> tuple[Order, Grid]:
-    """Unit f (K + 1) + k is scale k of frame f; unit f (K + 1) + K is the memory unit of frame f (full content).
+    """Unit f (K + 1) + k is scale k of frame f; unit f (K + 1) + K is the memory unit of frame f, its full content.
 
     (f, k) sees itself, the coarser scales of its frame and the memory units of the `past` frames before; its input
-    needs the coarser scales; a memory unit needs all scales of its frame. Endless without `num_frames`.
+    needs the coarser scales. A memory unit needs all scales of its frame. Endless without `num_frames`.
     """
     scales = len(sizes)
     period = scales + 1
@@ -132,7 +135,7 @@ def frame_scale_order(
         num_sites=None if num_frames is None else num_frames * per_frame,
     )
     count = None if num_frames is None else num_frames * period
-    kept = PeriodicPlacement(torch.where(number == scales, past, 1))  # scales are read in their own frame alone
+    kept = PeriodicPlacement(torch.where(number == scales, past, 1))  # scales are read in their own frame only
     relation = Relation(sees, capacity=kept.size, placement=kept)
     reach = (past + 1) * period
     return Order({"main": relation}, count, count, needs=needs, reach=reach, period=period, warmup=reach), grid

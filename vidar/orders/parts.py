@@ -1,4 +1,4 @@
-"""Frames made part by part: what cells, sub-samples and scales of a frame have in common."""
+"""Frames generated part by part: what the orders of cells, sub-samples and scales share."""
 
 from __future__ import annotations
 
@@ -18,51 +18,53 @@ from vidar.types import UsageError
 
 
 class PartsConfig(OrderConfig):
-    """window: frames that a part sees before its own, 0: every frame by itself."""
+    """window: number of past frames that a part sees; 0: only its own frame."""
 
     window: int = Field(default=4, ge=0)
 
     @property
     @abstractmethod
     def period(self) -> int:
-        """Units of a frame."""
+        """Units per frame."""
 
     def frame_sites(self, patch: int) -> FrameSites:
-        """How the code of a frame lies on the sites of its parts, each patch x patch latents."""
+        """How the code of a frame is laid out on the sites of its parts; a site is patch x patch latents."""
         return EverySite()
 
     def frame_map(self, grid: Grid, patch: int, objective: Objective) -> EvenFrames:
-        """Frames of `period` units."""
+        """The frame map of frames with `period` units."""
         return EvenFrames(grid, 1, self.period, self.frame_sites(patch))
 
 
 class LatticeConfig(PartsConfig):
-    """A frame of rows x columns units, which are equally large."""
+    """A frame of rows x columns units of equal size."""
 
     rows: int = Field(ge=1)
     columns: int = Field(ge=1)
 
     @property
     def period(self) -> int:
-        """Units of a frame."""
+        """Units per frame."""
         return self.rows * self.columns
 
     def check_sides(self, height: int, width: int, parts: str) -> None:
-        """Raises UsageError where the sites do not divide into these parts."""
+        """Raises UsageError if the sites cannot be divided into these parts."""
         for name, size, count in (("rows", height, self.rows), ("columns", width, self.columns)):
             if size % count:
-                raise UsageError(f"order.{name}: {size} {name} of sites do not divide into {count} {parts}")
+                raise UsageError(f"order.{name}: {size} {name} of sites cannot be divided into {count} {parts}")
 
 
 def parts_order(
     part: Tensor, place: Tensor, axes: tuple[str, ...], window: int, num_frames: int | None = None
 ) -> tuple[Order, Grid]:
-    """Unit f K + k is part k of frame f: of its n sites those where `part`, long [n], is k. Endless without num_frames.
+    """Unit f K + k is part k of frame f: those of its n sites where `part`, long [n], is k.
 
-    place: float64 [n, A], coordinates of the sites of frame 0 on `axes`, of which `t` moves on. One relation `main`: a
-    part sees itself, the parts before it in its frame and all of the `window` frames before. Its ring keeps these
-    frames and, where frames are several parts, the one that is being made; all sites of a clip whose frames do not
-    see one another, as their waves are made side by side.
+    Endless without `num_frames`.
+
+    place: float64 [n, A], coordinates of the sites of frame 0 on `axes`; `t` advances from frame to frame. One
+    relation `main`: a part sees itself, the earlier parts of its frame and all of the `window` frames before. Its
+    ring keeps these frames and, if a frame has several parts, the frame in progress. For a clip whose frames do not
+    see one another it keeps all sites, because their waves run together.
     """
     size, period = len(part), int(part.max()) + 1
     sites = [torch.nonzero(part == k)[:, 0] for k in range(period)]
@@ -82,5 +84,5 @@ def parts_order(
     count = None if num_frames is None else num_frames * period
     apart = window == 0 and num_frames is not None
     relation = Relation(sees, capacity=None if apart else (window + (period > 1)) * size)
-    reach = max(window, 1) * period + period - 1  # a hint may need the frame before, seen or not
+    reach = max(window, 1) * period + period - 1  # a hint may need the previous frame, whether it is seen or not
     return Order({"main": relation}, count, count, needs=never, reach=reach, period=period, warmup=reach), grid

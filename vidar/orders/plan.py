@@ -1,11 +1,11 @@
-"""Macro and micro plans: anchors of a segment first, the frames between them after (MMPL, arXiv 2508.03334).
+"""Macro and micro plans: the anchors of a segment first, then the frames between them (MMPL, arXiv 2508.03334).
 
-    step   0 0 | 1 1 | 2 2 2 2 2 2 | 1 1 1 | 3 3 3 3 3 3 | 1 1      T2V, planning-memory-control 1.3
+    step   0 0 | 1 1 | 2 2 2 2 2 2 | 1 1 1 | 3 3 3 3 3 3 | 1 1      the text-to-video layout of the paper
            first early    fill 1    middle     fill 2   terminal
 
-Frames of equal step are one unit and are made together; a frame is a cell. The first frames of segment s + 1 are the
-terminal anchors of s, or the middle ones, decoded and encoded anew: a content edge to the plan of s. So segments are
-tasks of their own, and the chain of what waits for another grows by one unit a segment (`vidar.orders.depth`).
+Frames of equal step are one unit and are generated together; a frame is a cell. The first frames of segment s + 1 are
+the terminal (or the middle) anchors of s, decoded and re-encoded, which is a content edge to the plan of s. Segments
+are therefore separate tasks, and the chain of waiting units grows by one unit per segment (`vidar.orders.depth`).
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ from vidar.types import UsageError
 
 
 class StepMap(Config):
-    """The step in which each frame of a segment is made.
+    """The step in which each frame of a segment is generated.
 
-    plan: the step of the anchors. Frames of earlier steps are those that a segment starts from; later steps fill.
+    plan: the step of the anchors. Frames of earlier steps are those that a segment starts from; later steps fill the
+    gaps.
     """
 
     steps: tuple[int, ...]
@@ -39,31 +40,33 @@ class StepMap(Config):
     @model_validator(mode="after")
     def _check(self) -> StepMap:
         if set(self.steps) != set(range(max(self.steps, default=0) + 1)) or self.units < self.plan + 2:
-            raise ValueError(f"steps {self.steps} must be 0, 1, .. without a gap, some of them after plan={self.plan}")
+            raise ValueError(f"steps {self.steps} must be 0, 1, .. without a gap, with some after plan={self.plan}")
         if any(self.steps[t] >= self.plan for t in range(self.first)):
-            raise ValueError(f"steps {self.steps}: those before plan={self.plan} must be the first frames")
+            raise ValueError(f"steps {self.steps}: frames of steps before plan={self.plan} must come first")
         if self.steps[-1] != self.plan or len(self.runs) < 2 or len(self.runs[-1]) < self.first:
-            raise ValueError(f"steps {self.steps} must end with as many frames of step {self.plan} as they start from")
+            raise ValueError(
+                f"steps {self.steps} must end with as many frames of step {self.plan} as the segment starts from"
+            )
         return self
 
     @property
     def length(self) -> int:
-        """Frames of a segment, N."""
+        """N, the number of frames of a segment."""
         return len(self.steps)
 
     @property
     def units(self) -> int:
-        """Units of a segment."""
+        """Number of units of a segment."""
         return max(self.steps) + 1
 
     @property
     def first(self) -> int:
-        """Frames that a segment starts from: those of the steps before the plan."""
+        """Number of frames that a segment starts from: those of the steps before the plan."""
         return sum(step < self.plan for step in self.steps)
 
     @property
     def runs(self) -> tuple[tuple[int, ...], ...]:
-        """The anchors, neighbours together: early, middle, terminal."""
+        """The anchors grouped into runs of neighbours: early, middle, terminal."""
         frames = self.frames(self.plan)
         ends = [i + 1 for i, (a, b) in enumerate(pairwise(frames)) if b != a + 1]
         return tuple(frames[a:b] for a, b in pairwise([0, *ends, len(frames)]))
@@ -83,10 +86,10 @@ class StepMap(Config):
         return tuple(t for t, other in enumerate(self.steps) if other == step)
 
     def sees(self) -> Tensor:
-        """bool [N, N], frame by frame: steps up to the own one, but fill 1 does not see the terminal anchors (1.4).
+        """bool [N, N]: a step sees itself and earlier steps, but fill 1 does not see the terminal anchors.
 
-        Choice: what is hidden follows the role, the first step after the plan. The released code names step 2, which
-        in its I2V map is the plan itself, so that there it hides a part of the plan from the plan.
+        Choice: the hidden step is found by its role, the first step after the plan. The released code names step 2,
+        which in its image-to-video map is the plan itself, so that it hides a part of the plan from the plan.
         """
         step = torch.tensor(self.steps)
         table = step[None, :] <= step[:, None]
@@ -95,7 +98,7 @@ class StepMap(Config):
         return table & ~((step == self.plan + 1)[:, None] & hidden[None, :])
 
     def before(self, frame: int) -> int | None:
-        """The nearest frame before this one that an earlier step has made."""
+        """The nearest earlier frame that an earlier step generates, or None."""
         return next((t for t in range(frame - 1, -1, -1) if self.steps[t] < self.steps[frame]), None)
 
 
@@ -104,14 +107,14 @@ I2V = StepMap(steps=(0, 1, 2, 2, 3, 3, 3, 3, 3, 3, 2, 2, 2, 4, 4, 4, 4, 4, 4, 2,
 
 
 def thin(length: int) -> StepMap:
-    """One frame in every place of the paper: first 0, anchors 1, N / 2 and N - 1. Raises UsageError below 6 frames."""
+    """One frame per place of the paper's plan: first 0, anchors 1, N/2 and N - 1. Raises UsageError below 6 frames."""
     return _three(length, first=1)
 
 
 def paired(length: int) -> StepMap:
-    """As T2V, small: first frames 0 and 1, anchors 2, a middle pair, the last pair. Raises UsageError below 10 frames.
+    """A small version of the text-to-video plan: first frames 0 and 1, anchor 2, a middle pair, the last pair.
 
-    Choice: pairs at both ends, as one frame does not show where things move.
+    Choice: pairs at both ends, because one frame does not show how things move. Raises UsageError below 10 frames.
     """
     return _three(length, first=2)
 
@@ -128,7 +131,9 @@ def _three(length: int, first: int) -> StepMap:
 
 @dataclass(frozen=True)
 class Chain:
-    """How segments lie in a video. first: frames k a segment starts from. made: frames m it gives, those included."""
+    """How segments follow one another in a video. first: frames k that a segment starts from. made: frames m that a
+    segment yields, including those.
+    """
 
     map: StepMap
     first: int
@@ -136,40 +141,40 @@ class Chain:
 
     @property
     def stride(self) -> int:
-        """Frames by which one segment starts after the other."""
+        """Number of frames between the starts of two segments."""
         return self.made - self.first
 
     def segments(self, frames: int, given: int) -> int:
-        """Segments for so many new frames after a context of `given` frames."""
+        """Number of segments for `frames` new frames after a context of `given` frames."""
         return max(1, -(-(frames + given - self.first) // self.stride))
 
     def new(self, segment: int, given: int) -> slice:
-        """Which frames of `populate` are new: of segment 0 all behind the context, of others all but the first k."""
+        """The new frames of a segment: all after the context in segment 0, all but the first k in later segments."""
         return slice(given if segment == 0 else self.first, None)
 
 
 class FromTerminalConfig(Config):
-    """The next segment starts from the terminal anchors: most frames a segment (maximum throughput, 1.8)."""
+    """The next segment starts from the terminal anchors, which gives most frames per segment (MMPL)."""
 
     def last(self, map: StepMap) -> int:
-        """The last frame that a segment gives."""
+        """The last frame that a segment yields."""
         return map.terminal[-1]
 
 
 class FromMiddleConfig(Config):
-    """The next segment starts from the middle anchors (minimum memory peak, 1.8).
+    """The next segment starts from the middle anchors, which has the lowest memory peak (MMPL).
 
-    What comes after them is planned but never filled: fill 2, which sees most, does not run, and the next segment
-    makes those frames.
+    The later anchors are planned but never used for filling: fill 2, which sees most, does not run, and the next
+    segment generates those frames.
     """
 
     def last(self, map: StepMap) -> int:
-        """The last frame that a segment gives."""
+        """The last frame that a segment yields."""
         return map.middle[-1]
 
 
 class PlanOrderConfig(OrderConfig):
-    """Segments of one step map. onward: which anchors the next segment starts from."""
+    """Segments with one step map. onward: which anchors the next segment starts from."""
 
     map: StepMap
     onward: FromTerminalConfig | FromMiddleConfig = FromTerminalConfig()
@@ -178,44 +183,46 @@ class PlanOrderConfig(OrderConfig):
     def _check(self) -> PlanOrderConfig:
         last, first = self.onward.last(self.map), self.map.first
         if any(self.map.steps[t] != self.map.plan for t in range(last - first + 1, last + 1)):
-            raise ValueError(f"steps {self.map.steps}: a segment starts from {first} frames, more than anchors there")
+            raise ValueError(
+                f"steps {self.map.steps}: a segment starts from {first} frames, which is more than there are anchors"
+            )
         return self
 
     @property
     def unit_frames(self) -> int:
-        """Frames that are made from one start: a segment."""
+        """Number of frames generated from one start: a segment."""
         return self.map.length
 
     @property
     def chain(self) -> Chain:
-        """How segments lie in a video."""
+        """How segments follow one another in a video."""
         return Chain(self.map, self.map.first, self.onward.last(self.map) + 1)
 
     def frame_map(self, grid: Grid, patch: int, objective: Objective) -> SegmentFrames:
-        """Frames of segments, each unit the frames of one step."""
+        """The frame map of segments; each unit holds the frames of one step."""
         return SegmentFrames(self.chain)
 
     def build(self, height: int, width: int, num_frames: int | None = None) -> tuple[Order, Grid]:
         """Order and grid of `num_frames` frames of height x width sites in whole segments; None: of one segment.
 
-        Frames that a segment starts from count in both segments. Raises UsageError where segments are not whole.
+        Frames that a segment starts from count in both segments. Raises UsageError if the segments are not whole.
         """
         segments, rest = divmod(num_frames or self.map.length, self.map.length)
         if rest or not segments:
-            raise UsageError(f"{num_frames} frames are not whole segments of {self.map.length}; give a multiple")
+            raise UsageError(f"{num_frames} frames do not fill whole segments of {self.map.length}; give a multiple")
         return plan_order(segments, self.map, height, width)
 
 
 def chain_of(order: OrderConfig, name: str) -> Chain:
-    """The segments of a world's order. Raises UsageError for a world that does not plan."""
-    if order.chain is None:
+    """The segments of a world's order. Raises UsageError for a world that does not plan segments."""
+    if not isinstance(order, PlanOrderConfig):
         raise UsageError(f"world {name!r} does not plan segments; this needs an order of PlanOrderConfig")
     return order.chain
 
 
 @dataclass(frozen=True)
 class SegmentFrames:
-    """Segments of one step map: unit k of a segment holds the frames of step k."""
+    """Segments with one step map: unit k of a segment holds the frames of step k."""
 
     chain: Chain
 
@@ -223,7 +230,7 @@ class SegmentFrames:
 
     @property
     def map(self) -> StepMap:
-        """The step in which each frame of a segment is made."""
+        """The step in which each frame of a segment is generated."""
         return self.chain.map
 
     def group(self, unit: int) -> int:
@@ -235,11 +242,11 @@ class SegmentFrames:
         return range(group * self.map.units, (group + 1) * self.map.units)
 
     def frames(self, group: int) -> range:
-        """See `FrameMap`: counted in segments, though these share their ends."""
+        """See `FrameMap`. Frames that two segments share are counted in both."""
         return range(group * self.map.length, (group + 1) * self.map.length)
 
     def whole(self, frames: int) -> int:
-        """See `FrameMap`: the frames of the first steps, at most those before the plan."""
+        """See `FrameMap`. Returns at most the number of frames that precede the plan."""
         ends = accumulate(len(self.map.frames(step)) for step in range(self.map.plan))
         return max((end for end in ends if end <= frames), default=0)
 
@@ -260,9 +267,9 @@ class SegmentFrames:
 
 
 def plan_order(num_segments: int, map: StepMap, height: int, width: int) -> tuple[Order, Grid]:
-    """One relation `main`; cell s N + t is frame t of segment s, unit s U + k its step k. Axes t y x.
+    """One relation `main`; cell s N + t is frame t of segment s, and unit s U + k is its step k. Axes t y x.
 
-    A unit sees its own segment (`StepMap.sees`); the first frames of a segment need the plan of the one before.
+    A unit sees its own segment (`StepMap.sees`); the first frames of a segment need the plan of the previous segment.
     """
     length, units, table = map.length, map.units, map.sees()
     steps = torch.tensor(map.steps)

@@ -1,4 +1,4 @@
-"""Chunks of frames in flight over a shared clean prefix, with factorised mixers (Ca2-VDM, Gao et al., 2025).
+"""Chunks of frames in flight after a shared clean prefix, with factorised mixers (Ca2-VDM, Gao et al., ICML 2025).
 
 first = 1, chunk = 2, prefix = 2      frames  0 | 1 2 | 3 4 | 5 6
     5 and 6 in flight read, by `prefix`, themselves, 3 and 4; by `time`, the window before 5, and 6 reads 5 too
@@ -20,10 +20,12 @@ from vidar.orders.config import OrderConfig
 
 
 class PrefixOrderConfig(OrderConfig):
-    """chunk: frames in flight together, l. window: clean frames before a chunk that its frames see at most, P_max.
+    """chunk: frames in flight together, l.
 
-    first: frames before the first chunk; chunks begin at first, first + chunk, and so on. prefix: frames before a chunk
-    that its frames see whole, P' (the others only at the same place).
+    window: maximum number of clean frames before a chunk that are seen, P_max.
+
+    first: frames before the first chunk; chunks begin at first, first + chunk, and so on. prefix: number of frames
+    before a chunk that its frames see completely, P' (they see the others only at their own place).
     """
 
     chunk: int = Field(ge=1)
@@ -36,7 +38,7 @@ class PrefixOrderConfig(OrderConfig):
         if self.window < self.first or self.whole(self.window) != self.window:
             low = self.whole(max(self.window, self.first))
             raise ValueError(
-                f"window {self.window} is not {self.first} frames and whole chunks of {self.chunk}; "
+                f"window {self.window} is not {self.first} frames plus whole chunks of {self.chunk}; "
                 f"use {low} or {low + self.chunk}"
             )
         if self.prefix > self.window:
@@ -54,11 +56,11 @@ class PrefixOrderConfig(OrderConfig):
         return self.window + self.chunk
 
     def whole(self, frames: int) -> int:
-        """Of so many frames of context, how many the world can go on from: the last ones, up to a chunk's border."""
+        """How many of the last `frames` frames of a context can be continued: those up to the border of a chunk."""
         return max(0, frames - (frames - self.first) % self.chunk) if frames >= self.first else 0
 
     def frame_map(self, grid: Grid, patch: int, objective: Objective) -> PrefixFrames:
-        """Frames of one unit each, of which whole chunks are gone on from."""
+        """The frame map of frames with one unit each, continued at chunk borders."""
         return PrefixFrames(grid, order=self)
 
     def build(self, height: int, width: int, num_frames: int | None = None) -> tuple[Order, Grid]:
@@ -68,7 +70,7 @@ class PrefixOrderConfig(OrderConfig):
 
 @dataclass(frozen=True)
 class PrefixFrames(EvenFrames):
-    """`EvenFrames` that are gone on from at the border of a chunk."""
+    """`EvenFrames` that can only be continued at the border of a chunk."""
 
     order: PrefixOrderConfig = field(kw_only=True)
 
@@ -91,17 +93,18 @@ def prefix_order(
 
     space   a frame reads itself (fold t)
     prefix  a frame in flight reads itself and the last `prefix` frames before its chunk; a committed one only itself
-    time    the `past` frames before the chunk and those of the chunk up to oneself, at the same place (fold y, x)
+    time    the `past` frames before the chunk and those of the chunk up to itself, at the same place (fold y, x)
 
-    Choice: `prefix` has the keys of the paper's equation, [h_{P-P'} .. h_{P-1}, h_i], as a mixer of its own behind
-    `space`, where the released code has it; that one leaves out h_i, and a frame without a prefix would read nothing.
-    Without `num_frames` a chunk must be committed in one call: the rings hold what is read then, and no more.
-    positions: the coordinate t is the frame number modulo so many, which is what the model is told (2.3); None: the
-    number itself. All frames that one reads in `time` have different positions where positions >= past + chunk.
+    Choice: `prefix` has the keys of the paper's equation, [h_{P-P'} .. h_{P-1}, h_i], as a mixer of its own after
+    `space`, where the released code has it. The released code leaves out h_i, and a frame without a prefix would then
+    read nothing. Without `num_frames` a chunk must be committed in one call, because the rings keep no more than what
+    is read then. positions: the coordinate t is the frame number modulo this number, which is what the model receives
+    (cyclic positions of the paper); None: the frame number itself. All frames that one frame reads in `time` have
+    different positions if positions >= past + chunk.
     """
 
     def begin(q: Tensor) -> Tensor:
-        """The first frame of a frame's chunk; the frames before `first` are chunks that end there."""
+        """The first frame of a frame's chunk; frames before `first` form chunks that end there."""
         return (q - first).div(chunk, rounding_mode="floor") * chunk + first
 
     def before_chunk(q: Tensor, k: Tensor) -> Tensor:
@@ -123,7 +126,7 @@ def prefix_order(
 
 
 def cyclic(grid: Grid, positions: int) -> Grid:
-    """The same sites; the first coordinate, t, modulo so many positions."""
+    """The same sites with the first coordinate, t, modulo `positions`."""
 
     def coord(site: Tensor) -> Tensor:
         made = grid.coord(site).clone()

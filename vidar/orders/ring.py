@@ -1,4 +1,4 @@
-"""Rings of equal distance from the first corner (NAR, next-neighbour prediction): a ring is a unit."""
+"""Rings of equal distance from the first corner (NAR, next-neighbour prediction); a ring is a unit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _previous(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
 
 
 def ring_order(num_frames: int, height: int, width: int) -> tuple[Order, Grid]:
-    """Units are t + y + x = constant; a unit's input is built from the outputs of the ring before; causal."""
+    """The units are t + y + x = constant. A unit's input is built from the outputs of the previous ring; causal."""
     t, y, x = torch.meshgrid(torch.arange(num_frames), torch.arange(height), torch.arange(width), indexing="ij")
     distance = (t + y + x).reshape(-1)
     sorted_sites = torch.argsort(distance, stable=True)

@@ -51,7 +51,7 @@ class ScaleOrderConfig(ClipOrderConfig):
     def sizes(self, frames: int) -> list[tuple[Size, ...]]:
         """See `OrderConfig`. Raises UsageError for more than one latent frame."""
         if frames != 1:
-            raise UsageError(f"a model of images makes one latent frame, not {frames}; leave the number of frames out")
+            raise UsageError(f"an image model generates one latent frame, not {frames}; leave the number of frames out")
         return [tuple((1, h, w) for h, w in self.sides)]
 
     def build(self, height: int, width: int, num_frames: int | None = None) -> tuple[Order, Grid]:
@@ -69,12 +69,12 @@ class ClipScaleOrderConfig(ClipOrderConfig):
         clips, rest = divmod(frames - 1, self.clip)
         if clips < 1:
             raise UsageError(
-                f"{frames} latent frames are shorter than one clip; the first frame and a clip are {1 + self.clip}"
+                f"{frames} latent frames are less than one clip; the first frame and a clip are {1 + self.clip}"
             )
         if rest:
             low = 1 + clips * self.clip
             raise UsageError(
-                f"{frames} latent frames are not the first and whole clips of {self.clip}; use {low} or "
+                f"{frames} latent frames are not the first frame plus whole clips of {self.clip}; use {low} or "
                 f"{low + self.clip}"
             )
         return [tuple((t, h, w) for h, w in self.sides) for t in (1, *[self.clip] * clips)]
@@ -99,9 +99,10 @@ class OverPyramids(Protocol):
 
 @dataclass(frozen=True)
 class PyramidFrames:
-    """Groups of frames that are one pyramid each. lengths: latent frames of each.
+    """Groups of frames that form one pyramid each. lengths: latent frames of each pyramid.
 
-    latents: what labels by unit add up to, [t h w, C]. labels: of a pyramid, by its number, and latents [.., t, n, C].
+    latents: labels by unit -> their sum [t h w, C]. labels: number of a pyramid and latents [.., t, n, C] -> its
+    labels.
     """
 
     lengths: Sequence[int]
@@ -129,11 +130,11 @@ class PyramidFrames:
         return max((end for end in accumulate(self.lengths) if end <= frames), default=0)
 
     def spread(self, codes: Tensor) -> Tensor:
-        """See `FrameMap`: training quantises the frames itself."""
+        """See `FrameMap`. Returns its input, because training quantises the frames itself."""
         return codes
 
     def split(self, group: int, codes: Tensor) -> dict[int, Tensor]:
-        """See `FrameMap`: the labels of all scales."""
+        """See `FrameMap`. Returns the labels of all scales."""
         return dict(zip(self.units(group), self.labels(group, codes), strict=True))
 
     def join(self, group: int, codes: Mapping[int, Tensor]) -> Tensor:
@@ -144,7 +145,7 @@ class PyramidFrames:
 def scale_sites(sizes: Sequence[Size]) -> tuple[Tensor, Tensor]:
     """Scale number [n] and coordinates [n, 4] (s, t, y, x) of all sites of a pyramid.
 
-    t, y and x are measured in sites of the finest scale, at the centre of the area a coarse site covers.
+    t, y and x are measured in sites of the finest scale, at the centre of the area that a coarse site covers.
     """
     finest = sizes[-1]
     numbers: list[Tensor] = []
@@ -159,16 +160,16 @@ def scale_sites(sizes: Sequence[Size]) -> tuple[Tensor, Tensor]:
 
 
 def scale_order(sizes: Sequence[Size]) -> tuple[Order, Grid]:
-    """One pyramid: a scale is a unit and sees all scales up to itself."""
+    """One pyramid: a scale is a unit and sees all scales up to and including itself."""
     number, coord = scale_sites(sizes)
     return Order({"main": Relation(causal)}, len(sizes)), table_grid(("s", "t", "y", "x"), number, number, coord)
 
 
 def clip_scale_order(clips: Sequence[Sequence[Size]]) -> tuple[Order, Grid]:
-    """Several pyramids: (clip, scale) sees itself and the last scale of the clip before (needs != sees).
+    """Several pyramids: (clip, scale) sees itself and the last scale of the previous clip (needs != sees).
 
-    Its input is built from all earlier scales of its clip: that is what makes waves of scales. The whole clip is
-    conditioned on the last scale of the clip before, which therefore comes first.
+    Its input is built from all earlier scales of its clip, which orders the scales into waves. The whole clip is
+    conditioned on the last scale of the previous clip, which therefore comes first.
     """
     lengths = [len(clip) for clip in clips]
     clip_of = torch.repeat_interleave(torch.arange(len(clips)), torch.tensor(lengths))

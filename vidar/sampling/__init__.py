@@ -1,1 +1,1 @@
-"""Filters, guidance and accelerators around decode."""
+"""Logit filters and guidance."""

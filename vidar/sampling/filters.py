@@ -1,4 +1,4 @@
-"""Filters of logits before a label is drawn: temperature, top-k, top-p. Each is (logits, history) -> logits."""
+"""Filters of logits before sampling: temperature, top-k, top-p. Each maps (logits, history) to logits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Filter = Callable[[Tensor, Any], Tensor]
 
 
 class TemperatureConfig(Config):
-    """Logits over `value`: below 1 the likely labels become likelier."""
+    """Divide the logits by `value`; below 1, likely labels become more likely."""
 
     value: float = Field(default=1.0, gt=0)
 
@@ -25,7 +25,7 @@ class TemperatureConfig(Config):
 
 
 class TopKConfig(Config):
-    """Only the `count` likeliest labels; of equal ones on the border all stay."""
+    """Keep only the `count` most likely labels; ties at the border all stay."""
 
     count: int = Field(ge=1)
 
@@ -40,7 +40,7 @@ class TopKConfig(Config):
 
 
 class TopPConfig(Config):
-    """The likeliest labels whose probabilities reach `share` together (nucleus; Holtzman et al. 2020)."""
+    """Keep the most likely labels whose probabilities sum up to `share` (nucleus sampling; Holtzman et al. 2020)."""
 
     share: float = Field(gt=0, le=1)
 
@@ -50,7 +50,7 @@ class TopPConfig(Config):
         def top_p(logits: Tensor, history: Any) -> Tensor:
             order = logits.sort(dim=-1, descending=True)
             probability = order.values.softmax(dim=-1)
-            before = probability.cumsum(dim=-1) - probability  # of the likelier ones; the likeliest always stays
+            before = probability.cumsum(dim=-1) - probability  # sum of the likelier labels; the likeliest always stays
             dropped = torch.zeros_like(before, dtype=torch.bool).scatter(-1, order.indices, before >= self.share)
             return logits.masked_fill(dropped, -torch.inf)
 

@@ -1,4 +1,7 @@
-"""Guidance: answers with and without a condition, joined after every call (Ho, Salimans, 2022; Sadat et al., 2024)."""
+"""Guidance: outputs with and without a condition, combined after every call.
+
+Ho, Salimans, 2022; Sadat et al., 2024.
+"""
 
 from __future__ import annotations
 
@@ -13,24 +16,27 @@ from vidar.types import UsageError
 
 
 class GuideConfig(Config):
-    """Base: how answers with and without a condition are joined."""
+    """Base class: how outputs with and without a condition are combined."""
 
     @abstractmethod
     def weights(self, call: int, calls: int, frames: Tensor) -> Tensor:
-        """w of call `call` of `calls` (from 0) in frames [B], context counted: float [B]."""
+        """The weight w of call `call` of `calls` (from 0) in frames [B], counting the context: float [B]."""
 
     @abstractmethod
     def combine(self, out: Tensor, weights: Tensor) -> Tensor:
-        """Answers [2 B, S, O], those without the condition last; weights [B] or [B, S] -> the joined ones, twice."""
+        """Outputs [2 B, S, O], those without the condition last.
+
+        With weights [B] or [B, S], returns the combined outputs, twice.
+        """
 
 
 class GuidanceConfig(GuideConfig):
-    """What is joined is none + w (cond - none): 1 leaves cond as it is, 0 is none.
+    """Classifier-free guidance: none + w (cond - none). w = 1 is cond, w = 0 is none.
 
-    first, last: w at the first and the last call of a frame, linear in between. VAR's (1 + t) cond - t none with t from
-    0 to c is first 1, last 1 + c; Infinity's constant c is first = last = c. fall: w - 1 times rest + (1 - rest)
-    exp(-frame / fall), since weaker guidance in later frames leaves more motion (VideoAR's temporally adjustable
-    guidance; the form is a Choice); None: w is that of every frame.
+    first, last: w at the first and the last call of a frame, linear in between. VAR's (1 + t) cond - t none with t
+    from 0 to c is first 1, last 1 + c; Infinity's constant c is first = last = c. fall: w - 1 is multiplied by rest +
+    (1 - rest) exp(-frame / fall), because weaker guidance in later frames leaves more motion (VideoAR's temporally
+    adjustable guidance; the form is a Choice); None: w is the same in every frame.
     """
 
     first: float = Field(default=1.0, ge=0)
@@ -39,7 +45,7 @@ class GuidanceConfig(GuideConfig):
     rest: float = Field(default=0.0, ge=0, le=1)
 
     def weights(self, call: int, calls: int, frames: Tensor) -> Tensor:
-        """w of call `call` of `calls` (from 0) in frames [B], context counted: float [B]."""
+        """The weight w of call `call` of `calls` (from 0) in frames [B], counting the context: float [B]."""
         share = call / (calls - 1) if calls > 1 else 1.0
         excess = self.first + (self.last - self.first) * share - 1
         time = torch.ones(frames.shape)
@@ -53,11 +59,12 @@ class GuidanceConfig(GuideConfig):
 
 
 class ProjectedGuidanceConfig(GuideConfig):
-    """Adaptive projected guidance (APG; Sadat, Hilliges and Weber, 2024), without its momentum, as InfinityStar has it.
+    """Adaptive projected guidance (APG; Sadat, Hilliges and Weber, 2024) without its momentum, as in InfinityStar.
 
-    cond - none is shortened to a root mean square of `longest`, then split into what lies along cond and the rest; the
-    rest is added w - 1 times, what lies along cond `along` (w - 1) times. Large weights then turn an answer and do not
-    stretch it. Norms and products are over all slots and outputs of a sample, so a call should hold one scale.
+    cond - none is shortened to a root mean square of `longest` and split into the component along cond and the rest.
+    The rest is added with weight w - 1, the component along cond with weight `along` (w - 1). Large weights then turn
+    an output instead of stretching it. Norms and products are over all slots and outputs of a sample, so a call
+    should hold one scale.
     """
 
     weight: float = Field(default=34.0, ge=0)
@@ -65,13 +72,15 @@ class ProjectedGuidanceConfig(GuideConfig):
     along: float = Field(default=0.0, ge=0)
 
     def weights(self, call: int, calls: int, frames: Tensor) -> Tensor:
-        """w of every call, for frames [B]: float [B]."""
+        """The weight w of every call, for frames [B]: float [B]."""
         return torch.full(frames.shape, self.weight)
 
     def combine(self, out: Tensor, weights: Tensor) -> Tensor:
-        """Answers [2 B, ...] as of `guide`; in float32 or wider. Raises UsageError for weights by slot."""
+        """Outputs [2 B, ...] as in `guide`; in float32 or wider. Raises UsageError for weights per slot."""
         if weights.ndim > 1:
-            raise UsageError("projected guidance has one weight a call; units in flight at several steps have several")
+            raise UsageError(
+                "projected guidance needs one weight per call, but units in flight at several steps have several"
+            )
         wide = out.to(torch.promote_types(out.dtype, torch.float32))
         cond, none = wide.flatten(1).chunk(2)
         apart = cond - none
@@ -83,9 +92,9 @@ class ProjectedGuidanceConfig(GuideConfig):
 
 
 def guide(out: Tensor, weights: Tensor) -> Tensor:
-    """Answers [2 B, ...], those without the condition after those with it -> the joined ones, twice.
+    """Outputs [2 B, ...], those without the condition after those with it -> the combined outputs, twice.
 
-    weights: of rows [B], or of rows and slots [B, S].
+    weights: per row [B], or per row and slot [B, S].
     """
     cond, none = out.chunk(2)
     joined = none + weights.to(out).reshape(*weights.shape, *(1,) * (out.ndim - weights.ndim)) * (cond - none)

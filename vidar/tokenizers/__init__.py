@@ -1,1 +1,1 @@
-"""Video to codes and back."""
+"""Tokenizers: video to codes and back."""

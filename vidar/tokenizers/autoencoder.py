@@ -22,8 +22,8 @@ from vidar.types import CodeKind, Codes, Tree, UsageError
 class AutoencoderConfig(TokenizerConfig):
     """One entry of `widths` per level, finest first; each level halves height and width.
 
-    What is left of `space_stride` is taken by space-to-depth at the pixels: stride 8 with three widths starts from
-    2 x 2 patches. The coarsest downsamplings also halve time, until `time_stride` is reached.
+    Space-to-depth at the pixels supplies the rest of `space_stride`: stride 8 with three widths starts from 2 x 2
+    patches. The coarsest downsamplings also halve time, until `time_stride` is reached.
     """
 
     widths: tuple[int, ...] = (64, 128, 256)
@@ -31,21 +31,21 @@ class AutoencoderConfig(TokenizerConfig):
     latent_channels: int = Field(default=8, ge=1)
     space_stride: Literal[8, 16, 32] = 8
     time_stride: Literal[1, 2, 4, 8] = 1
-    time_kernel: Literal[1, 3] = 1  # 1: every frame by itself, an image tokenizer
+    time_kernel: Literal[1, 3] = 1  # 1: an image tokenizer that treats every frame separately
     video_channels: int = Field(default=3, ge=1)
 
     @model_validator(mode="after")
     def _check(self) -> AutoencoderConfig:
         downs = len(self.widths) - 1
         if not self.widths or len(self.num_res_blocks) != len(self.widths):
-            raise ValueError(f"num_res_blocks needs one entry per width, {len(self.widths)} of them")
+            raise ValueError(f"num_res_blocks needs {len(self.widths)} entries, one per width")
         if 2**downs > self.space_stride:
             raise ValueError(
-                f"{len(self.widths)} widths halve space {downs} times, more than a stride {self.space_stride}"
+                f"{len(self.widths)} widths halve space {downs} times, which exceeds a stride of {self.space_stride}"
             )
         if 2**downs < self.time_stride:
             raise ValueError(
-                f"time_stride {self.time_stride} needs {1 + int(math.log2(self.time_stride))} widths or more"
+                f"time_stride {self.time_stride} needs at least {1 + int(math.log2(self.time_stride))} widths"
             )
         return self
 
@@ -76,7 +76,7 @@ class AutoencoderConfig(TokenizerConfig):
 
     @property
     def time_factors(self) -> tuple[int, ...]:
-        """By what each downsampling divides time, finest first."""
+        """The factor by which each downsampling divides time, finest first."""
         downs, halvings = len(self.widths) - 1, int(math.log2(self.time_stride))
         return (1,) * (downs - halvings) + (2,) * halvings
 
@@ -111,7 +111,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Raw latents to pixels, channels last: the encoder mirrored."""
+    """Raw latents to pixels, channels last; the encoder mirrored."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
@@ -138,8 +138,8 @@ class Decoder(nn.Module):
 class Autoencoder(nn.Module):
     """Tokenizer with latents [B, C, t, h, w], normalised to mean 0 and deviation 1 per channel once measured.
 
-    The first frame of a stream maps alone to the first latent, every following group of `time_stride` frames to one
-    latent (scale-wise 2.1). Encoding is deterministic. Computes in the dtype of its weights, or in autocast's.
+    The first frame of a stream alone becomes the first latent; every following group of `time_stride` frames becomes
+    one latent. Encoding is deterministic. Computes in the dtype of its weights, or in that of autocast.
     """
 
     kind: CodeKind = "latent"
@@ -156,11 +156,14 @@ class Autoencoder(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights, and of everything that comes out."""
+        """The dtype of the weights and of all outputs."""
         return self.latent_mean.dtype
 
     def encode(self, video: Tensor, state: Tree | None = None) -> tuple[Codes, Tree]:
-        """[B, 3, T, H, W] in [-1, 1] -> latents [B, C, t, h, w]. Raises UsageError for sizes that do not divide."""
+        """[B, 3, T, H, W] in [-1, 1] -> latents [B, C, t, h, w].
+
+        Raises UsageError for sizes that are not multiples of a stride.
+        """
         raw, state = self.encode_raw(video, state)
         return Codes("latent", (raw - column(self.latent_mean)) / column(self.latent_std)), state
 
@@ -172,7 +175,7 @@ class Autoencoder(nn.Module):
         return video.clamp(-1, 1), state
 
     def encode_raw(self, video: Tensor, state: Tree | None = None) -> tuple[Tensor, Tree]:
-        """Like `encode`, before normalisation: what training works on."""
+        """Like `encode`, without normalisation, as training needs it."""
         stream = Stream(state)
         self._check_frames(video.shape[2], stream.first)
         self._check_space(*video.shape[-2:])
@@ -180,14 +183,14 @@ class Autoencoder(nn.Module):
         return raw.permute(0, 4, 1, 2, 3).to(self.dtype), stream.state()
 
     def decode_raw(self, raw: Tensor, state: Tree | None = None) -> tuple[Tensor, Tree]:
-        """Like `decode`, from unnormalised latents and without the clamp."""
+        """Like `decode`, from unnormalised latents and without clamping."""
         self._check_latent(raw)
         stream = Stream(state)
         video = self.decoder(raw.permute(0, 2, 3, 4, 1), stream)
         return video.permute(0, 4, 1, 2, 3).to(self.dtype), stream.state()
 
     def grid_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
-        """Latent (t, h, w) of a whole video. Raises UsageError for sizes that do not divide."""
+        """Latent (t, h, w) of a whole video. Raises UsageError for sizes that are not multiples of a stride."""
         self._check_frames(frames, first=True)
         self._check_space(height, width)
         stride = self.config.space_stride
@@ -195,7 +198,7 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def track_statistics(self, raw: Tensor, momentum: float = 0.01) -> None:
-        """Move the normalisation towards the statistics of raw latents [B, C, t, h, w]: for training."""
+        """Update the normalisation with the statistics of raw latents [B, C, t, h, w], during training."""
         values = raw.transpose(0, 1).flatten(1).to(self.dtype)  # C n
         mean, std = self.latent_mean, self.latent_std
         square = (mean.square() + std.square()).lerp(values.square().mean(dim=1), momentum)

@@ -1,4 +1,4 @@
-"""Binary spherical quantisation: the signs of a unit vector (Zhao et al., 2024; Infinity's form of the entropies)."""
+"""Binary spherical quantisation: the signs of a unit vector (Zhao et al., 2024; entropies as in Infinity)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vidar.tokenizers.lfq import bit_entropies
 from vidar.tokenizers.vq import check_labels, exact, mean_square, straight_through, widen
 from vidar.types import Loss, Quantised
 
-SHORTEST = 1e-6  # norm below which a vector is divided by this instead: keeps the gradient of a zero vector finite
+SHORTEST = 1e-6  # smallest norm to divide by, which keeps the gradient of a zero vector finite
 
 
 class BSQConfig(Config):
@@ -21,8 +21,8 @@ class BSQConfig(Config):
     channels: int = Field(ge=1)
     inverse_temperature: float = Field(default=100.0, gt=0)
     zeta: float = 1.0
-    gamma_0: float = 1.0  # weight of H_s: small where every position is sure of its bits
-    gamma: float = 1.0  # weight of H_b: large where every bit is used evenly over the batch
+    gamma_0: float = 1.0  # weight of H_s, which is small if every position is sure of its bits
+    gamma: float = 1.0  # weight of H_b, which is large if every bit is used evenly over the batch
     entropy_weight: float = 0.1
     commitment_weight: float = 0.25
 
@@ -41,7 +41,7 @@ class BSQ:
         self.config = config
         self.channels = config.channels
         self.classes: tuple[int, ...] = (2,) * config.channels
-        self.level = config.channels**-0.5  # of every channel of a code
+        self.level = config.channels**-0.5  # magnitude of every channel of a code
 
     def quantise(self, x: Tensor) -> Quantised:
         """float [..., d] -> code with the gradient of v, bits [..., d], loss."""

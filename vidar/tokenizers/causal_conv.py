@@ -1,7 +1,7 @@
 """Causal convolution over a stream of frames, channels last: [B, T, H, W, C].
 
-Channels last throughout: convolutions in bf16 run several times faster than in NCTHW, norms and 1x1 maps act on the
-last axis, and folding time into the batch is a view.
+Channels are last throughout, because convolutions in bf16 run several times faster than in NCTHW, norms and 1x1 maps
+act on the last axis, and folding time into the batch is a view.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from vidar.tokenizers.stream import Stream
 
 
 class CausalConv(nn.Module):
-    """Convolution that sees the current and the `time_kernel - 1` previous frames.
+    """Convolution over the current and the `time_kernel - 1` previous frames.
 
-    Before the first frame stands the first frame again (CogVideoX, InfinityStar), so an image is a static video.
-    Space is padded with zeros. time_kernel 1 folds time into the batch and is a 2D convolution.
+    The first frame is repeated before the start (as in CogVideoX, InfinityStar), so an image is a static video. Space
+    is padded with zeros. With time_kernel 1, time is folded into the batch and the convolution is 2D.
     """
 
     def __init__(self, channels_in: int, channels_out: int, name: str, kernel: int = 3, time_kernel: int = 1) -> None:
@@ -44,9 +44,10 @@ class CausalConv(nn.Module):
 
 
 class ChannelNorm(nn.Module):
-    """LayerNorm over the channels of each position: mixes neither frames nor places.
+    """LayerNorm over the channels of each position; it mixes neither frames nor places.
 
-    Choice: LayerNorm and not RMS, because its fused CPU backward is 3-6 times faster; statistics are float32 or wider.
+    Choice: LayerNorm instead of RMS norm, because its fused CPU backward pass is 3-6 times faster; statistics are
+    float32 or wider.
     """
 
     def __init__(self, channels: int) -> None:

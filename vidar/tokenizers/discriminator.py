@@ -1,7 +1,8 @@
-"""Optional adversaries of an autoencoder: PatchGANs on single frames and on clips, hinge losses (scale-wise 2.7).
+"""Optional adversaries of an autoencoder: PatchGANs on single frames and on clips with hinge losses (as in
+InfinityStar).
 
-What keeps them from winning too early: R1 (Mescheder et al., "Which training methods for GANs do actually converge?",
-2018) and LeCAM (Tseng et al., "Regularizing generative adversarial networks under limited data", 2021).
+Two regularisers keep them from winning too early: R1 (Mescheder et al., "Which training methods for GANs do actually
+converge?", 2018) and LeCAM (Tseng et al., "Regularizing generative adversarial networks under limited data", 2021).
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from vidar.types import Loss
 
 
 class DiscriminatorConfig(Config):
-    """weight: of the adversarial term once `start` + `warmup` steps have passed.
+    """weight: of the adversarial loss after `start` + `warmup` steps.
 
-    detail: factor of the Laplacian of the frame, given to the network beside the frame; 0: no such. Choice: fine
-    texture is small beside the frame, and an adversary that has to find it first is slow.
+    detail: factor of the Laplacian of the frame, which the network receives in addition to the frame; 0: none.
+    Choice: fine texture is small compared to the frame, and an adversary that must find it first is slow.
 
-    r1: weight of half the squared gradient of real scores, taken every `r1_every` steps with that many times the weight
-    (StyleGAN2). lecam: weight of LeCAM (InfinityStar: 0.05), whose anchors move by `lecam_decay`. 0: none.
+    r1: weight of half the squared gradient of real scores, computed every `r1_every` steps with that many times the
+    weight (StyleGAN2). lecam: weight of LeCAM (InfinityStar: 0.05), whose anchors move by `lecam_decay`. 0: none.
     """
 
     width: int = Field(default=32, ge=1)
@@ -48,10 +49,13 @@ class DiscriminatorConfig(Config):
 
 
 class Discriminator(nn.Module):
-    """Isola et al., "Image-to-image translation", 2017: a score per patch. No norm: samples of a batch stay apart.
+    """PatchGAN (Isola et al., "Image-to-image translation", 2017): one score per patch.
 
-    time_kernel 1 judges every frame by itself, 3 whole clips by convolutions in space and time. Choice: symmetric in
-    time, since clips are judged whole; the first layer keeps the frames, each further one halves their number.
+    It has no norm across samples.
+
+    time_kernel 1 judges every frame separately, 3 judges clips by convolutions in space and time. Choice: symmetric
+    in time, because clips are judged as a whole; the first layer keeps all frames, each further layer halves their
+    number.
     """
 
     steps: Tensor
@@ -76,7 +80,7 @@ class Discriminator(nn.Module):
         self.forget()
 
     def forward(self, video: Tensor) -> Tensor:
-        """[B, 3, T, H, W] -> scores, one per patch: of frames [B T, 1, h, w], of clips [B, 1, t, h, w]."""
+        """[B, 3, T, H, W] -> one score per patch: of frames [B T, 1, h, w], of clips [B, 1, t, h, w]."""
         frames = video.transpose(1, 2).flatten(0, 1)
         if self.config.detail:
             edges = self.config.detail * F.pad(laplacian(frames), (1, 1, 1, 1))
@@ -86,13 +90,13 @@ class Discriminator(nn.Module):
         return self.layers(frames.unflatten(0, (len(video), -1)).transpose(1, 2))
 
     def ramp(self) -> Tensor:
-        """0 before `start`, then rising to 1 over `warmup` steps."""
+        """0 before step `start`, then rising to 1 over `warmup` steps."""
         return ((self.steps - self.config.start) / self.config.warmup).clamp(0, 1)
 
     def loss(self, video: Tensor, out: Tensor) -> Loss:
-        """Its own loss on real and generated video [B, 3, T, H, W].
+        """The discriminator's own loss on real and generated video [B, 3, T, H, W].
 
-        In training it counts its steps; R1 belongs to every `r1_every`-th of them, from the first on.
+        In training it counts its steps; every `r1_every`-th step, from the first on, includes R1.
         """
         config = self.config
         scores = self(video), self(out.detach())
@@ -114,7 +118,7 @@ class Discriminator(nn.Module):
 
     @torch.no_grad()
     def update(self) -> None:
-        """Once per optimiser step: the anchors move to the mean scores of the step. Before the first they are none."""
+        """Called once per optimiser step: move the anchors to the mean scores of the step. The first call sets them."""
         if self._seen:
             means = torch.stack(self._seen).mean(dim=0)
             keep = self.config.lecam_decay if int(self.updates) else 0.0
@@ -138,20 +142,21 @@ class Discriminator(nn.Module):
 
 
 def discriminator_hinge(real: Tensor, fake: Tensor) -> Tensor:
-    """0.5 (mean relu(1 - D(x)) + mean relu(1 + D(x^)))."""
+    """0.5 (mean relu(1 - D(x)) + mean relu(1 + D(x^))), a scalar, for scores of any shape."""
     return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
 
 
 def generator_hinge(fake: Tensor) -> Tensor:
-    """- mean D(x^)."""
+    """- mean D(x^), a scalar, for scores of any shape."""
     return -fake.mean()
 
 
 def r1_penalty(judge: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
     """E |grad_x D(x)|^2 on real samples, differentiable in the weights, in float32.
 
-    Choice: of many scores, the squared gradient of their sum over their number: the mean of that of single scores
-    where patches do not overlap, so that the weight does not depend on the size of the video.
+    Choice: for several scores, the squared gradient of their sum divided by their number. This is the mean of the
+    squared gradients of single scores if patches do not overlap, so the weight does not depend on the size of the
+    video.
     """
     with exact(real.device):
         real = real.detach().requires_grad_()
@@ -161,7 +166,10 @@ def r1_penalty(judge: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
 
 
 def lecam_penalty(real: Tensor, fake: Tensor, anchor_real: Tensor, anchor_fake: Tensor) -> Tensor:
-    """E relu(D(x) - a_F)^2 + E relu(a_R - D(x^))^2: no score goes far beyond the running mean of the other side."""
+    """E relu(D(x) - a_F)^2 + E relu(a_R - D(x^))^2: penalises scores far beyond the running mean of the other side.
+
+    real, fake: scores of any shape; anchor_real, anchor_fake: scalars.
+    """
     return F.relu(real - anchor_fake).square().mean() + F.relu(anchor_real - fake).square().mean()
 
 

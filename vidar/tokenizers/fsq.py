@@ -1,7 +1,4 @@
-"""Finite scalar quantisation: every channel rounded to its own few levels (Mentzer et al., 2023, section 3.1).
-
-Also labels as one integer and back, for all quantisers whose classes are few enough.
-"""
+"""Finite scalar quantisation: every channel is rounded to its own few levels (Mentzer et al., 2023, section 3.1)."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from vidar.config import Config
 from vidar.tokenizers.vq import check_labels, exact, straight_through, widen
 from vidar.types import Loss, Quantised
 
-SLACK = 1e-3  # eps: keeps tanh off the edge, where the outermost level would be lost
+SLACK = 1e-3  # eps: keeps tanh away from its limit, where the outermost level would be lost
 
 
 class FSQConfig(Config):
@@ -24,7 +21,7 @@ class FSQConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> FSQConfig:
         if not self.levels or min(self.levels) < 2:
-            raise ValueError("levels needs an entry of 2 or more for every channel")
+            raise ValueError("levels needs one entry per channel, each 2 or more")
         return self
 
     def build(self) -> FSQ:
@@ -35,8 +32,8 @@ class FSQConfig(Config):
 class FSQ:
     """code = round(b) / floor(L / 2), b = tanh(u + shift) half - off; no auxiliary loss.
 
-    half = (L - 1)(1 - eps) / 2, off = 1/2 for even L else 0, shift = atanh(off / half). Choice: with two levels, where
-    that shift does not exist, b = tanh(u) and code = sign(u), -1 for 0, at the same spacing relative to the slope.
+    half = (L - 1)(1 - eps) / 2, off = 1/2 for even L else 0, shift = atanh(off / half). Choice: for two levels, where
+    that shift does not exist, b = tanh(u) and code = sign(u), -1 for 0, with the same spacing relative to the slope.
     """
 
     def __init__(self, config: FSQConfig) -> None:

@@ -1,7 +1,8 @@
-"""A trained tokenizer's weights for a new one: as they are, or from an image tokenizer to a video one (inflation).
+"""Initialise a tokenizer from a trained one: with the same config, or a video tokenizer from an image tokenizer.
 
-Every 2D kernel goes into the last time tap, which reads the current frame; the taps of the past start at zero. So the
-video tokenizer starts by giving what the image tokenizer gives frame by frame (scale-wise 2.7).
+Inflation: every 2D kernel becomes the last time tap, which reads the current frame; the taps of the past start at
+zero. The video tokenizer therefore starts with the outputs of the image tokenizer, frame by frame (as in
+InfinityStar).
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from vidar.types import UsageError
 
 
 def take_over(known: nn.Module, model: nn.Module, name: str) -> None:
-    """Weights of `known` into `model`, in place: of the same config, or of its image tokenizer.
+    """Copy the weights of `known` into `model`, in place.
 
-    Scales may be of other sizes, as long as they are as many: no weight depends on them (training by stages). Raises
-    UsageError, which calls `known` by `name`, for any other.
+    `known` has the same config, or that of its image tokenizer.
+
+    Scales may have other sizes if their number is the same, because no weight depends on the sizes (training by
+    stages). Raises UsageError, which calls `known` by `name`, for every other difference.
     """
     have, want = getattr(known, "config", None), cast(TokenizerConfig, model.config)
     if have is not None and type(have) is type(want):
@@ -33,8 +36,8 @@ def take_over(known: nn.Module, model: nn.Module, name: str) -> None:
         inflate(known, model)
     else:
         raise UsageError(
-            f"{name}: not the tokenizer of this run{_difference(known, want)}; start from one of the same "
-            "config, or of time_kernel 1, time_stride 1 and else the same"
+            f"{name}: does not fit the tokenizer of this run{_difference(known, want)}; start from one with the same "
+            "config, or with time_kernel 1, time_stride 1 and otherwise the same config"
         )
 
 
@@ -54,22 +57,23 @@ def inflate(image: nn.Module, video: nn.Module) -> None:
 
 
 def last_tap(weight: Tensor, time_kernel: int) -> Tensor:
-    """2D kernel [O, I, h, w] -> [O, I, time_kernel, h, w] that reads the current frame alone."""
+    """2D kernel [O, I, h, w] -> [O, I, time_kernel, h, w] that reads only the current frame."""
     taps = weight.new_zeros(*weight.shape[:2], time_kernel, *weight.shape[2:])
     taps[:, :, -1] = weight
     return taps
 
 
 def every_frame(weight: Tensor, factor: int) -> Tensor:
-    """2D kernel [O, I, h, w] of an `Up` without time -> [factor O, I, h, w]: each of its frames is what that one gave.
+    """2D kernel [O, I, h, w] of an `Up` without time -> [factor O, I, h, w] with equal output for every frame.
 
-    The kernel alone, repeated, is not enough. The shortcut repeats each input channel for neighbouring outputs; spread
-    over factor O outputs it gives every frame other channels than it gave the image:
+    Repeating the kernel is not enough. The shortcut repeats each input channel for neighbouring outputs; spread over
+    factor O outputs, it gives every frame other channels than it gave the image:
 
         O = 4, I = 2            image    0 0 1 1
         factor 2        frames 0 | 1     0 0 0 0 | 1 1 1 1
 
-    Kernel and shortcut read the same input, so the centre of the kernel takes the new share off and adds the old one.
+    Kernel and shortcut read the same input, so the centre of the kernel subtracts the new shortcut and adds the old
+    one.
     """
     channels_out, channels_in, height, width = weight.shape
     weight = weight.repeat(factor, 1, 1, 1)

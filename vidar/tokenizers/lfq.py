@@ -1,6 +1,6 @@
 """Lookup-free quantisation: the signs of the channels (Yu et al., "Language model beats diffusion", MAGVIT-v2, 2023).
 
-Also the entropies of binary codes, and means over a batch that is spread over ranks.
+Also the entropies of binary codes, and means over a batch that is distributed over ranks.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from vidar.config import Config
 from vidar.tokenizers.vq import check_labels, exact, mean_square, straight_through, widen
 from vidar.types import Loss, Quantised
 
-MOST_EXACT = 16  # channels. Choice: 2^16 probabilities per position are what fits beside a model
+MOST_EXACT = 16  # channels. Choice: more than 2^16 probabilities per position do not fit in memory beside a model
 
 
 def batch_mean(p: Tensor) -> Tensor:
-    """Mean over the first axis [n, ...] -> [...], over all ranks where p is trained; 0 of nothing.
+    """Mean over the first axis [n, ...] -> [...], over all ranks if p is trained; 0 if it is empty.
 
-    The gradient is multiplied by the number of ranks, because data-parallel training averages gradients afterwards:
-    the result is the gradient of one process with the whole batch. Without a gradient no rank waits for another.
+    The gradient is multiplied by the number of ranks, because data-parallel training averages gradients afterwards.
+    The result is the gradient of one process with the whole batch. Without a gradient no rank waits for another.
     """
     total, count = p.sum(dim=0), p.new_tensor(float(len(p)))
     if p.requires_grad and dist.is_available() and dist.is_initialized():
@@ -39,24 +39,28 @@ def entropy(p: Tensor) -> Tensor:
 
 
 def bit_entropies(logit: Tensor) -> tuple[Tensor, Tensor]:
-    """Independent bits, logit [n, d] of a set bit: (mean over n of sum_j h(p_j), sum_j h(mean over n of p_j)), nats."""
+    """Independent bits with logits [n, d] of being set: (mean over n of sum_j h(p_j), sum_j h(mean over n of p_j)),
+    in nats.
+    """
     off, on = torch.sigmoid(-logit), torch.sigmoid(logit)
     each = (on * F.softplus(-logit) + off * F.softplus(logit)).sum() / max(len(logit), 1)
     return each, entropy(batch_mean(torch.stack([off, on], dim=-1)))
 
 
 def code_entropies(logit: Tensor) -> tuple[Tensor, Tensor]:
-    """One choice among codes, logit [n, V]: (mean over n of H(p), H(mean over n of p)), in nats."""
+    """One choice among codes with logits [n, V]: (mean over n of H(p), H(mean over n of p)), in nats."""
     log_p = F.log_softmax(logit, dim=-1)
     each = -(log_p.exp() * log_p).sum() / max(len(logit), 1)
     return each, entropy(batch_mean(log_p.exp()))
 
 
 class LFQConfig(Config):
-    """channels: d bits. scale: magnitude s of a code's channels. inverse_temperature: of the entropies' softmax.
+    """channels: d bits. scale: magnitude s of a code's channels.
+
+    inverse_temperature: of the softmax in the entropies.
 
     factorised: entropies of independent bits instead of a softmax over all 2^d codes. The mean entropy is the same;
-    the entropy of the mean becomes that of its bits, an upper bound.
+    the entropy of the mean becomes that of its bits, which is an upper bound.
     """
 
     channels: int = Field(ge=1)
@@ -71,8 +75,8 @@ class LFQConfig(Config):
     def _check(self) -> LFQConfig:
         if self.channels > MOST_EXACT and not self.factorised:
             raise ValueError(
-                f"2^{self.channels} codes are too many for the exact entropy, at most {MOST_EXACT} channels; "
-                "set factorised=true"
+                f"2^{self.channels} codes are too many for the exact entropy, which supports at most "
+                f"{MOST_EXACT} channels; set factorised=true"
             )
         return self
 

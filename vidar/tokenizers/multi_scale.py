@@ -1,7 +1,7 @@
-"""Multi-scale residual quantisation: a latent as a sum of code maps on growing grids (VAR; Infinity, InfinityStar).
+"""Multi-scale residual quantisation: a latent is a sum of code maps on growing grids (VAR; Infinity, InfinityStar).
 
-F_0 = 0;  label_k = quantise(Down(f - F_{k-1}, k));  F_k = F_{k-1} + phi_k(Up(code(label_k))), k from 0 in the code.
-Down is the area average, Up bicubic or trilinear; the last grid is the latent's own and is not resampled.
+F_0 = 0;  label_k = quantise(Down(f - F_{k-1}, k));  F_k = F_{k-1} + phi_k(Up(code(label_k))), with k from 0 in the
+code. Down is the area average, Up is bicubic or trilinear; the last grid is that of the latent and is not resampled.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from vidar.tokenizers.schedules import Size
 from vidar.tokenizers.vq import VQConfig, exact, mean_square, straight_through
 from vidar.types import NOBODY, Loss, Quantised, Quantiser, UsageError
 
-Flip = Callable[[int, Tensor], Tensor]  # (scale, its labels) -> what later scales are built from
+Flip = Callable[[int, Tensor], Tensor]  # (scale, its labels) -> the labels that later scales are built from
 
 
 @dataclass(frozen=True)
 class PyramidCodes:
-    """What a pyramid makes of latents.
+    """The result of quantising latents.
 
     total   F after the last scale [B, C, t, h, w]; its gradient is that of the latent
     labels  per scale long [B, t_k, h_k, w_k, G]; NOBODY where a scale was dropped
-    kept    bool [B, K]; False: dropped, its code is 0
-    loss    to add to the tokenizer's
+    kept    bool [B, K]; False: the scale was dropped and its code is 0
+    loss    to be added to the tokenizer's loss
 
-    Of single frames (`per_frame`): labels [B, T, h_k, w_k, G], kept [B, T, K].
+    For single frames (`per_frame`): labels [B, T, h_k, w_k, G], kept [B, T, K].
     """
 
     total: Tensor
@@ -49,7 +49,7 @@ class PyramidCodes:
 
 @dataclass(frozen=True)
 class CorruptPyramid:
-    """labels: what to predict; flipped: what F was built from; inputs: what each scale sees [B, C, t_k, h_k, w_k]."""
+    """labels: targets; flipped: what F was built from; inputs: what each scale sees [B, C, t_k, h_k, w_k]."""
 
     total: Tensor
     labels: tuple[Tensor, ...]
@@ -58,15 +58,16 @@ class CorruptPyramid:
 
 
 class MultiScaleConfig(Config):
-    """sizes: (t, h, w) per scale, coarse to fine, the last being the latent's own.
+    """sizes: (t, h, w) per scale, coarse to fine; the last is the latent's own size.
 
-    num_phi: 3 x 3 convolutions phi_k(h) = (1 - rho) h + rho Conv(h), shared over the scales; 0: none.
-    beta: None takes the mean over scales of the quantiser's loss (Infinity); a number gives VAR's loss on the running
-    sum, mean over k of beta |sg(F_k) - f|^2 + |F_k - sg(f)|^2. p_drop: of every scale but the first, in training.
-    num_short: length of the short schedule that training takes with probability p_short; None: no such. gains: by what
-    the code of each scale is multiplied, and its residual divided; None: 1. Choice: where the finest grid is visited
-    more than once, each visit half as large as the one before makes n visits of one bit a uniform quantiser of n bits;
-    of equal size they have only n + 1 sums.
+    num_phi: 3 x 3 convolutions phi_k(h) = (1 - rho) h + rho Conv(h), shared over the scales; 0: none. beta: None
+    takes the mean over scales of the quantiser's loss (Infinity); a number gives VAR's loss on the running sum, mean
+    over k of beta |sg(F_k) - f|^2 + |F_k - sg(f)|^2. p_drop: probability of dropping each scale but the first, in
+    training. num_short: length of the short schedule that training uses with probability p_short; None: no short
+    schedule. gains: factor of the code of each scale, by which its residual is divided first; None: 1.
+
+    Choice: if the finest grid is visited several times, halving the gain at each visit turns n visits of one bit into
+    a uniform quantiser of n bits; with equal gains they have only n + 1 different sums.
     """
 
     quantiser: VQConfig | LFQConfig | FSQConfig | BSQConfig
@@ -86,7 +87,7 @@ class MultiScaleConfig(Config):
             raise ValueError("sizes needs at least one (t, h, w), all 1 or more")
         for before, size in zip(self.sizes, self.sizes[1:]):
             if any(b < a for a, b in zip(before, size)):
-                raise ValueError(f"sizes go from coarse to fine, but {size} follows {before}")
+                raise ValueError(f"sizes must go from coarse to fine, but {size} follows {before}")
         if self.up == "bicubic" and len({t for t, _, _ in self.sizes}) > 1:
             raise ValueError("bicubic acts on single frames, but sizes change t; use up=trilinear")
         if self.num_phi and self.beta is None:
@@ -94,11 +95,11 @@ class MultiScaleConfig(Config):
         if self.num_short is not None and self.num_short > len(self.sizes):
             raise ValueError(f"num_short {self.num_short} is more than the {len(self.sizes)} scales")
         if self.gains is not None and (len(self.gains) != len(self.sizes) or min(self.gains) <= 0):
-            raise ValueError(f"gains needs one number above 0 for each of the {len(self.sizes)} scales")
+            raise ValueError(f"gains needs one positive number for each of the {len(self.sizes)} scales")
         return self
 
     def gain(self, k: int) -> float:
-        """Of scale k."""
+        """The gain of scale k."""
         return 1.0 if self.gains is None else self.gains[k]
 
     def build(self) -> MultiScale:
@@ -109,7 +110,7 @@ class MultiScaleConfig(Config):
 class MultiScale(nn.Module):
     """The residual loop over any quantiser. Computes in float32 or wider, also under autocast.
 
-    Choice: the gradient of the whole sum goes straight through to the latent, as in VAR; Infinity's code adds up one
+    Choice: the gradient of the whole sum goes straight through to the latent, as in VAR. Infinity's code adds one
     straight-through estimate per scale, which multiplies coarse gradients by the number of scales.
     """
 
@@ -119,7 +120,7 @@ class MultiScale(nn.Module):
         self.quantiser = quantiser
         width = quantiser.channels
         self.phi = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(config.num_phi))
-        self._frames_at_once: int | None = None  # a convolution's last bit depends on how many frames it is given
+        self._frames_at_once: int | None = None  # a convolution's last bit depends on the number of frames
 
     @property
     def sizes(self) -> tuple[Size, ...]:
@@ -127,7 +128,7 @@ class MultiScale(nn.Module):
         return self.config.sizes
 
     def at(self, sizes: Sequence[Size]) -> MultiScale:
-        """The same weights with other grids: for layouts of several pyramids. Raises UsageError as the config does."""
+        """The same weights with other grids, for layouts of several pyramids. Raises UsageError as the config does."""
         view = copy.copy(self)  # modules are shared
         view.config = self.config.replace(sizes=tuple(sizes))
         return view
@@ -139,7 +140,7 @@ class MultiScale(nn.Module):
         training: bool = False,
         units: Sequence[int] | None = None,
     ) -> PyramidCodes:
-        """[B, C, t, h, w] -> codes. In training, scales are dropped by rngs[b] at units[b] (0 unless given).
+        """[B, C, t, h, w] -> codes. In training, rngs[b] drops scales at units[b] (0 unless given).
 
         Raises UsageError for a latent of another size, and for training with drops without one Rng per row.
         """
@@ -160,7 +161,9 @@ class MultiScale(nn.Module):
         return PyramidCodes(straight_through(latent, total), tuple(labels), kept.to(latent.device), loss)
 
     def accumulate(self, total: Tensor, labels: Tensor, k: int, kept: Tensor | None = None) -> Tensor:
-        """F before scale k [B, C, t, h, w], labels [B, t_k, h_k, w_k, G] -> F after it. kept: bool [B], see quantise.
+        """F before scale k [B, C, t, h, w], labels [B, t_k, h_k, w_k, G] -> F after it.
+
+        kept: bool [B], see `quantise`.
 
         Raises UsageError for labels of another grid or out of range.
         """
@@ -176,17 +179,20 @@ class MultiScale(nn.Module):
         return total + (h if kept is None else torch.where(kept, h, 0))
 
     def _residual(self, rest: Tensor, k: int, rows: Tensor | slice = slice(None)) -> Quantised:
-        """What scale k makes of what is left of the latent, [B, C, t, h, w]; rows: of which samples."""
+        """Quantise the residual [B, C, t, h, w] at scale k. rows: the samples that it belongs to."""
         return self.quantiser.quantise(self.down(rest, k)[rows].movedim(1, -1) / self.config.gain(k))
 
     def seen(self, total: Tensor, k: int) -> Tensor:
-        """F before scale k [B, C, t, h, w] -> what scale k sees of it [B, C, t_k, h_k, w_k]; zeros for k = 0."""
+        """F before scale k [B, C, t, h, w] -> the input of scale k [B, C, t_k, h_k, w_k]; zeros for k = 0."""
         return self.down(total, k) if k else total.new_zeros((*total.shape[:2], *self.sizes[0]))
 
     def features(self, labels: Sequence[Tensor], kept: Tensor | None = None) -> Tensor:
-        """Labels of the first scales, as many as there are -> F after them, float32 [B, C, t, h, w]."""
+        """Labels of the first scales, however many are given -> F after them, float32 [B, C, t, h, w].
+
+        Raises UsageError for more labels than scales, or for none.
+        """
         if not 1 <= len(labels) <= len(self.sizes):
-            raise UsageError(f"labels of {len(labels)} scales; this pyramid has {len(self.sizes)}")
+            raise UsageError(f"got labels of {len(labels)} scales, but this pyramid has {len(self.sizes)}")
         shape = (len(labels[0]), self.quantiser.channels, *self.sizes[-1])
         total = torch.zeros(shape, device=labels[0].device)
         for k, part in enumerate(labels):
@@ -194,16 +200,20 @@ class MultiScale(nn.Module):
         return total
 
     def decode(self, labels: Sequence[Tensor], kept: Tensor | None = None) -> Tensor:
-        """Labels of all scales -> the total of `quantise`, equal in bits in float32. kept: as it gave."""
+        """Labels of all scales, [B, t_k, h_k, w_k, G] each -> the total of `quantise`, bit for bit in float32.
+
+        kept: as `quantise` returned it. Raises UsageError for another number of scales.
+        """
         if len(labels) != len(self.sizes):
-            raise UsageError(f"labels of {len(labels)} scales; decoding takes all {len(self.sizes)}")
+            raise UsageError(f"got labels of {len(labels)} scales, but decoding needs all {len(self.sizes)}")
         return self.features(labels, kept)
 
     @torch.no_grad()
     def corrupt(self, latent: Tensor, flip: Flip) -> CorruptPyramid:
-        """Bitwise self-correction (Infinity): labels are clean, but every scale sees, and repairs, flipped ones.
+        """Bitwise self-correction (Infinity): every scale sees, and repairs, flipped labels of earlier scales.
 
-        flip(k, labels) gives what F is built from (vidar.objectives.flips); later labels are those of the corrupted F.
+        latent: [B, C, t, h, w]. flip(k, labels) returns the labels that F is built from (vidar.objectives.flips);
+        later labels are those of the corrupted F.
         """
         latent = self._checked(latent)
         total = torch.zeros_like(latent)
@@ -218,10 +228,10 @@ class MultiScale(nn.Module):
     def per_frame(
         self, latent: Tensor, rngs: Sequence[Rng] | None = None, training: bool = False, start: int = 0
     ) -> PyramidCodes:
-        """Every frame of [B, C, T, h, w] its own pyramid (VideoAR): frames go into the batch and come back.
+        """Quantise every frame of [B, C, T, h, w] as its own pyramid (VideoAR): frames are folded into the batch.
 
-        Frame by frame gives the same bits as the clip; `start` is the number of the first frame, for the draws.
-        Raises UsageError where a scale has t other than 1, and as `quantise` does.
+        Frame by frame gives the same bits as the whole clip; `start` is the number of the first frame, for the draws.
+        Raises UsageError if a scale has t other than 1, and as `quantise` does.
         """
         batch, frames = len(latent), latent.shape[2]
         rows = frame_rows(rngs, frames, start) if rngs is not None else (None, None)
@@ -234,17 +244,17 @@ class MultiScale(nn.Module):
         channels = self.quantiser.channels
         if latent.ndim != 5 or latent.shape[1] != channels or tuple(latent.shape[2:]) != self.sizes[-1]:
             shape = f"[B, {channels}, {', '.join(map(str, self.sizes[-1]))}]"
-            raise UsageError(f"latents of shape {list(latent.shape)}; the last scale takes {shape}")
+            raise UsageError(f"got latents of shape {list(latent.shape)}, but the last scale needs {shape}")
         return latent.to(torch.promote_types(latent.dtype, torch.float32)).contiguous()
 
     def _draw(self, batch: int, rngs: Sequence[Rng] | None, units: Sequence[int] | None) -> Tensor:
-        """Which scales each row keeps in training, bool [B, K]; the first always."""
+        """The scales that each row keeps in training, bool [B, K]; the first is always kept."""
         kept = torch.ones(batch, len(self.sizes), dtype=torch.bool)
         short, p_drop = self.config.num_short, self.config.p_drop
         if short is None and not p_drop:
             return kept
         if rngs is None or len(rngs) != batch:
-            raise UsageError(f"training that drops scales takes one Rng per row, {batch}, not {len(rngs or ())}")
+            raise UsageError(f"training that drops scales needs one Rng per row, {batch}, not {len(rngs or ())}")
         for row, rng in enumerate(rngs):
             u = rng.uniform("dropped_scales", units[row] if units else 0, 0, (len(self.sizes),))
             kept[row, 1:] = u[1:] >= p_drop
@@ -284,10 +294,10 @@ class MultiScale(nn.Module):
         return (1 - self.config.rho) * h + self.config.rho * mixed
 
     def _single(self, batch: int) -> MultiScale:
-        """A view whose rows are frames, `batch` of them to a moment."""
+        """A view whose rows are frames, `batch` of them at a time."""
         if any(t != 1 for t, _, _ in self.sizes):
             raise UsageError(
-                f"pyramids of single frames have t = 1 at every scale, not {[t for t, _, _ in self.sizes]}"
+                f"pyramids of single frames need t = 1 at every scale, not {[t for t, _, _ in self.sizes]}"
             )
         view = copy.copy(self)
         view._frames_at_once = batch
@@ -295,7 +305,7 @@ class MultiScale(nn.Module):
 
 
 def phi_index(k: int, num_scales: int, num_phi: int) -> int:
-    """Which convolution scale k uses: that whose tick is nearest to k / (K - 1), the first of equals (VAR).
+    """The convolution that scale k uses: the one whose tick is nearest to k / (K - 1), the first of equals (VAR).
 
     Ticks: linspace(1/12, 11/12, 4) for four, else linspace(1/(2 M), 1 - 1/(2 M), M).
     """
@@ -309,12 +319,15 @@ def fold_frames(x: Tensor) -> Tensor:
 
 
 def unfold_frames(x: Tensor, batch: int) -> Tensor:
-    """Inverse of `fold_frames`."""
+    """Inverse of `fold_frames`: [T B, C, 1, h, w] -> [B, C, T, h, w]."""
     return x.squeeze(2).unflatten(0, (-1, batch)).movedim(0, 2)
 
 
 def frame_rows(rngs: Sequence[Rng], frames: int, start: int = 0) -> tuple[list[Rng], list[int]]:
-    """The Rng and the unit (its frame) of every row of folded frames; `start` is the number of the first frame."""
+    """The Rng and the unit (its frame number) of every row of folded frames.
+
+    `start` is the number of the first frame.
+    """
     return list(rngs) * frames, [start + frame for frame in range(frames) for _ in rngs]
 
 
@@ -324,7 +337,7 @@ def _labels_back(labels: Tensor, batch: int) -> Tensor:
 
 
 def _weighted(losses: Sequence[Loss], counts: Sequence[int]) -> Loss:
-    """Mean over scales, each weighted with the rows that kept it."""
+    """Mean over scales, each weighted by the number of rows that kept it."""
     weights = [count / sum(counts) for count in counts]
     parts = {name: torch.stack([w * x.parts[name] for w, x in zip(weights, losses)]).sum() for name in losses[0].parts}
     return Loss(torch.stack([w * x.total for w, x in zip(weights, losses)]).sum(), parts)

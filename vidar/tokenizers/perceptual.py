@@ -1,11 +1,10 @@
-"""A perceptual distance that needs no download: contrast and structure over several scales.
+"""Perceptual distances that need no download: contrast, structure and amount of detail at several scales.
 
 Wang, Simoncelli, Bovik, "Multi-scale structural similarity", 2003, equations 2-3 without the luminance term.
 
-Choice: local second-order statistics rather than LPIPS (its network would be a download) or random VGG features (slow,
-and their noise depends on the seed). Squared error forgives the loss of texture; the contrast term
-2 sigma_xy / (sigma_x^2 + sigma_y^2) does not, and is indifferent to a change of brightness. Choice: a 7 x 7 box window
-instead of a Gaussian, which is several times cheaper on a CPU.
+Choice: local second-order statistics instead of LPIPS (whose network would be a download) or random VGG features
+(slow, with noise that depends on the seed), and a 7 x 7 box window instead of a Gaussian, which is several times
+cheaper on a CPU. More in docs/notes/tokenizers.md.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 WINDOW = 7
-GRAIN = 0.01  # detail below which a difference counts as it is, above which as a ratio: 1.3 grey levels
-STRONG = 0.1  # detail of the size that strong patterns have: 13 grey levels
+GRAIN = 0.01  # below this detail a difference counts in absolute terms, above it as a ratio: 1.3 grey levels
+STRONG = 0.1  # the detail of strong patterns: 13 grey levels
 STABILISER = (0.03 * 2) ** 2  # (K2 L)^2 with L = 2, the range of [-1, 1]
 
 
 def structure_loss(x: Tensor, y: Tensor, num_scales: int = 3) -> Tensor:
     """Mean over scales of 1 - contrast-structure; 0 for equal inputs, at most 2.
 
-    x, y: [B, C, T, H, W] in [-1, 1]. Scales whose side is below the window are left out. Computed in float32 or wider.
+    x, y: [B, C, T, H, W] in [-1, 1]. Scales smaller than the window are left out. Computed in float32 or wider.
     """
     wide = torch.promote_types(x.dtype, torch.float32)
     x, y = (v.to(wide).permute(0, 2, 1, 3, 4).flatten(0, 1).contiguous() for v in (x, y))
@@ -40,37 +39,38 @@ def structure_loss(x: Tensor, y: Tensor, num_scales: int = 3) -> Tensor:
 
 
 def texture_loss(x: Tensor, y: Tensor, power: float = 1.0) -> Tensor:
-    """Mean difference of the local amount of detail: deviation of each Haar band in every 7 x 7 window, two scales.
+    """Mean difference of local detail: deviation of each Haar band in every 7 x 7 window, at two scales.
 
-    After texture by the statistics of wavelets (Portilla, Simoncelli 2000). It asks how much detail of which kind there
-    is, not where: what a code does not hold is put in as texture instead of being left out. Choice: the bands of luma;
-    with one band, the Laplacian, a checkerboard was the cheapest answer. x, y: [B, C, T, H, W] in [-1, 1].
-    power: of the difference; where a code leaves the amount open, 1 asks for its median, 2 for its mean.
+    After texture by wavelet statistics (Portilla, Simoncelli 2000). It compares how much detail of each kind there
+    is, not where it is, so that detail missing from the code is painted as texture instead of being left out. Choice:
+    Haar bands of luma; with the Laplacian as the only band, a checkerboard had the lowest loss. x, y: [B, C, T, H, W]
+    in [-1, 1]. power: of the difference; where the code leaves the amount open, 1 is lowest at its median and 2 at
+    its mean.
     """
     return _two_scales(x, y, lambda a, b: (a - b).abs().pow(power).mean())
 
 
 def grain_loss(x: Tensor, y: Tensor) -> Tensor:
-    """Mean squared difference of log(1 + detail / GRAIN), detail as in `texture_loss`.
+    """Mean squared difference of log(1 + detail / GRAIN), with detail as in `texture_loss`.
 
-    There a faint grain, as of a wall of one colour, weighs nothing beside strong edges and is left out; here a ratio
-    weighs the same wherever it is. x, y: [B, C, T, H, W] in [-1, 1].
+    In `texture_loss` a faint grain, as on a wall of one colour, counts nothing beside strong edges and is left out;
+    here a ratio counts the same everywhere. x, y: [B, C, T, H, W] in [-1, 1].
     """
     return _two_scales(x, y, lambda a, b: (torch.log1p(a / GRAIN) - torch.log1p(b / GRAIN)).square().mean())
 
 
 def energy_loss(x: Tensor, y: Tensor) -> Tensor:
-    """Mean squared difference of (detail / STRONG)^2, detail as in `texture_loss`.
+    """Mean squared difference of (detail / STRONG)^2, with detail as in `texture_loss`.
 
-    Where a code leaves the amount of detail open, `texture_loss` asks for its mean, which is less than the root of its
-    mean square: such pictures stay below the variance of real ones. This asks for the mean square.
-    x, y: [B, C, T, H, W] in [-1, 1].
+    Where the code leaves the amount of detail open, `texture_loss` is lowest at its mean, which is below the root of
+    its mean square, so the variance stays below that of real images. This loss is lowest at the mean square. x, y:
+    [B, C, T, H, W] in [-1, 1].
     """
     return _two_scales(x, y, lambda a, b: ((a.square() - b.square()) / STRONG**2).square().mean())
 
 
 def _two_scales(x: Tensor, y: Tensor, compare: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """compare(detail of x, detail of y) of luma, plus the same at half size."""
+    """compare(detail of x, detail of y) on luma, at full and at half size, summed."""
     wide = torch.promote_types(x.dtype, torch.float32)
     x, y = (v.to(wide).permute(0, 2, 1, 3, 4).flatten(0, 1).mean(1, keepdim=True) for v in (x, y))
     first = compare(_detail(x), _detail(y))
@@ -78,7 +78,7 @@ def _two_scales(x: Tensor, y: Tensor, compare: Callable[[Tensor, Tensor], Tensor
 
 
 def haar(x: Tensor) -> Tensor:
-    """[N, 1, H, W] -> the undecimated bands across, along and diagonal, [N, 3, H - 1, W - 1]."""
+    """[N, 1, H, W] -> the undecimated horizontal, vertical and diagonal bands, [N, 3, H - 1, W - 1]."""
     top, bottom = x[..., :-1, :], x[..., 1:, :]
     total, change = top + bottom, bottom - top
     bands = (total[..., 1:] - total[..., :-1], change[..., 1:] + change[..., :-1], change[..., 1:] - change[..., :-1])

@@ -1,4 +1,4 @@
-"""Video as people see it (uint8, channels last) and as tokenizers see it (float in [-1, 1], channels first)."""
+"""Conversion between display video (uint8, channels last) and tokenizer video (float in [-1, 1], channels first)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def to_float(video: Tensor) -> Tensor:
-    """uint8 [B, T, H, W, 3] -> float32 [B, 3, T, H, W] in [-1, 1]; a view, so memory stays channels last."""
+    """uint8 [B, T, H, W, 3] -> float32 [B, 3, T, H, W] in [-1, 1]; a view, so the memory stays channels last."""
     return (video.float() / 127.5 - 1).permute(0, 4, 1, 2, 3)
 
 

@@ -1,4 +1,4 @@
-"""A tokenizer of frame pyramids: a convolutional autoencoder with a multi-scale residual quantiser in its middle."""
+"""A frame-pyramid tokenizer: a convolutional autoencoder with a multi-scale residual quantiser in the middle."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from vidar.types import CodeKind, Codes, Loss, Tree, UsageError
 class PyramidAutoencoderConfig(TokenizerConfig):
     """Every latent frame is its own pyramid (VideoAR; scale-wise 2.5, layout 2): all scales have t = 1.
 
-    fold: patches of fold x fold latents of the autoencoder are one latent here, so that training can start from a
-    tokenizer of finer latents. The channels of the quantiser are those of the folded latents. scale: what the learned
-    number starts from.
+    fold: patches of fold x fold latents of the autoencoder form one latent here, so that training can start from a
+    tokenizer of finer latents. The quantiser has the channels of the folded latents. scale: initial value of the
+    learned factor.
     """
 
     codes: ClassVar[tuple[str, ...]] = ("scales", "pyramids")
@@ -38,9 +38,9 @@ class PyramidAutoencoderConfig(TokenizerConfig):
     def _check(self) -> PyramidAutoencoderConfig:
         have, want = self.pyramid.quantiser.build().channels, self.latent_channels
         if have != want:
-            raise ValueError(f"the quantiser has {have} channels, the latents have {want}; make them equal")
+            raise ValueError(f"the quantiser has {have} channels, but the latents have {want}; make them equal")
         if any(t != 1 for t, _, _ in self.pyramid.sizes):
-            raise ValueError("every frame is a pyramid of its own, so every scale has t = 1")
+            raise ValueError("every frame is a pyramid of its own, so every scale must have t = 1")
         return self
 
     @property
@@ -79,17 +79,17 @@ class PyramidAutoencoderConfig(TokenizerConfig):
 
     @property
     def space_stride(self) -> int:
-        """Pixels of a latent, along a side."""
+        """Pixels along the side of a latent."""
         return self.autoencoder.space_stride * self.fold
 
     @property
     def time_stride(self) -> int:
-        """Frames of a latent."""
+        """Frames per latent."""
         return self.autoencoder.time_stride
 
     @property
     def time_kernel(self) -> Literal[1, 3]:
-        """1: every frame by itself."""
+        """1: every frame is treated separately."""
         return self.autoencoder.time_kernel
 
     @property
@@ -99,7 +99,7 @@ class PyramidAutoencoderConfig(TokenizerConfig):
 
     @property
     def video_channels(self) -> int:
-        """Of a pixel."""
+        """Channels of a pixel."""
         return self.autoencoder.video_channels
 
     def build(self) -> PyramidAutoencoder:
@@ -108,11 +108,11 @@ class PyramidAutoencoderConfig(TokenizerConfig):
 
 
 class PyramidAutoencoder(nn.Module):
-    """Video to what its pyramids add up to, [B, C, t, h, w], and back.
+    """Video -> the sums of its pyramids, [B, C, t, h, w], and back.
 
-    Latents are normalised and multiplied by a learned number before they are quantised, since the codes of a spherical
-    quantiser all have length 1 (InfinityStar; scale-wise 2.2). `latents` gives them as they are before quantisation:
-    what the training of a next-scale model starts from. Everything outside is in these units.
+    Latents are normalised and multiplied by a learned factor before they are quantised, because all codes of a
+    spherical quantiser have length 1 (InfinityStar). `latents` returns them before quantisation, from which the
+    training of a next-scale model starts. All other code uses these units.
     """
 
     kind: CodeKind = "latent"
@@ -126,26 +126,26 @@ class PyramidAutoencoder(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the autoencoder's weights."""
+        """The dtype of the autoencoder's weights."""
         return self.autoencoder.dtype
 
     @property
     def decoder(self) -> Decoder:
-        """The autoencoder's."""
+        """The decoder of the autoencoder."""
         return self.autoencoder.decoder
 
     @property
     def latent_mean(self) -> Tensor:
-        """Of raw latents, [C]."""
+        """Mean of raw latents, [C]."""
         return self.autoencoder.latent_mean
 
     @property
     def latent_std(self) -> Tensor:
-        """Of raw latents, [C]."""
+        """Standard deviation of raw latents, [C]."""
         return self.autoencoder.latent_std
 
     def latents(self, video: Tensor, state: Tree | None = None) -> tuple[Codes, Tree]:
-        """[B, 3, T, H, W] in [-1, 1] -> latents [B, C, t, h, w] before quantisation, at least float32."""
+        """[B, 3, T, H, W] in [-1, 1] -> latents [B, C, t, h, w] before quantisation, float32 or wider."""
         codes, state = self.autoencoder.encode(video, state)
         wide = torch.promote_types(codes.data.dtype, torch.float32)
         return Codes("latent", self._fold(codes.data.to(wide)) * self.scale.to(wide)), state
@@ -156,7 +156,7 @@ class PyramidAutoencoder(nn.Module):
         return Codes("latent", self.pyramid.per_frame(latent.data).total), state
 
     def labels(self, video: Tensor) -> tuple[Tensor, ...]:
-        """[B, 3, T, H, W] in [-1, 1] -> by scale, labels long [B, t, h_k, w_k, G]."""
+        """[B, 3, T, H, W] in [-1, 1] -> labels by scale, long [B, t, h_k, w_k, G]."""
         return self.pyramid.per_frame(self.latents(video)[0].data).labels
 
     def decode(self, codes: Codes, state: Tree | None = None) -> tuple[Tensor, Tree]:
@@ -166,28 +166,33 @@ class PyramidAutoencoder(nn.Module):
         )
 
     def grid_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
-        """Latent (t, h, w) of a whole video. Raises UsageError for sizes that do not divide."""
+        """Latent (t, h, w) of a whole video. Raises UsageError for sizes that are not multiples of a stride."""
         t, h, w = self.autoencoder.grid_shape(frames, height, width)
         fold = self.config.fold
         if h % fold or w % fold:
             side = self.config.space_stride
-            raise UsageError(f"latents of {h}x{w} do not fold by {fold}; height and width must be multiples of {side}")
+            raise UsageError(
+                f"latents of {h}x{w} cannot be folded by {fold}; height and width must be multiples of {side}"
+            )
         return t, h // fold, w // fold
 
     def encode_raw(self, video: Tensor, state: Tree | None = None) -> tuple[Tensor, Tree]:
-        """Raw latents of the autoencoder: what training works on."""
+        """Raw latents of the autoencoder, as training needs them."""
         return self.autoencoder.encode_raw(video, state)
 
     def decode_raw(self, raw: Tensor, state: Tree | None = None) -> tuple[Tensor, Tree]:
-        """From raw latents, without the clamp."""
+        """Decode raw latents, without clamping."""
         return self.autoencoder.decode_raw(raw, state)
 
     def track_statistics(self, raw: Tensor) -> None:
-        """Move the normalisation towards that of raw latents: for training."""
+        """Update the normalisation with the statistics of raw latents, during training."""
         self.autoencoder.track_statistics(raw)
 
     def quantised_raw(self, raw: Tensor, rngs: Sequence[Rng], training: bool) -> tuple[Tensor, Loss]:
-        """Raw latents through the pyramids and back, with the quantiser's loss; one Rng per clip drops scales."""
+        """Raw latents after a round trip through the pyramids, with the quantiser's loss.
+
+        One Rng per clip drops scales.
+        """
         wide = raw.to(torch.promote_types(raw.dtype, torch.float32))
         mean, std = column(self.latent_mean).to(wide), column(self.latent_std).to(wide)
         found = self.pyramid.per_frame(self._fold((wide - mean) / std) * self.scale, rngs, training)

@@ -1,6 +1,6 @@
 """Down- and upsampling with averaged shortcuts: the "DC" blocks of InfinityStar (conv_wan.py), after DC-AE.
 
-Time: the first frame of a stream stands alone, later frames are averaged in groups of `time_factor`.
+Time: the first frame of a stream stays separate; later frames are averaged in groups of `time_factor`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ def space_to_depth(x: Tensor, factor: int) -> Tensor:
 
 
 def depth_to_space(x: Tensor, factor: int) -> Tensor:
-    """Inverse of `space_to_depth`."""
+    """Inverse of `space_to_depth`: [B, T, H, W, f f C] -> [B, T, H f, W f, C]."""
     return rearrange(x, "b t h w (p q c) -> b t (h p) (w q) c", p=factor, q=factor)
 
 
 def pool_time(x: Tensor, factor: int, first: bool) -> Tensor:
-    """Mean of groups of `factor` frames; the first frame of a stream is a group of its own."""
+    """Mean over groups of `factor` frames, [B, T, H, W, C]; the first frame of a stream is a group of its own."""
     if factor == 1:
         return x
     head = x[:, :1] if first else x[:, :0]
@@ -34,7 +34,7 @@ def pool_time(x: Tensor, factor: int, first: bool) -> Tensor:
 
 
 def expand_time(x: Tensor, factor: int, first: bool) -> Tensor:
-    """[B, T, H, W, f C] -> [B, T f, H, W, C]; of a stream's first latent the f frames are averaged into one."""
+    """[B, T, H, W, f C] -> [B, T f, H, W, C]; for a stream's first latent, the f frames are averaged into one."""
     if factor == 1:
         return x
     y = rearrange(x, "b t h w (f c) -> b (t f) h w c", f=factor)
@@ -42,7 +42,7 @@ def expand_time(x: Tensor, factor: int, first: bool) -> Tensor:
 
 
 class Down(nn.Module):
-    """Half the height and width, `1 / time_factor` of the frames; shortcut: channels averaged in groups."""
+    """Halves height and width and divides the frames by `time_factor`; shortcut: channels averaged in groups."""
 
     def __init__(self, channels_in: int, channels_out: int, name: str, time_kernel: int, time_factor: int) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """Twice the height and width, `time_factor` times the frames; shortcut: channels repeated."""
+    """Doubles height and width and multiplies the frames by `time_factor`; shortcut: channels repeated."""
 
     def __init__(self, channels_in: int, channels_out: int, name: str, time_kernel: int, time_factor: int) -> None:
         super().__init__()
@@ -76,6 +76,6 @@ class Up(nn.Module):
 
 
 def check_groups(many: int, few: int) -> None:
-    """Raises UsageError where channels cannot be averaged or repeated in whole groups."""
+    """Raises UsageError if channels cannot be averaged or repeated in whole groups."""
     if many % few or few % 4:
         raise UsageError(f"widths must be multiples of 4 and {few} channels must divide {many}; use e.g. 64, 128, 256")

@@ -28,5 +28,5 @@ def aspect(ratio: float, num_scales: int = len(INFINITYSTAR_SIDES)) -> tuple[Sid
 
 
 def still(sides: Sequence[Side], frames: int = 1) -> tuple[Size, ...]:
-    """(h, w) of every scale -> (t, h, w), the same number of latent frames at every scale."""
+    """(h, w) of every scale -> (t, h, w), with the same number of latent frames at every scale."""
     return tuple((frames, h, w) for h, w in sides)

@@ -1,6 +1,6 @@
-"""Vector quantisation: the nearest of V learned vectors (van den Oord et al., "Neural discrete representation", 2017).
+"""Vector quantisation: the nearest of V learned vectors (van den Oord et al., 2017).
 
-Also what all quantisers share: the check of vectors and labels, and the straight-through gradient.
+Also what all quantisers share: the checks of vectors and labels, and the straight-through gradient.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from vidar.config import Config
 from vidar.rng import Rng
 from vidar.types import Loss, Quantised, UsageError
 
-NO_MASS = 1e-6  # below this running count a code is left where it is: the quotient would be noise
+NO_MASS = 1e-6  # a code with a smaller running count does not move, because its quotient would be noise
 
 
 def exact(device: torch.device) -> AbstractContextManager[object]:
-    """Autocast off; nothing to turn off where there is no storage (meta)."""
+    """Disable autocast; for meta tensors nothing needs to be disabled."""
     return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 def widen(x: Tensor, channels: int) -> Tensor:
-    """[..., C] in float32 or wider. Raises UsageError for another number of channels."""
+    """Return x [..., C] in float32 or wider. Raises UsageError for another number of channels."""
     if not x.ndim or x.shape[-1] != channels:
         raise UsageError(f"vectors of shape {list(x.shape)} cannot be quantised; the last axis must be {channels}")
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def check_labels(labels: Tensor, classes: Sequence[int]) -> Tensor:
-    """Labels [..., G] as they are. Raises UsageError for another G, for fractions, and for a part outside its range."""
+    """Return labels [..., G]. Raises UsageError for another G, for fractions, and for a part outside its range."""
     if not labels.ndim or labels.shape[-1] != len(classes):
         raise UsageError(
             f"labels of shape {list(labels.shape)} cannot be decoded; the last axis must be {len(classes)}"
@@ -42,27 +42,28 @@ def check_labels(labels: Tensor, classes: Sequence[int]) -> Tensor:
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise UsageError(f"labels must be integers, not {str(labels.dtype).removeprefix('torch.')}")
     wrong = (labels < 0) | (labels >= torch.tensor(classes, device=labels.device))
-    if not labels.is_meta and wrong.any():  # without storage there is nothing to look at
+    if not labels.is_meta and wrong.any():  # meta tensors have no values to check
         part = int(wrong.nonzero()[0, -1])
         raise UsageError(f"label {int(labels[wrong][0])} of part {part} lies outside 0 to {classes[part] - 1}")
     return labels
 
 
 def straight_through(soft: Tensor, hard: Tensor) -> Tensor:
-    """Exactly `hard`, in bits, with the gradient of `soft`."""
+    """Exactly `hard`, bit for bit, with the gradient of `soft`; both have the same shape."""
     return hard.detach() + (soft - soft.detach())
 
 
 def mean_square(x: Tensor, y: Tensor) -> Tensor:
-    """Mean of (x - y)^2 over all elements; 0 where there are none."""
+    """Mean of (x - y)^2 over all elements; 0 if there are none."""
     return F.mse_loss(x, y, reduction="sum") / max(x.numel(), 1)
 
 
 class VQConfig(Config):
-    """size: V. beta: weight of the term that pulls x to its code.
+    """size: V. beta: weight of the loss that pulls x to its code.
 
-    decay: None learns the codebook by gradient; a number moves it by running means (2017, appendix A.1), and the
-    loss then has no codebook term. revive_after: updates without a hit before a code is replaced; None: never.
+    decay: None trains the codebook by gradient; a number updates it by running means (2017, appendix A.1), and the
+    loss then has no codebook term. revive_after: number of updates without a hit after which a code is replaced;
+    None: never.
     """
 
     channels: int = Field(ge=1)
@@ -79,11 +80,11 @@ class VQConfig(Config):
 
 
 class VQ(nn.Module):
-    """Codebook [V, C]; a label is the index of a row, one part of V classes.
+    """Codebook [V, C]; a label is the index of a row, one part with V classes.
 
     In training mode `quantise` counts what it sees, and `update`, called once per optimiser step, moves the usage,
-    the running means and the dead codes: the codebook stands still within a step, so labels decode to the same codes.
-    `forget` drops what was counted for a step that was not made.
+    the running means and the dead codes. The codebook is constant within a step, so labels decode to the same codes.
+    `forget` drops the counts of a step that was skipped.
     """
 
     codebook: Tensor
@@ -100,12 +101,12 @@ class VQ(nn.Module):
         self.classes: tuple[int, ...] = (config.size,)
         shape = (config.size, config.channels)
         drawn = (2 * Rng(config.seed).uniform("codebook", shape=shape) - 1) / config.size
-        start = torch.empty(shape).copy_(drawn)  # without storage where there is to be none
+        start = torch.empty(shape).copy_(drawn)  # without storage on the meta device
         if config.decay is None:
             self.codebook = nn.Parameter(start)
         else:
             self.register_buffer("codebook", start)
-            self.register_buffer("mass", torch.ones(config.size))  # Choice: the start counts as one vector per code
+            self.register_buffer("mass", torch.ones(config.size))  # Choice: starts as one vector per code
             self.register_buffer("total", start.clone())
         self.register_buffer("hits", torch.zeros(config.size))
         self.register_buffer("idle", torch.zeros(config.size, dtype=torch.long))
@@ -118,11 +119,11 @@ class VQ(nn.Module):
         with exact(x.device):
             flat = x.reshape(-1, self.channels)
             index = self.nearest(flat)
-            if self.training and not x.is_meta:  # without storage there is nothing to count
+            if self.training and not x.is_meta:  # meta tensors cannot be counted
                 self._count(flat.detach(), index)
             code = F.embedding(index, self.codebook).to(x.dtype).reshape(x.shape)
             commitment = mean_square(x, code.detach())
-            codebook = mean_square(code, x.detach())  # a constant where running means move the codebook
+            codebook = mean_square(code, x.detach())  # a constant if running means move the codebook
             parts = {"commitment": commitment.detach(), "codebook": codebook.detach()}
             loss = self.config.beta * commitment
             if self.config.decay is None:
@@ -142,12 +143,14 @@ class VQ(nn.Module):
         return (codebook.square().sum(dim=1) - 2 * x @ codebook.T).argmin(dim=1)  # |x - z|^2 - |x|^2
 
     def usage(self) -> Tensor:
-        """Fraction of codes in use: at least 0.08 of an even share of the running hits (VAR)."""
+        """Fraction of codes in use: codes with at least 0.08 of an even share of the running hits (VAR)."""
         return ((self.hits > 0) & (self.hits >= 0.08 * self.hits.sum() / self.config.size)).float().mean()
 
     @torch.no_grad()
     def update(self) -> None:
-        """Once per optimiser step, on every rank: usage, running means, revival. Nothing seen: nothing changes.
+        """Called once per optimiser step on every rank: usage, running means, revival.
+
+        Changes nothing if nothing was seen.
 
         Choice: hits are counted per step over all calls, where VAR keeps one count per scale.
         """
@@ -172,12 +175,12 @@ class VQ(nn.Module):
         self.updates += 1
 
     def forget(self) -> None:
-        """Drop what was counted since the last `update`."""
+        """Drop the counts since the last `update`."""
         self._calls = 0
         self._counts: Tensor | None = None  # [V]
         self._sums: Tensor | None = None  # [V, C]
         self._keys: Tensor | None = None  # [n], sorted
-        self._pool: Tensor | None = None  # [n, C], n at most V: a fair sample of what was seen
+        self._pool: Tensor | None = None  # [n, C], n at most V: a random sample of the vectors seen
 
     @torch.no_grad()
     def _count(self, x: Tensor, index: Tensor) -> None:
@@ -195,7 +198,7 @@ class VQ(nn.Module):
         self._calls += 1
 
     def _revive(self, pool: Tensor) -> None:
-        """Codes idle for long become vectors of this step, one each while there are enough of them."""
+        """Replace codes that were idle for long by vectors of this step, each vector at most once."""
         dead = (self.idle >= (self.config.revive_after or 0)).nonzero()[:, 0]
         changed = [self.codebook.data, self.idle]
         if self.config.decay is not None:
@@ -208,5 +211,5 @@ class VQ(nn.Module):
             if self.config.decay is not None:
                 self.mass[dead], self.total[dead] = 1.0, fresh
             if dist.is_available() and dist.is_initialized():
-                for tensor in changed:  # the first rank's vectors, for all
+                for tensor in changed:  # the vectors of the first rank, on all ranks
                     dist.broadcast(tensor, 0)

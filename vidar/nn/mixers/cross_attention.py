@@ -19,14 +19,14 @@ class CrossAttentionConfig(Config):
     def build(
         self, width: int, heads: int, head_width: int, memory_width: int, gate_std: float, layer: int
     ) -> CrossAttention:
-        """Raises ValueError where the backbone has no memory width."""
+        """Raises ValueError if the backbone has no memory width."""
         if memory_width < 1:
             raise ValueError("cross-attention needs memory_width, the width of Cond.memory")
         return CrossAttention(width, heads, head_width, memory_width, gate_std)
 
 
 class CrossAttention(nn.Module):
-    """x + gate * attention(modulate(x), memory). Without a memory, or with one all masked, it adds nothing."""
+    """x + gate * attention(modulate(x), memory). Adds nothing without a memory or with a fully masked one."""
 
     def __init__(self, width: int, heads: int, head_width: int, memory_width: int, gate_std: float) -> None:
         super().__init__()
@@ -55,5 +55,5 @@ class CrossAttention(nn.Module):
         return self.leave(x, heads_first(mixed), gate)
 
     def answer(self, x: Tensor, rows: Tensor, call: Call, asked: Asked) -> Tensor:
-        """See `vidar.nn.block.Answers`; no slot reads another."""
+        """See `vidar.nn.block.Answers`; slots do not read one another."""
         return self(asked.of_slots(x), asked.of_rows(rows), asked.call)

@@ -1,4 +1,4 @@
-"""Self-attention over one relation: the fresh slots and what its ring keeps."""
+"""Self-attention over one relation: to the fresh slots and to what its ring keeps."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from vidar.nn.rope import Tables, rotate
 
 
 class SelfAttentionConfig(Config):
-    """Who reads whom is the relation's business; the mixer only names it."""
+    """The relation says which slots read which; the mixer only names it."""
 
     relation: str = "main"
 
     def build(
         self, width: int, heads: int, head_width: int, memory_width: int, gate_std: float, layer: int
     ) -> SelfAttention:
-        """`layer`: the index among the mixers of the backbone that use the same relation."""
+        """layer: index among the mixers of the backbone that use the same relation."""
         return SelfAttention(self.relation, width, heads, head_width, gate_std, layer)
 
 
 class SelfAttention(nn.Module):
-    """x + gate * attention(modulate(x)), QK-norm per head, keys rotated before they are kept."""
+    """x + gate * attention(modulate(x)), with QK-norm per head; keys are rotated before they are stored."""
 
     def __init__(self, relation: str, width: int, heads: int, head_width: int, gate_std: float, layer: int) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class SelfAttention(nn.Module):
         self.leave = Leave(width, heads * head_width)
 
     def forward(self, x: Tensor, rows: Tensor, call: Call) -> Tensor:
-        """[B, G, n, D] -> [B, G, n, D]; attends to ring ++ fresh first and writes afterwards (core.md, State)."""
+        """[B, G, n, D] -> [B, G, n, D]; attends to ring ++ fresh first and writes afterwards."""
         q, k, v, gate = self.enter(x, rows, call.row, call.tables)
         held = None if call.state is None else call.state.read(self.relation, self.layer)
         keys, values = k, v
@@ -48,7 +48,7 @@ class SelfAttention(nn.Module):
         return self.leave(x, mixed, gate)
 
     def answer(self, x: Tensor, rows: Tensor, call: Call, asked: Asked) -> Tensor:
-        """See `vidar.nn.block.Answers`: keys and values of all, and no more than these of who is not asked."""
+        """See `vidar.nn.block.Answers`: keys and values of all slots, and nothing else for slots without a loss."""
         q, k, v, gate = self.enter(x, rows, call.row, call.tables)
         mixed = asked.call.attention[self.relation](taken(q, asked.slots), k, v)  # [B, S', K, E]
         return self.leave(asked.of_slots(x), mixed, asked.of_slots(gate))
