@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from vidar.conditioning.net import WorldNetConfig
-from vidar.conditioning.text import ByteEncoderConfig, GivenFeaturesConfig, TextConfig
+from vidar.conditioning.text import ByteEncoderConfig, EncoderConfig, GivenFeaturesConfig, TextConfig
 from vidar.configs.recipe import recipe
 from vidar.data.annotations import AnnotationConfig, ShapeCaptionConfig, StoredCaptionConfig
 from vidar.data.loader import ClipsConfig
@@ -20,7 +20,8 @@ from vidar.nn.block import SharedModulationConfig
 from vidar.nn.mixers import CrossAttentionConfig, SelfAttentionConfig
 from vidar.nn.rope import AxialRopeConfig
 from vidar.objectives.pyramids import PyramidsConfig
-from vidar.orders.scale import ClipScaleOrderConfig, ScaleOrderConfig
+from vidar.orders.config import OrderConfig
+from vidar.orders.scale import ScaleOrderConfig
 from vidar.sampling.filters import TemperatureConfig
 from vidar.sampling.guidance import GuidanceConfig, GuideConfig
 from vidar.tokenizers.autoencoder import AutoencoderConfig
@@ -84,7 +85,7 @@ class Net(NamedTuple):
     depth: int
     heads: int
     memory: int
-    text: GivenFeaturesConfig | ByteEncoderConfig
+    text: EncoderConfig
     lr: float = 1e-4  # Choice
 
 
@@ -165,7 +166,7 @@ def pictures_of(
     name: str,
     bits: Bits,
     net: Net,
-    order: ScaleOrderConfig | ClipScaleOrderConfig,
+    order: OrderConfig,
     objective: PyramidsConfig,
     guidance: GuideConfig,
     frames: int = 1,

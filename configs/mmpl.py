@@ -7,7 +7,7 @@ concatenated as input channels; the network predicts the change since that frame
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 from vidar.conditioning.plan import PlanActionEmbedConfig
 from vidar.configs.doom import GAME, SIZES
@@ -85,8 +85,7 @@ def mmpl_shapes(
     minutes: float = 15.0,
 ) -> TrainConfig:
     """MMPL with the network of world_shapes: segments of 12 new frames planned from two known frames."""
-    known = world_shapes(preset).method
-    assert isinstance(known, TrainWorldConfig)
+    known = cast(TrainWorldConfig, world_shapes(preset).method)
     map = MAPS[preset]
     return _train("mmpl_shapes", _planned(known.world, map, STEPS[preset]), map, data, tokenizer, batch, minutes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -16,7 +17,17 @@ Clip = slice  # the frames of an episode that are one clip
 SHAPE_CLASSES = tuple(f"{colour} {kind}" for colour in list(COLOURS)[1:] for kind in KINDS)
 
 
-class StoredClassConfig(Config):
+class AnnotationConfig(Config):
+    """Base class of the configs of annotations. classes: whether they yield class numbers; otherwise captions."""
+
+    classes: ClassVar[bool]
+
+    @abstractmethod
+    def build(self) -> Callable[[Episode, Clip], int | str]:
+        """A function (episode, clip) -> class or caption, which raises VidarError if an episode has none."""
+
+
+class StoredClassConfig(AnnotationConfig):
     """The number stored under `key` in the meta data of an episode."""
 
     classes: ClassVar[bool] = True  # True: classes; False: captions
@@ -38,7 +49,7 @@ class StoredClassConfig(Config):
         return found
 
 
-class StoredCaptionConfig(Config):
+class StoredCaptionConfig(AnnotationConfig):
     """The caption stored with the episode."""
 
     classes: ClassVar[bool] = False  # True: classes; False: captions
@@ -54,7 +65,7 @@ class StoredCaptionConfig(Config):
         return found
 
 
-class ShapeClassConfig(Config):
+class ShapeClassConfig(AnnotationConfig):
     """Colour and kind of shape 1 of the world of shapes, 28 classes; only the player can hide this shape.
 
     `SHAPE_CLASSES` names them.
@@ -67,7 +78,7 @@ class ShapeClassConfig(Config):
         return lambda episode, clip: SHAPE_CLASSES.index("{1} {0}".format(*(looks[1] for looks in _looks(episode))))
 
 
-class ShapeCaptionConfig(Config):
+class ShapeCaptionConfig(AnnotationConfig):
     """A description of the scene of the world of shapes, with what the player does in these frames."""
 
     classes: ClassVar[bool] = False  # True: classes; False: captions
@@ -89,6 +100,3 @@ def _looks(episode: Episode) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if len(kinds) < 2 or len(kinds) != len(colours):
         raise VidarError(f"{episode.name}: is not a recording of the world of shapes: it names fewer than two shapes")
     return tuple(kinds), tuple(colours)
-
-
-AnnotationConfig = StoredClassConfig | StoredCaptionConfig | ShapeClassConfig | ShapeCaptionConfig

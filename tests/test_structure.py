@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
 import os
+import pkgutil
+import re
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Union, get_args, get_origin
 
 import pytest
 
 import vidar
+from vidar.config import Config
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("vidar", "configs", "kernels", "data", "eval", "scripts")
@@ -168,6 +175,34 @@ def test_optional_packages_have_one_home():
                 wrong.append(f"{name}:{line}: {target} is optional: import it in the function that needs it")
     wrong += [f"{package}: imported in {sorted(places)}" for package, places in homes.items() if len(places) > 1]
     assert not wrong, "\n".join(wrong)
+
+
+def config_classes() -> Iterator[type[Config]]:
+    for module in pkgutil.walk_packages(vidar.__path__, "vidar."):
+        for found in vars(importlib.import_module(module.name)).values():
+            if inspect.isclass(found) and issubclass(found, Config) and found.__module__ == module.name:
+                yield found
+
+
+def test_config_slots_are_open():
+    """No field names several kinds of configs: it names their base class, and any config of that base fits."""
+
+    def kinds(annotation: object) -> list[object]:
+        if inspect.isclass(annotation):
+            return [annotation] if issubclass(annotation, Config) else []
+        parts = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else ()
+        return [kind for part in parts for kind in kinds(part)]
+
+    owners = [*config_classes()]
+    fields = [(one.__name__, name, info.annotation) for one in owners for name, info in one.model_fields.items()]
+    assert len(fields) > 400
+    assert not [(owner, name) for owner, name, annotation in fields if len(kinds(annotation)) > 1]
+
+
+def test_few_ask_for_the_class_of_a_config():
+    lines = [line for file in files(FOLDERS[:-1]) for line in file.read_text().splitlines()]
+    asked = [line for line in lines if re.search(r"isinstance\(.*Config", line)]
+    assert len(asked) <= 10, "\n".join(asked)
 
 
 def test_init_files_hold_no_logic():

@@ -15,10 +15,9 @@ from vidar.core.placement import RingShape
 from vidar.nn.asked import reading
 from vidar.nn.attention import AttentionConfig, planned
 from vidar.nn.auto import AutoAttentionConfig
-from vidar.nn.block import MLP, Asked, Block, Call, OwnModulationConfig, SharedModulationConfig
-from vidar.nn.convolution import ConvEmbedConfig, ConvHeadConfig
-from vidar.nn.embed import IndexEmbedConfig, LevelConfig, LinearEmbedConfig
-from vidar.nn.heads import LinearHeadConfig
+from vidar.nn.block import MLP, Asked, Block, Call, ModulationConfig, OwnModulationConfig
+from vidar.nn.embed import EmbedConfig, LevelConfig, LinearEmbedConfig
+from vidar.nn.heads import HeadConfig, LinearHeadConfig
 from vidar.nn.mixers import MixerConfig, SelfAttentionConfig
 from vidar.nn.rope import AxialRopeConfig, Rope, RopeConfig, Tables
 from vidar.types import NOBODY, Cond, State
@@ -50,12 +49,12 @@ class BackboneConfig(Config):
     rope: RopeConfig = AxialRopeConfig()
     level: LevelConfig | None = None
     step_size: LevelConfig | None = None
-    embed: LinearEmbedConfig | IndexEmbedConfig | ConvEmbedConfig = LinearEmbedConfig()
-    head: LinearHeadConfig | ConvHeadConfig = LinearHeadConfig()
+    embed: EmbedConfig = LinearEmbedConfig()
+    head: HeadConfig = LinearHeadConfig()
     attention: AttentionConfig = AutoAttentionConfig()
     memory_width: int = Field(default=0, ge=0)
     gate_std: float = Field(default=0.0, ge=0)
-    modulation: OwnModulationConfig | SharedModulationConfig = OwnModulationConfig()
+    modulation: ModulationConfig = OwnModulationConfig()
 
     @model_validator(mode="after")
     def _check(self) -> BackboneConfig:
@@ -102,8 +101,8 @@ class Backbone(nn.Module):
         c = self.config
         mixers: list[nn.Module] = []
         for place, mixer in enumerate(c.mixers):
-            before = sum(_relation(other) == _relation(mixer) for other in c.mixers[:place])
-            layer = number * sum(_relation(other) == _relation(mixer) for other in c.mixers) + before
+            before = sum(other.cached == mixer.cached for other in c.mixers[:place])
+            layer = number * sum(other.cached == mixer.cached for other in c.mixers) + before
             mixers.append(mixer.build(c.width, c.heads, c.head_width, c.memory_width, c.gate_std, layer))
         return Block(mixers, MLP(c.width, c.mlp_ratio, c.gate_std))
 
@@ -113,7 +112,7 @@ class Backbone(nn.Module):
 
     def _ring_shapes(self) -> dict[str, RingShape]:
         c = self.config
-        names = [mixer.relation for mixer in c.mixers if isinstance(mixer, SelfAttentionConfig)]
+        names = [mixer.cached for mixer in c.mixers if mixer.cached is not None]
         return {name: RingShape(names.count(name) * c.depth, c.heads, c.head_width) for name in dict.fromkeys(names)}
 
     def forward(self, inputs: Tensor, layout: Layout, cond: Cond | None = None, state: State | None = None) -> Tensor:
@@ -208,10 +207,6 @@ class Backbone(nn.Module):
         """Compile the embedding, the head, and the parts of every block around attention, in place."""
         for part in (self.embed, *self.blocks, self.head):
             part.compile(*args, **kwargs)
-
-
-def _relation(mixer: MixerConfig) -> str | None:
-    return mixer.relation if isinstance(mixer, SelfAttentionConfig) else None
 
 
 def _memo(layout: Layout, name: str, device: torch.device, make: Any) -> Tensor:

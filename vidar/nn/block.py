@@ -6,6 +6,7 @@ the modulation to all slots would cost a third of a training step on a CPU. If r
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -98,7 +99,15 @@ class Modulation(nn.Module):
         return self.columns.stop
 
 
-class OwnModulationConfig(Config):
+class ModulationConfig(Config):
+    """Base class of the configs of modulation: how rows become the shifts, scales and gates of the sublayers."""
+
+    @abstractmethod
+    def build(self, blocks: Iterable[nn.Module], width: int, std: float) -> nn.Module:
+        """The module that maps rows [B, M, D] before the blocks."""
+
+
+class OwnModulationConfig(ModulationConfig):
     """Every sublayer has its own map of the rows (DiT, VAR)."""
 
     def build(self, blocks: Iterable[nn.Module], width: int, std: float) -> nn.Module:
@@ -106,7 +115,7 @@ class OwnModulationConfig(Config):
         return nn.Identity()
 
 
-class SharedModulationConfig(Config):
+class SharedModulationConfig(ModulationConfig):
     """One map for all blocks, and an offset per sublayer (PixArt's adaLN-single; Infinity, VAR d36)."""
 
     def build(self, blocks: Iterable[nn.Module], width: int, std: float) -> nn.Module:

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from vidar.config import Config
 from vidar.nn.block import Modulation
-from vidar.nn.embed import linear
+from vidar.nn.embed import EmbedConfig, linear
+from vidar.nn.heads import HeadConfig
 from vidar.nn.norm import modulate
 from vidar.types import UsageError
 
@@ -80,7 +81,7 @@ class ConvBlock(nn.Module):
         return x + gate * apply(self.leave, F.silu(apply(self.enter, modulate(x, shift, scale))))
 
 
-class ConvEmbedConfig(ConvShape):
+class ConvEmbedConfig(ConvShape, EmbedConfig):
     """Convolutions on cells, then one linear map per site."""
 
     def build(self, columns: int, width: int) -> ConvEmbed:
@@ -110,7 +111,7 @@ class ConvEmbed(nn.Module):
         return self.map(self.config.sites(x, batch))
 
 
-class ConvHeadConfig(ConvShape):
+class ConvHeadConfig(ConvShape, HeadConfig):
     """A modulated norm, one linear map per site, convolutions on cells. std 0: outputs start at zero."""
 
     std: float = Field(default=0.0, ge=0)

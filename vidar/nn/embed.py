@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 
 import torch
 from pydantic import Field
@@ -33,7 +34,15 @@ def table(rows: int, width: int, std: float = 1.0) -> nn.Embedding:
     return layer
 
 
-class LinearEmbedConfig(Config):
+class EmbedConfig(Config):
+    """Base class of the configs of input embeddings."""
+
+    @abstractmethod
+    def build(self, columns: int, width: int) -> nn.Module:
+        """A module (inputs [B, S, columns], rows, row) -> [B, S, width]. Raises ValueError for unsuitable columns."""
+
+
+class LinearEmbedConfig(EmbedConfig):
     """Channels or bits: one linear map."""
 
     def build(self, columns: int, width: int) -> LinearEmbed:
@@ -55,7 +64,7 @@ class LinearEmbed(nn.Module):
         return self.map(inputs.to(self.map.weight.dtype))
 
 
-class IndexEmbedConfig(Config):
+class IndexEmbedConfig(EmbedConfig):
     """One column of indices 0 .. vocabulary - 1, including special tokens."""
 
     vocabulary: int = Field(ge=1)

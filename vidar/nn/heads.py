@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -12,7 +14,15 @@ from vidar.nn.embed import linear
 from vidar.nn.norm import modulate
 
 
-class LinearHeadConfig(Config):
+class HeadConfig(Config):
+    """Base class of the configs of heads."""
+
+    @abstractmethod
+    def build(self, width: int, out_width: int, gate_std: float) -> nn.Module:
+        """A module (x [B, G, n, width], rows, row) -> [B, S, out_width]. Raises ValueError for an unsuitable width."""
+
+
+class LinearHeadConfig(HeadConfig):
     """A modulated norm and one linear map. std 0: outputs start at zero."""
 
     std: float = Field(default=0.0, ge=0)

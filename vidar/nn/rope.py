@@ -7,6 +7,7 @@ rot(x) = x * cos + concat(-x[E/2:], x[:E/2]) * sin.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from functools import cache
 from typing import Any, TypeVar
@@ -120,7 +121,17 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return (wide * cos[..., None, :] + turned * sin[..., None, :]).to(x.dtype)
 
 
-class MMRopeConfig(Config):
+class RopeConfig(Config):
+    """Base class of the configs of rotary embeddings. axes: names of the grid axes that rotate channels."""
+
+    axes: tuple[str, ...] = ("t", "y", "x")
+
+    @abstractmethod
+    def build(self, axes: Sequence[str], head_width: int) -> Rope:
+        """The rotation for coordinates with these axes. Raises ValueError if axes or head width do not fit."""
+
+
+class MMRopeConfig(RopeConfig):
     """MM-RoPE over three named axes (Lumos-1)."""
 
     axes: tuple[str, str, str] = ("t", "y", "x")
@@ -133,7 +144,7 @@ class MMRopeConfig(Config):
         return lambda coords, dtype: mm_rope(coords[..., columns], head_width, self.base, dtype)
 
 
-class AxialRopeConfig(Config):
+class AxialRopeConfig(RopeConfig):
     """One band of channels per axis, for any number of named axes; with one axis it is plain 1D RoPE.
 
     split: channels of each axis, adding up to the head width; None: as even as channel pairs allow.
@@ -152,7 +163,7 @@ class AxialRopeConfig(Config):
         return lambda coords, dtype: _banded(coords, dtype, *told)
 
 
-class LengthRopeConfig(Config):
+class LengthRopeConfig(RopeConfig):
     """RoPE-ND (ACDiT, arXiv 2412.07720): each axis has its own base, which depends on the number of sites along it.
 
     lengths: L of each axis; base 100 (floor(8 L / pi / 100) + 1) as in its code. parts: shares of the head. The
@@ -183,7 +194,7 @@ def length_frequencies(length: int, count: int) -> Tensor:
     return base ** -torch.linspace(0, 1, count, dtype=torch.float64)
 
 
-class NoRopeConfig(Config):
+class NoRopeConfig(RopeConfig):
     """No rotation: positions reach the model in another way, or not at all."""
 
     axes: tuple[str, ...] = ()
@@ -191,9 +202,6 @@ class NoRopeConfig(Config):
     def build(self, axes: Sequence[str], head_width: int) -> Rope:
         """A rope that returns no tables."""
         return lambda coords, dtype: None
-
-
-RopeConfig = MMRopeConfig | AxialRopeConfig | LengthRopeConfig | NoRopeConfig
 
 
 def even_split(head_width: int, num_axes: int) -> tuple[int, ...]:

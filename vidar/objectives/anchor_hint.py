@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vidar.config import Config
-from vidar.objectives.hint import Committed
+from vidar.objectives.hint import Committed, HintConfig
 from vidar.orders.plan import StepMap
 
 
-class AnchorHintConfig(Config):
+class AnchorHintConfig(HintConfig):
     """The nearest earlier frame that a previous step generated, as further input channels, site by site.
 
     map: the step map of the order. For a plan these frames are the first frames, for a fill the anchors to its left.

@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from vidar.config import Config
-from vidar.core.relation import Rule, never
+from vidar.core.relation import never
 from vidar.orders.plan import StepMap
 
 Made = Callable[[int], Tensor]  # unit -> its code [n, C]
 
 
-class NoiseBeginConfig(Config):
+class Begin(Protocol):
+    """The initial state of a unit in play."""
+
+    def needs(self, u: Tensor, v: Tensor, /) -> Tensor:
+        """Content edges, bool: unit u is begun from the code of unit v."""
+        ...
+
+    def __call__(self, unit: int, made: Made, noise: Tensor) -> Tensor:
+        """The state [n, C], from fresh noise [n, C] and the codes of finished units."""
+        ...
+
+
+class BeginConfig(Config):
+    """Base class of the configs of initial states."""
+
+    @abstractmethod
+    def build(self) -> Begin:
+        """The initial state."""
+
+
+class NoiseBeginConfig(BeginConfig):
     """The initial state is plain noise."""
 
     def build(self) -> NoiseBegin:
@@ -26,14 +48,16 @@ class NoiseBeginConfig(Config):
 class NoiseBegin:
     """x at level 1 is the noise itself."""
 
-    needs: Rule = staticmethod(never)
+    def needs(self, u: Tensor, v: Tensor) -> Tensor:
+        """No content edge."""
+        return never(u, v)
 
     def __call__(self, unit: int, made: Made, noise: Tensor) -> Tensor:
         """Noise [n, C] -> x [n, C]."""
         return noise
 
 
-class AnchorBeginConfig(Config):
+class AnchorBeginConfig(BeginConfig):
     """The first and the last frame of a fill start at (1 - sigma) anchor + sigma noise, with the anchor next to them.
 
     map: the step map of the order. The model still receives level 1. The default, 1, is plain noise: the released

@@ -8,8 +8,10 @@ reverse step between that of q(x_{k-1} | x_k, x0) at v = -1 and log beta_k at v 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import torch
 from pydantic import Field
@@ -94,7 +96,23 @@ def data_of(x: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
     return (x - (1 - alpha_bar).sqrt() * noise) / alpha_bar.sqrt()
 
 
-class AncestralConfig(Config):
+class Sampler(Protocol):
+    """One step of a reverse chain."""
+
+    def step(self, x: Tensor, noise: Tensor, v: Tensor, n: int, chain: Betas, draw: Draw) -> Tensor:
+        """From place n of the schedule to n - 1. noise, v: model outputs, [n, C]."""
+        ...
+
+
+class SamplerConfig(Config):
+    """Base class of the configs of samplers of diffusion."""
+
+    @abstractmethod
+    def build(self) -> Sampler:
+        """The sampler."""
+
+
+class AncestralConfig(SamplerConfig):
     """DDPM sampling: every reverse step is drawn."""
 
     def build(self) -> Ancestral:
@@ -112,7 +130,7 @@ class Ancestral:
         return mean if n == 0 else mean + torch.exp(0.5 * chain.log_variance(n, v)) * draw()
 
 
-class DDIMConfig(Config):
+class DDIMConfig(SamplerConfig):
     """DDIM (Song et al. 2021, eq. 12 and 16). eta: 0 is deterministic, 1 has the variance of q(x_{k-1} | x_k, x0)."""
 
     eta: float = Field(default=0.0, ge=0, le=1)
@@ -147,7 +165,7 @@ class DiffusionConfig(ObjectiveConfig):
     count: int = Field(default=1000, ge=2)
     first: float = Field(default=1e-4, gt=0, lt=1)
     last: float = Field(default=0.02, gt=0, lt=1)
-    sampler: AncestralConfig | DDIMConfig = AncestralConfig()
+    sampler: SamplerConfig = AncestralConfig()
     context: ContextConfig = CleanConfig()
     vlb: float = Field(default=1.0, ge=0)
 

@@ -18,15 +18,13 @@ from vidar.core.grid import Grid
 from vidar.core.layout import Layout
 from vidar.core.relation import Rule
 from vidar.core.state import Content
-from vidar.objectives.anchor_hint import AnchorHintConfig
-from vidar.objectives.begin import AnchorBeginConfig, NoiseBeginConfig
+from vidar.objectives.begin import BeginConfig, NoiseBeginConfig
 from vidar.objectives.context import ContextNoiseConfig, mixed, with_level
-from vidar.objectives.hint import LastFrameHintConfig, NoHintConfig, PreviousHintConfig
-from vidar.objectives.prediction import DataConfig, VelocityConfig
-from vidar.objectives.prefix_hint import PrefixHintConfig
+from vidar.objectives.hint import HintConfig, NoHintConfig
+from vidar.objectives.prediction import PredictionConfig, VelocityConfig
 from vidar.objectives.protocols import Coded, ContextConfig, ObjectiveConfig, StepperConfig
 from vidar.objectives.rows import rows_of
-from vidar.objectives.step_size import ToldConfig, UntoldConfig
+from vidar.objectives.step_size import StepSizeConfig, UntoldConfig
 from vidar.objectives.steppers import EulerConfig
 from vidar.orders.config import OrderConfig
 from vidar.rng import Ahead, Rng, every, normals, uniforms
@@ -59,14 +57,14 @@ class FlowConfig(ObjectiveConfig):
     given: int = Field(default=0, ge=0)
     stepper: StepperConfig = EulerConfig()
     context: ContextConfig = ContextNoiseConfig()
-    hint: NoHintConfig | PreviousHintConfig | LastFrameHintConfig | PrefixHintConfig | AnchorHintConfig = NoHintConfig()
-    prediction: VelocityConfig | DataConfig = VelocityConfig()
-    step_size: UntoldConfig | ToldConfig = UntoldConfig()
-    begin: NoiseBeginConfig | AnchorBeginConfig = NoiseBeginConfig()
+    hint: HintConfig = NoHintConfig()
+    prediction: PredictionConfig = VelocityConfig()
+    step_size: StepSizeConfig = UntoldConfig()
+    begin: BeginConfig = NoiseBeginConfig()
 
     @model_validator(mode="after")
     def _check(self) -> FlowConfig:
-        if self.step_size.told and not isinstance(self.stepper, EulerConfig):
+        if self.step_size.told and not self.stepper.whole_steps:
             raise ValueError("a model that receives its step size needs EulerConfig")
         return self
 

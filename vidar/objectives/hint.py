@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
+from typing import ClassVar, Protocol
 
 import torch
 from pydantic import Field
@@ -26,8 +28,41 @@ def back(units: int) -> Rule:
 previous = back(1)
 
 
-class NoHintConfig(Config):
+class Hint(Protocol):
+    """What a unit receives of earlier units besides attention, as further input channels."""
+
+    @property
+    def width(self) -> int:
+        """Number of further channels."""
+        ...
+
+    def needs(self, u: Tensor, v: Tensor, /) -> Tensor:
+        """Content edges, bool: unit u is begun from the code of unit v."""
+        ...
+
+    def __call__(self, unit: int, committed: Committed, like: Tensor) -> Tensor:
+        """The channels [n, width] of a unit with n sites. like: a tensor [n, C] of its dtype and device."""
+        ...
+
+
+class HintConfig(Config):
+    """Base class of the configs of hints for denoised units."""
+
+    @abstractmethod
+    def build(self, channels: int) -> Hint:
+        """The hint, for codes with this number of channels."""
+
+
+class ScaleHintConfig(Config):
+    """Base class of the configs of hints for predicted scales. hinted: whether a scale receives the previous frame."""
+
+    hinted: ClassVar[bool] = True
+
+
+class NoHintConfig(HintConfig, ScaleHintConfig):
     """No hint: attention only."""
+
+    hinted: ClassVar[bool] = False
 
     def build(self, channels: int) -> NoHint:
         """The hint."""
@@ -38,14 +73,17 @@ class NoHint:
     """No columns and no content edge."""
 
     width = 0
-    needs: Rule = staticmethod(never)
+
+    def needs(self, u: Tensor, v: Tensor) -> Tensor:
+        """No content edge."""
+        return never(u, v)
 
     def __call__(self, unit: int, committed: Committed, like: Tensor) -> Tensor:
         """[n, 0]."""
         return like[:, :0]
 
 
-class PreviousHintConfig(Config):
+class PreviousHintConfig(HintConfig):
     """The code of an earlier unit as further input channels, site by site (DIAMOND stacks past frames as channels).
 
     back: distance in units; if the units of a frame are its cells, their number, which gives the cell at the same
@@ -71,7 +109,7 @@ class PreviousHint:
         return committed(unit - self.units) if unit >= self.units else torch.zeros_like(like)
 
 
-class LastFrameHintConfig(Config):
+class LastFrameHintConfig(HintConfig):
     """Blocks: the last frame of the previous block as further input channels, the same for every frame of a block.
 
     frames: frames per block. Predicting from it means predicting the change since the last known frame.
@@ -87,10 +125,12 @@ class LastFrameHintConfig(Config):
 class LastFrameHint:
     """C columns; the input of a block needs the code of the previous block. Zero for the first block."""
 
-    needs: Rule = staticmethod(previous)
-
     def __init__(self, channels: int, frames: int):
         self.width, self.frames = channels, frames
+
+    def needs(self, u: Tensor, v: Tensor) -> Tensor:
+        """The previous block."""
+        return previous(u, v)
 
     def __call__(self, unit: int, committed: Committed, like: Tensor) -> Tensor:
         """[n, C] for the n sites of a block, frame by frame."""
@@ -100,7 +140,7 @@ class LastFrameHint:
         return before[-(len(before) // self.frames) :].repeat(self.frames, 1)
 
 
-class PreviousFrameHintConfig(Config):
+class PreviousFrameHintConfig(ScaleHintConfig):
     """Next-scale prediction: the previous frame, averaged to the size of each scale, as further input channels.
 
     Choice: at every scale (VideoAR proposes it for the first one); zero where the frame mask hides that frame.

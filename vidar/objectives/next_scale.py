@@ -21,7 +21,7 @@ from vidar.core.layout import Layout
 from vidar.core.objective import Prepared
 from vidar.core.state import Content
 from vidar.objectives.flips import random_flips
-from vidar.objectives.hint import NoHintConfig, PreviousFrameHintConfig
+from vidar.objectives.hint import NoHintConfig, ScaleHintConfig
 from vidar.objectives.label_parts import LabelParts, filters_of, no_levels, unchanged
 from vidar.objectives.protocols import Coded, ObjectiveConfig
 from vidar.objectives.rows import Place, once, one_hot, side_by_side
@@ -123,7 +123,7 @@ class NextScaleConfig(ObjectiveConfig):
     filters: tuple[Config, ...] = ()
     by_scale: tuple[tuple[Config, ...], ...] = ()
     recall: int | None = Field(default=None, ge=1)
-    hint: NoHintConfig | PreviousFrameHintConfig = NoHintConfig()
+    hint: ScaleHintConfig = NoHintConfig()
 
     def build(self, pyramid: Pyramid, grid: Grid, dtype: torch.dtype = torch.float32) -> NextScale:
         """The objective over the units of a grid from `vidar.orders.frame_scale`, with the tokenizer's pyramid."""
@@ -155,7 +155,7 @@ class NextScale:
         self.channels, self.classes = pyramid.quantiser.channels, pyramid.quantiser.classes
         self.scales = len(pyramid.sizes)
         self.period = self.scales + 1
-        self.hinted = isinstance(config.hint, PreviousFrameHintConfig)
+        self.hinted = config.hint.hinted
         width = self.channels * (2 if self.hinted else 1)
         self.input_width, self.output_width = width + self.period, sum(self.classes)
         self.parts = LabelParts(self.classes)

@@ -5,13 +5,44 @@ Sigma increases with noise: x_s = (1 - s) x0 + s e and v = e - x0, so x0 = x_s -
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 from vidar.config import Config
 
 
-class VelocityConfig(Config):
+class Prediction(Protocol):
+    """What the network outputs, and how it becomes a velocity or data."""
+
+    def target(self, clean: Tensor, noise: Tensor, hint: Tensor) -> Tensor:
+        """What the network should output, [.., C]."""
+        ...
+
+    def velocity(self, x: Tensor, out: Tensor, level: float | Tensor, hint: Tensor) -> Tensor:
+        """The velocity at x for an output, [.., C]."""
+        ...
+
+    def data(self, x: Tensor, out: Tensor, level: Tensor, hint: Tensor) -> Tensor:
+        """The data estimate for an output, [.., C]."""
+        ...
+
+    def scale(self, level: Tensor) -> Tensor:
+        """The factor of an output error that makes it a velocity error."""
+        ...
+
+
+class PredictionConfig(Config):
+    """Base class of the configs of predictions."""
+
+    @abstractmethod
+    def build(self) -> Prediction:
+        """The prediction."""
+
+
+class VelocityConfig(PredictionConfig):
     """The output is v."""
 
     def build(self) -> Velocity:
@@ -39,7 +70,7 @@ class Velocity:
         return torch.ones_like(level)
 
 
-class DataConfig(Config):
+class DataConfig(PredictionConfig):
     """The output is x0 minus the hint, if there is one: a network that outputs zero repeats the previous frame.
 
     Choice: an unweighted squared error of x0, which equals the error of v weighted by s^2. It emphasises the levels

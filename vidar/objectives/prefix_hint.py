@@ -6,12 +6,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from vidar.config import Config
 from vidar.core.relation import Rule
-from vidar.objectives.hint import Committed
+from vidar.objectives.hint import Committed, HintConfig
 
 
-class PrefixHintConfig(Config):
+class PrefixHintConfig(HintConfig):
     """chunk, first: as in the order. With `DataConfig` the network learns the change since the last known frame.
 
     Choice: Ca2-VDM has no such hint and reads its prefix by attention only; small worlds learn faster with it. A

@@ -43,9 +43,11 @@ class StepperConfig(Config):
     """Base of the configs of solvers.
 
     plays_students: whether a few-step student may be played by it: one call for each of its steps, at their levels.
+    whole_steps: whether each output is applied over the whole step that the model was told.
     """
 
     plays_students: ClassVar[bool] = False
+    whole_steps: ClassVar[bool] = False
 
     @abstractmethod
     def build(self) -> Stepper:

@@ -6,18 +6,40 @@ levels for times). Size 0 requests the velocity at the point itself.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from torch import Tensor
 
 from vidar.config import Config
 
 
+class StepSize(Protocol):
+    """Whether a call tells the model its step size, and how."""
+
+    @property
+    def width(self) -> int:
+        """Number of further input columns."""
+        ...
+
+    def of_call(self, call: int) -> float:
+        """The step size of a solver call."""
+        ...
+
+    def column(self, x: Tensor, size: float) -> Tensor:
+        """The columns [n, width] for a state x [n, C]."""
+        ...
+
+
 class StepSizeConfig(Config):
-    """Base of the two. told: whether the model is."""
+    """Base class of the configs of step sizes. told: whether the model receives its step size."""
 
     told: ClassVar[bool] = False
+
+    @abstractmethod
+    def build(self, levels: Sequence[float]) -> StepSize:
+        """The step size of a solver over `levels`, 1 down to 0."""
 
 
 class UntoldConfig(StepSizeConfig):

@@ -20,6 +20,7 @@ class EulerConfig(StepperConfig):
     """Euler: one model call per step."""
 
     plays_students: ClassVar[bool] = True
+    whole_steps: ClassVar[bool] = True
 
     def build(self) -> Euler:
         """The stepper."""

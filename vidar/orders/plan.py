@@ -10,6 +10,7 @@ are therefore separate tasks, and the chain of waiting units grows by one unit p
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -153,7 +154,15 @@ class Chain:
         return slice(given if segment == 0 else self.first, None)
 
 
-class FromTerminalConfig(Config):
+class OnwardConfig(Config):
+    """Base class of the configs of what the next segment starts from."""
+
+    @abstractmethod
+    def last(self, map: StepMap) -> int:
+        """The last frame that a segment yields."""
+
+
+class FromTerminalConfig(OnwardConfig):
     """The next segment starts from the terminal anchors, which gives most frames per segment (MMPL)."""
 
     def last(self, map: StepMap) -> int:
@@ -161,7 +170,7 @@ class FromTerminalConfig(Config):
         return map.terminal[-1]
 
 
-class FromMiddleConfig(Config):
+class FromMiddleConfig(OnwardConfig):
     """The next segment starts from the middle anchors, which has the lowest memory peak (MMPL).
 
     The later anchors are planned but never used for filling: fill 2, which sees most, does not run, and the next
@@ -177,7 +186,7 @@ class PlanOrderConfig(OrderConfig):
     """Segments with one step map. onward: which anchors the next segment starts from."""
 
     map: StepMap
-    onward: FromTerminalConfig | FromMiddleConfig = FromTerminalConfig()
+    onward: OnwardConfig = FromTerminalConfig()
 
     @model_validator(mode="after")
     def _check(self) -> PlanOrderConfig:
@@ -215,7 +224,7 @@ class PlanOrderConfig(OrderConfig):
 
 def chain_of(order: OrderConfig, name: str) -> Chain:
     """The segments of a world's order. Raises UsageError for a world that does not plan segments."""
-    if not isinstance(order, PlanOrderConfig):
+    if order.chain is None:
         raise UsageError(f"world {name!r} does not plan segments; this needs an order of PlanOrderConfig")
     return order.chain
 

@@ -60,6 +60,11 @@ class AutoencoderConfig(TokenizerConfig):
         return self.latent_channels
 
     @property
+    def pixel_channels(self) -> int:
+        """See `TokenizerConfig`."""
+        return self.video_channels
+
+    @property
     def memory(self) -> int:
         """See `TokenizerConfig`: of all convolutions of the decoder, one after another."""
         convolutions = 2 * sum(self.num_res_blocks) + len(self.widths) + 1

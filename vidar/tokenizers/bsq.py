@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from vidar.config import Config
+from vidar.tokenizers.config import QuantiserConfig
 from vidar.tokenizers.lfq import bit_entropies
 from vidar.tokenizers.vq import check_labels, exact, mean_square, straight_through, widen
 from vidar.types import Loss, Quantised
@@ -15,7 +15,7 @@ from vidar.types import Loss, Quantised
 SHORTEST = 1e-6  # smallest norm to divide by, which keeps the gradient of a zero vector finite
 
 
-class BSQConfig(Config):
+class BSQConfig(QuantiserConfig):
     """channels: d bits. The auxiliary loss is zeta / invT w_e (gamma_0 H_s - gamma H_b) + w_c |v - sg(code)|^2."""
 
     channels: int = Field(ge=1)

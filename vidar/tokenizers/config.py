@@ -10,6 +10,14 @@ from vidar.config import Config
 Side = tuple[int, int]  # height, width
 
 
+class QuantiserConfig(Config):
+    """Base class of the configs of quantisers."""
+
+    @abstractmethod
+    def build(self) -> Any:
+        """A `vidar.types.Quantiser` with fresh weights."""
+
+
 class TokenizerConfig(Config):
     """What a model must know of the tokenizer that makes its codes.
 
@@ -32,6 +40,11 @@ class TokenizerConfig(Config):
     @abstractmethod
     def channels(self) -> int:
         """Of a latent."""
+
+    @property
+    @abstractmethod
+    def pixel_channels(self) -> int:
+        """Channels of a pixel."""
 
     @property
     @abstractmethod

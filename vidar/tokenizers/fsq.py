@@ -6,14 +6,14 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
-from vidar.config import Config
+from vidar.tokenizers.config import QuantiserConfig
 from vidar.tokenizers.vq import check_labels, exact, straight_through, widen
 from vidar.types import Loss, Quantised
 
 SLACK = 1e-3  # eps: keeps tanh away from its limit, where the outermost level would be lost
 
 
-class FSQConfig(Config):
+class FSQConfig(QuantiserConfig):
     """levels: L_j of every channel."""
 
     levels: tuple[int, ...] = (8, 8, 8, 5, 5, 5)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from vidar.config import Config
+from vidar.tokenizers.config import QuantiserConfig
 from vidar.tokenizers.vq import check_labels, exact, mean_square, straight_through, widen
 from vidar.types import Loss, Quantised
 
@@ -54,7 +54,7 @@ def code_entropies(logit: Tensor) -> tuple[Tensor, Tensor]:
     return each, entropy(batch_mean(log_p.exp()))
 
 
-class LFQConfig(Config):
+class LFQConfig(QuantiserConfig):
     """channels: d bits. scale: magnitude s of a code's channels.
 
     inverse_temperature: of the softmax in the entropies.

@@ -19,11 +19,9 @@ from torch import Tensor, nn
 
 from vidar.config import Config
 from vidar.rng import Rng
-from vidar.tokenizers.bsq import BSQConfig
-from vidar.tokenizers.fsq import FSQConfig
-from vidar.tokenizers.lfq import LFQConfig
+from vidar.tokenizers.config import QuantiserConfig
 from vidar.tokenizers.schedules import Size
-from vidar.tokenizers.vq import VQConfig, exact, mean_square, straight_through
+from vidar.tokenizers.vq import exact, mean_square, straight_through
 from vidar.types import NOBODY, Loss, Quantised, Quantiser, UsageError
 
 Flip = Callable[[int, Tensor], Tensor]  # (scale, its labels) -> the labels that later scales are built from
@@ -70,7 +68,7 @@ class MultiScaleConfig(Config):
     a uniform quantiser of n bits; with equal gains they have only n + 1 different sums.
     """
 
-    quantiser: VQConfig | LFQConfig | FSQConfig | BSQConfig
+    quantiser: QuantiserConfig
     sizes: tuple[Size, ...]
     up: Literal["bicubic", "trilinear"] = "trilinear"
     num_phi: int = Field(default=0, ge=0)

@@ -59,6 +59,11 @@ class PyramidAutoencoderConfig(TokenizerConfig):
         return self.latent_channels
 
     @property
+    def pixel_channels(self) -> int:
+        """See `TokenizerConfig`."""
+        return self.video_channels
+
+    @property
     def memory(self) -> int:
         """See `TokenizerConfig`."""
         return self.autoencoder.memory

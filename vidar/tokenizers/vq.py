@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from vidar.config import Config
 from vidar.rng import Rng
+from vidar.tokenizers.config import QuantiserConfig
 from vidar.types import Loss, Quantised, UsageError
 
 NO_MASS = 1e-6  # a code with a smaller running count does not move, because its quotient would be noise
@@ -58,7 +58,7 @@ def mean_square(x: Tensor, y: Tensor) -> Tensor:
     return F.mse_loss(x, y, reduction="sum") / max(x.numel(), 1)
 
 
-class VQConfig(Config):
+class VQConfig(QuantiserConfig):
     """size: V. beta: weight of the loss that pulls x to its code.
 
     decay: None trains the codebook by gradient; a number updates it by running means (2017, appendix A.1), and the

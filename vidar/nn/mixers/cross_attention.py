@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vidar.config import Config
 from vidar.nn.attention import heads_first, sdpa
 from vidar.nn.block import Asked, Call, Modulation
 from vidar.nn.embed import linear
+from vidar.nn.mixers.config import MixerConfig
 from vidar.nn.mixers.self_attention import Leave
 from vidar.nn.norm import RMSNorm, modulate
 
 
-class CrossAttentionConfig(Config):
+class CrossAttentionConfig(MixerConfig):
     """Every slot reads the whole memory of its batch row."""
 
     def build(

@@ -5,18 +5,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vidar.config import Config
 from vidar.nn.asked import taken
 from vidar.nn.block import Asked, Call, Modulation
 from vidar.nn.embed import linear
+from vidar.nn.mixers.config import MixerConfig
 from vidar.nn.norm import RMSNorm, modulate
 from vidar.nn.rope import Tables, rotate
 
 
-class SelfAttentionConfig(Config):
+class SelfAttentionConfig(MixerConfig):
     """The relation says which slots read which; the mixer only names it."""
 
     relation: str = "main"
+
+    @property
+    def cached(self) -> str:
+        """See `MixerConfig`."""
+        return self.relation
 
     def build(
         self, width: int, heads: int, head_width: int, memory_width: int, gate_std: float, layer: int

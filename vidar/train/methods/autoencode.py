@@ -22,11 +22,12 @@ from vidar.data.index import Index
 from vidar.nn.pretrained import load_component
 from vidar.rng import Rng
 from vidar.tokenizers.autoencoder import Autoencoder, AutoencoderConfig
+from vidar.tokenizers.config import TokenizerConfig
 from vidar.tokenizers.discriminator import Discriminator, DiscriminatorConfig, adaptive_weight, generator_hinge
 from vidar.tokenizers.inflate import take_over
 from vidar.tokenizers.perceptual import energy_loss, grain_loss, structure_loss, texture_loss
 from vidar.tokenizers.pixels import to_float, to_uint8
-from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder, PyramidAutoencoderConfig
+from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder
 from vidar.train.checks import DryRun, blank
 from vidar.train.ranks import ALONE, Ranks
 from vidar.types import Loss, Segment, UsageError
@@ -44,7 +45,7 @@ class AutoencodeConfig(Config):
     gan: the adversary that judges single frames. video_gan: another, beside it or alone, that judges whole clips.
     """
 
-    tokenizer: AutoencoderConfig | PyramidAutoencoderConfig = AutoencoderConfig()
+    tokenizer: TokenizerConfig = AutoencoderConfig()
     start: str | None = None
     l1: float = Field(default=1.0, ge=0)
     l2: float = Field(default=1.0, ge=0)
@@ -61,7 +62,7 @@ class AutoencodeConfig(Config):
 
     def check_frames(self, frames: int) -> None:
         """Raises UsageError for clips whose length does not fit the tokenizer or the adversary of clips."""
-        stride = self.tokenizer.time_stride
+        stride = self.tokenizer.strides[0]
         if (frames - 1) % stride:
             below = (frames - 1) // stride * stride + 1
             raise UsageError(
@@ -84,7 +85,7 @@ class AutoencodeConfig(Config):
             self.check_frames(data.clip_frames)
         if index is None:
             return
-        stride = self.tokenizer.space_stride
+        stride = self.tokenizer.strides[1]
         for name, size in (("height", index.height), ("width", index.width)):
             if size % stride:
                 raise UsageError(f"{data.path}: {name} {size} does not divide by the tokenizer's stride {stride}")
@@ -156,7 +157,7 @@ class Autoencode:
 
     def judged(self, autoencoder: Judged) -> Judged | AdversarialPair:
         """An autoencoder with fresh adversaries, if there are any."""
-        config, channels = self.config, self.config.tokenizer.video_channels
+        config, channels = self.config, self.config.tokenizer.pixel_channels
         if config.gan is None and config.video_gan is None:
             return autoencoder
         image = None if config.gan is None else Discriminator(config.gan, channels)

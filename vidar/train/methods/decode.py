@@ -52,8 +52,8 @@ class DecodeConfig(Config):
             return DryRun(model, None)
         sides = (index.height, index.width)
         video = torch.empty(data.batch, 3, 1, *sides, device="meta")
-        latent = (side // kind.space_stride for side in sides)
-        raw = torch.empty(data.batch, kind.latent_channels, 1, *latent, device="meta")
+        latent = (side // kind.strides[1] for side in sides)
+        raw = torch.empty(data.batch, kind.channels, 1, *latent, device="meta")
         rngs = [Rng(0, number) for number in range(data.batch)]
         return DryRun(model, lambda: losses.decoded(model, raw, video, rngs))
 
