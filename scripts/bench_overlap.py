@@ -3,7 +3,7 @@
     python scripts/bench_overlap.py [MODEL] [CODEC] [FRAMES]
 
 encode: JPEG or H.264 in a thread of the player, compared with encoding on the generating thread. decode: the
-tokenizer's decoder in its own thread, one frame behind the network, compared with a table that waits for it. `vidar
+tokenizer's decoder in its own thread, one frame behind the network, compared with an engine that waits for it. `vidar
 play` runs both in parallel. Sides alternate (A, B, A, B); the cores must be idle for meaningful figures. The CPU time
 of each part gives the maximum possible gain.
 """
@@ -22,8 +22,8 @@ from vidar.eval.provenance import hardware, versions
 from vidar.model.load import load
 from vidar.model.model import VideoModel
 from vidar.play.codec import H264, Coder, Jpeg
+from vidar.play.engine import Pictures, PlayEngine, Start
 from vidar.play.gallery import own_clips
-from vidar.play.session import Pictures, Start, Table
 
 WARM_UP, TURNS, SEED = 5, 3, 0
 
@@ -34,8 +34,8 @@ def coder_of(world: VideoModel, codec: str) -> Coder:
     return {"jpeg": Jpeg, "h264": lambda: H264(config.height, config.width, config.fps)}[codec]()
 
 
-class WaitingTable(Table):
-    """A table whose network waits for the decoder."""
+class WaitingEngine(PlayEngine):
+    """An engine whose network waits for the decoder."""
 
     def _frame(self, actions: np.ndarray, rows: frozenset[int], steps: int) -> Pictures:
         pictures = super()._frame(actions, rows, steps)
@@ -43,8 +43,8 @@ class WaitingTable(Table):
         return pictures
 
 
-class EncodingTable(Table):
-    """A table that encodes the frames of its first seat itself."""
+class EncodingEngine(PlayEngine):
+    """An engine that encodes the frames of its first slot itself."""
 
     coder: Coder
 
@@ -54,17 +54,17 @@ class EncodingTable(Table):
         return pictures
 
 
-def session(table: Table, coder: Coder, frames: int) -> float:
-    """Frames per second shown to one player, encoded in the player's thread unless the table encodes."""
-    if isinstance(table, EncodingTable):
-        table.coder = coder
-    with table:
-        seat, after, begun = table.sit(Start(own_clips(table.world)[0], None, SEED)), None, 0.0
+def session(engine: PlayEngine, coder: Coder, frames: int) -> float:
+    """Frames per second shown to one player, encoded in the player's thread unless the engine encodes."""
+    if isinstance(engine, EncodingEngine):
+        engine.coder = coder
+    with engine:
+        slot, after, begun = engine.sit(Start(own_clips(engine.world)[0], None, SEED)), None, 0.0
         first = 0
         while after is None or after < first + frames:
-            shown = seat.newest(after)
+            shown = slot.newest(after)
             assert shown is not None
-            if not isinstance(table, EncodingTable):
+            if not isinstance(engine, EncodingEngine):
                 coder.code(shown.frame, 0, shown.number)
             after = shown.number
             if not first and after >= WARM_UP:
@@ -111,11 +111,11 @@ def main(model: str = "doom", codec: str = "jpeg", frames: str = "100") -> None:
     parts = costs(world, codec, count)
     print("CPU: " + ", ".join(f"{name} {ms:.2f} ms" for name, ms in parts.items()))
 
-    def played(kind: type[Table]) -> Callable[[], float]:
+    def played(kind: type[PlayEngine]) -> Callable[[], float]:
         return lambda: session(kind(world), coder_of(world, codec), count)
 
-    alternate("encode", played(EncodingTable), played(Table))
-    alternate("decode", played(WaitingTable), played(Table))
+    alternate("encode", played(EncodingEngine), played(PlayEngine))
+    alternate("decode", played(WaitingEngine), played(PlayEngine))
 
 
 if __name__ == "__main__":

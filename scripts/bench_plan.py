@@ -26,11 +26,11 @@ from vidar.data.video import write_video
 from vidar.eval.provenance import hardware, versions
 from vidar.model.load import START, load_config, save
 from vidar.orders.plan import chain_of
-from vidar.synth.ahead import pattern_of
 from vidar.synth.driver import SynthRequest, synthesise
 from vidar.synth.gantt import write_gantt
 from vidar.synth.graph import Kind, graph_of
 from vidar.synth.placement import Event, Ready, Work
+from vidar.synth.planned import pattern_of
 from vidar.synth.schedule import flight_for
 from vidar.synth.simulate import Span, least, makespan, measured, simulate, utilisation
 from vidar.synth.workers import LocalWorkers

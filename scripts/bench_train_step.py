@@ -48,7 +48,7 @@ def job(form: str, own: bool, folder: Path) -> Any:
     from vidar.nn.attention import ExplicitConfig, SDPAConfig
     from vidar.nn.slices import SlicesConfig
     from vidar.train.engine import PlainEngine
-    from vidar.train.loop import Job
+    from vidar.train.loop import TrainState
 
     config: Any = world_doom()
     method = config.method if own else config.method.replace(own_context=None)
@@ -60,7 +60,7 @@ def job(form: str, own: bool, folder: Path) -> Any:
     torch.manual_seed(0)
     built, nothing = method.build(), cast(Any, None)
     model: Any = built.build_model()
-    made = Job(config, folder, built, nothing, PlainEngine(config, model, torch.device("cpu")))
+    made = TrainState(config, folder, built, nothing, PlainEngine(config, model, torch.device("cpu")))
     model.compile()
     model.train()
     return made
@@ -81,14 +81,14 @@ def batch(number: int, size: int = 6, frames: int = 12) -> Any:
 
 def serve(form: str, own: str) -> None:
     """Make one step per input line and print its CPU seconds."""
-    from vidar.train.loop import update
+    from vidar.train.loop import train_step
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         made = job(form, own == "own", Path(folder))
         for number, _ in enumerate(sys.stdin):
             start = time.process_time()
-            update(made, batch(number), 1e-3)
+            train_step(made, batch(number), 1e-3)
             made.counters.cursor += 1
             print(time.process_time() - start, flush=True)
 

@@ -24,10 +24,10 @@ import torch
 import vidar
 from vidar.configs.doom import world_doom
 from vidar.play.codec import Jpeg
-from vidar.play.session import Start, Table
+from vidar.play.engine import PlayEngine, Start
 from vidar.train.engine import PlainEngine
 from vidar.train.latents import LatentBatch
-from vidar.train.loop import Job, update
+from vidar.train.loop import TrainState, train_step
 
 ROOT = str(Path(vidar.__file__).resolve().parent)
 
@@ -74,31 +74,31 @@ def training() -> tuple[int, int, int]:
     nothing: Any = None
     with tempfile.TemporaryDirectory() as folder:
         plain = config.replace(precision="fp32")
-        job = Job(plain, Path(folder), method, nothing, PlainEngine(plain, model, torch.device("cpu")))
+        job = TrainState(plain, Path(folder), method, nothing, PlainEngine(plain, model, torch.device("cpu")))
         height, width = config.method.world.sites
         told = config.method.world.channels, height * width
-        update(job, batch(0, *told), 1e-3)
+        train_step(job, batch(0, *told), 1e-3)
         job.counters.cursor += 1
-        return entered(lambda: update(job, batch(1, *told), 1e-3))
+        return entered(lambda: train_step(job, batch(1, *told), 1e-3))
 
 
 def playing() -> tuple[int, int, int]:
     """A key press and the encoded frame that answers it."""
     world = world_doom(preset="tiny").method.world.build()
-    table = Table(world, 1, fps=1.0)
+    engine = PlayEngine(world, 1, fps=1.0)
     frames = np.zeros((4, world.config.height, world.config.width, 3), np.uint8)
-    seat, coder, key = table.sit(Start(frames, None, 1)), Jpeg(), np.zeros(5, np.float32)
+    slot, coder, key = engine.sit(Start(frames, None, 1)), Jpeg(), np.zeros(5, np.float32)
     for _ in range(3):
-        seat.asked = time.monotonic()
-        table.round()
+        slot.asked = time.monotonic()
+        engine.round()
 
     def press() -> None:
         key[0] = 1 - key[0]
-        seat.press(key)
-        seat.asked = time.monotonic()
-        table.round()
-        assert seat.shown is not None
-        coder.code(seat.shown.frame, 0, seat.shown.number)
+        slot.press(key)
+        slot.asked = time.monotonic()
+        engine.round()
+        assert slot.shown is not None
+        coder.code(slot.shown.frame, 0, slot.shown.number)
 
     return entered(press)
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
-NOBODY = -1  # the cell of padding, of an empty ring slot, and of the frame before the first
+PAD = -1  # the cell of padding, of an empty ring slot, and of the frame before the first
 QUERY = 0  # role of a slot in flight: thrown away after the call
 MEMORY = 1  # role of a committed slot: kept
 
@@ -44,7 +44,7 @@ class Slots:
     """Who sits where in one call, or in a ring. The leading B is 1 where all rows of the batch agree.
 
     site, cell, unit: long [B, S]; role: long [B, S] (QUERY or MEMORY); coord: float64 [B, S, A].
-    A slot of nobody has cell NOBODY, and nothing else marks it.
+    A padding slot has cell PAD, and nothing else marks it.
     """
 
     site: Tensor

@@ -9,18 +9,18 @@ import time
 import pytest
 
 from vidar.model.load import load
+from vidar.play.engine import PlayEngine, Start
 from vidar.play.recording import keep
-from vidar.play.session import Start, Table
 
 
 @pytest.fixture
 def played(model, clip, tmp_path):
-    table = Table(world := load(model), 1)
-    seat = table.sit(Start(world.context_frames(str(clip)).numpy(), None, 4))
+    engine = PlayEngine(world := load(model), 1)
+    slot = engine.sit(Start(world.context_frames(str(clip)).numpy(), None, 4))
     for _ in range(3):
-        seat.asked = time.monotonic()
-        table.round()
-    keep(seat, tmp_path / "a.dream")
+        slot.asked = time.monotonic()
+        engine.round()
+    keep(slot, tmp_path / "a.dream")
     return tmp_path / "a.dream"
 
 

@@ -8,9 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-import vidar.synth.film as films
 import vidar.synth.ray_workers as ray_workers
 from vidar.data.video import video_timing
+from vidar.synth import video_output
 from vidar.synth.workers import LocalWorkers
 
 BAD = {
@@ -24,7 +24,7 @@ BAD = {
 
 def test_a_hundred_jobs_and_five_bad_ones(run, model, clip, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(films, "write_drift", lambda file, *rest: file.write_bytes(b""))  # takes longest
+    monkeypatch.setattr(video_output, "write_drift", lambda file, *rest: file.write_bytes(b""))  # takes longest
     shutil.copy(clip, "start.mp4")
     np.save("wide.npy", np.zeros((4, 3), np.float32))
     np.save("nan.npy", np.full((4, 1), np.nan, np.float32))

@@ -11,7 +11,7 @@ from vidar.orders.frame_scale import frame_scale_order
 from vidar.orders.plan import plan_order, thin
 from vidar.orders.scale import clip_scale_order
 from vidar.orders.token import token_order
-from vidar.types import MEMORY, NOBODY, QUERY
+from vidar.types import MEMORY, PAD, QUERY
 
 REFINE = ((QUERY, 0), (QUERY, 1), (MEMORY, None))
 
@@ -41,7 +41,7 @@ def test_waves_are_longest_paths(seed):
     assert all(depth(u) == n for n, wave in enumerate(waves) for u in wave)
     for v in range(9):
         readers = [depth(u) for u in range(9) if u != v and sees[u, v]]
-        assert order.last_reader(v) == max(readers, default=NOBODY)
+        assert order.last_reader(v) == max(readers, default=PAD)
         assert sorted(order.needers(v)) == [u for u in range(9) if u != v and needs[u, v]]
 
 

@@ -21,14 +21,14 @@ from vidar.configs.videoar import videoar_doom
 from vidar.model.fingerprint import fingerprint
 from vidar.model.load import SHIPPED, load, load_config, save
 from vidar.nn.mixers import CrossAttentionConfig
+from vidar.play.engine import PlayEngine, Start
 from vidar.play.env import WorldVectorEnv
 from vidar.play.recording import keep, read, replay
-from vidar.play.session import Start, Table
 from vidar.rng import Rng
 from vidar.rollout.hooks import ReencodeEvery
 from vidar.sampling.guidance import GuidanceConfig
-from vidar.synth.planning import PlanMaker, PlanTask, PopTask, SegmentActions
-from vidar.synth.segments import Maker, Task, boundary_frames
+from vidar.synth.planning import PlanTask, PlanWorker, PopTask, SegmentActions
+from vidar.synth.segments import SegmentWorker, Task, boundary_frames
 from vidar.types import UsageError
 
 HERE = Path(__file__).parent
@@ -129,16 +129,16 @@ def test_it_is_saved_played_and_replayed(world, kind, tmp_path):
     assert again.config == world.config and fingerprint(again) == fingerprint(world)
     frames = {}
     for said in (told, NOTHING):
-        table = Table(again, 1)
-        seat = table.sit(Start(start(world), None, 4, said))
-        seat.asked = 1e18
-        for _ in range(table.streams.per_group):
-            seat.press(keys(world, 1)[0])
-            table.round()
-        frames[said] = seat.shown.frame
-        keep(seat, tmp_path / "one.dream")
-        assert np.array_equal([*replay(again, read(tmp_path / "one.dream"))][-1], seat.shown.frame)
-        table.stop()
+        engine = PlayEngine(again, 1)
+        slot = engine.sit(Start(start(world), None, 4, said))
+        slot.asked = 1e18
+        for _ in range(engine.streams.per_group):
+            slot.press(keys(world, 1)[0])
+            engine.round()
+        frames[said] = slot.shown.frame
+        keep(slot, tmp_path / "one.dream")
+        assert np.array_equal([*replay(again, read(tmp_path / "one.dream"))][-1], slot.shown.frame)
+        engine.stop()
     assert not np.array_equal(frames[told], frames[NOTHING])
     env = WorldVectorEnv(1, again)
     env.reset(seed=4, options={"context": start(world), **ways(kind)[0]})
@@ -151,13 +151,15 @@ def test_segments_of_long_videos_are_told_too(world, kind):
     for said in (told, NOTHING):
         if kind == "plans":
             values = np.tile(world.config.spec.noop(), (world.config.order.map.length, 1))
-            actions, maker = SegmentActions(values, np.zeros(len(values), bool)), PlanMaker(world)
-            (planned,) = maker.make([PlanTask(0, 0, 1, start(world), actions, said)])
-            (done,) = maker.make([PopTask(0, 0, 1, planned.plan, actions, said, (maker.chain.first, maker.chain.made))])
+            actions, segment_worker = SegmentActions(values, np.zeros(len(values), bool)), PlanWorker(world)
+            (planned,) = segment_worker.make([PlanTask(0, 0, 1, start(world), actions, said)])
+            (done,) = segment_worker.make(
+                [PopTask(0, 0, 1, planned.plan, actions, said, (segment_worker.chain.first, segment_worker.chain.made))]
+            )
         else:
-            maker, length = Maker(world, 1), boundary_frames(world.config)
-            (first,) = maker.make([Task(0, 0, 0, 1, start(world), keys(world, length), said)])
-            (done,) = maker.make([Task(0, 1, 0, 1, first.after, keys(world, 4), said)])
+            segment_worker, length = SegmentWorker(world, 1), boundary_frames(world.config)
+            (first,) = segment_worker.make([Task(0, 0, 0, 1, start(world), keys(world, length), said)])
+            (done,) = segment_worker.make([Task(0, 1, 0, 1, first.after, keys(world, 4), said)])
         made[said] = done.frames
     assert not np.array_equal(made[told], made[NOTHING])
 

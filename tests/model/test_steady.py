@@ -7,7 +7,7 @@ from torch.utils._pytree import tree_leaves
 
 from vidar.configs.doom import world_doom
 from vidar.configs.videoar import videoar_doom
-from vidar.types import NOBODY
+from vidar.types import PAD
 
 
 def held(streams):
@@ -29,7 +29,7 @@ def costs(world, numbers, guesses=False):
         layout = args[1]
         view = layout.views["main"]
         seen = None if view.mask is None else int(view.mask.sum())
-        calls.append((tuple(args[0].shape), view.k.cell.shape[1], int((view.k.cell != NOBODY).sum()), seen))
+        calls.append((tuple(args[0].shape), view.k.cell.shape[1], int((view.k.cell != PAD).sum()), seen))
 
     streams.begin(0, np.zeros((4, 64, 80, 3), np.uint8), None, 1)
     streams.begin(1, np.zeros((4, 64, 80, 3), np.uint8), None, 2)

@@ -17,7 +17,7 @@ from vidar.nn.embed import IndexEmbedConfig, LevelConfig
 from vidar.nn.heads import LinearHeadConfig
 from vidar.nn.mixers import CrossAttentionConfig, SelfAttentionConfig
 from vidar.nn.rope import AxialRopeConfig, MMRopeConfig, NoRopeConfig
-from vidar.types import MEMORY, NOBODY, QUERY, Cond, UsageError
+from vidar.types import MEMORY, PAD, QUERY, Cond, UsageError
 
 FRAMES, H, W = 5, 2, 2
 LENGTH = 3
@@ -184,12 +184,12 @@ def test_nobody_disturbs_nobody(poison: float) -> None:
     padding[[1, 5, 6]] = True
     model, order = build(), frames()
     layout = compile_layout(single(range(FRAMES)), order, [grid.padded(padding)])
-    nobody = layout.slots.cell[0] == NOBODY
+    pad_slots = layout.slots.cell[0] == PAD
     x = inputs_of(layout)
     dirty = x.clone()
-    dirty[:, nobody] = poison
+    dirty[:, pad_slots] = poison
     clean, other = model(x, layout), model(dirty, layout)
-    assert torch.equal(clean[:, ~nobody], other[:, ~nobody])
+    assert torch.equal(clean[:, ~pad_slots], other[:, ~pad_slots])
     assert other.isfinite().all()
 
 

@@ -23,7 +23,7 @@ from vidar.core.placement import PeriodicPlacement
 from vidar.core.relation import Relation, never, table_rule
 from vidar.core.schedules import in_flight, staggered
 from vidar.core.step import Row, Step, by_waves, chunk, endless, prefill
-from vidar.types import NOBODY
+from vidar.types import PAD
 
 AXES, CHANNELS = ("t", "a", "b"), 3
 LONGEST = 16  # calls of a decode
@@ -83,7 +83,7 @@ def one_grid(inner, pad, shift, size, cell_of, sites_of, num_sites) -> Grid:
         return torch.cat([time[..., None], inner[site % size]], -1)
 
     def cell(site):
-        return torch.where(pad[site % size], NOBODY, cell_of(site))
+        return torch.where(pad[site % size], PAD, cell_of(site))
 
     return Grid(AXES, sites_of, cell, coord, num_sites)
 
@@ -286,7 +286,7 @@ def frame_order(random, about, depth: int, length: int | None):
         return torch.isin(u - v, torch.tensor(apart, dtype=torch.long)) & (v >= 0)
 
     def unit(cell):
-        return torch.where(cell < 0, NOBODY, cell.div(frame.cells, rounding_mode="floor"))
+        return torch.where(cell < 0, PAD, cell.div(frame.cells, rounding_mode="floor"))
 
     of_unit = frame.part // frame.cells
     inside = [torch.nonzero(of_unit == p)[:, 0] for p in range(frame.units)]

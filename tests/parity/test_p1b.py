@@ -22,9 +22,9 @@ def largest_difference(a, b):
     assert codes_a.keys() == codes_b.keys() and len(calls_a.calls) == len(calls_b.calls)
     worst = 0.0
     for (layout, _, x), (_, _, y) in zip(calls_a.calls, calls_b.calls):
-        somebody = (layout.slots.cell >= 0).expand(x.shape[:2])
-        if somebody.any():
-            worst = max(worst, float((x - y)[somebody].abs().max() / y[somebody].abs().max()))
+        occupied = (layout.slots.cell >= 0).expand(x.shape[:2])
+        if occupied.any():
+            worst = max(worst, float((x - y)[occupied].abs().max() / y[occupied].abs().max()))
     for key in codes_a:
         worst = max(worst, float((codes_a[key].double() - codes_b[key].double()).abs().max()))
     return worst

@@ -5,7 +5,7 @@ import torch
 from cases import BY_NAME, CASES, endless_frames
 
 from vidar.core.decode import Decoder
-from vidar.types import NOBODY
+from vidar.types import PAD
 
 
 def run_with_dead_sites_filled(case, alive):
@@ -20,7 +20,7 @@ def run_with_dead_sites_filled(case, alive):
             for b, row in enumerate(state.rows):
                 for place in range(ring.k.shape[2]):
                     unit = int(ring.slots.unit[b, place])
-                    if unit == NOBODY or not alive(case.order, unit, row):
+                    if unit == PAD or not alive(case.order, unit, row):
                         ring.k[:, b, place] = ring.v[:, b, place] = 1e30
                         filled += 1
     return codes, filled

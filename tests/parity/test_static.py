@@ -84,8 +84,8 @@ def test_functions_of_tensors_are_the_network_of_random_systems():
         except (AssertionError, VidarError) as error:
             raise AssertionError(f"{error}\n{told}") from error
         for layout, _, _ in eager[1].calls:
-            somebody = layout.slots.cell >= 0
-            blind += sum(int((view.blind & somebody).any()) for view in layout.views.values() if view.blind is not None)
+            occupied = layout.slots.cell >= 0
+            blind += sum(int((view.blind & occupied).any()) for view in layout.views.values() if view.blind is not None)
             uneven += layout.row_length is None
-            padded += not bool((somebody == somebody[:1]).all())
+            padded += not bool((occupied == occupied[:1]).all())
     assert blind and padded and uneven

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vidar.core.layout import Layout, assemble, join
 from vidar.core.placement import RingShape
 from vidar.core.state import RowState
-from vidar.types import MEMORY, NOBODY, QUERY, Loss, Slots, Target
+from vidar.types import MEMORY, PAD, QUERY, Loss, Slots, Target
 
 
 class ToyModel(nn.Module):
@@ -100,10 +100,10 @@ class OracleState:
     def begin(self, layout, inputs):
         batch = len(self.rows)
         slots = expand(layout.slots, batch)
-        kept = ((slots.role == MEMORY) & (slots.cell != NOBODY)).any(0)
+        kept = ((slots.role == MEMORY) & (slots.cell != PAD)).any(0)
         again = pick(slots, kept)
         for b in range(batch if self.slots is not None else 0):  # a site that is committed again
-            self._hide(b, torch.isin(self.slots.site[b], again.site[b][again.cell[b] != NOBODY]))
+            self._hide(b, torch.isin(self.slots.site[b], again.site[b][again.cell[b] != PAD]))
         self._new = (inputs[:, kept], again, layout.row_step[layout.row][kept], allowed(layout, batch)[:, kept])
 
     def end(self, step):

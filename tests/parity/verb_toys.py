@@ -4,7 +4,7 @@ import torch
 from toys import ToyModel, sample
 
 from vidar.core.placement import FreePlacement, RingShape
-from vidar.types import MEMORY, NOBODY, QUERY
+from vidar.types import MEMORY, PAD, QUERY
 
 
 class RecurrentModel(ToyModel):
@@ -22,7 +22,7 @@ class RecurrentModel(ToyModel):
         for b in range(batch):
             row = b if len(slots.cell) > 1 else 0
             cell, role, unit = slots.cell[row].tolist(), slots.role[row].tolist(), slots.unit[row].tolist()
-            memory = [s for s, (c, r) in enumerate(zip(cell, role)) if r == MEMORY and c != NOBODY]
+            memory = [s for s, (c, r) in enumerate(zip(cell, role)) if r == MEMORY and c != PAD]
             sums = {None: kept[b]}
             for before, s in zip([None, *memory], memory):
                 sums[s] = 0.8 * sums[before] + value[b, s]

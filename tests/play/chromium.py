@@ -112,8 +112,8 @@ def url(served, query=""):
 
 
 def held(served, row=0):
-    """What the server takes for the next frame of a seat."""
-    return served.table.seats[row].hands.row().tolist()
+    """What the server takes for the next frame of a slot."""
+    return served.engine.slots[row].inputs.row().tolist()
 
 
 def leave(tab):

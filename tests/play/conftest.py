@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from vidar.configs.doom import world_doom
+from vidar.play.engine import PlayEngine
 from vidar.play.guard import Guard, Limits
-from vidar.play.house import House
+from vidar.play.lobby import Lobby
 from vidar.play.server import listen, make_server
-from vidar.play.session import Table
 
 sys.path.insert(0, str(Path(__file__).parent))  # play_client.py and chromium.py are shared by the suite
 
@@ -48,8 +48,8 @@ def first_frames():
 
 @dataclass
 class Served:
-    house: House
-    table: Table
+    lobby: Lobby
+    engine: PlayEngine
     server: Any
     thread: threading.Thread
     port: int
@@ -84,12 +84,12 @@ def serve(tiny, first_frames):
             codec="jpeg",
             **limits,
         ):
-            table = stack.enter_context(Table(world, capacity, fps))
-            house = House(table, [first_frames, *clips], Guard(name), Limits(**limits), beside, codec)
+            engine = stack.enter_context(PlayEngine(world, capacity, fps))
+            lobby = Lobby(engine, [first_frames, *clips], Guard(name), Limits(**limits), beside, codec)
             sock = stack.enter_context(listen(at, port))
-            server = make_server(house)
+            server = make_server(lobby)
             thread = threading.Thread(target=lambda: server.run(sockets=[sock]), daemon=True)
-            served = Served(house, table, server, thread, sock.getsockname()[1])
+            served = Served(lobby, engine, server, thread, sock.getsockname()[1])
             thread.start()
             while not server.started:
                 time.sleep(0.01)

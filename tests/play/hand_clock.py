@@ -4,7 +4,7 @@ import time
 
 
 class HandClock:
-    """The `now` of a table. Work takes no time on it, so a guess always fits; what is due is for the test to say."""
+    """The `now` of an engine. Work takes no time on it, so a guess always fits; what is due is for the test to say."""
 
     def __init__(self):
         self.at = 0.0
@@ -13,21 +13,21 @@ class HandClock:
         return self.at
 
 
-def guessed(table, instead=None):
+def guessed(engine, instead=None):
     """Wait until the next frame has been dreamed and decoded before its time, anew `instead` of a guess; the guess."""
     deadline = time.monotonic() + 60
-    while (guess := table.guess) is None or guess is instead:
-        table.raise_failure()
+    while (guess := engine.guess) is None or guess is instead:
+        engine.raise_failure()
         assert time.monotonic() < deadline, "no guess was made"
         time.sleep(0.001)
     guess.frames.result(60)
     return guess
 
 
-def due(table, pressed=()):
-    """The keys (seat, row) are pressed and the next frame is due, in one moment."""
-    with table.wake:
-        for seat, row in pressed:
-            seat.press(row)
-        table.now.at += table.clock.period
-        table.wake.notify_all()
+def due(engine, pressed=()):
+    """The keys (slot, row) are pressed and the next frame is due, in one moment."""
+    with engine.wake:
+        for slot, row in pressed:
+            slot.press(row)
+        engine.now.at += engine.clock.period
+        engine.wake.notify_all()

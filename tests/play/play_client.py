@@ -11,7 +11,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from vidar.play import messages as say
+from vidar.play import messages
 
 WAIT = 15
 UPGRADE = (
@@ -52,8 +52,8 @@ class Player:
                 message = json.loads(message)
                 self.told[message["t"]] = message
             else:
-                message = say.read_frame(message)
-                if message[0].kind not in (say.JPEG_FRAME, say.H264_FRAME):
+                message = messages.read_frame(message)
+                if message[0].kind not in (messages.JPEG_FRAME, messages.H264_FRAME):
                     self.pictures.setdefault(message[0].kind, []).append(message)
             if good(message):
                 return message
@@ -63,7 +63,7 @@ class Player:
         return self.until(lambda message: isinstance(message, dict) and message["t"] == t)
 
     def frame(self, good=lambda header: True):
-        return self.picture(say.JPEG_FRAME, good)
+        return self.picture(messages.JPEG_FRAME, good)
 
     def picture(self, kind, good=lambda header: True):
         return self.until(lambda m: isinstance(m, tuple) and m[0].kind == kind and good(m[0]))

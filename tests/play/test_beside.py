@@ -9,10 +9,10 @@ from play_client import WAIT, Player, plays_on
 
 from vidar.data.explore import ReplayPolicy
 from vidar.data.vizdoom import VizdoomConfig
-from vidar.play import messages as say
+from vidar.play import messages
 from vidar.play.beside import Beside
+from vidar.play.engine import PlayEngine, Start
 from vidar.play.real_game import RealGame
-from vidar.play.session import Start, Table
 from vidar.types import VidarError
 
 CONTEXT = 4  # of the small world
@@ -57,7 +57,7 @@ def test_both_begin_at_one_place_and_go_where_the_keys_go(serve, beside, game):
         hello = player.hear("hello")
         assert (hello["beside"], hello["starts"], hello["seat"]) == (True, 1, 0)
         assert other.hear("hello")["beside"] is False
-        seat = served.table.seats[0]
+        slot = served.engine.slots[0]
         for seed in (hello["seed"], 4321):
             if seed == 4321:
                 player.say("reset", seed=seed)
@@ -67,28 +67,28 @@ def test_both_begin_at_one_place_and_go_where_the_keys_go(serve, beside, game):
                 player.say("input", seq=seq, keys=keys)
                 player.frame(lambda header, seq=seq: header.echo == seq)
             player.say("pause", on=True)
-            last = quiet(seat)
-            if not any(header.frame == last for header, _ in player.pictures.get(say.GAME_FRAME, [])):
-                player.picture(say.GAME_FRAME, lambda header, last=last: header.frame == last)
-            log = seat.log
+            last = quiet(slot)
+            if not any(header.frame == last for header, _ in player.pictures.get(messages.GAME_FRAME, [])):
+                player.picture(messages.GAME_FRAME, lambda header, last=last: header.frame == last)
+            log = slot.log
             assert log.start.seed == seed and np.array_equal(log.start.actions, np.zeros((CONTEXT, 5)))
             want = [game.begin(seed)] + [game.act(game.spec.noop()) for _ in range(CONTEXT - 1)]
             assert np.array_equal(np.stack(want), log.start.frames)
             want = want[-1:] + [game.act(row) for row in log.rows]
-            shown = player.pictures[say.GAME_FRAME]
-            assert len(shown) > 5 and all(jpeg == say.to_jpeg(want[header.frame]) for header, jpeg in shown)
+            shown = player.pictures[messages.GAME_FRAME]
+            assert len(shown) > 5 and all(jpeg == messages.to_jpeg(want[header.frame]) for header, jpeg in shown)
             assert not np.array_equal(want[0], want[-1])
             player.say("pause", on=False)
-        assert plays_on(other) and say.GAME_FRAME not in other.pictures
+        assert plays_on(other) and messages.GAME_FRAME not in other.pictures
 
 
-def quiet(seat):
+def quiet(slot):
     """The number of the last frame of a dream that was paused."""
     end = time.monotonic() + WAIT
     number = -1
-    while seat.shown is None or not seat.paused or seat.shown.number != number:
+    while slot.shown is None or not slot.paused or slot.shown.number != number:
         assert time.monotonic() < end
-        number = -1 if seat.shown is None else seat.shown.number
+        number = -1 if slot.shown is None else slot.shown.number
         time.sleep(0.2)
     return number
 
@@ -97,14 +97,14 @@ def test_a_dead_game_is_told_and_the_dream_goes_on(serve, beside, first_frames):
     served = serve(fps=25.0, beside=beside)
     with Player(served.port) as player:
         assert player.hear("hello")["beside"]
-        player.picture(say.GAME_FRAME)
+        player.picture(messages.GAME_FRAME)
         beside.game.running.game.close()
         assert player.hear("beside") == {"t": "beside", "on": False, "why": "the game is over"}
         assert plays_on(player)
         player.say("reset", seed=5)
         assert player.hear("beside")["why"].startswith("the real game has stopped: ")
         player.hear("seed")
-        assert plays_on(player) and np.array_equal(served.table.seats[0].log.start.frames, first_frames)
+        assert plays_on(player) and np.array_equal(served.engine.slots[0].log.start.frames, first_frames)
     with Player(served.port) as player:  # the next one plays without
         assert player.hear("hello")["beside"] is False
         assert plays_on(player)
@@ -144,20 +144,20 @@ class Late(Short):
 def test_a_late_game_takes_every_action_in_order(world, first_frames):
     rng, game = np.random.default_rng(0), Late(world.config.actions)
     beside = Beside(game, 1)
-    seat = Table(world, 1).sit(Start(first_frames, None, 1))
+    slot = PlayEngine(world, 1).sit(Start(first_frames, None, 1))
     try:
-        seat.reset(beside.begin(1).result(WAIT))
-        beside.follow(seat)
+        slot.reset(beside.begin(1).result(WAIT))
+        beside.follow(slot)
         for _ in range(12):
-            seat.press(rng.integers(0, 2, 5).astype(np.float32))
-            seat.asked = time.monotonic()
-            seat.table.round()
+            slot.press(rng.integers(0, 2, 5).astype(np.float32))
+            slot.asked = time.monotonic()
+            slot.engine.round()
         game.gate.set()
         picture = None
         while picture is None or picture.number < 12:
             picture = beside.newest(picture, WAIT)
             assert picture is not None
-        assert np.array_equal(game.given, seat.log.rows)
+        assert np.array_equal(game.given, slot.log.rows)
     finally:
         beside.close()
 
@@ -169,11 +169,11 @@ def test_a_game_that_ends_says_so_and_begins_again_with_a_reset(serve, tiny):
         with Player(served.port) as player:
             player.hear("hello")
             assert player.hear("beside")["why"] == "the game is over"
-            assert [header.frame for header, _ in player.pictures[say.GAME_FRAME]][-1] == 3
+            assert [header.frame for header, _ in player.pictures[messages.GAME_FRAME]][-1] == 3
             player.frame(lambda header: header.frame > 8)
             player.say("reset", seed=9)
             player.hear("seed")
-            assert player.picture(say.GAME_FRAME, lambda header: header.frame < 2)
+            assert player.picture(messages.GAME_FRAME, lambda header: header.frame < 2)
             assert plays_on(player)
         with pytest.raises(VidarError, match="the game of seed 3 ends within its first 8 frames"):
             Beside(Short(tiny.config.actions, 7), 8).begin(3).result(WAIT)

@@ -23,7 +23,7 @@ def test_page_plays_and_asks_nobody_else(serve, browser):
     tab = browser(url(served))
     tab.until("vidar.playing && vidar.frames > 30 && vidar.figures.fps > 0")
     assert (
-        tab.get("document.title").startswith("doom") and tab.get("vidar.seed") == served.table.seats[0].log.start.seed
+        tab.get("document.title").startswith("doom") and tab.get("vidar.seed") == served.engine.slots[0].log.start.seed
     )
     assert 15 < tab.get("vidar.fps") < 25
     assert [tab.get(f"document.getElementById('screen').{side}") for side in ("width", "height")] == [80, 64]
@@ -42,7 +42,7 @@ def test_a_key_turns_the_dream_and_lost_focus_releases_it(serve, browser):
     tab.until("vidar.playing && vidar.frames > 3")
     tab.key("rawKeyDown", "ArrowLeft")
     tab.until("vidar.seq === 1 && vidar.echo === 1 && vidar.latencies.length === 1")
-    assert held(served) == [1, 0, 0, 0, 0] and served.table.seats[0].log.rows[-1].tolist() == [1, 0, 0, 0, 0]
+    assert held(served) == [1, 0, 0, 0, 0] and served.engine.slots[0].log.rows[-1].tolist() == [1, 0, 0, 0, 0]
     assert 0 < tab.get("vidar.latencies[0]") < 1000
     assert tab.get("document.querySelector('li[data-code=ArrowLeft]').className") == "held"
     for _ in range(5):
@@ -86,11 +86,11 @@ def test_it_connects_again(serve, browser):
     tab.key("keyUp", "ArrowLeft")
     again = serve(fps=20.0, port=port)
     tab.until("vidar.connections === 3 && vidar.playing && vidar.frame > 3")
-    assert tab.get("document.getElementById('veil').hidden") and len(again.table.seats) == 1
+    assert tab.get("document.getElementById('veil').hidden") and len(again.engine.slots) == 1
     leave(tab)
 
 
-def test_what_is_painted_is_the_seats_own_picture(serve, browser):
+def test_what_is_painted_is_the_slots_own_picture(serve, browser):
     served = serve(capacity=2, fps=20.0)
     tabs = [browser(url(served)) for _ in range(2)]
     shown = {}
@@ -99,10 +99,10 @@ def test_what_is_painted_is_the_seats_own_picture(serve, browser):
         tab.until("vidar.playing && vidar.frames > 5")
         tab.get("document.getElementById('pause').click()")
         time.sleep(0.5)
-        seat = served.table.seats[tab.get("vidar.seat")]
-        tab.until(f"vidar.frame === {seat.shown.number}")
-        sent = np.asarray(Image.open(io.BytesIO(to_jpeg(seat.shown.frame))))
-        shown[seat.row] = (tab.picture().astype(int), sent.astype(int))
+        slot = served.engine.slots[tab.get("vidar.seat")]
+        tab.until(f"vidar.frame === {slot.shown.number}")
+        sent = np.asarray(Image.open(io.BytesIO(to_jpeg(slot.shown.frame))))
+        shown[slot.row] = (tab.picture().astype(int), sent.astype(int))
     assert set(shown) == {0, 1}
     own = [np.abs(shown[row][0] - shown[row][1]).mean() for row in (0, 1)]
     others = [np.abs(shown[row][0] - shown[1 - row][1]).mean() for row in (0, 1)]
@@ -125,7 +125,7 @@ def test_buttons(serve, browser):
     assert tab.get("vidar.frame") == frame + 1
     tab.get("document.getElementById('seed').click()")
     tab.until(f"vidar.seed !== {seed} && vidar.frame === 1")
-    assert served.table.seats[0].log.start.seed == tab.get("vidar.seed")
+    assert served.engine.slots[0].log.start.seed == tab.get("vidar.seed")
     tab.get("document.getElementById('pause').click()")
     tab.until("vidar.frame > 5")
     leave(tab)
@@ -164,7 +164,7 @@ def test_token_comes_from_the_address(serve, browser):
     served = serve(fps=20.0, name="0.0.0.0")
     tab = browser(url(served))
     tab.until("vidar.closed === 4401 && document.getElementById('state').dataset.state === 'ended'")
-    tab = browser(url(served) + "#" + served.house.guard.token)
+    tab = browser(url(served) + "#" + served.lobby.guard.token)
     tab.until("vidar.playing && vidar.frames > 3")
     leave(tab)
 
@@ -208,10 +208,10 @@ def test_gallery(serve, browser, first_frames):
     tab.get("document.querySelector('#starts button:nth-child(3)').click()")
     tab.until("vidar.start === 2 && vidar.frame > 0")
     assert tab.get(pressed) == "false,false,true" and tab.get("vidar.seed") == seed
-    assert np.array_equal(served.table.seats[0].log.start.frames, clips[1])
+    assert np.array_equal(served.engine.slots[0].log.start.frames, clips[1])
     tab.get("document.getElementById('seed').click()")
     tab.until(f"vidar.seed !== {seed}")
-    assert tab.get("vidar.start") == 2 and np.array_equal(served.table.seats[0].log.start.frames, clips[1])
+    assert tab.get("vidar.start") == 2 and np.array_equal(served.engine.slots[0].log.start.frames, clips[1])
     assert tab.faults == []
     leave(tab)
 
@@ -233,7 +233,7 @@ def test_the_real_game_is_shown_beside_the_dream(serve, browser):
         time.sleep(0.5)
         tab.until("vidar.game === vidar.frame")
         number, want = beside.shown.number, np.asarray(Image.open(io.BytesIO(to_jpeg(beside.shown.frame))))
-        assert number == served.table.seats[0].shown.number == tab.get("vidar.game")
+        assert number == served.engine.slots[0].shown.number == tab.get("vidar.game")
         assert np.abs(tab.picture("#game").astype(int) - want).mean() < 1
         assert tab.faults == []
         leave(tab)

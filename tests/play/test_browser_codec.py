@@ -58,16 +58,16 @@ def test_video_is_painted_at_once_and_answers_keys(video):
     assert held(served) == [1, 0, 0, 0, 0] and 0 < tab.get("vidar.latencies[0]") < 1000
     tab.get("document.getElementById('pause').click()")
     time.sleep(0.5)
-    seat = served.table.seats[0]
-    tab.until(f"vidar.frame === {seat.shown.number}")  # the last one too: nothing is withheld
+    slot = served.engine.slots[0]
+    tab.until(f"vidar.frame === {slot.shown.number}")  # the last one too: nothing is withheld
     for _ in range(3):
-        number = seat.shown.number
+        number = slot.shown.number
         tab.get("document.getElementById('step').click()")
         tab.until(f"vidar.frame === {number + 1}")
-        assert painted(tab, halved(seat.shown.frame)) > 26
+        assert painted(tab, halved(slot.shown.frame)) > 26
     tab.get("document.getElementById('seed').click()")
     tab.until("vidar.frame === 1")
-    assert painted(tab, halved(seat.shown.frame)) > 26 and tab.get("made") == 1
+    assert painted(tab, halved(slot.shown.frame)) > 26 and tab.get("made") == 1
     assert tab.faults == []
 
 
@@ -87,8 +87,8 @@ def test_a_picture_that_cannot_be_decoded_ends_in_jpeg(video):
     assert tab.get("vidar.connections") == 1 and tab.faults == []
     tab.get("document.getElementById('pause').click()")
     time.sleep(0.5)
-    tab.until(f"vidar.frame === {served.table.seats[0].shown.number}")
-    sent = np.asarray(Image.open(io.BytesIO(to_jpeg(served.table.seats[0].shown.frame))))
+    tab.until(f"vidar.frame === {served.engine.slots[0].shown.number}")
+    sent = np.asarray(Image.open(io.BytesIO(to_jpeg(served.engine.slots[0].shown.frame))))
     assert painted(tab, sent) > 40
 
 

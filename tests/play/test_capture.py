@@ -16,8 +16,8 @@ from vidar.data.convert import convert_folder
 from vidar.data.reader import episodes
 from vidar.data.video import decode_video, encode_video, read_video
 from vidar.play.capture import Capture
+from vidar.play.engine import PlayEngine, Start
 from vidar.play.recording import read, replay
-from vidar.play.session import Start, Table
 
 
 def unpacked(body, folder):
@@ -30,7 +30,7 @@ def test_a_recording_is_what_convert_reads_and_what_replays_the_dream(serve, tin
     served = serve(fps=40.0)
     with Player(served.port) as player:
         hello = player.hear("hello")
-        log = served.table.seats[0].log
+        log = served.engine.slots[0].log
         player.frame(lambda header: header.frame > 4)
         player.say("record", on=True)
         assert player.hear("recording")["on"]
@@ -68,7 +68,7 @@ def test_a_recording_ends_by_itself_at_its_length(serve):
         assert 5 <= told["frames"] <= 9
         assert fetch(served.port, told["path"], hello["session"])[0].status == 200
         player.say("record", on=False)  # nothing runs any more
-        assert plays_on(player) and not served.house.downloads.offers
+        assert plays_on(player) and not served.lobby.downloads.offers
 
 
 def test_a_reset_ends_a_recording_with_the_dream_it_is_of(serve, tiny, tmp_path):
@@ -97,11 +97,11 @@ def test_nothing_shown_is_said(serve):
         player.say("record", on=False)
         player.hear("recording")
         assert player.hear("recording")["why"] == "fewer than two frames were shown"
-        assert not any(home.iterdir() for home in served.house.downloads.homes.values() if any(home.iterdir()))
+        assert not any(home.iterdir() for home in served.lobby.downloads.homes.values() if any(home.iterdir()))
 
 
 class Here(ThreadPoolExecutor):
-    """Does what is submitted at once, on the thread that asks: a round may then hold the lock of the table."""
+    """Does what is submitted at once, on the thread that asks: a round may then hold the lock of the engine."""
 
     def submit(self, fn, /, *args):
         done = Future()
@@ -110,35 +110,35 @@ class Here(ThreadPoolExecutor):
 
 
 @pytest.fixture
-def seat(world, first_frames):
-    """At a table that moves by `round` only."""
-    table = Table(world, 1)
-    table._painter = Here()
-    return table.sit(Start(first_frames, None, 3))
+def slot(world, first_frames):
+    """At an engine that moves by `round` only."""
+    engine = PlayEngine(world, 1)
+    engine._painter = Here()
+    return engine.sit(Start(first_frames, None, 3))
 
 
-def advance(seat, capture=None, taken=0, rounds=1):
+def advance(slot, capture=None, taken=0, rounds=1):
     """So many frames at once; returns when the recorder has `taken`: of several it sees the last one."""
-    with seat.table.wake:
+    with slot.engine.wake:
         for _ in range(rounds):
-            seat.asked = time.monotonic()
-            seat.table.round()
+            slot.asked = time.monotonic()
+            slot.engine.round()
     end = time.monotonic() + WAIT
     while capture is not None and capture.taken < taken:
         assert time.monotonic() < end
         time.sleep(0.005)
 
 
-def test_a_missed_frame_ends_a_video_and_begins_another(seat, tmp_path):
+def test_a_missed_frame_ends_a_video_and_begins_another(slot, tmp_path):
     rng = np.random.default_rng(0)
-    advance(seat)
-    capture = Capture(seat, tmp_path, 100, 10**9)
+    advance(slot)
+    capture = Capture(slot, tmp_path, 100, 10**9)
     for taken, rounds in enumerate((0, 1, 1, 2, 1, 1, 2, 2, 1), 1):  # frames 1-3, 5-7, 9, 11-12
-        seat.press(rng.integers(0, 2, 5).astype(np.float32))
-        advance(seat, capture, taken, rounds)
+        slot.press(rng.integers(0, 2, 5).astype(np.float32))
+        advance(slot, capture, taken, rounds)
     packed = capture.pack()
     unpacked(packed.file.read_bytes(), tmp_path / "out")
-    rows = seat.log.rows
+    rows = slot.log.rows
     want = {1: rows[0:3], 5: rows[4:7], 11: rows[10:12]}  # one frame has no action
     found = {int(file.stem.split("-")[-1]): file for file in (tmp_path / "out").glob("*.csv")}
     videos = {first: len(read_video(file.with_suffix(".mp4"))[0]) for first, file in found.items()}
@@ -147,36 +147,36 @@ def test_a_missed_frame_ends_a_video_and_begins_another(seat, tmp_path):
     for first, expected in want.items():
         with found[first].open() as file:
             header, *table = csv.reader(file)
-        assert header == list(seat.table.world.config.actions.names)
+        assert header == list(slot.engine.world.config.actions.names)
         assert np.array_equal(np.array(table, np.float32), np.stack(expected))
 
 
-def test_a_recording_ends_by_itself_at_its_size(seat, tmp_path):
-    advance(seat)
-    capture = Capture(seat, tmp_path, 100, 50_000)
+def test_a_recording_ends_by_itself_at_its_size(slot, tmp_path):
+    advance(slot)
+    capture = Capture(slot, tmp_path, 100, 50_000)
     for taken in (2, 3):
-        advance(seat, capture, taken)
+        advance(slot, capture, taken)
     (tmp_path / "large").write_bytes(bytes(60_000))  # the encoder writes in blocks of 256 KiB
     assert not capture.ended
-    advance(seat, capture, 4)
+    advance(slot, capture, 4)
     capture._thread.join(WAIT)
     assert capture.ended
-    advance(seat)
+    advance(slot)
     assert capture.pack().frames == 4
 
 
 def test_a_recorder_is_no_reader_and_ends_with_the_world(world, first_frames, tmp_path):
-    with Table(world, 1, fps=50.0) as table:
-        seat = table.sit(Start(first_frames, None, 3))
-        seat.newest(None, timeout=WAIT)
-        capture = Capture(seat, tmp_path, 10**6, 10**9)
+    with PlayEngine(world, 1, fps=50.0) as engine:
+        slot = engine.sit(Start(first_frames, None, 3))
+        slot.newest(None, timeout=WAIT)
+        capture = Capture(slot, tmp_path, 10**6, 10**9)
         time.sleep(1.5)  # nobody looks: the dream stands
-        number = seat.shown.number
+        number = slot.shown.number
         time.sleep(0.3)
-        assert seat.shown.number == number and not capture.ended
-        with table.wake:
-            table.failed = RuntimeError("no picture")
-            table.wake.notify_all()
+        assert slot.shown.number == number and not capture.ended
+        with engine.wake:
+            engine.failed = RuntimeError("no picture")
+            engine.wake.notify_all()
         capture._thread.join(WAIT)
         assert capture.ended
     assert not [one for one in threading.enumerate() if one.name == "vidar-capture"]

@@ -12,8 +12,7 @@ from PIL import Image
 from play_client import WAIT, Player, metric, plays_on, slow, sockets
 from yuv import halved, psnr
 
-from vidar.play import codec
-from vidar.play import messages as say
+from vidar.play import codec, messages
 from vidar.rng import Rng
 from vidar.types import VidarError
 
@@ -58,7 +57,7 @@ def choose(player, name="h264"):
 
 
 def video(player, good=lambda header: True):
-    return player.picture(say.H264_FRAME, good)
+    return player.picture(messages.H264_FRAME, good)
 
 
 @pytest.mark.parametrize("height, width", [(64, 80), (65, 81), (16, 16), (17, 2), (360, 640)])
@@ -67,7 +66,7 @@ def test_every_packet_is_its_frame(height, width):
     for number in range(1, 9):
         frame = picture(height, width, number)
         coded = coder.code(frame, 0, number)
-        assert (coded.kind, coded.flags) == (say.H264_FRAME, int(number == 1))
+        assert (coded.kind, coded.flags) == (messages.H264_FRAME, int(number == 1))
         again = decode(coded.data)
         assert again.shape == (height + height % 2, width + width % 2, 3)
         assert psnr(again[:height, :width], frame) > 34
@@ -108,19 +107,19 @@ def test_a_player_gets_the_dream_as_video(serve, tiny):
         hello = player.hear("hello")
         assert (hello["codec"], hello["h264"]) == ("jpeg", codec.codec_string(64, 80, FPS))
         assert choose(player) == "h264"
-        log, decode, seen = served.table.seats[hello["seat"]].log, Decoder(), {}
+        log, decode, seen = served.engine.slots[hello["seat"]].log, Decoder(), {}
         for seq in range(1, 9):
             player.say("input", seq=seq, keys=seq)
             header = None
             while header is None or header.echo != seq:
                 header, data = video(player)
                 seen[header.frame] = decode(data)
-            assert log.rows[header.frame - 1].tolist() == served.table.keys.row(seq).tolist()
+            assert log.rows[header.frame - 1].tolist() == served.engine.keys.row(seq).tolist()
         assert plays_on(other)
         want = dict(dreamed(tiny, log, 2, hello["seat"]))
     assert len(seen) >= 8
     for number, shown in seen.items():
-        jpeg = np.asarray(Image.open(io.BytesIO(say.to_jpeg(want[number]))))
+        jpeg = np.asarray(Image.open(io.BytesIO(messages.to_jpeg(want[number]))))
         assert psnr(shown, halved(want[number])) > 28 and psnr(shown, halved(jpeg)) > 27
         assert number + 1 not in want or psnr(shown, want[number + 1]) < 25
 
@@ -171,11 +170,11 @@ def test_a_paused_dream_is_shown_again_in_the_new_coding(serve):
         player.frame(lambda header: header.frame > 2)
         player.say("pause", on=True)
         time.sleep(0.4)
-        number = served.table.seats[0].shown.number
+        number = served.engine.slots[0].shown.number
         assert choose(player, "h264") == "h264"
         header, data = video(player)
         assert (header.frame, header.flags) == (number, codec.KEY)
-        assert psnr(Decoder()(data), halved(served.table.seats[0].shown.frame)) > 28
+        assert psnr(Decoder()(data), halved(served.engine.slots[0].shown.frame)) > 28
         player.say("step")
         header, _ = video(player)
         assert (header.frame, header.flags) == (number + 1, 0)
@@ -189,8 +188,8 @@ def test_an_unknown_codec_is_refused_and_changes_are_counted(serve):
         player.hear("hello")
         player.throw('{"t":"codec","codec":"av1"}')
         assert player.end() == 1007
-    with pytest.raises(say.Closed, match=r"^unknown codec: it is jpeg or h264$"):
-        say.parse('{"t":"codec","codec":"av1"}')
+    with pytest.raises(messages.Closed, match=r"^unknown codec: it is jpeg or h264$"):
+        messages.parse('{"t":"codec","codec":"av1"}')
     with Player(served.port) as player:
         player.hear("hello")
         for _ in range(12):
@@ -246,11 +245,11 @@ def test_the_next_frames_are_made_while_one_is_encoded(serve, monkeypatch, name,
         shown()
         monkeypatch.setattr(kind, "code", waiting)
         assert busy.wait(WAIT)
-        seat, end = served.table.seats[0], time.monotonic() + 0.9  # then a dream without a reader stops
-        number = seat.shown.number
-        while seat.shown.number < number + 2 and time.monotonic() < end:
+        slot, end = served.engine.slots[0], time.monotonic() + 0.9  # then a dream without a reader stops
+        number = slot.shown.number
+        while slot.shown.number < number + 2 and time.monotonic() < end:
             time.sleep(0.01)
-        now = seat.shown.number
+        now = slot.shown.number
         assert now >= number + 2
         go.set()
         numbers = [shown()[0].frame]

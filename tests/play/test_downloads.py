@@ -7,7 +7,7 @@ from pathlib import Path
 
 from play_client import WAIT, Player, fetch, get, metric, plays_on
 
-from vidar.play import visit
+from vidar.play import client
 from vidar.play.downloads import Downloads
 
 
@@ -23,7 +23,7 @@ def recorded(player):
 
 def left(served):
     """Files of recordings on the disk."""
-    return [path for path in Path(served.house.downloads.folder.name).rglob("*") if path.is_file()]
+    return [path for path in Path(served.lobby.downloads.folder.name).rglob("*") if path.is_file()]
 
 
 def test_only_the_session_gets_it_and_only_once(serve):
@@ -59,7 +59,7 @@ def test_only_the_session_gets_it_and_only_once(serve):
 
 
 def test_a_file_expires_is_replaced_and_goes_with_its_session(serve, monkeypatch):
-    monkeypatch.setattr(visit, "RECORDINGS_AT_ONCE", 9.0)
+    monkeypatch.setattr(client, "RECORDINGS_AT_ONCE", 9.0)
     served = serve(capacity=2, fps=40.0, download=1.0)
     with Player(served.port) as other:
         other.hear("hello")
@@ -73,10 +73,10 @@ def test_a_file_expires_is_replaced_and_goes_with_its_session(serve, monkeypatch
             assert fetch(served.port, paths[0], session)[0].status == 404
             player.say("record", on=True)  # under way when the player goes
             player.hear("recording")
-        until(lambda: not any(Path(served.house.downloads.folder.name).iterdir()))
+        until(lambda: not any(Path(served.lobby.downloads.folder.name).iterdir()))
         assert fetch(served.port, paths[1], session)[0].status == 404
         assert plays_on(other)
-    folder = Path(served.house.downloads.folder.name)
+    folder = Path(served.lobby.downloads.folder.name)
     served.stop()
     assert not folder.exists()
 
@@ -99,7 +99,7 @@ def test_a_flood_of_recordings_is_rationed(serve):
         assert plays_on(player) and plays_on(other)
 
 
-def test_nothing_is_recorded_without_a_seat(serve):
+def test_nothing_is_recorded_without_a_slot(serve):
     served = serve(capacity=1, per_ip=5)
     with Player(served.port) as first, Player(served.port) as second:
         first.hear("hello")
@@ -157,9 +157,9 @@ def test_fetching_may_take_longer_than_a_handshake_but_not_for_ever(serve):
         served = serve(capacity=1, handshake=1.0, download=download)
         with Player(served.port) as player:
             session = player.hear("hello")["session"]
-            file = served.house.downloads.room(session) / "large.zip"
+            file = served.lobby.downloads.room(session) / "large.zip"
             file.write_bytes(bytes(12_000_000))
-            path = "/recordings/" + served.house.downloads.offer(session, file)
+            path = "/recordings/" + served.lobby.downloads.offer(session, file)
             got = slow_fetch(served, path, session, 2.0)
             assert (len(got) == 12_000_000) == whole
             until(lambda served=served: not left(served))

@@ -9,7 +9,7 @@ from PIL import Image
 from play_client import Player, plays_on
 
 from vidar.data.video import write_video
-from vidar.play import messages as say
+from vidar.play import messages
 from vidar.play.gallery import folder_clips, own_clips, small_picture
 from vidar.types import UsageError, VidarError
 
@@ -62,19 +62,19 @@ def test_a_player_chooses_by_number_and_by_nothing_else(serve, first_frames):
     served = serve(capacity=2, clips=clips)
     with Player(served.port) as player, Player(served.port) as stranger:
         assert player.hear("hello")["starts"] == stranger.hear("hello")["starts"] == 3
-        player.picture(say.START_PICTURE, lambda header: header.frame == 2)
-        shown = [(header.frame, header.stamp, jpeg) for header, jpeg in player.pictures[say.START_PICTURE]]
+        player.picture(messages.START_PICTURE, lambda header: header.frame == 2)
+        shown = [(header.frame, header.stamp, jpeg) for header, jpeg in player.pictures[messages.START_PICTURE]]
         assert shown == [(n, 3, small_picture(clip)) for n, clip in enumerate([first_frames, *clips])]
-        seat = served.table.seats[player.told["hello"]["seat"]]
+        slot = served.engine.slots[player.told["hello"]["seat"]]
         player.say("reset", seed=5, start=2)
         assert player.hear("seed") == {"t": "seed", "seed": 5, "start": 2}
-        assert np.array_equal(seat.log.start.frames, clips[1]) and seat.log.start.seed == 5
+        assert np.array_equal(slot.log.start.frames, clips[1]) and slot.log.start.seed == 5
         player.say("reset", seed=6)
         assert player.hear("seed")["start"] == 2
         time.sleep(1.1)  # resets are rationed
         player.say("reset", seed=6, start=0)
         player.hear("seed")
-        assert np.array_equal(seat.log.start.frames, first_frames)
+        assert np.array_equal(slot.log.start.frames, first_frames)
         stranger.throw('{"t":"reset","seed":1,"start":3}')
         assert stranger.end() == 1007
         assert plays_on(player)

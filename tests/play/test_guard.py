@@ -78,7 +78,7 @@ def test_foreign_hosts_and_origins_get_403_before_the_upgrade(serve):
 def test_the_other_loopback(serve):
     """--host ::1: address, Host, Origin and WebSocket by the name in brackets."""
     served = serve(capacity=1, name="::1", at="::1")
-    assert served.house.guard.token is None
+    assert served.lobby.guard.token is None
     own = f"[::1]:{served.port}"
     with connect(f"ws://{own}/ws", origin=f"http://{own}", open_timeout=WAIT) as line:
         while not isinstance(line.recv(timeout=WAIT), bytes):
@@ -96,7 +96,7 @@ def test_the_other_loopback(serve):
 def test_token_is_compulsory_off_loopback(serve, caplog):
     caplog.set_level(logging.DEBUG)
     served = serve(capacity=2, name="0.0.0.0", handshake=1.5)
-    token = served.house.guard.token
+    token = served.lobby.guard.token
     with Player(served.port) as player:
         player.say("token", token=token)
         player.hear("hello")
@@ -184,12 +184,12 @@ def test_resets_are_rationed(serve):
             player.say("reset", seed=seed)
         player.say("ping")
         player.hear("pong")
-        assert served.table.seats[0].log.start.seed <= 5
+        assert served.engine.slots[0].log.start.seed <= 5
         assert metric(served.port, "messages_dropped_total") >= 24
         assert plays_on(player)
 
 
-def test_a_slow_reader_costs_no_memory_and_loses_the_seat(serve):
+def test_a_slow_reader_costs_no_memory_and_loses_the_slot(serve):
     served = serve(capacity=2, send=1.5)
     with Player(served.port) as player:
         player.hear("hello")
@@ -291,7 +291,7 @@ def test_a_crowd_that_comes_and_goes_leaves_nothing(serve):
                 one.join()
         until(lambda: metric(served.port, "playing") == 1 and metric(served.port, "waiting") == 0)
         assert plays_on(player)
-        assert dict(served.house.present) == {"127.0.0.1": 1}
+        assert dict(served.lobby.present) == {"127.0.0.1": 1}
 
 
 def until(good):

@@ -9,9 +9,9 @@ from gymnasium.vector import AutoresetMode
 from hand_clock import HandClock, due, guessed
 
 from vidar.configs.shapes import world_shapes
+from vidar.play.engine import PlayEngine, Start
 from vidar.play.env import WorldEnv, WorldVectorEnv
 from vidar.play.recording import keep, read, replay
-from vidar.play.session import Start, Table
 
 CONTEXT = 4
 
@@ -52,24 +52,24 @@ def alone(world, start, actions, row, capacity):
     return np.stack(frames)
 
 
-def rounds(table, seat, actions):
-    """The frames of one seat, a round each."""
+def rounds(engine, slot, actions):
+    """The frames of one slot, a round each."""
     shown = []
     for action in actions:
-        seat.press(action)
-        seat.asked = time.monotonic()
-        table.round()
-        shown.append(seat.shown.frame.copy())
+        slot.press(action)
+        slot.asked = time.monotonic()
+        engine.round()
+        shown.append(slot.shown.frame.copy())
     return np.stack(shown)
 
 
-def test_a_table_and_its_replay_show_the_frames_of_generate(world, tmp_path):
+def test_an_engine_and_its_replay_show_the_frames_of_generate(world, tmp_path):
     frames, pressed = video(1), keys(1, 6)
     want = world.generate(frames, pressed, seed=3).frames[0]
-    table = Table(world, 1)
-    seat = table.sit(Start(frames, None, 3))
-    assert np.array_equal(rounds(table, seat, pressed), want)
-    keep(seat, tmp_path / "a.dream")
+    engine = PlayEngine(world, 1)
+    slot = engine.sit(Start(frames, None, 3))
+    assert np.array_equal(rounds(engine, slot, pressed), want)
+    keep(slot, tmp_path / "a.dream")
     assert np.array_equal(np.stack(list(replay(world, read(tmp_path / "a.dream")))), want)
 
 
@@ -77,41 +77,41 @@ def test_guesses_that_hit_or_miss_leave_no_trace_in_the_pictures(world):
     """Each key is held for two frames: one guess was wrong when it is due, the next one right; some are remade."""
     frames, pressed = video(2), keys(2, 6).repeat(2, 0)
     want = world.generate(frames, pressed, seed=4).frames[0]
-    with Table(world, 1, 25.0, now=HandClock()) as table:
-        with table.wake:
-            seat = table.sit(Start(frames, None, 4))
-            seat.press(pressed[0])
-        shown = [seat.newest(None, timeout=20).frame]
+    with PlayEngine(world, 1, 25.0, now=HandClock()) as engine:
+        with engine.wake:
+            slot = engine.sit(Start(frames, None, 4))
+            slot.press(pressed[0])
+        shown = [slot.newest(None, timeout=20).frame]
         for number, action in enumerate(pressed[1:], 1):
-            guess = guessed(table)
+            guess = guessed(engine)
             if number == 6:
-                seat.press((pressed[number - 1] + 1) % 5)
-                guessed(table, guess)
-            due(table, [(seat, action)])
-            shown.append(seat.newest(number, timeout=20).frame)
+                slot.press((pressed[number - 1] + 1) % 5)
+                guessed(engine, guess)
+            due(engine, [(slot, action)])
+            shown.append(slot.newest(number, timeout=20).frame)
     assert np.array_equal(np.stack(shown), want)
-    assert table.hits >= 4 and table.misses >= 4 and table.remade >= 1
+    assert engine.hits >= 4 and engine.misses >= 4 and engine.remade >= 1
 
 
-def test_seats_that_come_late_stand_or_begin_anew(world, tmp_path):
+def test_slots_that_come_late_stand_or_begin_anew(world, tmp_path):
     """Each shows what its dream shows alone in its row; a replay too."""
-    table, told = Table(world, 3), {}
+    engine, told = PlayEngine(world, 3), {}
     first, second = Start(video(1), keys(1, CONTEXT + 2), 11), Start(video(2, 2), None, 12)
-    a = table.sit(first)
-    rounds(table, a, keys(3, 3))
-    b = table.sit(second)
+    a = engine.sit(first)
+    rounds(engine, a, keys(3, 3))
+    b = engine.sit(second)
     for one, two in zip(keys(4, 3), keys(5, 3)):
         b.press(two)
         b.asked = time.monotonic()
-        rounds(table, a, [one])
+        rounds(engine, a, [one])
     a.pause(True)
-    told[b] = rounds(table, b, keys(6, 3))
+    told[b] = rounds(engine, b, keys(6, 3))
     a.pause(False)
     b.pause(True)
-    told[a] = rounds(table, a, keys(7, 3))
-    for seat in (a, b):
-        want = alone(world, seat.log.start, seat.log.rows, seat.row, 3)
-        assert len(want) >= 6 and np.array_equal(told[seat], want[-3:])
+    told[a] = rounds(engine, a, keys(7, 3))
+    for slot in (a, b):
+        want = alone(world, slot.log.start, slot.log.rows, slot.row, 3)
+        assert len(want) >= 6 and np.array_equal(told[slot], want[-3:])
     keep(b, tmp_path / "b.dream")
     assert np.array_equal(np.stack(list(replay(world, read(tmp_path / "b.dream"))))[-3:], told[b])
     a.reset(Start(video(8), None, 13))
@@ -120,7 +120,7 @@ def test_seats_that_come_late_stand_or_begin_anew(world, tmp_path):
     for one, two in zip(keys(8, 3), keys(9, 3)):
         a.press(one)
         a.asked = time.monotonic()
-        rounds(table, b, [two])
+        rounds(engine, b, [two])
         shown.append(a.shown.frame)
     assert np.array_equal(np.stack(shown), alone(world, a.log.start, a.log.rows, a.row, 3))
     want = alone(world, b.log.start, b.log.rows, b.row, 3)

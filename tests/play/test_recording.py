@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from vidar.play.engine import PlayEngine, Start
 from vidar.play.recording import keep, read, replay
-from vidar.play.session import Start, Table
 from vidar.types import VidarError
 
 
@@ -23,20 +23,20 @@ def start(seed, known=True):
 def test_a_replay_is_the_played_dream_bit_for_bit(world, tmp_path, known):
     """Another player is there, keys change, the dream is speculated on, and the governor lowers its steps."""
     rng, seen = np.random.default_rng(0), {}
-    with Table(world, 2, fps=40.0) as table:
-        other, seat = table.sit(start(7)), table.sit(start(1, known))
+    with PlayEngine(world, 2, fps=40.0) as engine:
+        other, slot = engine.sit(start(7)), engine.sit(start(1, known))
         number = None
         for turn in range(12):
-            seat.press(rng.integers(0, 2, 5).astype(np.float32))
+            slot.press(rng.integers(0, 2, 5).astype(np.float32))
             other.press(rng.integers(0, 2, 5).astype(np.float32))
             other.newest(None, timeout=20)
-            shown = seat.newest(number, timeout=20)
+            shown = slot.newest(number, timeout=20)
             number = shown.number
             seen[number] = shown.frame
             if turn == 5:
-                table.governor.steps = 1
-        seat.pause(True)
-        made = keep(seat, tmp_path / "a.dream")
+                engine.governor.steps = 1
+        slot.pause(True)
+        made = keep(slot, tmp_path / "a.dream")
     stored = read(tmp_path / "a.dream")
     assert stored.told == made.told and np.array_equal(stored.actions, made.actions)
     assert (stored.told["seed"], stored.told["capacity"], stored.told["row"]) == (1, 2, 1)
@@ -48,7 +48,7 @@ def test_a_replay_is_the_played_dream_bit_for_bit(world, tmp_path, known):
 
 
 @pytest.mark.parametrize("eager", [0, 1, 4])
-def test_a_replay_goes_over_to_compiled_calls_with_the_frame_with_which_the_table_did(
+def test_a_replay_goes_over_to_compiled_calls_with_the_frame_with_which_the_engine_did(
     world, tmp_path, monkeypatch, eager
 ):
     """What stands for compiled calls answers differently, so that one frame early or late is another dream."""
@@ -56,16 +56,16 @@ def test_a_replay_goes_over_to_compiled_calls_with_the_frame_with_which_the_tabl
     def louder(*arguments):
         return world.model(*arguments) * 1.05
 
-    table, shown = Table(world, 1), []
-    seat = table.sit(start(1))
+    engine, shown = PlayEngine(world, 1), []
+    slot = engine.sit(start(1))
     for number, row in enumerate(np.random.default_rng(0).integers(0, 2, (6, 5)).astype(np.float32)):
         if number == eager:
-            table.use(louder)
-        seat.press(row)
-        seat.asked = time.monotonic()
-        table.round()
-        shown.append(seat.shown.frame.copy())
-    assert keep(seat, tmp_path / "a.dream").told["eager"] == eager
+            engine.use(louder)
+        slot.press(row)
+        slot.asked = time.monotonic()
+        engine.round()
+        shown.append(slot.shown.frame.copy())
+    assert keep(slot, tmp_path / "a.dream").told["eager"] == eager
     monkeypatch.setattr(type(world), "compiled", lambda self, build=None: louder)
     stored = read(tmp_path / "a.dream")
     assert np.array_equal(np.stack(list(replay(world, stored))), np.stack(shown))
@@ -80,8 +80,8 @@ def test_what_is_no_recording_is_one_line(world, tmp_path):
     for name, words in (("text", "cannot be read"), ("nowhere", "cannot be read"), ("other", "lacks schema, world")):
         with pytest.raises(VidarError, match=rf"{name}: {words}"):
             read(tmp_path / name)
-    seat = Table(world, 1).sit(start(1))
-    made = keep(seat, tmp_path / "empty")
+    slot = PlayEngine(world, 1).sit(start(1))
+    made = keep(slot, tmp_path / "empty")
     parts = {"context": torch.zeros(1), "actions": torch.zeros(2, 5), "steps": torch.ones(2, dtype=torch.int16)}
     save_file(parts, tmp_path / "huge", metadata={"vidar": json.dumps({**made.told, "capacity": 10**9})})
     with pytest.raises(VidarError, match="huge: row or capacity is out of range"):

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 import vidar.model.setting
 from vidar.data.video import decode_video, encode_video, read_video
 from vidar.model.load import load, save
+from vidar.play.engine import PlayEngine, Start
 from vidar.play.recording import keep
 from vidar.play.replay import write_replay
-from vidar.play.session import Start, Table
 from vidar.types import VidarError
 
 
@@ -29,16 +29,16 @@ def folder(world, tmp_path_factory):
 @pytest.fixture(scope="module")
 def played(folder, tmp_path_factory, first_frames):
     """A file of nine frames, and the frames as they were shown."""
-    table = Table(load(folder), 2)
-    seat = table.sit(Start(first_frames, None, 11))
+    engine = PlayEngine(load(folder), 2)
+    slot = engine.sit(Start(first_frames, None, 11))
     rng, shown = np.random.default_rng(0), []
     for _ in range(9):
-        seat.press(rng.integers(0, 2, 5).astype(np.float32))
-        seat.asked = time.monotonic()
-        table.round()
-        shown.append(seat.shown.frame.copy())
+        slot.press(rng.integers(0, 2, 5).astype(np.float32))
+        slot.asked = time.monotonic()
+        engine.round()
+        shown.append(slot.shown.frame.copy())
     file = tmp_path_factory.mktemp("played") / "small-11.dream"
-    keep(seat, file)
+    keep(slot, file)
     return file, np.stack(shown)
 
 
@@ -57,11 +57,11 @@ def test_a_replay_is_a_video_of_the_shown_frames(folder, played, tmp_path):
 def test_a_compiled_dream_is_replayed_compiled(folder, first_frames, tmp_path, monkeypatch):
     built = []
     monkeypatch.setattr(vidar.model.setting, "AheadOfTime", lambda: lambda module, example: built.append(1) or module)
-    table = Table(load(folder), 1, compiled=True)
-    seat = table.sit(Start(first_frames, None, 11))
-    table.round()
-    keep(seat, tmp_path / "x.dream")
-    before, shown = len(built), seat.shown.frame.copy()
+    engine = PlayEngine(load(folder), 1, compiled=True)
+    slot = engine.sit(Start(first_frames, None, 11))
+    engine.round()
+    keep(slot, tmp_path / "x.dream")
+    before, shown = len(built), slot.shown.frame.copy()
     made = write_replay(tmp_path / "x.dream", tmp_path / "x.mp4", str(folder))
     assert len(built) == 2 * before > 0 and made["eager"] == 0
     assert made["frames_sha256"] == hashlib.sha256(shown.tobytes()).hexdigest()

@@ -9,11 +9,10 @@ import pytest
 import torch
 from play_client import WAIT, Player, get, metric, plays_on, raw, slow, sockets
 
-from vidar.play import messages as say
-from vidar.play import visit
+from vidar.play import client, messages
+from vidar.play.client import latest_frame
 from vidar.play.guard import HEADERS
 from vidar.play.server import PAGE
-from vidar.play.visit import look
 from vidar.rng import Rng
 
 
@@ -25,7 +24,7 @@ def dream(world, log, capacity, row):
     for action in log.rows:
         table = torch.zeros(capacity, 5)
         table[row] = torch.from_numpy(action)
-        shown.append(say.to_jpeg(world.decode(streams.frame(table)[:, None])[0][row, 0].numpy()))
+        shown.append(messages.to_jpeg(world.decode(streams.frame(table)[:, None])[0][row, 0].numpy()))
     return shown
 
 
@@ -33,10 +32,10 @@ def test_a_player_is_greeted_and_sees_the_dream_of_the_keys(serve, tiny):
     served = serve(capacity=2)
     with Player(served.port) as player:
         hello = player.hear("hello")
-        log = served.table.seats[hello["seat"]].log
+        log = served.engine.slots[hello["seat"]].log
         assert (hello["width"], hello["height"], hello["fps"], hello["capacity"]) == (80, 64, 0.0, 2)
         assert hello["seed"] == log.start.seed and hello["mouse"] is False
-        assert [key["code"] for key in hello["keys"]] == list(served.table.keys.codes)
+        assert [key["code"] for key in hello["keys"]] == list(served.engine.keys.codes)
         pressed = {key["code"]: key["action"] for key in hello["keys"]}
         assert pressed["ArrowLeft"] == "TURN_LEFT" and pressed["KeyW"] == pressed["ArrowUp"] == "MOVE_FORWARD"
         seen = [player.frame()]
@@ -44,7 +43,7 @@ def test_a_player_is_greeted_and_sees_the_dream_of_the_keys(serve, tiny):
             player.say("input", seq=seq, keys=keys, dx=3, dy=-1)
             seen.append(player.frame(lambda header, seq=seq: header.echo == seq))
             row = log.rows[seen[-1][0].frame - 1]  # the frame that echoes the input is made with its keys
-            assert row.tolist() == served.table.keys.row(keys).tolist()
+            assert row.tolist() == served.engine.keys.row(keys).tolist()
         player.say("pause", on=True)
         player.say("ping", at=4.5)
         assert player.hear("pong")["at"] == 4.5
@@ -59,7 +58,7 @@ def test_two_players_never_see_each_others_frames(serve, tiny):
     with Player(served.port) as one, Player(served.port) as two:
         greetings = [player.hear("hello") for player in (one, two)]
         assert {hello["seat"] for hello in greetings} == {0, 1} and greetings[0]["seed"] != greetings[1]["seed"]
-        logs = [served.table.seats[hello["seat"]].log for hello in greetings]
+        logs = [served.engine.slots[hello["seat"]].log for hello in greetings]
         seen = [[], []]
         for seq in range(1, 8):
             for player, own in zip((one, two), seen):
@@ -80,14 +79,14 @@ def test_pause_step_and_reset(serve):
         player.say("ping", at=1)
         player.hear("pong")
         time.sleep(0.3)  # what was under way
-        number = served.table.seats[0].shown.number
+        number = served.engine.slots[0].shown.number
         player.say("step")
         assert player.frame(lambda header: header.frame > number)[0].frame == number + 1
         player.say("reset", seed=1234)
         assert player.hear("seed")["seed"] == 1234
         assert player.frame()[0].frame == 1  # and it stands again
         player.say("reset", seed=99)
-        assert player.hear("seed")["seed"] == 99 and served.table.seats[0].log.start.seed == 99
+        assert player.hear("seed")["seed"] == 99 and served.engine.slots[0].log.start.seed == 99
         assert player.frame()[0].frame == 1
         player.say("pause", on=False)
         assert player.frame(lambda header: header.frame > 3)
@@ -101,7 +100,7 @@ def test_a_player_who_looks_away_misses_frames_and_then_sees_the_newest(serve):
         while missed <= 15:
             assert time.monotonic() < end
             time.sleep(0.8)  # less than a dream goes on without a reader
-            now = served.table.seats[0].shown.number
+            now = served.engine.slots[0].shown.number
             while numbers[-1] < now:
                 numbers.append(player.frame()[0].frame)
             missed = numbers[-1] - numbers[0] + 1 - len(numbers)
@@ -113,9 +112,9 @@ def test_a_frame_is_chosen_only_when_there_is_room_for_it(serve, monkeypatch):
 
     def noting(*given):
         room.append(all(one.writable.is_set() for one in sockets(served)))
-        return look(*given)
+        return latest_frame(*given)
 
-    monkeypatch.setattr(visit, "look", noting)
+    monkeypatch.setattr(client, "latest_frame", noting)
     with slow(served.port) as player:
         player.hear("hello")
         time.sleep(0.8)
@@ -125,7 +124,7 @@ def test_a_frame_is_chosen_only_when_there_is_room_for_it(serve, monkeypatch):
     assert len(room) > 30 and room.count(False) < 5
 
 
-def test_waiting_players_are_told_their_place_and_get_the_seat(serve):
+def test_waiting_players_are_told_their_place_and_get_the_slot(serve):
     served = serve(capacity=1, per_ip=5)
     with Player(served.port) as first, Player(served.port) as second:
         first.hear("hello")
@@ -134,14 +133,14 @@ def test_waiting_players_are_told_their_place_and_get_the_seat(serve):
             assert third.hear("queue")["place"] == 2
             with Player(served.port) as fourth:
                 assert fourth.hear("queue")["place"] == 3
-                third.say("input", seq=1, keys=1)  # without a seat: nothing happens
+                third.say("input", seq=1, keys=1)  # without a slot: nothing happens
                 second.socket.close()
                 assert third.hear("queue")["place"] == 1 and fourth.hear("queue")["place"] == 2
                 assert metric(served.port, "waiting") == 2
                 first.socket.close()
                 assert third.hear("hello")["seat"] == 0 and fourth.hear("queue")["place"] == 1
                 assert third.frame()[0].echo == 0
-    assert served.house.line == []
+    assert served.lobby.wait_queue == []
 
 
 def test_sessions_of_one_address_and_the_queue_are_limited(serve):
@@ -172,7 +171,7 @@ def test_idle_and_long_sessions_end(serve):
             player.say("input", seq=seq, keys=1)
         player.frame(lambda header: header.echo == 10)
         assert player.end() == 1000
-    assert not served.table.seats
+    assert not served.engine.slots
     served = serve(session=0.5)
     with Player(served.port) as player:
         assert player.end() == 1000
@@ -218,7 +217,7 @@ def test_a_failing_world_is_told_and_ends_the_server(serve, tiny, monkeypatch):
         assert player.end() in (1011, 1001)
     served.thread.join(WAIT)
     with pytest.raises(RuntimeError, match="no picture"):
-        served.table.raise_failure()
+        served.engine.raise_failure()
 
 
 def test_stopping_tells_everybody(serve):

@@ -11,7 +11,7 @@ from vidar.core.relation import Relation, never
 from vidar.objectives.protocols import ObjectiveConfig
 from vidar.orders.config import OrderConfig
 from vidar.sampling.guidance import GuideConfig
-from vidar.types import MEMORY, NOBODY, Loss, Target
+from vidar.types import MEMORY, PAD, Loss, Target
 
 
 class DilatedOrderConfig(OrderConfig):
@@ -93,7 +93,7 @@ def forget_odd(state):
     for name, ring in state.rings.items():
         for row, told in enumerate(state.rows):
             unit = ring.slots.unit[row]
-            old = (ring.slots.cell[row] != NOBODY) & (unit % 2 == 1) & (unit < told.clock - 2)
+            old = (ring.slots.cell[row] != PAD) & (unit % 2 == 1) & (unit < told.clock - 2)
             if bool(old.any()):
                 yield name, row, ring.slots.site[row][old]
 

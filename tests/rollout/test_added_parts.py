@@ -20,7 +20,7 @@ from vidar.data.episode import Episode
 from vidar.data.video import read_video, write_video
 from vidar.eval.world_eval import evaluate
 from vidar.model.load import START, load
-from vidar.play.session import Start, Table
+from vidar.play.engine import PlayEngine, Start
 from vidar.synth.driver import SynthRequest, synthesise
 from vidar.synth.placement import Ready
 from vidar.synth.ray_workers import RayWorkers
@@ -85,16 +85,16 @@ def test_it_generates_and_is_refused_where_nobody_trusts_it(folder, monkeypatch)
 
 
 def test_it_is_played(folder):
-    """A table without a clock shows what the same keys generate."""
+    """An engine without a clock shows what the same keys generate."""
     world = load(folder, dtype=torch.float32)
     context, keys = read_video(folder / START)[0], np.random.default_rng(0).integers(0, 2, (5, 5)).astype(np.float32)
-    table = Table(world, 1)
-    seat = table.sit(Start(context, None, 3))
+    engine = PlayEngine(world, 1)
+    slot = engine.sit(Start(context, None, 3))
     shown = []
     for row in keys:
-        seat.press(row)
-        table.round()
-        shown.append(seat.shown.frame.copy())
+        slot.press(row)
+        engine.round()
+        shown.append(slot.shown.frame.copy())
     assert np.array_equal(np.stack(shown), world.generate(context, keys, seed=3).frames[0])
 
 

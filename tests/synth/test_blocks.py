@@ -12,7 +12,7 @@ from vidar.data.video import read_video, write_video
 from vidar.model.load import START, save
 from vidar.rng import Rng
 from vidar.synth.driver import SynthRequest, segment_frames, synthesise
-from vidar.synth.segments import Maker, Task, boundary_frames
+from vidar.synth.segments import SegmentWorker, Task, boundary_frames
 from vidar.synth.workers import LocalWorkers
 from vidar.types import UsageError
 
@@ -45,10 +45,10 @@ def test_a_segmented_video_is_the_unsegmented_one(blocks):
     table = torch.from_numpy(np.concatenate([actions, keys(1) * 0]))
     made = [rollout.group(table[None, t : t + 2].expand(2, -1, -1))[1] for t in range(0, len(actions), 2)]
     want = torch.cat(made)[: len(actions)]
-    maker, start, parts = Maker(wide, 2), pictures(5, 1), []
+    segment_worker, start, parts = SegmentWorker(wide, 2), pictures(5, 1), []
     for number in range(3):
         piece = actions[number * length : (number + 1) * length]
-        parts += maker.make([Task(0, number, 1, 7, start, piece)])
+        parts += segment_worker.make([Task(0, number, 1, 7, start, piece)])
         start = parts[-1].after
     assert [len(part.frames) for part in parts] == [length, length, len(actions) - 2 * length]
     assert np.abs(parts[1].after.codes - want[2 * length - keep : 2 * length].numpy()).max() < 1e-9

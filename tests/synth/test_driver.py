@@ -8,9 +8,9 @@ import pytest
 from tiny import SEGMENT, Here, pictures
 
 import vidar.synth.driver as drivers
-import vidar.synth.film as films
-import vidar.synth.in_turn as turns
+import vidar.synth.sequential as turns
 from vidar.data.video import read_video, write_video
+from vidar.synth import video_output
 from vidar.synth.driver import SynthRequest, synthesise
 from vidar.synth.workers import LocalWorkers
 from vidar.types import UsageError, VidarError
@@ -22,7 +22,7 @@ JOBS = [{"id": name, "seed": n, "frames": count} for n, (name, count) in enumera
 @pytest.fixture
 def quick(monkeypatch):
     """No figures: they take longest."""
-    monkeypatch.setattr(films, "write_drift", lambda file, *rest: file.write_bytes(b""))
+    monkeypatch.setattr(video_output, "write_drift", lambda file, *rest: file.write_bytes(b""))
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ class Stopped(Exception):
 
 def test_it_goes_on_after_the_last_whole_segment(synth, here, hashes, monkeypatch):
     """The driver ends in the middle of a write, again and again."""
-    add, count, asked = films.Film.add, [], []
+    add, count, asked = video_output.VideoOutput.add, [], []
 
     def stop(self, made):
         if len(count) % 4 == 3:
@@ -119,7 +119,7 @@ def test_it_goes_on_after_the_last_whole_segment(synth, here, hashes, monkeypatc
         count.append(1)
         add(self, made)
 
-    monkeypatch.setattr(films.Film, "add", stop)
+    monkeypatch.setattr(video_output.VideoOutput, "add", stop)
     place, placements = here()
     for _ in range(9):
         try:
@@ -174,7 +174,7 @@ def test_folders_that_are_not_free(synth, tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UsageError, match="cannot be the folder of videos"):
         synth(JOBS, out="file")
-    with drivers.held(tmp_path / "busy"), pytest.raises(UsageError, match="another vidar synth is writing"):
+    with drivers.lock_folder(tmp_path / "busy"), pytest.raises(UsageError, match="another vidar synth is writing"):
         synth(JOBS, out="busy")
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "manifest.json").write_text("{")
@@ -211,8 +211,8 @@ def test_a_file_that_goes_away_fails_its_job_alone(synth, tmp_path):
 
 def test_segments_in_memory_are_bounded(synth, here, monkeypatch):
     """However long the videos: those that wait for the writer, one in work, and a batch."""
-    add, taken, written, most = films.Film.add, [], [], []
-    made = turns.InTurn.take
+    add, taken, written, most = video_output.VideoOutput.add, [], [], []
+    made = turns.SequentialQueue.take
 
     def count(self, event):
         taken.append(1)
@@ -224,8 +224,8 @@ def test_segments_in_memory_are_bounded(synth, here, monkeypatch):
         add(self, event)
         written.append(1)
 
-    monkeypatch.setattr(films.Film, "add", slow)
-    monkeypatch.setattr(turns.InTurn, "take", count)
+    monkeypatch.setattr(video_output.VideoOutput, "add", slow)
+    monkeypatch.setattr(turns.SequentialQueue, "take", count)
     jobs = [{"id": f"v{n}", "seed": n, "frames": 48} for n in range(3)]
     synth(jobs, rows=3)
     assert len(taken) == 12 and max(most) <= 3 + 1 + 1, max(most)

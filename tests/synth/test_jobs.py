@@ -9,7 +9,7 @@ from vidar.data.explore import HoldPolicyConfig
 from vidar.data.synthetic import ShapesConfig
 from vidar.data.video import write_video
 from vidar.synth.jobs import read_jobs
-from vidar.synth.walk import walk
+from vidar.synth.random_actions import random_actions
 from vidar.types import UsageError
 
 CONFIG = world_doom(preset="tiny").method.world
@@ -120,11 +120,11 @@ def test_files_that_are_none(tmp_path, start, write_jobs):
 
 def test_a_walk_follows_from_its_seed():
     spec = CONFIG.actions
-    long, short = walk(spec, 3, 300), walk(spec, 3, 50)
-    assert np.array_equal(long[:50], short) and not np.array_equal(walk(spec, 4, 50), short)
+    long, short = random_actions(spec, 3, 300), random_actions(spec, 3, 50)
+    assert np.array_equal(long[:50], short) and not np.array_equal(random_actions(spec, 4, 50), short)
     spec.validate_actions(long, "walk")
     ahead, left, right = (long[:, spec.names.index(n)] for n in ("MOVE_FORWARD", "TURN_LEFT", "TURN_RIGHT"))
     assert ahead.mean() > 0.5 and 0 < (left + right).mean() < 0.5 and not (left * right).any()
     shapes = ShapesConfig().build().spec
-    shapes.validate_actions(walk(shapes, 0, 100), "walk")
-    assert len(np.unique(walk(shapes, 0, 100))) > 1 and HoldPolicyConfig().p_rest
+    shapes.validate_actions(random_actions(shapes, 0, 100), "walk")
+    assert len(np.unique(random_actions(shapes, 0, 100))) > 1 and HoldPolicyConfig().p_rest

@@ -14,28 +14,28 @@ import pytest
 import torch
 from tiny import Here, lively, pictures, stored
 
-import vidar.synth.film as films
 from vidar.conditioning.config import NOTHING
 from vidar.configs.mmpl import mmpl_doom
 from vidar.data.video import read_video, write_video
 from vidar.orders.plan import chain_of
 from vidar.rollout.segments import segment_actions
-from vidar.synth.ahead import pattern_of
+from vidar.synth import video_output
 from vidar.synth.driver import SynthRequest, synthesise
 from vidar.synth.graph import Kind, Link
 from vidar.synth.placement import Lost
+from vidar.synth.planned import pattern_of
 from vidar.synth.planning import (
     Anchors,
-    PlanMaker,
     Planned,
     PlanTask,
+    PlanWorker,
     PopTask,
     SegmentActions,
     read_anchors,
     save_anchors,
 )
 from vidar.synth.ray_workers import RayWorkers
-from vidar.synth.watch import Watch
+from vidar.synth.watchdog import Watchdog
 from vidar.synth.workers import LocalWorkers
 from vidar.types import UsageError, VidarError
 
@@ -59,14 +59,14 @@ def model(planner, tmp_path_factory):
 @pytest.fixture
 def synth(model, write_jobs, tmp_path, monkeypatch):
     """synth(jobs, place, out, watch, timeline, **request) -> (manifest by id, lines that were said)."""
-    monkeypatch.setattr(films, "write_drift", lambda file, *rest: file.write_bytes(b""))
+    monkeypatch.setattr(video_output, "write_drift", lambda file, *rest: file.write_bytes(b""))
 
-    def run(jobs, place=Here, out="out", watch=None, timeline=None, **changes):
+    def run(jobs, place=Here, out="out", watchdog=None, timeline=None, **changes):
         said = []
         request = SynthRequest(
             model=str(model), jobs=str(write_jobs(*jobs)), out=str(tmp_path / out), **{"rows": 3, **changes}
         )
-        made = synthesise(request, None, said.append, place, watch, timeline)
+        made = synthesise(request, None, said.append, place, watchdog, timeline)
         return {job["id"]: job for job in made["jobs"]} | {"counts": (made["done"], made["failed"])}, said
 
     return run
@@ -84,13 +84,13 @@ def hashes(model, tmp_path_factory):
 @pytest.fixture
 def written(monkeypatch):
     """(id, number) of every segment, as it is written."""
-    found, add = [], films.Film.add
+    found, add = [], video_output.VideoOutput.add
 
     def note(self, made):
         add(self, made)
         found.append((self.plan.job.id, made.number))
 
-    monkeypatch.setattr(films.Film, "add", note)
+    monkeypatch.setattr(video_output.VideoOutput, "add", note)
     return found
 
 
@@ -126,7 +126,7 @@ class Many(Here):
             return [Lost((task,), "lost on purpose")]
         key = pickle.dumps(task)
         if key not in self.known:
-            self.known[key] = list(self.maker.make([task]))
+            self.known[key] = list(self.segment_worker.make([task]))
         return self.known[key]
 
 
@@ -157,13 +157,13 @@ def test_frames_are_those_of_one_process(planner, synth, tmp_path, hashes):
     context = read_video(tmp_path / "c.mp4")[0]
     chain = chain_of(planner.config.order, planner.config.name)
     want = planner.generate(context, walk, seed=7).frames[0]
-    frames, before, maker = [], context[-planner.config.context :], PlanMaker(planner)
+    frames, before, segment_worker = [], context[-planner.config.context :], PlanWorker(planner)
     for number in range(chain.segments(21, chain.first)):
         rest = torch.from_numpy(planner.config.actions.noop())
         actions = segment_actions(chain, rest, torch.from_numpy(walk)[None], number, chain.first)
         told = SegmentActions(actions.values[0].numpy(), actions.unknown[0].numpy())
-        (planned,) = maker.make([PlanTask(0, number, 7, before, told, NOTHING)])
-        (made,) = maker.make([PopTask(0, number, 7, planned.plan, told, NOTHING, (chain.first, chain.made))])
+        (planned,) = segment_worker.make([PlanTask(0, number, 7, before, told, NOTHING)])
+        (made,) = segment_worker.make([PopTask(0, number, 7, planned.plan, told, NOTHING, (chain.first, chain.made))])
         frames.append(made.frames)
         before = planned.plan
     apart = np.abs(np.concatenate(frames)[:21].astype(int) - want.astype(int))
@@ -346,7 +346,7 @@ def test_a_worker_that_hangs_is_stopped(synth, hashes):
             assert worker == self.worker
             self.reasons = [reason]
 
-    made, said = synth(JOBS, lambda *words: Hangs(*words), workers=3, watch=Watch(floor=1.0, first=1.0))
+    made, said = synth(JOBS, lambda *words: Hangs(*words), workers=3, watchdog=Watchdog(floor=1.0, first=1.0))
     assert segments(made) == hashes
     (line,) = said
     assert line.startswith("a worker was lost (no answer for ") and line.endswith("segments to make again: 1")

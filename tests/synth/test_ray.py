@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from tiny import SEGMENT, pictures
 
-import vidar.synth.film as films
 import vidar.synth.ray_workers as ray_workers
 from vidar.model.load import load
+from vidar.synth import video_output
 from vidar.synth.driver import SynthRequest, synthesise
 from vidar.synth.placement import Lost, Ready
 from vidar.synth.ray_workers import RayWorkers, on_ray
-from vidar.synth.segments import Made, Maker, Task
+from vidar.synth.segments import SegmentResult, SegmentWorker, Task
 from vidar.synth.workers import LocalWorkers
 from vidar.types import UsageError, VidarError
 
@@ -54,14 +54,14 @@ def whole(model, tmp_path_factory):
 @pytest.fixture
 def written(monkeypatch):
     """(id, number) of every segment, as it is written. No figures: they take longest."""
-    found, add = [], films.Film.add
+    found, add = [], video_output.VideoOutput.add
 
     def note(self, made):
         found.append((self.plan.job.id, made.number))
         add(self, made)
 
-    monkeypatch.setattr(films.Film, "add", note)
-    monkeypatch.setattr(films, "write_drift", lambda file, *rest: file.write_bytes(b""))
+    monkeypatch.setattr(video_output.VideoOutput, "add", note)
+    monkeypatch.setattr(video_output, "write_drift", lambda file, *rest: file.write_bytes(b""))
     return found
 
 
@@ -168,7 +168,7 @@ def test_a_killed_node_changes_no_frame(cluster, whole, written, tmp_path):
 @on_nodes
 @pytest.mark.parametrize(("end", "told"), [(kill, "died"), (hang, "it hangs")])
 def test_a_killed_actor_is_noticed_and_replaced(cluster, model, end, told):
-    want = next(Maker(load(model), 2).make([task()]))
+    want = next(SegmentWorker(load(model), 2).make([task()]))
     workers = RayWorkers(1, str(model), "cpu", 2, cluster[0].address)
     try:
         (ready,) = until(workers.wait)
@@ -177,7 +177,7 @@ def test_a_killed_actor_is_noticed_and_replaced(cluster, model, end, told):
         workers.submit(0, [task(), task(1, 4000)])
         assert workers.free == []
         (made,) = until(workers.wait)
-        assert isinstance(made, Made) and made.job == 0 and made.frames.flags.writeable
+        assert isinstance(made, SegmentResult) and made.job == 0 and made.frames.flags.writeable
         assert np.array_equal(made.frames, want.frames) and np.array_equal(made.after.codes, want.after.codes)
         end(workers, first)
         (lost,) = until(workers.wait)

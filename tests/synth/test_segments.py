@@ -6,7 +6,7 @@ import torch
 from tiny import SEGMENT, pictures
 
 from vidar.rng import Rng
-from vidar.synth.segments import Boundary, Maker, Task, boundary_frames, read_boundary, save_boundary
+from vidar.synth.segments import ContinuationState, SegmentWorker, Task, boundary_frames, read_boundary, save_boundary
 from vidar.types import UsageError, VidarError
 
 
@@ -23,12 +23,12 @@ def keys(count, seed=0):
     return np.random.default_rng(seed).integers(0, 2, (count, 5)).astype(np.float32)
 
 
-def made_in_turn(maker, actions, segment, row=1, context=3):
+def made_in_turn(segment_worker, actions, segment, row=1, context=3):
     """Segments of one video in turn."""
     start, made = pictures(context, 1), []
     for number in range(-(-len(actions) // segment)):
         piece = actions[number * segment : (number + 1) * segment]
-        made += maker.make([Task(0, number, row, 7, start, piece)])
+        made += segment_worker.make([Task(0, number, row, 7, start, piece)])
         start = made[-1].after
     return made
 
@@ -44,9 +44,9 @@ def test_a_segmented_video_is_the_unsegmented_one(wide):
     want = wide.decode(torch.stack(codes)[None])[0][0].numpy()
     apart = {}
     for keep in (11, 9):
-        maker = Maker(wide, 2)
-        maker.keep = keep
-        made = made_in_turn(maker, actions, SEGMENT)
+        segment_worker = SegmentWorker(wide, 2)
+        segment_worker.keep = keep
+        made = made_in_turn(segment_worker, actions, SEGMENT)
         assert [len(one.frames) for one in made] == [SEGMENT] * 2 + [5]
         assert [one.after.first for one in made] == [3 + n * SEGMENT + SEGMENT - keep for n in range(2)] + [32 - keep]
         last = made[-1].after
@@ -58,7 +58,7 @@ def test_a_segmented_video_is_the_unsegmented_one(wide):
 
 
 def test_bits_do_not_depend_on_the_others_or_on_what_a_row_did_before(world):
-    fresh, used = Maker(world, 3), Maker(world, 3)
+    fresh, used = SegmentWorker(world, 3), SegmentWorker(world, 3)
     task = Task(0, 0, 1, 7, pictures(4, 1), keys(9))
     alone = next(fresh.make([task]))
     others = [Task(5, 0, 0, 8, pictures(2, 3), keys(4, 8)), Task(6, 0, 2, 9, pictures(16, 4), keys(20, 9))]
@@ -73,10 +73,10 @@ def test_bits_do_not_depend_on_the_others_or_on_what_a_row_did_before(world):
 
 
 def test_a_boundary_goes_through_a_file(world, tmp_path):
-    maker, actions = Maker(world, 2), keys(2 * SEGMENT)
-    first, second = made_in_turn(maker, actions, SEGMENT)
+    segment_worker, actions = SegmentWorker(world, 2), keys(2 * SEGMENT)
+    first, second = made_in_turn(segment_worker, actions, SEGMENT)
     save_boundary(first.after, tmp_path / "x.safetensors")
-    again = next(maker.make([Task(0, 1, 1, 7, read_boundary(tmp_path / "x.safetensors"), actions[SEGMENT:])]))
+    again = next(segment_worker.make([Task(0, 1, 1, 7, read_boundary(tmp_path / "x.safetensors"), actions[SEGMENT:])]))
     assert np.array_equal(again.frames, second.frames)
     (tmp_path / "x.safetensors").write_bytes(b"no")
     with pytest.raises(VidarError, match="x.safetensors: not readable as a boundary"):
@@ -105,12 +105,16 @@ def test_a_world_that_never_forgets_is_refused(world):
 
 
 def test_a_boundary_s_first_action_does_not_count(world):
-    maker, actions = Maker(world, 2), keys(2 * SEGMENT)
-    first = made_in_turn(maker, actions, SEGMENT)[0].after
+    segment_worker, actions = SegmentWorker(world, 2), keys(2 * SEGMENT)
+    first = made_in_turn(segment_worker, actions, SEGMENT)[0].after
     changed = first.actions.copy()
     changed[0] = 1 - changed[0]
     made = [
-        next(maker.make([Task(0, 1, 0, 7, Boundary(first.codes, rows, first.first), actions[SEGMENT:])])).frames
+        next(
+            segment_worker.make(
+                [Task(0, 1, 0, 7, ContinuationState(first.codes, rows, first.first), actions[SEGMENT:])]
+            )
+        ).frames
         for rows in (first.actions, changed)
     ]
     assert np.array_equal(*made)

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from tiny import SEGMENT, Here, pictures
 
-import vidar.synth.film as films
 from vidar.data.video import read_video
 from vidar.model.load import load
+from vidar.synth import video_output
 from vidar.synth.driver import SynthRequest, synthesise
 from vidar.synth.placement import Lost, Ready
-from vidar.synth.segments import Made, Maker, Task
-from vidar.synth.watch import Watch
+from vidar.synth.segments import SegmentResult, SegmentWorker, Task
+from vidar.synth.watchdog import Watchdog
 from vidar.synth.workers import LocalWorkers
 from vidar.types import VidarError
 
@@ -49,7 +49,7 @@ def task(number=0, frames=6):
 
 def test_a_worker_that_hangs_is_killed_and_replaced(model):
     """A stopped process says nothing and does not end: `stop` ends it."""
-    want = next(Maker(load(model), 2).make([task()])).frames
+    want = next(SegmentWorker(load(model), 2).make([task()])).frames
     workers = LocalWorkers(1, str(model), "cpu", 2)
     try:
         (event,) = until(workers.wait)
@@ -57,7 +57,7 @@ def test_a_worker_that_hangs_is_killed_and_replaced(model):
         workers.submit(0, [task(), Task(1, 0, 1, 8, pictures(2, 2), np.zeros((4000, 5), np.float32))])
         assert workers.free == []
         (made,) = until(workers.wait)
-        assert isinstance(made, Made) and made.job == 0 and np.array_equal(made.frames, want)
+        assert isinstance(made, SegmentResult) and made.job == 0 and np.array_equal(made.frames, want)
         first = workers.pids[0]
         os.kill(first, signal.SIGSTOP)
         assert workers.wait() == [] and alive(first)
@@ -90,7 +90,7 @@ def start(request):
 @pytest.fixture
 def whole(model, write_jobs, tmp_path, monkeypatch):
     """(request, hashes): of two jobs, and what they come to without disturbance, in this process."""
-    monkeypatch.setattr(films, "write_drift", lambda file, *rest: file.write_bytes(b""))
+    monkeypatch.setattr(video_output, "write_drift", lambda file, *rest: file.write_bytes(b""))
     jobs = write_jobs(*({"id": name, "seed": n, "frames": LENGTH} for n, name in enumerate("ab")))
     request = SynthRequest(model=str(model), jobs=str(jobs), out=str(tmp_path / "whole"), rows=2, segment=SEGMENT)
     made = synthesise(request, place=Here)
@@ -131,8 +131,8 @@ def test_a_stopped_worker_changes_no_frame(whole):
             stopped.append(placements[0].pids[0])
             os.kill(stopped[0], signal.SIGSTOP)
 
-    watch = Watch(factor=4.0, floor=8.0, first=60.0)
-    made = synthesise(request.replace(workers=2), progress, said.append, place, watch, spans)
+    watchdog = Watchdog(factor=4.0, floor=8.0, first=60.0)
+    made = synthesise(request.replace(workers=2), progress, said.append, place, watchdog, spans)
     assert {job["id"]: job["segments"] for job in made["jobs"]} == hashes
     assert len(said) == 1 and "a worker was lost (no answer for " in said[0] and not alive(stopped[0])
     assert len(spans) == len({span.item for span in spans}) == 2 * LENGTH // SEGMENT

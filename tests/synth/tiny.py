@@ -9,7 +9,7 @@ from vidar.data.video import write_video
 from vidar.model.fingerprint import fingerprint
 from vidar.model.load import START, load, save
 from vidar.synth.placement import Lost, Ready
-from vidar.synth.planning import maker_of
+from vidar.synth.planning import worker_for
 
 SEGMENT = 12  # the tiny world looks 11 frames back
 
@@ -47,7 +47,7 @@ class Here:
             self.worlds[model] = load(model)
         world = self.worlds[model]
         dtype = str(next(world.net.parameters()).dtype).removeprefix("torch.")
-        self.rows, self.lose, self.maker = rows, lose, maker_of(world, rows)
+        self.rows, self.lose, self.segment_worker = rows, lose, worker_for(world, rows)
         self.ready = Ready(weights or fingerprint(world), dtype)
         self.items, self.batches, self.events, self.closed = [], [], deque(), False
 
@@ -61,7 +61,7 @@ class Here:
         self.batches.append([(task.job, task.number) for task in tasks])
         self.items += [task.item for task in tasks]
         left = list(tasks)
-        for made in self.maker.make(tasks):
+        for made in self.segment_worker.make(tasks):
             if any(self.lose(task) for task in left):
                 return self.events.append(Lost(tuple(left), "lost on purpose"))
             left = [task for task in left if task.item != made.item]

@@ -8,7 +8,7 @@ from torch import nn
 from vidar.configs.students import world_doom_scm, world_doom_student
 from vidar.rng import Rng
 from vidar.train.fit import build
-from vidar.train.loop import update
+from vidar.train.loop import train_step
 from vidar.train.methods.adversary import AdversaryConfig, Student, hinge_terms
 from vidar.types import UsageError
 
@@ -78,7 +78,7 @@ def test_the_teacher_is_frozen_and_only_student_and_judge_learn(recipe, tmp_path
     teacher = job.method.teacher.net
     frozen = {name: value.clone() for name, value in teacher.state_dict().items()}
     before = {name: value.clone() for name, value in job.model.state_dict().items()}
-    update(job, job.data.batch(0), 1e-3)
+    train_step(job, job.data.batch(0), 1e-3)
     batch = job.data.batch(1)
     rngs = [Rng(0, number) for number in batch.number.tolist()]
     loss = job.method.step(job.model, batch, rngs)
@@ -105,14 +105,14 @@ def test_the_teacher_is_frozen_and_only_student_and_judge_learn(recipe, tmp_path
 def test_student_and_judge_are_saved_and_go_on_bit_for_bit(tmp_path, one_thread):
     one = job_of(world_doom_student, tmp_path)
     for index in range(2):
-        update(one, one.data.batch(index), 1e-3)
+        train_step(one, one.data.batch(index), 1e-3)
         one.counters.cursor += 1
     path = one.engine.save(tmp_path / "kept", one.counters)
     other = build(one.config, tmp_path / "other", torch.device("cpu"))
     other.counters = other.engine.load(path)
     assert int(other.model.steps) == 2
     for job in (one, other):
-        update(job, job.data.batch(2), 1e-3)
+        train_step(job, job.data.batch(2), 1e-3)
     states = (job.model.state_dict() for job in (one, other))
     first, second = states
     assert "judge.heads.1.3.weight" in first and first.keys() == second.keys()

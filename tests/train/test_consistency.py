@@ -13,7 +13,7 @@ from vidar.model.load import load
 from vidar.objectives.steppers import AdamsBashforthConfig, EulerConfig, HeunConfig, RenoiseConfig
 from vidar.rng import Rng
 from vidar.train.fit import build
-from vidar.train.loop import update
+from vidar.train.loop import train_step
 from vidar.train.methods.consistency import consistency_target
 from vidar.types import UsageError
 
@@ -64,7 +64,7 @@ def test_a_student_begins_as_its_teacher_and_learns_beside_it(recipe, steps, ste
     teacher = job.method.teacher.net
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     assert all(torch.equal(value, before[name]) for name, value in job.model.state_dict().items())
-    values = [update(job, job.data.batch(index), 1e-3)["consistency"] for index in range(4)]
+    values = [train_step(job, job.data.batch(index), 1e-3)["consistency"] for index in range(4)]
     assert all(math.isfinite(float(value)) and value > 0 for value in values)
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
     assert any(not torch.equal(value, before[name]) for name, value in job.model.state_dict().items())

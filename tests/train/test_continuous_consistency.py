@@ -12,7 +12,7 @@ from vidar.model.load import load
 from vidar.objectives.trigflow import level_of, trigflow
 from vidar.rng import Rng
 from vidar.train.fit import build
-from vidar.train.loop import update
+from vidar.train.loop import train_step
 from vidar.train.methods.continuous_consistency import (
     Difference,
     DifferenceConfig,
@@ -234,7 +234,7 @@ def test_a_student_begins_as_its_teacher_learns_and_is_written(tmp_path, one_thr
     job = build(made_up(world_doom_scm, tmp_path / "tokenizer"), tmp_path / "run", torch.device("cpu"))
     before = {name: value.clone() for name, value in job.method.teacher.net.state_dict().items()}
     assert all(torch.equal(value, before[name]) for name, value in job.model.net.state_dict().items())
-    made = [update(job, job.data.batch(index), 1e-3) for index in range(4)]
+    made = [train_step(job, job.data.batch(index), 1e-3) for index in range(4)]
     assert all(math.isfinite(float(value.detach())) for values in made for value in values.values())
     assert int(job.model.steps) == 4
     assert made[0]["consistency"].detach() < 1e-6 < made[1]["consistency"]  # r = 0: nothing to learn of itself yet

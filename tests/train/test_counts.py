@@ -21,10 +21,10 @@ from vidar.tokenizers.schedules import still
 from vidar.tokenizers.vq import VQ, VQConfig
 from vidar.train import checkpoint
 from vidar.train.config import TrainConfig
-from vidar.train.engine import Counts
+from vidar.train.engine import HasRunningStats
 from vidar.train.fit import build, fit
 from vidar.train.log import read_log
-from vidar.train.loop import update
+from vidar.train.loop import train_step
 from vidar.train.methods.autoencode import Autoencode, AutoencodeConfig
 from vidar.train.optim import OptimConfig
 from vidar.types import Loss
@@ -117,9 +117,9 @@ def test_counting_modules_are_told_of_every_step_and_of_none_that_was_not_made(t
 
     job = build(run(method=MethodConfig()), tmp_path, CPU)
     tally = job.model["inner"][0]
-    assert job.engine.counting == [tally] and not isinstance(job.model, Counts)
+    assert job.engine.counting == [tally] and not isinstance(job.model, HasRunningStats)
     for step in range(4):
-        made = update(job, job.data.batch(step), 1e-3)
+        made = train_step(job, job.data.batch(step), 1e-3)
         assert (made is None) == (step == 2)
         assert torch.equal(job.engine.averaged()["inner"][0].taken, tally.taken), (
             "the average takes the buffers of this step"

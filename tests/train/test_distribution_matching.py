@@ -13,7 +13,7 @@ from vidar.configs.self_forcing import world_doom_self_forcing
 from vidar.model.load import load
 from vidar.rng import Rng
 from vidar.train.fit import build
-from vidar.train.loop import update
+from vidar.train.loop import train_step
 from vidar.train.memory import training_bytes
 from vidar.train.methods.adversary import AdversaryConfig
 from vidar.train.methods.distribution_matching import (
@@ -169,7 +169,7 @@ def job_of(folder, objective=None, **changes):
 
 
 def advance(job, index):
-    values = update(job, job.data.batch(index), 1e-3)
+    values = train_step(job, job.data.batch(index), 1e-3)
     job.counters.cursor += 1
     job.counters.step += 1
     return values

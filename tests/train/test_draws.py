@@ -10,7 +10,7 @@ from vidar.objectives.flow import FlowConfig
 from vidar.rng import DRAWS, Rng
 from vidar.train.config import TrainConfig
 from vidar.train.fit import build
-from vidar.train.loop import update
+from vidar.train.loop import train_step
 from vidar.train.methods.adversary import AdversaryConfig
 from vidar.train.methods.distribution_matching import MatchingConfig
 from vidar.train.methods.world import OwnContextConfig
@@ -82,7 +82,7 @@ def steps(recipe, folder):
     )
     job.model.train()
     first, *batches = [job.data.batch(index) for index in range(3)]
-    assert update(job, first, 1e-3) is not None  # reads the tokenizer, which draws what it then forgets
+    assert train_step(job, first, 1e-3) is not None  # reads the tokenizer, which draws what it then forgets
 
     def noted(rng, name, unit, step, count):
         keys.append((rng.seed, rng.video, rng.attempt, name, unit, step))
@@ -91,7 +91,7 @@ def steps(recipe, folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Rng, "raw", noted)
         for batch in batches:
-            assert update(job, batch, 1e-3) is not None
+            assert train_step(job, batch, 1e-3) is not None
             job.counters.cursor += 1
     return keys
 

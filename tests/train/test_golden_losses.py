@@ -22,7 +22,7 @@ from vidar.core.mask import pair_rule
 from vidar.rng import Rng
 from vidar.train.config import TrainConfig
 from vidar.train.fit import build
-from vidar.train.loop import update
+from vidar.train.loop import train_step
 from vidar.types import MEMORY, QUERY
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "losses.json"
@@ -87,7 +87,7 @@ def losses(recipe, folder, steps=STEPS):
     made = []
     for index in range(steps):
         lr = config.optim.lr_at(job.counters.step, job.progress())
-        made.append(update(job, job.data.batch(index), lr)["loss"].detach())
+        made.append(train_step(job, job.data.batch(index), lr)["loss"].detach())
         job.counters.cursor += 1
         job.counters.step += 1
     return [float(loss) for loss in made]

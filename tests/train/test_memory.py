@@ -21,7 +21,7 @@ from vidar.orders.frame import FrameOrderConfig
 from vidar.train import memory
 from vidar.train.dreams import DreamClipsConfig
 from vidar.train.fit import build, fit
-from vidar.train.loop import update
+from vidar.train.loop import train_step
 from vidar.train.methods.decode import DecodeConfig
 from vidar.types import UsageError
 
@@ -127,7 +127,7 @@ def grown(batch: int) -> tuple[int, int]:
         before = resident("VmRSS")
         job = build(config, Path(folder), CPU)
         for index in range(6):
-            update(job, job.data.batch(index), 1e-4)
+            train_step(job, job.data.batch(index), 1e-4)
         return resident("VmHWM") - before, estimate
 
 

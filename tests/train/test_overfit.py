@@ -9,7 +9,7 @@ from vidar.objectives.prediction import VelocityConfig
 from vidar.rng import Rng
 from vidar.train.config import TrainConfig
 from vidar.train.fit import build
-from vidar.train.loop import update
+from vidar.train.loop import train_step
 from vidar.train.methods.autoencode import AutoencodeConfig
 from vidar.train.methods.decode import DecodeConfig
 from vidar.train.methods.distillation import DistillationConfig
@@ -88,7 +88,7 @@ def test_a_recipe_learns_one_batch_by_heart(name, tmp_path, one_thread):
         teach(job)
     first = error(job, part)
     for step in range(steps):
-        values = update(job, job.data.batch(step), 3 * config.optim.lr * min(1.0, (step + 1) / 10))
+        values = train_step(job, job.data.batch(step), 3 * config.optim.lr * min(1.0, (step + 1) / 10))
         assert values is not None, f"not finite at step {step}"
         job.counters.cursor += 1
         job.counters.step += 1

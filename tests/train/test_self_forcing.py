@@ -16,7 +16,7 @@ from vidar.model.load import load
 from vidar.model.model import VideoModel
 from vidar.rng import Rng
 from vidar.train.fit import build
-from vidar.train.loop import update
+from vidar.train.loop import train_step
 from vidar.train.memory import kept_bytes
 from vidar.train.methods.adversary import AdversaryConfig
 from vidar.types import MEMORY, QUERY, Past, UsageError
@@ -195,7 +195,7 @@ def test_it_learns_what_it_dreams_by_the_squared_error(tmp_path, one_thread):
     job = build(config, tmp_path / "run", torch.device("cpu"))
     teacher = job.method.teacher.net
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
-    values = [update(job, job.data.batch(index), 3e-3) for index in range(10)]
+    values = [train_step(job, job.data.batch(index), 3e-3) for index in range(10)]
     errors = [float(value["frames"]) for value in values]
     assert sum(errors[-3:]) < 0.7 * sum(errors[:3])
     assert all(float(value["adversary"]) > 0 and math.isfinite(float(value["gan"])) for value in values)

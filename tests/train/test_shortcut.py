@@ -13,7 +13,7 @@ from vidar.model.load import load
 from vidar.objectives.step_size import UntoldConfig
 from vidar.rng import Rng
 from vidar.train.fit import build
-from vidar.train.loop import update
+from vidar.train.loop import train_step
 from vidar.train.methods.shortcut import Interval, intervals, pick, shortcut_target
 from vidar.types import UsageError
 
@@ -92,7 +92,7 @@ def test_a_trained_shortcut_answers_in_one_step_what_flow_matching_cannot():
 def test_a_world_learns_both_and_plays_any_number_of_steps(tmp_path, one_thread):
     config = made_up(world_doom_shortcut, tmp_path / "tokenizer")
     job = build(config, tmp_path / "run", torch.device("cpu"))
-    seen = [update(job, job.data.batch(index), 1e-3) for index in range(6)]
+    seen = [train_step(job, job.data.batch(index), 1e-3) for index in range(6)]
     assert all(math.isfinite(float(value.detach())) for values in seen for value in values.values())
     assert {name for values in seen for name in values} >= {"flow", "shortcut"}
     job.method.export(job.model, tmp_path / "world")

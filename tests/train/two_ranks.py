@@ -21,7 +21,7 @@ from vidar.configs.catalog import find
 from vidar.train import checkpoint
 from vidar.train.engine import PlainEngine
 from vidar.train.fit import build, fit
-from vidar.train.loop import update
+from vidar.train.loop import train_step
 from vidar.train.methods.world import OwnContextConfig
 
 STEPS = 6
@@ -82,7 +82,7 @@ def forwards(recipe, folder, engine):
     try:
         for _ in range(STEPS):
             seen.append([])
-            assert update(job, job.data.batch(job.index), 1e-3) is not None
+            assert train_step(job, job.data.batch(job.index), 1e-3) is not None
             job.counters.cursor += 1
     finally:
         WorldNet.forward = plain

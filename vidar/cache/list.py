@@ -15,7 +15,7 @@ from vidar.core.layout import Layout, join
 from vidar.core.state import RowState
 from vidar.core.step import Step
 from vidar.core.trace import Discarded
-from vidar.types import MEMORY, NOBODY, Slots
+from vidar.types import MEMORY, PAD, Slots
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ class ListState:
         inputs: [B, S, I].
         """
         self._fresh = layout.slots
-        somebody = (layout.slots.role == MEMORY) & (layout.slots.cell != NOBODY)
-        self._kept = torch.nonzero(somebody.any(dim=0))[:, 0]
+        kept = (layout.slots.role == MEMORY) & (layout.slots.cell != PAD)
+        self._kept = torch.nonzero(kept.any(dim=0))[:, 0]
 
     def write(self, relation: str, layer: int, k: Tensor, v: Tensor) -> None:
         """Append the kept slots of fresh keys and values [B, S, K, E]."""
@@ -111,7 +111,7 @@ class ListState:
         for name, slots in self.slots.items():
             whole = Slots(*(part.expand(len(self.rows), *part.shape[1:]) for part in fields_of(slots)))
             cell = whole.cell.clone()
-            cell[row, torch.isin(whole.unit[row], torch.tensor(gone, dtype=torch.long))] = NOBODY
+            cell[row, torch.isin(whole.unit[row], torch.tensor(gone, dtype=torch.long))] = PAD
             self.slots[name] = replace(whole, cell=cell)
         self.trace.append(Discarded(row, gone))
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vidar.cache.ring import RingState
 from vidar.config import Config
-from vidar.types import NOBODY
+from vidar.types import PAD
 
 Evicted = tuple[str, int, Tensor]  # ring, batch row, sites
 
@@ -67,7 +67,7 @@ class StridedPolicy:
         for name, ring in state.rings.items():
             for row, told in enumerate(state.rows):
                 unit = ring.slots.unit[row]
-                old = (ring.slots.cell[row] != NOBODY) & (unit < told.clock - self.recent)
+                old = (ring.slots.cell[row] != PAD) & (unit < told.clock - self.recent)
                 if self.every is not None:
                     old &= unit % self.every != 0
                 if bool(old.any()):

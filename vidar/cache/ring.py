@@ -18,7 +18,7 @@ from vidar.core.placement import RingShape
 from vidar.core.state import RowState
 from vidar.core.step import Step
 from vidar.core.trace import Advanced, Attempt, Discarded, Evicted, Replaced, Stacked
-from vidar.types import NOBODY, Slots
+from vidar.types import PAD, Slots
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class RingState:
         self.rows[row].discard(gone)
         for name, ring in self.rings.items():
             held = torch.isin(ring.slots.unit[row], torch.tensor(gone, dtype=torch.long))
-            self._hide(name, row, torch.nonzero(held & (ring.slots.cell[row] != NOBODY))[:, 0])
+            self._hide(name, row, torch.nonzero(held & (ring.slots.cell[row] != PAD))[:, 0])
         self._note(Discarded(row, gone))
 
     def advance(self, row: int, count: int) -> None:
@@ -186,7 +186,7 @@ class RingState:
         ring = self.rings[name]
         if self.marks:
             self.journal[row].append(ring.saved(name, row, places))
-        ring.slots.cell[row, places] = NOBODY
+        ring.slots.cell[row, places] = PAD
 
     def _note(self, entry: Any) -> None:
         if self.traced:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vidar.core.layout import copied, empty_slots
 from vidar.core.placement import Placement, RingShape
-from vidar.types import MEMORY, NOBODY, Slots
+from vidar.types import MEMORY, PAD, Slots
 
 FIELDS = ("site", "cell", "unit", "role", "coord")
 
@@ -85,9 +85,9 @@ class Ring:
     def places(self, slots: Slots, batch: int) -> Write:
         """The MEMORY slots of a call and their places; if two slots want the same place, the last site wins."""
         site = slots.site.expand(batch, -1)
-        kept = ((slots.role == MEMORY) & (slots.cell != NOBODY)).expand(batch, -1)
+        kept = ((slots.role == MEMORY) & (slots.cell != PAD)).expand(batch, -1)
         place = site if self.placement is None else self.placement(site, kept, self.slots)
-        row, slot = torch.nonzero(kept & (place != NOBODY), as_tuple=True)
+        row, slot = torch.nonzero(kept & (place != PAD), as_tuple=True)
         key = row * self.k.shape[2] + place[row, slot]
         order = torch.argsort(site[row, slot], stable=True)
         last = torch.ones_like(order, dtype=torch.bool)
@@ -118,7 +118,7 @@ class Ring:
 
     def find(self, row: int, sites: Tensor) -> Tensor:
         """Places of a row that hold one of these sites."""
-        hit = torch.isin(self.slots.site[row], sites) & (self.slots.cell[row] != NOBODY)
+        hit = torch.isin(self.slots.site[row], sites) & (self.slots.cell[row] != PAD)
         return torch.nonzero(hit)[:, 0]
 
     def saved(self, name: str, b: int, places: Tensor) -> Saved:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vidar.conditioning.config import Told
     from vidar.model.model import VideoModel
     from vidar.play.beside import Beside
-    from vidar.play.session import Table
+    from vidar.play.engine import PlayEngine
 
 
 def play(
@@ -75,12 +75,12 @@ def play(
     pace = world.config.fps if fps is None else fps
     with ExitStack() as stack:
 
-        def table() -> Table:
+        def engine() -> PlayEngine:
             return _table(model, world, players, pace or None, steps, compiled, stack)
 
         if window:
-            return _in_window(table(), clips, told)
-        _serve(world, clips, table, host, port, scenario if beside else None, codec, told)
+            return _in_window(engine(), clips, told)
+        _serve(world, clips, engine, host, port, scenario if beside else None, codec, told)
 
 
 def _table(
@@ -91,27 +91,27 @@ def _table(
     steps: int | None,
     asked: bool | None,
     stack: ExitStack,
-) -> Table:
+) -> PlayEngine:
     """asked: True for --compile, False for --no-compile; None uses a cached build or compiles in the background."""
     from vidar.play.compiling import Compiling, kept, may_compile
-    from vidar.play.session import Table
+    from vidar.play.engine import PlayEngine
 
     least = max(1, world.config.steps // 2) if steps is None and not world.config.by_scales else None
     if asked and world.device.type == "cpu":
         typer.echo("compiling: this takes about a minute on the first start; later starts load the result", err=True)
     may = asked is None and may_compile(world)
     build = kept(world, players, steps) if may else bool(asked)
-    table = Table(world, players, fps, steps, least_steps=least, compiled=build)
+    engine = PlayEngine(world, players, fps, steps, least_steps=least, compiled=build)
     if may and not build:
         typer.echo("compiling in the background: the game becomes faster in about a minute; cached for later", err=True)
-        stack.enter_context(Compiling(table, model, steps))
-    return table
+        stack.enter_context(Compiling(engine, model, steps))
+    return engine
 
 
 def _serve(
     world: VideoModel,
     clips: list[np.ndarray],
-    table: Callable[[], Table],
+    engine: Callable[[], PlayEngine],
     host: str,
     port: int,
     scenario: str | None,
@@ -120,10 +120,10 @@ def _serve(
 ) -> None:
     """Serve the page until Ctrl-C. scenario: of the real game to show beside the dream; None: show no game.
 
-    `table` is called last, after the port is open and the game runs.
+    `engine` is called last, after the port is open and the game runs.
     """
     from vidar.play.guard import Guard
-    from vidar.play.house import House
+    from vidar.play.lobby import Lobby
     from vidar.play.server import address, listen, run
 
     guard = Guard(host)
@@ -133,11 +133,11 @@ def _serve(
         if game is not None:
             stack.callback(game.close)
             clips = clips or [game.begin(0).result().frames]
-        house = House(table(), clips, guard, beside=game, codec=codec, told=told)
-        if codec == "h264" and house.h264 is None:
+        lobby = Lobby(engine(), clips, guard, beside=game, codec=codec, told=told)
+        if codec == "h264" and lobby.h264 is None:
             typer.echo("sending JPEG: the installed FFmpeg has no libx264 for frames of this size", err=True)
         show.result({}, False, [f"{world.config.name}: {address(host, sock, guard)}  (Ctrl-C stops)"])
-        run(house, sock)
+        run(lobby, sock)
 
 
 def _real_game(world: VideoModel, scenario: str) -> Beside:
@@ -155,9 +155,9 @@ def _real_game(world: VideoModel, scenario: str) -> Beside:
     return Beside(RealGame(running), world.config.context)
 
 
-def _in_window(table: Table, clips: list[np.ndarray], told: Told) -> None:
-    from vidar.play.session import Start
+def _in_window(engine: PlayEngine, clips: list[np.ndarray], told: Told) -> None:
+    from vidar.play.engine import Start
     from vidar.play.window import Window
 
-    with table:
-        Window(table, Start(clips[0], None, 0, told)).run()
+    with engine:
+        Window(engine, Start(clips[0], None, 0, told)).run()

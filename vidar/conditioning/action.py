@@ -80,7 +80,7 @@ class ActionEmbed(nn.Module):
         self.second = linear(config.width, config.width, bias=True)
 
     def forward(self, conditions: Actions, layout: Layout) -> Cond:
-        """Modulation [B, M, D]. A frame outside the record, or nobody, has an unknown action."""
+        """Modulation [B, M, D]. A frame outside the record, or padding, has an unknown action."""
         made, history = self.columns(conditions), self.config.history
         seen = made.gather(1, self._column_once(conditions, layout).expand(len(made), -1, -1))
         return Cond(modulation=self._mapped(seen.unflatten(1, (-1, history + 1)).flatten(2)))

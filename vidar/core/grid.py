@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from vidar.types import NOBODY
+from vidar.types import PAD
 
 
 @dataclass(frozen=True)
 class Grid:
     """Three functions: unit -> sites, site -> cell, site -> coordinates. All positions come from here.
 
-    sites(unit) -> long [n]; cell(site long [..]) -> long [..], NOBODY for padding; coord(site) -> float64 [.., A].
+    sites(unit) -> long [n]; cell(site long [..]) -> long [..], PAD for padding; coord(site) -> float64 [.., A].
     num_sites is None for an endless stream.
     """
 
@@ -32,7 +32,7 @@ class Grid:
         def cell(site: Tensor) -> Tensor:
             inside = site < padding.shape[0]
             hit = padding[site.clamp(0, padding.shape[0] - 1)] & inside
-            return torch.where(hit, NOBODY, inner(site))
+            return torch.where(hit, PAD, inner(site))
 
         return replace(self, cell=cell)
 

@@ -16,7 +16,7 @@ from vidar.core.mask import visible
 from vidar.core.order import Order
 from vidar.core.relation import Relation
 from vidar.core.step import Row
-from vidar.types import MEMORY, NOBODY, Slots
+from vidar.types import MEMORY, PAD, Slots
 
 Held = Slots | Callable[[], Slots] | None  # the slots that a ring keeps, or a function that returns them
 
@@ -75,11 +75,11 @@ class View:
 
 def _hidden(relation: Relation, ring: Slots, fresh: Slots) -> Slots:
     """The ring without the sites that the call commits again or, if units in flight are visible, shows again."""
-    shown = fresh.cell != NOBODY
+    shown = fresh.cell != PAD
     if not relation.joint:
         shown = shown & (fresh.role == MEMORY)
-    again = (ring.site[:, :, None] == torch.where(shown, fresh.site, NOBODY)[:, None, :]).any(dim=-1)
-    return replace(ring, cell=torch.where(again, NOBODY, ring.cell)) if bool(again.any()) else ring
+    again = (ring.site[:, :, None] == torch.where(shown, fresh.site, PAD)[:, None, :]).any(dim=-1)
+    return replace(ring, cell=torch.where(again, PAD, ring.cell)) if bool(again.any()) else ring
 
 
 @dataclass(frozen=True)
@@ -140,10 +140,10 @@ class Layout:
 
 
 def _row_slots(row: Row, order: Order, grid: Grid, clock: int, size: int) -> tuple[Tensor, Tensor]:
-    """Sites and cells [size] of a row for one batch row; beyond the unit's own sites the cells are NOBODY."""
+    """Sites and cells [size] of a row for one batch row; beyond the unit's own sites the cells are PAD."""
     unit = clock + row.unit
     site = torch.zeros(size, dtype=torch.long)
-    cell = torch.full((size,), NOBODY)
+    cell = torch.full((size,), PAD)
     if order.exists(unit):
         sites = grid.sites(unit)
         site[: sites.shape[0]] = sites
@@ -181,7 +181,7 @@ def compile_layout(
     number = torch.arange(len(rows)).repeat_interleave(length)
     steps = torch.tensor([-1 if row.step is None else row.step for row in rows])
     coord = torch.stack([g.coord(s) for g, s in zip(grids, site)])
-    unit = torch.where(cell >= 0, order.unit(cell.clamp(min=0)), NOBODY)
+    unit = torch.where(cell >= 0, order.unit(cell.clamp(min=0)), PAD)
     slots = Slots(site, cell, unit, role.expand_as(site).contiguous(), coord)
     layout = assemble(slots, number, steps[number], order, grids[0].axes, held, rings)
     ends = list(accumulate(sizes))
@@ -246,6 +246,6 @@ def copied(slots: Slots) -> Slots:
 def empty_slots(batch: int, size: int, num_axes: int) -> Slots:
     """Padding slots [B, size]."""
     zeros = torch.zeros(batch, size, dtype=torch.long)
-    nobody = torch.full((batch, size), NOBODY)
+    padding = torch.full((batch, size), PAD)
     coord = torch.zeros(batch, size, num_axes, dtype=torch.float64)
-    return Slots(zeros, nobody, nobody.clone(), torch.ones_like(zeros), coord)
+    return Slots(zeros, padding, padding.clone(), torch.ones_like(zeros), coord)

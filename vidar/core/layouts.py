@@ -208,9 +208,9 @@ class Shift:
         """The shifted slots of a call. full: no slot is padding."""
         site, cell, unit = q.site + self.sites, q.cell + self.cells, q.unit + self.units
         if not full:
-            nobody = q.cell < 0
-            site = torch.where(nobody & (q.site == 0), q.site, site)  # not a site; padding inside a unit has a number
-            cell, unit = torch.where(nobody, q.cell, cell), torch.where(nobody, q.unit, unit)
+            padding = q.cell < 0
+            site = torch.where(padding & (q.site == 0), q.site, site)  # not a site; padding inside a unit has a number
+            cell, unit = torch.where(padding, q.cell, cell), torch.where(padding, q.unit, unit)
         return Slots(site, cell, unit, q.role, grid.coord(site))
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vidar.core.relation import Relation, Rule
-from vidar.types import NOBODY
+from vidar.types import PAD
 
 FOREVER = sys.maxsize  # the last reader of a unit that is never forgotten
 MOST_KNOWN = 4096  # maximum number of cached answers of an endless order
@@ -29,7 +29,7 @@ class Order:
     relations   by name; the blocks of a model name the relation of each mixer
     num_units   None: endless (stationary after `warmup` units; units are visited in order)
     num_cells   number of cells of a finite order
-    unit        cell -> unit, NOBODY for padding
+    unit        cell -> unit, PAD for padding
     needs       rule over units (u, v): the input of u can only be built when the code of v is known; None: as `sees`
     unit_cells  endless orders: number of consecutive cells of a unit
     reach       endless orders: the largest u - v for which `needs` or `sees` may hold
@@ -121,7 +121,7 @@ class Order:
         return [torch.nonzero(self.wave_of == w)[:, 0].tolist() for w in range(int(self.wave_of.max()) + 1)]
 
     def last_reader(self, unit: int) -> int:
-        """The last wave (endless orders: unit) that reads this unit; NOBODY if there is none, FOREVER for sinks."""
+        """The last wave (endless orders: unit) that reads this unit; PAD if there is none, FOREVER for sinks."""
         if self.num_units is None:
             later = unit + 2 * (self.reach + self.warmup) + 1
             far, cell = (torch.tensor(u * self.unit_cells) for u in (later, unit))
@@ -129,7 +129,7 @@ class Order:
             return FOREVER if any(bool(rule(far, cell)) for rule in rules) else unit + self.reach
         readers = self.sees[:, unit].clone()
         readers[unit] = False
-        return int(self.wave_of[readers].max()) if bool(readers.any()) else NOBODY
+        return int(self.wave_of[readers].max()) if bool(readers.any()) else PAD
 
     @cached_property
     def _known(self) -> dict[tuple[str, int], tuple[int, ...]]:

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from vidar.types import NOBODY, Slots
+from vidar.types import PAD, Slots
 
 
 class Placement(Protocol):
@@ -27,7 +27,7 @@ class Placement(Protocol):
         ...
 
     def __call__(self, site: Tensor, kept: Tensor, held: Slots) -> Tensor:
-        """Places [B, S] of the sites [B, S]; NOBODY where a site is not kept.
+        """Places [B, S] of the sites [B, S]; PAD where a site is not kept.
 
         kept: bool [B, S], True for sites that should be kept. held: current content of the ring, [B, R].
         """
@@ -64,7 +64,7 @@ class CyclicPlacement:
     def __call__(self, site: Tensor, kept: Tensor, held: Slots) -> Tensor:
         """See `Placement`. A ring that consists of sinks only keeps nothing else."""
         rest = self.size - self.sinks
-        behind = self.sinks + (site - self.sinks) % rest if rest else torch.full_like(site, NOBODY)
+        behind = self.sinks + (site - self.sinks) % rest if rest else torch.full_like(site, PAD)
         return torch.where(site < self.sinks, site, behind)
 
 
@@ -91,7 +91,7 @@ class PeriodicPlacement:
         period, inside = site // len(self.periods), site % len(self.periods)
         turn = period % self.periods[inside].clamp(min=1)
         place = self._base[inside] + turn * self._width[inside] + self._row[inside]
-        return torch.where(self.periods[inside] > 0, place, NOBODY)
+        return torch.where(self.periods[inside] > 0, place, PAD)
 
 
 @dataclass(frozen=True)
@@ -113,10 +113,10 @@ class FreePlacement:
         return torch.tensor(rows, dtype=torch.long).reshape(site.shape)
 
     def _row(self, site: Sequence[int], kept: Sequence[bool], held: Sequence[int], cell: Sequence[int]) -> list[int]:
-        place = {known: n for n, known in enumerate(held) if cell[n] != NOBODY}
-        free = [n for n in range(self.size) if cell[n] == NOBODY]
+        place = {known: n for n, known in enumerate(held) if cell[n] != PAD}
+        free = [n for n in range(self.size) if cell[n] == PAD]
         new = [s for s, keeps in zip(site, kept) if keeps and s not in place]
         if len(new) > len(free):
             raise ValueError(f"{len(new)} sites for {len(free)} free places of {self.size}; evict sites first")
         place.update(zip(new, free))
-        return [place[s] if keeps else NOBODY for s, keeps in zip(site, kept)]
+        return [place[s] if keeps else PAD for s, keeps in zip(site, kept)]

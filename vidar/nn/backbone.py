@@ -20,7 +20,7 @@ from vidar.nn.embed import EmbedConfig, LevelConfig, LinearEmbedConfig
 from vidar.nn.heads import HeadConfig, LinearHeadConfig
 from vidar.nn.mixers import MixerConfig, SelfAttentionConfig
 from vidar.nn.rope import AxialRopeConfig, Rope, RopeConfig, Tables
-from vidar.types import NOBODY, Cond, State
+from vidar.types import PAD, Cond, State
 
 EMPTY = Cond()
 
@@ -117,7 +117,7 @@ class Backbone(nn.Module):
 
     def forward(self, inputs: Tensor, layout: Layout, cond: Cond | None = None, state: State | None = None) -> Tensor:
         """See `vidar.types.Model`. Padding slots may contain anything."""
-        cond, inputs = EMPTY if cond is None else cond, self.somebody(inputs, layout)
+        cond, inputs = EMPTY if cond is None else cond, self.mask_padding(inputs, layout)
         part = reading(layout) if state is None and self.blocks else None
         if part is None:
             return self.run(inputs, cond, self._call(inputs, layout, cond, state))
@@ -144,7 +144,7 @@ class Backbone(nn.Module):
         """The outputs of these blocks, counted from 0, in their order: [B, S, D] each. Later blocks are not run."""
         cond = EMPTY if cond is None else cond
         call = self._call(inputs, layout, cond, None)
-        x, rows = self._enter(self.somebody(inputs, layout), cond, call)
+        x, rows = self._enter(self.mask_padding(inputs, layout), cond, call)
         mapped, found = self.modulation(rows), list[Tensor]()
         for number in range(max(blocks) + 1):
             x = self.blocks[number](x, mapped, call)
@@ -152,14 +152,14 @@ class Backbone(nn.Module):
                 found.append(x.flatten(1, 2))
         return found
 
-    def somebody(self, inputs: Tensor, layout: Layout) -> Tensor:
+    def mask_padding(self, inputs: Tensor, layout: Layout) -> Tensor:
         """Set padding slots to zero, because even a NaN there must not reach a sum."""
-        if "any nobody" not in layout.fixed:
-            layout.fixed["any nobody"] = bool((layout.slots.cell == NOBODY).any())
-        if not layout.fixed["any nobody"]:
+        if "any padding" not in layout.fixed:
+            layout.fixed["any padding"] = bool((layout.slots.cell == PAD).any())
+        if not layout.fixed["any padding"]:
             return inputs
-        nobody = _memo(layout, "nobody", inputs.device, lambda: layout.slots.cell == NOBODY)
-        return inputs.masked_fill(nobody[..., None], 0.0)
+        padding = _memo(layout, "padding", inputs.device, lambda: layout.slots.cell == PAD)
+        return inputs.masked_fill(padding[..., None], 0.0)
 
     def _enter(self, inputs: Tensor, cond: Cond, call: Call) -> tuple[Tensor, Tensor]:
         """The slots [B, G, n, D] and the modulation rows [B or 1, M, D]."""

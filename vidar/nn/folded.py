@@ -14,7 +14,7 @@ from torch import Tensor
 from vidar.core.layout import View
 from vidar.core.mask import fold_axes, visible
 from vidar.nn.attention import Attention, AttentionConfig, Dense, Masked, sdpa
-from vidar.types import NOBODY, Slots
+from vidar.types import PAD, Slots
 
 
 class FoldedConfig(AttentionConfig):
@@ -56,7 +56,7 @@ def by_folds(view: View, device: torch.device, kernel: Dense) -> Attention:
 
 
 def fold_tables(view: View) -> tuple[Tensor, Tensor, Tensor]:
-    """Slots [G, n] and keys [G, m] of each group, padded with NOBODY, and long [S]: the place of each slot."""
+    """Slots [G, n] and keys [G, m] of each group, padded with PAD, and long [S]: the place of each slot."""
     axes = fold_axes(view.relation, view.axes)
     both = torch.cat([view.q.coord[0][:, axes], view.k.coord[0][:, axes]])
     _, number = torch.unique(both, dim=0, return_inverse=True)
@@ -64,18 +64,18 @@ def fold_tables(view: View) -> tuple[Tensor, Tensor, Tensor]:
     q_group, k_group = number[:size], number[size:]
     count = int(number.max()) + 1
     q_index, home = _by_group(q_group, torch.ones_like(q_group, dtype=torch.bool), count)
-    k_index, _ = _by_group(k_group, view.k.cell[0] != NOBODY, count)
+    k_index, _ = _by_group(k_group, view.k.cell[0] != PAD, count)
     return q_index, k_index, home
 
 
 def _by_group(group: Tensor, real: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Members [count, longest] of each group in order, padded with NOBODY; and the flat place of each member."""
+    """Members [count, longest] of each group in order, padded with PAD; and the flat place of each member."""
     member = torch.nonzero(real)[:, 0]
     member = member[torch.argsort(group[member], stable=True)]
     lengths = torch.bincount(group[member], minlength=count)
     first = torch.cumsum(lengths, 0) - lengths
     within = torch.arange(member.shape[0]) - first[group[member]]
-    index = torch.full((count, max(int(lengths.max()), 1)), NOBODY)
+    index = torch.full((count, max(int(lengths.max()), 1)), PAD)
     index[group[member], within] = member
     home = torch.zeros_like(group)
     home[member] = group[member] * index.shape[1] + within
@@ -83,7 +83,7 @@ def _by_group(group: Tensor, real: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _take(slots: Slots, index: Tensor) -> Slots:
-    """Slots [1, S] -> [G, n]; NOBODY becomes padding."""
+    """Slots [1, S] -> [G, n]; PAD becomes padding."""
     at = index.clamp(min=0)
-    cell = torch.where(index < 0, NOBODY, slots.cell[0][at])
+    cell = torch.where(index < 0, PAD, slots.cell[0][at])
     return Slots(slots.site[0][at], cell, slots.unit[0][at], slots.role[0][at], slots.coord[0][at])

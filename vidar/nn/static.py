@@ -114,7 +114,7 @@ class StaticBackbone:
 
     def __call__(self, inputs: Tensor, layout: Layout, cond: Cond | None, state: State) -> Tensor:
         """See `vidar.types.Model`."""
-        inputs, cond = self.backbone.somebody(inputs, layout), EMPTY if cond is None else cond
+        inputs, cond = self.backbone.mask_padding(inputs, layout), EMPTY if cond is None else cond
         tables = self.backbone.tables(layout, inputs.device)
         shapes, batch = self.backbone.ring_shapes(), len(inputs)
         args = (

@@ -10,7 +10,7 @@ from vidar.core.grid import Grid, frame_grid
 from vidar.core.order import Order
 from vidar.core.relation import Relation, Rule, never
 from vidar.orders.config import OrderConfig
-from vidar.types import NOBODY, UsageError
+from vidar.types import PAD, UsageError
 
 
 class BlockOrderConfig(OrderConfig):
@@ -66,7 +66,7 @@ def block_order(
         return sees
 
     def unit(cell: Tensor) -> Tensor:
-        return torch.where(cell < 0, NOBODY, cell.div(frames, rounding_mode="floor"))
+        return torch.where(cell < 0, PAD, cell.div(frames, rounding_mode="floor"))
 
     def sites(block: int) -> Tensor:
         return torch.arange(block * size, (block + 1) * size)

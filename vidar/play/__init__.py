@@ -1,1 +1,1 @@
-"""Play: the world as an environment, players at a table, recordings, the web server and its page."""
+"""Play: the world as an environment, players of an engine, recordings, the web server and its page."""

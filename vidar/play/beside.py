@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from vidar.actions import ActionSpec
-from vidar.play.session import Log, Seat, Start
+from vidar.play.engine import Log, PlayerSlot, Start
 from vidar.types import VidarError
 
 
@@ -41,9 +41,9 @@ class Picture:
 
 
 class Beside:
-    """One game for one seat at a time. Choice: the seat of row 0 has it, and the others play without.
+    """One game for one slot at a time. Choice: the slot of row 0 has it, and the others play without.
 
-    The game takes the actions from the seat's log, so it misses none, however late it is. `begin` and `follow` are
+    The game takes the actions from the slot's log, so it misses none, however late it is. `begin` and `follow` are
     called from one thread; all calls of the game come from another one, in that order.
     """
 
@@ -52,7 +52,7 @@ class Beside:
         self.shown: Picture | None = None
         self.wake = threading.Condition()
         self.worker = ThreadPoolExecutor(1, "vidar-beside")
-        self._followed: tuple[Seat, threading.Event] | None = None
+        self._followed: tuple[PlayerSlot, threading.Event] | None = None
 
     def begin(self, seed: int) -> Future[Start]:
         """Begin the game of a seed, nothing pressed for `context` frames: the start of a dream of the same place.
@@ -62,21 +62,21 @@ class Beside:
         self.leave()
         return self.worker.submit(self._begin, seed)
 
-    def follow(self, seat: Seat) -> None:
-        """From the last frame of `begin` on, take every action of the seat's present dream."""
+    def follow(self, slot: PlayerSlot) -> None:
+        """From the last frame of `begin` on, take every action of the slot's present dream."""
         self.leave()
         left = threading.Event()
-        self._followed = (seat, left)
-        self.worker.submit(self._follow, seat, seat.log, left)
+        self._followed = (slot, left)
+        self.worker.submit(self._follow, slot, slot.log, left)
 
     def leave(self) -> None:
         """Follow nobody."""
         if self._followed is not None:
-            seat, left = self._followed
+            slot, left = self._followed
             self._followed = None
-            with seat.table.wake:
+            with slot.engine.wake:
                 left.set()
-                seat.table.wake.notify_all()
+                slot.engine.wake.notify_all()
 
     def newest(self, after: Picture | None, timeout: float) -> Picture | None:
         """The newest picture; where it is still `after`, the next one. None after `timeout` seconds."""
@@ -101,8 +101,8 @@ class Beside:
         self._show(Picture(0, frames[-1]))
         return Start(np.stack(frames), np.tile(rest, (self.context, 1)), seed)
 
-    def _follow(self, seat: Seat, log: Log, left: threading.Event) -> None:
-        wake, done = seat.table.wake, 0
+    def _follow(self, slot: PlayerSlot, log: Log, left: threading.Event) -> None:
+        wake, done = slot.engine.wake, 0
         while not left.is_set():
             with wake:
                 wake.wait_for(lambda done=done: left.is_set() or len(log.rows) > done)

@@ -18,8 +18,8 @@ import numpy as np
 
 from vidar.config import to_yaml
 from vidar.data.video import write_video
+from vidar.play.engine import PlayerSlot, ShownFrame
 from vidar.play.recording import keep
-from vidar.play.session import Seat, Shown
 from vidar.types import VidarError
 
 
@@ -32,23 +32,23 @@ class Packed:
 
 
 class Capture:
-    """Records a seat from the frame that it shows, until `pack`, a reset of the seat, or a limit. Never a reader of it.
+    """Records a slot from the frame that it shows, until `pack`, a reset of the slot, or a limit. Never a reader of it.
 
     Frames are encoded as they come, so memory does not grow with them; at most `most_frames`, and none after the files
     in `folder` have reached `most_bytes`. A frame that came and went unseen, on a machine too busy, ends a video and
     begins another one, so that every row of actions has its two frames. Time stamps are those of the world's own rate.
     """
 
-    def __init__(self, seat: Seat, folder: Path, most_frames: int, most_bytes: int) -> None:
-        self.seat, self.log, self.folder = seat, seat.log, folder
+    def __init__(self, slot: PlayerSlot, folder: Path, most_frames: int, most_bytes: int) -> None:
+        self.slot, self.log, self.folder = slot, slot.log, folder
         self.most_frames, self.most_bytes = most_frames, most_bytes
-        world = re.sub(r"[^A-Za-z0-9_-]", "_", seat.table.world.config.name)[:40]
-        self.name = f"{world}-{seat.log.start.seed}"
+        world = re.sub(r"[^A-Za-z0-9_-]", "_", slot.engine.world.config.name)[:40]
+        self.name = f"{world}-{slot.log.start.seed}"
         self.pieces: list[tuple[int, int]] = []  # number of the first frame, and how many: one video each
         self.taken = 0
         self.failed: VidarError | None = None
         self._stopped, self._full = False, False
-        self._held: Shown | None = None
+        self._held: ShownFrame | None = None
         self._thread = threading.Thread(target=self._run, name="vidar-capture", daemon=True)
         self._thread.start()
 
@@ -59,9 +59,9 @@ class Capture:
 
     def stop(self) -> None:
         """No frame after this. Does not wait for the files."""
-        with self.seat.table.wake:
+        with self.slot.engine.wake:
             self._stopped = True
-            self.seat.table.wake.notify_all()
+            self.slot.engine.wake.notify_all()
 
     def pack(self) -> Packed | None:
         """Stop, and write the zip; None where fewer than two frames in a row were seen. Takes a while.
@@ -75,8 +75,8 @@ class Capture:
         if not self.pieces:
             return None
         first = self.pieces[0][0]
-        keep(self.seat, self.folder / f"{self.name}-{first:06d}.dream")
-        (self.folder / "actions.yaml").write_text(to_yaml(self.seat.table.world.config.spec))
+        keep(self.slot, self.folder / f"{self.name}-{first:06d}.dream")
+        (self.folder / "actions.yaml").write_text(to_yaml(self.slot.engine.world.config.spec))
         for piece in self.pieces:
             self._write_actions(*piece)
         parts = sorted(self.folder.iterdir())
@@ -94,7 +94,7 @@ class Capture:
             while self._held is not None:
                 first, taken = self._held.number, self.taken
                 file = self.folder / f"{self.name}-{first:06d}.mp4"
-                write_video(file, self._piece(self._held), self.seat.table.world.config.fps)
+                write_video(file, self._piece(self._held), self.slot.engine.world.config.fps)
                 if self.taken - taken > 1:
                     self.pieces.append((first, self.taken - taken))
                 else:  # one frame has no action
@@ -102,7 +102,7 @@ class Capture:
         except VidarError as error:
             self.failed = error
 
-    def _piece(self, shown: Shown) -> Iterator[np.ndarray]:
+    def _piece(self, shown: ShownFrame) -> Iterator[np.ndarray]:
         """Frames without a gap; leaves in `_held` what comes behind one."""
         while True:
             yield shown.frame
@@ -113,21 +113,21 @@ class Capture:
                 return
             shown = self._held
 
-    def _next(self, after: int | None) -> Shown | None:
-        """What the seat shows, when that is no longer number `after`; None at the end."""
-        seat, wake = self.seat, self.seat.table.wake
+    def _next(self, after: int | None) -> ShownFrame | None:
+        """What the slot shows, when that is no longer number `after`; None at the end."""
+        slot, wake = self.slot, self.slot.engine.wake
         with wake:
-            wake.wait_for(lambda: self._over() or (seat.shown is not None and seat.shown.number != after))
-            return None if self._over() else seat.shown
+            wake.wait_for(lambda: self._over() or (slot.shown is not None and slot.shown.number != after))
+            return None if self._over() else slot.shown
 
     def _over(self) -> bool:
-        return self._stopped or self._full or self.seat.log is not self.log or self.seat.table.failed is not None
+        return self._stopped or self._full or self.slot.log is not self.log or self.slot.engine.failed is not None
 
     def _bytes(self) -> int:
         return sum(file.stat().st_size for file in self.folder.iterdir())
 
     def _write_actions(self, first: int, count: int) -> None:
-        names = self.seat.table.world.config.spec.names
+        names = self.slot.engine.world.config.spec.names
         rows = self.log.rows[first - 1 : first - 1 + count]
         with (self.folder / f"{self.name}-{first:06d}.csv").open("w", newline="") as file:
             csv.writer(file).writerows([names, *([f"{value:.9g}" for value in row] for row in rows)])

@@ -15,7 +15,7 @@ from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from vidar.data.video import BT709
-from vidar.play import messages as say
+from vidar.play import messages
 from vidar.types import VidarError
 
 KEY = 1  # flag of an H.264 frame that needs none before it
@@ -51,7 +51,7 @@ class Jpeg:
 
     def code(self, frame: np.ndarray, dream: int, number: int) -> Coded:
         """See `Coder`."""
-        return Coded(say.JPEG_FRAME, 0, say.to_jpeg(frame))
+        return Coded(messages.JPEG_FRAME, 0, messages.to_jpeg(frame))
 
 
 class H264:
@@ -93,7 +93,7 @@ class H264:
             raise VidarError(f"{ENCODER}: {error.strerror}") from None
         if len(packets) != 1:
             raise VidarError(f"{ENCODER} made {len(packets)} packets of one frame")
-        return Coded(say.H264_FRAME, KEY * packets[0].is_keyframe, bytes(packets[0]))
+        return Coded(messages.H264_FRAME, KEY * packets[0].is_keyframe, bytes(packets[0]))
 
     def _picture(self, frame: np.ndarray) -> av.VideoFrame:
         odd = ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0))

@@ -18,12 +18,12 @@ from vidar.model.load import load
 from vidar.model.model import VideoModel
 from vidar.nn.ahead import AheadOfTime, NotMade, check_compiler
 from vidar.nn.static import Build
-from vidar.play.session import Table
+from vidar.play.engine import PlayEngine
 from vidar.types import UsageError
 
 
 def kept(world: VideoModel, capacity: int, steps: int | None) -> bool | Build:
-    """What a Table takes as `compiled` where this world's functions are on disk already; False: they are not."""
+    """What a PlayEngine takes as `compiled` where this world's functions are on disk already; False: they are not."""
     build = AheadOfTime(make=False)
     try:
         world.rollout(capacity, steps, build)
@@ -43,15 +43,15 @@ def may_compile(world: VideoModel) -> bool:
 
 
 class Compiling:
-    """Compile beside a table that plays, at the lowest priority; then the table goes over to it (`Table.use`).
+    """Compile beside an engine that plays, at the lowest priority; then the engine goes over to it (`PlayEngine.use`).
 
-    model: the shipped name or folder of the table's world. Use as a context: at its end the process ends too, and the
-    table stays as it is. It stays eager where compiling fails.
+    model: the shipped name or folder of the engine's world. Use as a context: at its end the process ends too, and the
+    engine stays as it is. It stays eager where compiling fails.
     """
 
-    def __init__(self, table: Table, model: str, steps: int | None = None) -> None:
-        self.table, self.steps = table, steps
-        told = model, str(table.capacity), str(steps or 0), str(torch.get_num_threads())
+    def __init__(self, engine: PlayEngine, model: str, steps: int | None = None) -> None:
+        self.engine, self.steps = engine, steps
+        told = model, str(engine.capacity), str(steps or 0), str(torch.get_num_threads())
         self.command = [sys.executable, "-m", "vidar.play.compiling", *told]
         self.thread = threading.Thread(target=self._run, name="vidar-compile", daemon=True)
 
@@ -66,9 +66,9 @@ class Compiling:
         self.thread.join()
 
     def _run(self) -> None:
-        told = self.table.world, self.table.capacity, self.steps
+        told = self.engine.world, self.engine.capacity, self.steps
         if self.process.wait() == 0 and (build := kept(*told)):
-            self.table.use(told[0].rollout(*told[1:], compiled=build).model)
+            self.engine.use(told[0].rollout(*told[1:], compiled=build).model)
 
 
 def main(model: str, capacity: int, steps: int, threads: int) -> None:

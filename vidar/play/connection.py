@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from vidar.play import messages as say
+from vidar.play import messages
 from vidar.play.messages import Closed
 
 Event = MutableMapping[str, Any]
@@ -36,7 +36,7 @@ class Socket:
         if message["type"] == "websocket.disconnect":
             raise Gone
         if message.get("text") is None:
-            raise Closed(say.BAD_TYPE, "text messages only")
+            raise Closed(messages.BAD_TYPE, "text messages only")
         return message["text"]
 
     async def send(self, message: str | bytes) -> None:
@@ -46,7 +46,7 @@ class Socket:
             async with asyncio.timeout(self.seconds):
                 await self._send({"type": "websocket.send", key: message})
         except TimeoutError:
-            raise Closed(say.POLICY, "too slow") from None
+            raise Closed(messages.POLICY, "too slow") from None
         except (OSError, RuntimeError):
             raise Gone from None
 

@@ -1,4 +1,4 @@
-"""What a table notes of the dreams it moves on: where they begin, what is shown, what makes them again."""
+"""What an engine notes of the dreams it moves on: where they begin, what is shown, what makes them again."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from vidar.conditioning.config import NOTHING, Told
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A frame of a seat. number: counted from the start, which is 0. echo: the newest input it answers.
+class ShownFrame:
+    """A frame of a slot. number: counted from the start, which is 0. echo: the newest input it answers.
 
     read, ready: seconds (monotonic) when its keys were read, and when the picture was done.
     """
@@ -42,7 +42,7 @@ class Start:
 class Log:
     """What makes a played dream again: its start, and action and solver steps of every frame since.
 
-    eager: how many of them were made before the table went over to compiled calls.
+    eager: how many of them were made before the engine went over to compiled calls.
     """
 
     start: Start

@@ -47,7 +47,7 @@ class Limits:
     idle: float = 120.0
     session: float = 30 * 60.0
     per_ip: int = 2
-    queue: int = 16  # sessions that wait for a seat
+    queue: int = 16  # sessions that wait for a slot
     recording: float = 300.0
     recording_bytes: int = 64 * 1024 * 1024
     download: float = 120.0

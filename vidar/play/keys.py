@@ -67,10 +67,10 @@ class Keys:
         return row
 
 
-class Hands:
+class InputState:
     """What one player holds: the latest keys, and the sum of the mouse motion that no frame has used yet.
 
-    echo: of the newest input. Not safe between threads by itself; a seat asks under its table's lock.
+    echo: of the newest input. Not safe between threads by itself; a slot asks under its engine's lock.
     """
 
     def __init__(self, keys: Keys) -> None:

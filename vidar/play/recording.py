@@ -23,7 +23,7 @@ from vidar.conditioning.config import Told
 from vidar.data.atomic import replacing
 from vidar.model.fingerprint import fingerprint
 from vidar.model.model import VideoModel
-from vidar.play.session import Seat, Start
+from vidar.play.engine import PlayerSlot, Start
 from vidar.types import VidarError
 
 SCHEMA = 2
@@ -42,20 +42,20 @@ class Recording:
     told: dict[str, Any]
 
 
-def keep(seat: Seat, file: str | os.PathLike[str]) -> Recording:
-    """Write what a seat has played so far. The file appears whole."""
-    table = seat.table
-    with table.wake:
-        start, rows, steps = seat.log.start, list(seat.log.rows), np.array(seat.log.steps, np.int16)
-        eager = seat.log.eager
-    actions = np.stack(rows) if rows else np.zeros((0, table.world.config.spec.width), np.float32)
+def keep(slot: PlayerSlot, file: str | os.PathLike[str]) -> Recording:
+    """Write what a slot has played so far. The file appears whole."""
+    engine = slot.engine
+    with engine.wake:
+        start, rows, steps = slot.log.start, list(slot.log.rows), np.array(slot.log.steps, np.int16)
+        eager = slot.log.eager
+    actions = np.stack(rows) if rows else np.zeros((0, engine.world.config.spec.width), np.float32)
     told = {
         "schema": SCHEMA,
-        "world": table.world.config.name,
-        "weights": fingerprint(table.world),
+        "world": engine.world.config.name,
+        "weights": fingerprint(engine.world),
         "seed": start.seed,
-        "row": seat.row,
-        "capacity": table.capacity,
+        "row": slot.row,
+        "capacity": engine.capacity,
         "threads": torch.get_num_threads(),
         "eager": eager,
         **{name: getattr(start.told, name) for name in start.told.given},

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import vidar
+from vidar.play.client import welcome
 from vidar.play.connection import Socket
 from vidar.play.downloads import Downloads
 from vidar.play.guard import HEADERS, Guard, Limits
-from vidar.play.house import House
+from vidar.play.lobby import Lobby
 from vidar.play.messages import RECORDINGS
-from vidar.play.visit import welcome
 from vidar.types import UsageError, VidarError
 
 PAGE = Path(__file__).parent / "page"
@@ -91,7 +91,7 @@ class HalfOpen:
 class Application:
     """Routes, behind the guard."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, lobby: Lobby) -> None:
         from starlette.applications import Starlette
         from starlette.responses import JSONResponse, PlainTextResponse, Response
         from starlette.routing import Route, WebSocketRoute
@@ -101,18 +101,18 @@ class Application:
             return lambda _: Response(content, media_type=kind)
 
         def healthz(_: Any) -> Response:
-            ok = house.table.failed is None
+            ok = lobby.engine.failed is None
             return JSONResponse({"ok": ok}, 200 if ok else 503)
 
         def metrics(_: Any) -> Response:
-            return PlainTextResponse(house.metrics())
+            return PlainTextResponse(lobby.metrics())
 
-        self.house, self.refuse = house, PlainTextResponse("Forbidden", 403)
+        self.lobby, self.refuse = lobby, PlainTextResponse("Forbidden", 403)
         paths = {"/" if path.name == "index.html" else f"/{path.name}": path for path in PAGE.iterdir()}
         pages = [Route(name, file(path)) for name, path in paths.items() if path.suffix in TYPES]
         others = [Route("/healthz", healthz), Route("/metrics", metrics)]
-        others.append(Route(RECORDINGS + "{name}", Fetch(house), methods=["POST"]))
-        self.inner = Starlette(routes=[*pages, *others, WebSocketRoute("/ws", Play(house))])
+        others.append(Route(RECORDINGS + "{name}", Fetch(lobby), methods=["POST"]))
+        self.inner = Starlette(routes=[*pages, *others, WebSocketRoute("/ws", Play(lobby))])
         self.inner.router.redirect_slashes = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -120,9 +120,9 @@ class Application:
         if scope["type"] in ("http", "websocket"):
             headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
             own = scope["server"][0] if scope.get("server") else None
-            fault = self.house.guard.refusal(headers, own)
+            fault = self.lobby.guard.refusal(headers, own)
             if fault is not None and (fault == "host" or scope["type"] == "websocket" or scope["method"] == "POST"):
-                self.house.counts.refused[fault] += 1
+                self.lobby.counts.refused[fault] += 1
                 if scope["type"] == "http":
                     return await self.refuse(scope, receive, send)
                 return await send({"type": "websocket.close", "code": 1008})  # before the upgrade: HTTP 403
@@ -135,23 +135,23 @@ class Fetch:
     POST, since it takes the file away; a page of another site cannot set the header that names the session.
     """
 
-    def __init__(self, house: House) -> None:
-        self.house = house
+    def __init__(self, lobby: Lobby) -> None:
+        self.lobby = lobby
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """One request."""
         from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-        house, headers = self.house, dict(scope["headers"])
+        lobby, headers = self.lobby, dict(scope["headers"])
         session = headers.get(b"x-vidar-session", b"").decode("latin-1")
-        file = house.downloads.take(scope["path_params"]["name"], session)
+        file = lobby.downloads.take(scope["path_params"]["name"], session)
         response: Response = PlainTextResponse("Not Found", 404)
         if file is not None:
-            house.counts.downloads += 1
+            lobby.counts.downloads += 1
             scope["state"]["granted"]()
             head = {"Content-Disposition": f'attachment; filename="{file.name}"', "Connection": "close"}
             head["Content-Length"] = str(file.stat().st_size)
-            response = StreamingResponse(_parts(file, house.downloads), 200, head, "application/zip")
+            response = StreamingResponse(_parts(file, lobby.downloads), 200, head, "application/zip")
         await response(scope, receive, send)
 
 
@@ -168,18 +168,18 @@ async def _parts(file: Path, downloads: Downloads) -> AsyncIterator[bytes]:
 class Play:
     """The end point of the WebSocket, as an ASGI application."""
 
-    def __init__(self, house: House) -> None:
-        self.house = house
+    def __init__(self, lobby: Lobby) -> None:
+        self.lobby = lobby
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """One connection."""
-        connection = Socket(receive, send, self.house.limits.send)
+        connection = Socket(receive, send, self.lobby.limits.send)
         client = scope["client"][0] if scope.get("client") else ""
-        await welcome(self.house, connection, client, scope["state"]["admitted"])
+        await welcome(self.lobby, connection, client, scope["state"]["admitted"])
 
 
-def make_server(house: House) -> Any:
-    """A uvicorn server of this house: `run(sockets=[...])` serves, `should_exit = True` stops it.
+def make_server(lobby: Lobby) -> Any:
+    """A uvicorn server of this lobby: `run(sockets=[...])` serves, `should_exit = True` stops it.
 
     Raises UsageError where the extra is not installed.
     """
@@ -187,21 +187,21 @@ def make_server(house: House) -> Any:
         import uvicorn
     except ImportError:
         raise _missing() from None
-    limits = house.limits
-    http, websocket = _protocols(house)
+    limits = lobby.limits
+    http, websocket = _protocols(lobby)
 
     class Server(uvicorn.Server):
         async def on_tick(self, counter: int) -> bool:
-            return await super().on_tick(counter) or house.table.failed is not None
+            return await super().on_tick(counter) or lobby.engine.failed is not None
 
         async def shutdown(self, sockets: Any = None) -> None:
             for server in self.servers:
                 server.close()
-            await house.close()
+            await lobby.close()
             await super().shutdown(sockets)
 
     config = uvicorn.Config(
-        Application(house),
+        Application(lobby),
         http=http,
         ws=websocket,
         loop="asyncio",
@@ -223,14 +223,14 @@ def make_server(house: House) -> Any:
     return Server(config)
 
 
-def _protocols(house: House) -> tuple[type[Any], type[Any]]:
+def _protocols(lobby: Lobby) -> tuple[type[Any], type[Any]]:
     """uvicorn's two protocols, with a limit on half-open connections and our headers on their own refusals too."""
     try:
         from uvicorn.protocols.http.h11_impl import H11Protocol
         from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
     except ImportError:
         raise _missing() from None
-    half_open, limits = HalfOpen(house.limits), house.limits
+    half_open, limits = HalfOpen(lobby.limits), lobby.limits
 
     class Http(H11Protocol):
         def connection_made(self, transport: Any) -> None:
@@ -287,12 +287,12 @@ def _missing() -> UsageError:
     return UsageError(f"vidar play needs a web server: pip install '{vidar.DISTRIBUTION}[serve]'")
 
 
-def run(house: House, sock: socket.socket) -> None:
-    """Serve until SIGINT or SIGTERM. Raises what ended the table's thread, where something did."""
-    server = make_server(house)
-    with house.table, _quiet():
+def run(lobby: Lobby, sock: socket.socket) -> None:
+    """Serve until SIGINT or SIGTERM. Raises what ended the engine's thread, where something did."""
+    server = make_server(lobby)
+    with lobby.engine, _quiet():
         server.run(sockets=[sock])
-    house.table.raise_failure()
+    lobby.engine.raise_failure()
 
 
 @contextlib.contextmanager

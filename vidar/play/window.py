@@ -1,4 +1,4 @@
-"""A learned world in a window of this machine (pygame): the same table and keys as in the browser, without a server."""
+"""A learned world in a window of this machine (pygame): engine and keys as in the browser, without a server."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from vidar.play.engine import PlayEngine, PlayerSlot, ShownFrame, Start
 from vidar.play.keys import Keys
-from vidar.play.session import Seat, Shown, Start, Table
 from vidar.types import VidarError
 
 HELP = "Backspace: again, Enter: new seed, P: pause, N: one frame, Esc: leave"
@@ -47,15 +47,15 @@ def scancodes(pygame: Any, keys: Keys) -> dict[int, int]:
 
 
 class Window:
-    """One player at a table in a window. scale: screen pixels per pixel. Raises VidarError without pygame or screen."""
+    """One player of an engine in a window. scale: screen pixels per pixel. VidarError without pygame or screen."""
 
-    def __init__(self, table: Table, start: Start, scale: int = 8) -> None:
+    def __init__(self, engine: PlayEngine, start: Start, scale: int = 8) -> None:
         self.pygame = import_pygame()
-        self.table, self.scale = table, scale
-        self.seat: Seat = table.sit(start)
+        self.engine, self.scale = engine, scale
+        self.slot: PlayerSlot = engine.sit(start)
         self.start = start
-        config = table.world.config
-        self.bits = scancodes(self.pygame, table.keys)
+        config = engine.world.config
+        self.bits = scancodes(self.pygame, engine.keys)
         self.held: set[int] = set()
         self.paused = self.over = False
         self.painted = 0
@@ -74,12 +74,12 @@ class Window:
             while not self.over and (end is None or time.monotonic() < end):
                 for event in self.pygame.event.get():
                     self.take(event)
-                shown = self.seat.newest(after, WAIT)
+                shown = self.slot.newest(after, WAIT)
                 if shown is not None:
                     after = shown.number
                     self.paint(shown)
         finally:
-            self.seat.leave()
+            self.slot.leave()
             self.pygame.display.quit()
 
     def take(self, event: Any) -> None:
@@ -98,30 +98,30 @@ class Window:
             return
         else:
             return
-        self.seat.hold(sum(1 << bit for bit in self.held))
+        self.slot.hold(sum(1 << bit for bit in self.held))
 
     def command(self, key: int) -> None:
         """What the keys that play nothing do, see HELP."""
         pygame = self.pygame
         if key == pygame.K_p:
             self.paused = not self.paused
-            self.seat.pause(self.paused)
+            self.slot.pause(self.paused)
         elif key == pygame.K_n:
-            self.seat.step()
+            self.slot.step()
         elif key in (pygame.K_BACKSPACE, pygame.K_RETURN):
             seed = self.start.seed + (key == pygame.K_RETURN)
             self.start = replace(self.start, seed=seed)
-            self.seat.reset(self.start)
+            self.slot.reset(self.start)
 
-    def paint(self, shown: Shown) -> None:
+    def paint(self, shown: ShownFrame) -> None:
         """A frame on the screen; the title names rate, time and seed twice a second or so."""
         picture = self.pygame.surfarray.make_surface(np.ascontiguousarray(shown.frame.swapaxes(0, 1)))
         self.pygame.transform.scale(picture, self.screen.get_size(), self.screen)
         self.pygame.display.flip()
         self.painted += 1
         if self.painted % 10 == 0:
-            with self.table.wake:
-                told = self.table.meter.figures()
+            with self.engine.wake:
+                told = self.engine.meter.figures()
             rate, each = told["fps"], told.get("model_ms_p50", 0.0)
-            title = f"{self.table.world.config.name}  {rate:.1f} frames/s  {each:.0f} ms  seed {self.start.seed}"
+            title = f"{self.engine.world.config.name}  {rate:.1f} frames/s  {each:.0f} ms  seed {self.start.seed}"
             self.pygame.display.set_caption(f"{title}  -  {HELP}")

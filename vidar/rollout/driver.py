@@ -22,7 +22,7 @@ from vidar.rng import Rng
 from vidar.rollout.codec import EXTRA, remember
 from vidar.rollout.guide import guided
 from vidar.rollout.setting import Setting
-from vidar.rollout.tape import ActionTape, Ahead, Conditions
+from vidar.rollout.tape import ActionPrefetcher, ActionTape, Conditions
 from vidar.rollout.turns import Turns
 from vidar.types import Model, UsageError
 
@@ -169,7 +169,7 @@ class Rollout(Turns):
         """
         objective, frames = self.system.objective, self.frames
         decoder = self._decoder(self.conditions, self.rngs, objective, self.model)
-        source = Ahead(self.tape, iter(actions), self._tell, self.setting.rest.expand(self.capacity, -1))
+        source = ActionPrefetcher(self.tape, iter(actions), self._tell, self.setting.rest.expand(self.capacity, -1))
         made, turn = dict[int, dict[int, list[Tensor]]](), frames.group(self.state.rows[0].clock)
         for step in self.system.schedule.steps(objective, frames):
             clock = self.state.rows[0].clock
@@ -254,7 +254,7 @@ class Rollout(Turns):
         asked = [unit for unit in self.frames.units(group) if unit not in self.system.objective.given]
         return all(len(codes.get(unit, ())) == self.capacity for unit in asked)
 
-    def _left(self, step: Step, clock: int, source: Ahead) -> Step:
+    def _left(self, step: Step, clock: int, source: ActionPrefetcher) -> Step:
         """A Step without the units behind the last frame that has an action: what is in flight runs out at the end."""
         if not source.ended:
             return step

@@ -119,7 +119,7 @@ class JointStream:
 def proposal(frames: int, calls: int, waiting: int) -> list[Step]:
     """`frames` units in flight for `calls` refinements; what waits for its commit rides on the first.
 
-    The clock moves by one: only the first unit is accepted with the proposal. waiting 0: a commit of nobody, as in
+    The clock moves by one: only the first unit is accepted with the proposal. waiting 0: a commit of padding, as in
     `endless`, so that frames=1 is its Steps.
     """
     commits = tuple(Row(unit, MEMORY, None) for unit in range(-max(waiting, 1), 0))

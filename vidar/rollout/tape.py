@@ -98,7 +98,7 @@ def _whole(setting: Setting, told: Sequence[Told], doubled: bool) -> dict[str, A
     return {name: one.doubled() if doubled else one for name, one in made.items()}
 
 
-class Ahead:
+class ActionPrefetcher:
     """The actions of rows, taken from an iterator as frames are begun; after its end nothing is pressed.
 
     total: frames whose action was asked for and given, those of the context included.

@@ -13,16 +13,16 @@ from vidar.model.files import versions
 from vidar.model.load import START, load_world_config, locate
 from vidar.model.model import VideoModelConfig
 from vidar.orders.plan import chain_of
-from vidar.synth.ahead import Ahead
-from vidar.synth.in_turn import InTurn
+from vidar.synth.executor import Executor, TaskQueue
 from vidar.synth.jobs import read_jobs
-from vidar.synth.manifest import DONE, Manifest, held
+from vidar.synth.manifest import DONE, Manifest, lock_folder
 from vidar.synth.placement import Placement
-from vidar.synth.run import Line, Run
+from vidar.synth.planned import PlannedQueue
 from vidar.synth.schedule import flight_for
 from vidar.synth.segments import boundary_frames
+from vidar.synth.sequential import SequentialQueue
 from vidar.synth.simulate import Span
-from vidar.synth.watch import Watch
+from vidar.synth.watchdog import Watchdog
 from vidar.synth.workers import LocalWorkers
 from vidar.synth.writer import Progress, Writer
 from vidar.types import UsageError
@@ -53,7 +53,7 @@ def synthesise(
     progress: Progress | None = None,
     complain: Callable[[str], None] | None = None,
     place: Callable[[int, str, str, int], Placement] = LocalWorkers,
-    watch: Watch | None = None,
+    watchdog: Watchdog | None = None,
     timeline: list[Span] | None = None,
 ) -> dict[str, Any]:
     """Make the videos of all jobs; those that an earlier call has finished stay. Returns how many are done and how
@@ -61,7 +61,7 @@ def synthesise(
 
     All jobs are checked before a world is loaded. A job that cannot be done has an error there and the others go on;
     complain is told of it, and of lost workers, in one line. place: workers from their number, model, device and rows.
-    watch: when a worker counts as hanging. timeline: gets the spans of all tasks that were done.
+    watchdog: when a worker counts as hanging. timeline: gets the spans of all tasks that were done.
     Raises UsageError or VidarError where nothing can be done.
     """
     say = complain or (lambda line: None)
@@ -71,7 +71,7 @@ def synthesise(
     start = folder / START if (folder / START).is_file() else None
     plans, refused = read_jobs(Path(request.jobs), config, start)
     out = Path(request.out)
-    with held(out):
+    with lock_folder(out):
         manifest = Manifest(out)
         wanted = {"device": request.device, "rows": request.rows, "segment": request.segment}
         manifest.settle(wanted, {"rows": ROWS, "segment": default})
@@ -90,11 +90,11 @@ def synthesise(
                 writer = Writer(manifest, len(todo), progress or (lambda *_: None), say)
                 flight = request.in_flight or flight_for(request.workers)
                 planned = config.order.chain is not None
-                line: Line = Ahead(todo, writer, flight) if planned else InTurn(todo, writer)
-                run = Run(line, placement, manifest, say, watch or Watch())
-                _to_the_end(run, writer)
+                queue: TaskQueue = PlannedQueue(todo, writer, flight) if planned else SequentialQueue(todo, writer)
+                executor = Executor(queue, placement, manifest, say, watchdog or Watchdog())
+                _to_the_end(executor, writer)
                 if timeline is not None:
-                    timeline += run.spans
+                    timeline += executor.spans
             finally:
                 placement.close()
     lost = {one.line for one in changed}
@@ -102,9 +102,9 @@ def synthesise(
     return {"done": done, "failed": len(plans) + len(refused) - done, **manifest.told()}
 
 
-def _to_the_end(run: Run, writer: Writer) -> None:
+def _to_the_end(executor: Executor, writer: Writer) -> None:
     try:
-        run.run()
+        executor.run()
         writer.encoder.close()
     finally:
         writer.encoder.abandon()

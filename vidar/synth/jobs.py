@@ -17,7 +17,7 @@ from vidar.conditioning.config import Told
 from vidar.config import Config, to_dict
 from vidar.model.files import read_actions, read_context
 from vidar.model.model import VideoModelConfig
-from vidar.synth.walk import walk
+from vidar.synth.random_actions import random_actions
 from vidar.types import UsageError, VidarError
 
 ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
@@ -54,7 +54,7 @@ class Job(Config):
 
 
 @dataclass(frozen=True)
-class Plan:
+class ResolvedJob:
     """A job that can be done. line: of the file, from 1; digest: of all that its frames follow from."""
 
     job: Job
@@ -71,7 +71,7 @@ class Plan:
     def actions(self) -> np.ndarray:
         """float32 [frames, A]."""
         if self.job.actions is None:
-            return walk(self.config.spec, self.job.seed, self.frames)
+            return random_actions(self.config.spec, self.job.seed, self.frames)
         return read_actions(self.job.actions, self.config)[: self.frames]
 
 
@@ -89,7 +89,7 @@ def outputs(name: str) -> tuple[str, ...]:
     return tuple(f"{name}{end}" for end in (".mp4", ".json", ".png", ".drift.png", ".parts"))
 
 
-def read_jobs(file: Path, config: VideoModelConfig, start: Path | None) -> tuple[list[Plan], list[Refused]]:
+def read_jobs(file: Path, config: VideoModelConfig, start: Path | None) -> tuple[list[ResolvedJob], list[Refused]]:
     """Every line is read and checked. start: the context of jobs that name none.
 
     Raises UsageError where there is no such file, or nothing in it.
@@ -98,7 +98,7 @@ def read_jobs(file: Path, config: VideoModelConfig, start: Path | None) -> tuple
         lines = file.read_bytes().splitlines()
     except OSError as error:
         raise UsageError(f"{file}: not readable as a file of jobs ({error.strerror})") from None
-    reader, plans, refused = _Reader(config, start), list[Plan](), list[Refused]()
+    reader, plans, refused = _Reader(config, start), list[ResolvedJob](), list[Refused]()
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -132,7 +132,7 @@ class _Reader:
         self.names: dict[str, tuple[str, int]] = {MANIFEST: ("the manifest", 0)}
         self.contexts: dict[str, str] = {}
 
-    def plan(self, job: Job, line: int) -> Plan:
+    def plan(self, job: Job, line: int) -> ResolvedJob:
         """Raises VidarError saying what is wrong with a job."""
         self._check_id(job)
         frames = self._frames(job)
@@ -155,7 +155,7 @@ class _Reader:
         follows = json.dumps({**told, "frames": frames, "start": self.contexts[start], "rows": actions}, sort_keys=True)
         for name in outputs(job.id):
             self.names[name] = job.id, line
-        return Plan(job, line, frames, start, hashlib.sha256(follows.encode()).hexdigest()[:32], self.config)
+        return ResolvedJob(job, line, frames, start, hashlib.sha256(follows.encode()).hexdigest()[:32], self.config)
 
     def _context(self, start: str) -> np.ndarray:
         frames = read_context(start, self.config)[-self.config.context :]

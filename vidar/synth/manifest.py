@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from vidar.data.atomic import TEMPORARY, replacing
-from vidar.synth.film import Film
-from vidar.synth.jobs import MANIFEST, Plan, Refused, outputs
+from vidar.synth.jobs import MANIFEST, Refused, ResolvedJob, outputs
+from vidar.synth.video_output import VideoOutput
 from vidar.types import UsageError, VidarError
 
 SCHEMA = 1
@@ -20,7 +20,7 @@ WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 
 
 @contextmanager
-def held(folder: Path) -> Generator[None]:
+def lock_folder(folder: Path) -> Generator[None]:
     """Make the folder where there is none, and keep other processes from writing videos there meanwhile.
 
     Raises UsageError where that cannot be, or where it holds something else than videos of this command.
@@ -88,14 +88,16 @@ class Manifest:
             self.header[name] = stored if stored is not None else value if value is not None else defaults[name]
         self.header = {"schema": SCHEMA, **self.header}
 
-    def enter(self, plans: Sequence[Plan], refused: Sequence[Refused], rows: int) -> tuple[list[Plan], list[Refused]]:
+    def enter(
+        self, plans: Sequence[ResolvedJob], refused: Sequence[Refused], rows: int
+    ) -> tuple[list[ResolvedJob], list[Refused]]:
         """Bring the jobs of this run in; those still to be made, and those refused because their id means another job.
 
         What an earlier run refused is forgotten; its other jobs stay as they are.
         """
         self.jobs = [entry for entry in self.jobs if "digest" in entry]
         self._known = known = {entry["id"]: entry for entry in self.jobs}
-        todo, changed = list[Plan](), list[Refused]()
+        todo, changed = list[ResolvedJob](), list[Refused]()
         for plan in plans:
             entry = known.get(plan.job.id)
             if entry is None:
@@ -117,16 +119,16 @@ class Manifest:
         self.save()
         return todo, changed
 
-    def entry(self, plan: Plan) -> dict[str, Any]:
+    def entry(self, plan: ResolvedJob) -> dict[str, Any]:
         """What stands there of a job."""
         return self._known[plan.job.id]
 
-    def note(self, plan: Plan, status: str, error: str | None = None, film: Film | None = None) -> None:
+    def note(self, plan: ResolvedJob, status: str, error: str | None = None, output: VideoOutput | None = None) -> None:
         """A job is now in another state."""
         with self._lock:
             self.entry(plan).update(status=status, error=error)
-            if film is not None:
-                self.entry(plan).update(segments=list(film.hashes))
+            if output is not None:
+                self.entry(plan).update(segments=list(output.hashes))
             self._write()
 
     def save(self) -> None:

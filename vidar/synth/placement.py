@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from vidar.synth.planning import Planned, PlanTask, PopTask
-from vidar.synth.segments import Made, Task
+from vidar.synth.segments import SegmentResult, Task
 
 Work = Task | PlanTask | PopTask
 
@@ -30,7 +30,7 @@ class Lost:
     reason: str
 
 
-Event = Ready | Made | Planned | Lost
+Event = Ready | SegmentResult | Planned | Lost
 
 
 class Placement(Protocol):

@@ -22,7 +22,7 @@ from vidar.orders.plan import chain_of
 from vidar.rng import Rng
 from vidar.rollout.segments import Plan, plan, populate
 from vidar.synth.graph import Item, Kind
-from vidar.synth.segments import CHUNK, Made, Maker, Task
+from vidar.synth.segments import CHUNK, SegmentResult, SegmentWorker, Task
 from vidar.types import VidarError
 
 
@@ -99,14 +99,14 @@ class Planned:
         return Item(Kind.PLAN, self.job, self.number)
 
 
-class PlanMaker:
+class PlanWorker:
     """Does tasks one by one: their bits depend on nothing beside them."""
 
     def __init__(self, world: VideoModel) -> None:
         self.world, self.chain = world, chain_of(world.config.order, world.config.name)
         self.setting = world.setting()
 
-    def make(self, tasks: Sequence[PlanTask | PopTask]) -> Iterator[Planned | Made]:
+    def make(self, tasks: Sequence[PlanTask | PopTask]) -> Iterator[Planned | SegmentResult]:
         """The result of each task."""
         for task in tasks:
             yield self._plan(task) if isinstance(task, PlanTask) else self._populate(task)
@@ -120,12 +120,12 @@ class PlanMaker:
         first, anchors, after = (codes[0].contiguous().numpy() for codes in (made.first, made.anchors, made.after))
         return Planned(task.job, task.number, Anchors(first, anchors, after))
 
-    def _populate(self, task: PopTask) -> Made:
+    def _populate(self, task: PopTask) -> SegmentResult:
         given = task.plan
         first, anchors, after = (torch.from_numpy(x)[None] for x in (given.first, given.anchors, given.after))
         made = Plan(task.number, first, anchors, after)
         codes = populate(self.setting, made, _actions(task.actions), [Rng(task.seed)], task.number, [task.told])
-        return Made(task.job, task.number, self._pictures(codes, *task.new), None)
+        return SegmentResult(task.job, task.number, self._pictures(codes, *task.new), None)
 
     def _pictures(self, codes: Tensor, start: int, end: int) -> np.ndarray:
         """Codes [1, m, n, C] of a segment -> uint8 [end - start, H, W, 3].
@@ -143,18 +143,18 @@ class PlanMaker:
         return np.concatenate(frames)
 
 
-class AnyMaker(Protocol):
+class AnyWorker(Protocol):
     """What a worker does."""
 
-    def make(self, tasks: Sequence[Task | PlanTask | PopTask]) -> Iterator[Made | Planned]:
+    def make(self, tasks: Sequence[Task | PlanTask | PopTask]) -> Iterator[SegmentResult | Planned]:
         """The results of a batch, each as soon as it is there."""
         ...
 
 
-def maker_of(world: VideoModel, rows: int) -> AnyMaker:
+def worker_for(world: VideoModel, rows: int) -> AnyWorker:
     """The one for a world. rows: tasks at a time, where frames are made in turn."""
     planned = world.config.order.chain is not None
-    return cast(AnyMaker, PlanMaker(world) if planned else Maker(world, rows))
+    return cast(AnyWorker, PlanWorker(world) if planned else SegmentWorker(world, rows))
 
 
 def save_anchors(plan: Anchors, file: Path) -> None:

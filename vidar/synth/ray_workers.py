@@ -23,8 +23,8 @@ from vidar.config import trust, trusted
 from vidar.model.fingerprint import fingerprint
 from vidar.model.load import SHIPPED, load
 from vidar.synth.placement import POLL, Event, Lost, Placement, Ready, Work
-from vidar.synth.planning import Planned, maker_of
-from vidar.synth.segments import Made
+from vidar.synth.planning import Planned, worker_for
+from vidar.synth.segments import SegmentResult
 from vidar.synth.workers import MOST_STARTS, reason
 from vidar.types import UsageError, VidarError
 
@@ -47,15 +47,15 @@ class Actor:
         for package in packages:
             trust(package)
         world = load(model, device)
-        self.maker = maker_of(world, rows)
-        self.segments: Iterator[Made | Planned] = iter(())
+        self.segment_worker = worker_for(world, rows)
+        self.segments: Iterator[SegmentResult | Planned] = iter(())
         return Ready(fingerprint(world), str(next(world.net.parameters()).dtype).removeprefix("torch."))
 
     def begin(self, tasks: Sequence[Work]) -> None:
         """A batch."""
-        self.segments = self.maker.make(copy.deepcopy(tasks))  # what Ray hands over cannot be written to
+        self.segments = self.segment_worker.make(copy.deepcopy(tasks))  # what Ray hands over cannot be written to
 
-    def make(self) -> Made | Planned:
+    def make(self) -> SegmentResult | Planned:
         """The segment of the batch that is ready next."""
         return next(self.segments)
 
@@ -141,7 +141,7 @@ class RayWorkers:
     def _receive(self, worker: Worker) -> Event:
         try:
             got = self._ray.get(worker.results[0])
-            event: Ready | Made | Planned = copy.deepcopy(got)  # Ray's own memory is free at once
+            event: Ready | SegmentResult | Planned = copy.deepcopy(got)  # Ray's own memory is free at once
         except self._ray.exceptions.RayError as error:
             return self._replace(worker, error)
         del worker.results[0]

@@ -30,7 +30,7 @@ CHUNK = 8  # frames decoded in one call: bits depend on it
 
 
 @dataclass(frozen=True)
-class Boundary:
+class ContinuationState:
     """The last frames before a segment: codes float32 [K, n, C], actions float32 [K, A]; first: number of row 0.
 
     Row t of the actions acts between frames t-1 and t; what row 0 says is not used.
@@ -53,7 +53,7 @@ class Task:
     number: int
     row: int
     seed: int
-    start: Boundary | np.ndarray
+    start: ContinuationState | np.ndarray
     actions: np.ndarray
     told: Told = NOTHING
 
@@ -69,13 +69,13 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Made:
+class SegmentResult:
     """A segment: frames uint8 [t, H, W, 3], and the boundary of the next one, None where a plan holds it."""
 
     job: int
     number: int
     frames: np.ndarray
-    after: Boundary | None
+    after: ContinuationState | None
 
     @property
     def item(self) -> Item:
@@ -102,7 +102,7 @@ def boundary_frames(config: VideoModelConfig) -> int:
     return -(-least // per) * per
 
 
-def save_boundary(boundary: Boundary, file: Path) -> None:
+def save_boundary(boundary: ContinuationState, file: Path) -> None:
     """The file appears whole. Raises VidarError."""
     with replacing(file) as temporary:
         told = {"vidar": json.dumps({"first": boundary.first})}
@@ -110,12 +110,12 @@ def save_boundary(boundary: Boundary, file: Path) -> None:
         save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, temporary, metadata=told)
 
 
-def read_boundary(file: Path) -> Boundary:
+def read_boundary(file: Path) -> ContinuationState:
     """A file of `save_boundary`. Raises VidarError."""
     try:
         with safe_open(file, "np") as stored:
             first = json.loads((stored.metadata() or {})["vidar"])["first"]
-            return Boundary(stored.get_tensor("codes"), stored.get_tensor("actions"), int(first))
+            return ContinuationState(stored.get_tensor("codes"), stored.get_tensor("actions"), int(first))
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise VidarError(f"{file}: not readable as a boundary ({str(error).splitlines()[0]})") from None
 
@@ -145,15 +145,15 @@ class _Part:
             self.waiting = []
         return last
 
-    def made(self, keep: int) -> Made:
+    def made(self, keep: int) -> SegmentResult:
         """The whole segment."""
         codes = torch.cat(self.codes, 1)[0]
         actions = np.concatenate([self.actions.numpy(), self.task.actions])
-        after = Boundary(codes[-keep:].numpy(), actions[-keep:], self.first + max(0, len(codes) - keep))
-        return Made(self.task.job, self.task.number, np.concatenate(self.frames), after)
+        after = ContinuationState(codes[-keep:].numpy(), actions[-keep:], self.first + max(0, len(codes) - keep))
+        return SegmentResult(self.task.job, self.task.number, np.concatenate(self.frames), after)
 
 
-class Maker:
+class SegmentWorker:
     """Makes segments of a world, up to `rows` of them in one forward of fixed capacity."""
 
     def __init__(self, world: VideoModel, rows: int) -> None:
@@ -161,7 +161,7 @@ class Maker:
         self.keep = boundary_frames(world.config)
         self.idle = torch.from_numpy(world.config.spec.noop())
 
-    def make(self, tasks: Sequence[Task]) -> Iterator[Made]:
+    def make(self, tasks: Sequence[Task]) -> Iterator[SegmentResult]:
         """Segments of different rows, each as soon as it is ready. Rows without a task run idle."""
         live = [(task, self._open(task)) for task in tasks]
         time, per = 0, self.streams.per_group
@@ -179,7 +179,7 @@ class Maker:
 
     def _open(self, task: Task) -> _Part:
         rngs = [Rng(task.seed)]
-        if isinstance(task.start, Boundary):
+        if isinstance(task.start, ContinuationState):
             codes, actions = (torch.from_numpy(x)[None] for x in (task.start.codes, task.start.actions))
             self.streams.open([task.row], codes, actions, rngs, task.start.first, [task.told])
             return _Part(self.world, task, codes, actions[0], task.start.first)

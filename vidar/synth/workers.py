@@ -19,8 +19,8 @@ from vidar.config import trust, trusted
 from vidar.model.fingerprint import fingerprint
 from vidar.model.load import load
 from vidar.synth.placement import POLL, Event, Lost, Ready, Work
-from vidar.synth.planning import Planned, maker_of
-from vidar.synth.segments import Made
+from vidar.synth.planning import Planned, worker_for
+from vidar.synth.segments import SegmentResult
 from vidar.types import VidarError
 
 MOST_STARTS = 3  # workers lost one after the other before one was ready
@@ -113,7 +113,7 @@ class LocalWorkers:
             return self._replace(worker)
         if isinstance(message, Ready):
             worker.ready, self._starts = True, 0
-        elif isinstance(message, Made | Planned):
+        elif isinstance(message, SegmentResult | Planned):
             worker.tasks = [task for task in worker.tasks if task.item != message.item]
         elif isinstance(message, Failed):
             if not worker.ready:
@@ -147,10 +147,10 @@ def work(pipe: Connection, model: str, device: str, rows: int, packages: Iterabl
     torch.set_num_threads(1)
     try:
         world = load(model, device)
-        maker = maker_of(world, rows)
+        segment_worker = worker_for(world, rows)
         pipe.send(Ready(fingerprint(world), str(next(world.net.parameters()).dtype).removeprefix("torch.")))
         while True:
-            for made in maker.make(pipe.recv()):
+            for made in segment_worker.make(pipe.recv()):
                 pipe.send(made)
             pipe.send(Free())
     except (EOFError, OSError):

@@ -22,7 +22,7 @@ from vidar.rng import Rng
 from vidar.tokenizers.config import QuantiserConfig
 from vidar.tokenizers.schedules import Size
 from vidar.tokenizers.vq import exact, mean_square, straight_through
-from vidar.types import NOBODY, Loss, Quantised, Quantiser, UsageError
+from vidar.types import PAD, Loss, Quantised, Quantiser, UsageError
 
 Flip = Callable[[int, Tensor], Tensor]  # (scale, its labels) -> the labels that later scales are built from
 
@@ -32,7 +32,7 @@ class PyramidCodes:
     """The result of quantising latents.
 
     total   F after the last scale [B, C, t, h, w]; its gradient is that of the latent
-    labels  per scale long [B, t_k, h_k, w_k, G]; NOBODY where a scale was dropped
+    labels  per scale long [B, t_k, h_k, w_k, G]; PAD where a scale was dropped
     kept    bool [B, K]; False: the scale was dropped and its code is 0
     loss    to be added to the tokenizer's loss
 
@@ -151,7 +151,7 @@ class MultiScale(nn.Module):
         for k, rows in enumerate(kept.T):
             rows = rows.nonzero()[:, 0].to(latent.device)
             found = self._residual(source - total.detach(), k, rows)
-            full = found.labels.new_full((len(latent), *found.labels.shape[1:]), NOBODY)
+            full = found.labels.new_full((len(latent), *found.labels.shape[1:]), PAD)
             labels.append(full.index_copy(0, rows, found.labels))
             total = self.accumulate(total, labels[-1], k, None if len(rows) == len(latent) else kept[:, k])
             losses.append(found.loss if self.config.beta is None else self._distance(latent[rows], total[rows]))

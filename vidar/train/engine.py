@@ -60,7 +60,7 @@ class Engine(Protocol):
 
 
 @runtime_checkable
-class Counts(Protocol):
+class HasRunningStats(Protocol):
     """A module that counts what it sees within a step: a codebook its hits, an adversary its scores.
 
     Choice: found in the model, whatever the method; a method that trains such a module cannot forget to tell it.
@@ -85,7 +85,7 @@ class PlainEngine:
         self.ranks: Ranks = ALONE
         self.ema = Ema(model, config.ema_decay)
         self.optimizer = config.optim.build(model)
-        self.counting = [module for module in model.modules() if isinstance(module, Counts)]
+        self.counting = [module for module in model.modules() if isinstance(module, HasRunningStats)]
 
     def averaged(self) -> nn.Module:
         """See `Engine`."""

@@ -17,7 +17,7 @@ from vidar.train import checkpoint
 from vidar.train.config import TrainConfig
 from vidar.train.engine import Engine, PlainEngine
 from vidar.train.log import NoLog, RunLog
-from vidar.train.loop import Batches, Job, Method, Stop, train
+from vidar.train.loop import Batches, Method, Stop, TrainState, train
 from vidar.train.memory import check_memory
 from vidar.train.ranks import is_first
 from vidar.train.resume import check_same
@@ -107,26 +107,26 @@ def fit(
     check_memory(config, where)
     cuda = [torch.cuda.current_device()] if where.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), Stop() as stop:
-        job = build(config, folder, where, engine)
+        state = build(config, folder, where, engine)
         if start is not None:
-            job.counters = job.engine.load(start)
+            state.counters = state.engine.load(start)
         if config.compile:
-            job.model.compile()
-        writes = job.engine.ranks.rank == 0
+            state.model.compile()
+        writes = state.engine.ranks.rank == 0
         if writes:
             (folder / "config.yaml").write_text(to_yaml(config))
-        log = RunLog(folder, config.name, job.counters.step) if writes else NoLog()
+        log = RunLog(folder, config.name, state.counters.step) if writes else NoLog()
         try:
-            train(job, log, stop)
-            exported = export(job) if stop.signal is None else None
-            log.event("stopped" if stop.signal else "done", job.counters.step, checkpoint=str(job.checkpoint))
+            train(state, log, stop)
+            exported = export(state) if stop.signal is None else None
+            log.event("stopped" if stop.signal else "done", state.counters.step, checkpoint=str(state.checkpoint))
         finally:
             log.close()
-            if isinstance(job.data, Closes):
-                job.data.close()
-    assert job.checkpoint is not None
-    done = job.counters
-    return FitResult(folder, done.step, done.elapsed, done.skipped, stop.signal, job.checkpoint, exported)
+            if isinstance(state.data, Closes):
+                state.data.close()
+    assert state.checkpoint is not None
+    done = state.counters
+    return FitResult(folder, done.step, done.elapsed, done.skipped, stop.signal, state.checkpoint, exported)
 
 
 def check(folder: Path, resume: str | os.PathLike[str] | None) -> Path | None:
@@ -155,7 +155,7 @@ def _prepare(folder: Path, checkpoints: Path) -> None:
     checkpoint.clean(checkpoints)
 
 
-def build(config: TrainConfig, folder: Path, device: torch.device, engine: MakeEngine = PlainEngine) -> Job:
+def build(config: TrainConfig, folder: Path, device: torch.device, engine: MakeEngine = PlainEngine) -> TrainState:
     """Everything a run holds, from its config; the weights are a function of the seed."""
     data = cast(Builds[Batches], config.data).build()
     method = cast(Builds[Trains], config.method).build()
@@ -165,14 +165,14 @@ def build(config: TrainConfig, folder: Path, device: torch.device, engine: MakeE
     model = method.build_model().to(device)
     if isinstance(method, Calibrates):
         method.calibrate(model, data)
-    return Job(config, folder, method, data, engine(config, model, device))
+    return TrainState(config, folder, method, data, engine(config, model, device))
 
 
-def export(job: Job) -> Path | None:
+def export(state: TrainState) -> Path | None:
     """Write the averaged model to out/model where the method can, on rank 0."""
-    if not isinstance(job.method, Exports):
+    if not isinstance(state.method, Exports):
         return None
-    directory, averaged = job.out / "model", job.engine.averaged()
-    if job.engine.ranks.rank == 0:
-        job.method.export(averaged, directory)
+    directory, averaged = state.out / "model", state.engine.averaged()
+    if state.engine.ranks.rank == 0:
+        state.method.export(averaged, directory)
     return directory

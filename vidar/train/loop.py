@@ -65,7 +65,7 @@ class Streams(Protocol):
 
 
 @dataclass
-class Job:
+class TrainState:
     """What one run holds."""
 
     config: TrainConfig
@@ -144,24 +144,24 @@ class Window:
         return {**means, "samples_per_s": self.samples / seconds, "data_wait": self.waited / seconds}
 
 
-def train(job: Job, log: Log, stop: Stop) -> None:
+def train(state: TrainState, log: Log, stop: Stop) -> None:
     """Run until the steps or the minutes are used up, or a signal comes; the last state is saved.
 
     Raises VidarError after 10 non-finite batches in a row, naming their samples.
     """
-    config, counters, engine, ranks = job.config, job.counters, job.engine, job.engine.ranks
-    job.model.train()
+    config, counters, engine, ranks = state.config, state.counters, state.engine, state.engine.ranks
+    state.model.train()
     start = monotonic() - counters.elapsed
     saved, window, bad = monotonic(), Window(engine.device, counters.window), []
-    shown = job.data.batch(0) if config.sample_every and isinstance(job.method, Samples) else None
+    shown = state.data.batch(0) if config.sample_every and isinstance(state.method, Samples) else None
     stopped = anywhere(ranks, stop.signal is not None)
-    with closing(batches(job.data, job.index, ranks.world_size)) as stream:
-        while job.progress() < 1.0 and not stopped:
+    with closing(batches(state.data, state.index, ranks.world_size)) as stream:
+        while state.progress() < 1.0 and not stopped:
             asked = monotonic()
             batch = next(stream)
             window.waited += monotonic() - asked
-            lr = config.optim.lr_at(counters.step, job.progress())
-            values = update(job, batch, lr)
+            lr = config.optim.lr_at(counters.step, state.progress())
+            values = train_step(state, batch, lr)
             counters.cursor += 1
             counters.elapsed = ranks.agree(monotonic() - start)
             stopped = anywhere(ranks, stop.signal is not None)
@@ -174,19 +174,19 @@ def train(job: Job, log: Log, stop: Stop) -> None:
             counters.step += 1
             window.values.append(values)
             window.samples += len(batch.number)
-            if counters.step % config.log_every == 0 or job.progress() >= 1.0 or stopped:
-                state = {"step": counters.step, "elapsed": counters.elapsed, "lr": lr, "skipped": counters.skipped}
-                log.step({**state, **window.means()}, job.progress())
+            if counters.step % config.log_every == 0 or state.progress() >= 1.0 or stopped:
+                logged = {"step": counters.step, "elapsed": counters.elapsed, "lr": lr, "skipped": counters.skipped}
+                log.step({**logged, **window.means()}, state.progress())
                 if counters.step % config.log_every == 0:
                     window = Window(engine.device)
             if shown is not None and counters.step % config.sample_every == 0:
-                show(job, shown)
+                show(state, shown)
             if ranks.agree(monotonic() - saved) >= config.save_every_s:
-                job.save(window)
+                state.save(window)
                 saved = monotonic()
     if stopped:
         stop.signal = stop.signal or ELSEWHERE
-    job.save(window)
+    state.save(window)
 
 
 def batches(data: Batches, start: int, step: int = 1) -> Generator[Any, None, None]:
@@ -210,23 +210,23 @@ def refuse(bad: list[list[str]], step: int, log: Log) -> None:
         )
 
 
-def update(job: Job, batch: Any, lr: float) -> dict[str, Tensor] | None:
+def train_step(state: TrainState, batch: Any, lr: float) -> dict[str, Tensor] | None:
     """One step down one loss: the values to log, or None (nothing changed) where something is not finite."""
-    engine = job.engine
-    engine.seed(job.index)
-    rngs = [Rng(job.config.seed, number) for number in batch.number.tolist()]
+    engine = state.engine
+    engine.seed(state.index)
+    rngs = [Rng(state.config.seed, number) for number in batch.number.tolist()]
     with engine.forward():
-        loss = job.method.step(engine.model, engine.move(batch), rngs, engine.ranks)
-    norm = engine.step(loss.total, lr, job.counters.step)
+        loss = state.method.step(engine.model, engine.move(batch), rngs, engine.ranks)
+    norm = engine.step(loss.total, lr, state.counters.step)
     return None if norm is None else {"loss": loss.total, "grad_norm": norm, **loss.parts}
 
 
 @torch.no_grad()
-def show(job: Job, batch: Any) -> None:
+def show(state: TrainState, batch: Any) -> None:
     """Let the method write samples of the averaged model to out/samples/step-N, on rank 0."""
-    assert isinstance(job.method, Samples)
-    folder, engine, averaged = job.out / "samples", job.engine, job.engine.averaged()
+    assert isinstance(state.method, Samples)
+    folder, engine, averaged = state.out / "samples", state.engine, state.engine.averaged()
     if engine.ranks.rank == 0:
         folder.mkdir(exist_ok=True)
         with engine.forward():
-            job.method.sample(averaged, engine.move(batch), folder / f"step-{job.counters.step:08d}")
+            state.method.sample(averaged, engine.move(batch), folder / f"step-{state.counters.step:08d}")

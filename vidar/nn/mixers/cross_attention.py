@@ -9,7 +9,7 @@ from vidar.nn.attention import heads_first, sdpa
 from vidar.nn.block import Asked, Call, Modulation
 from vidar.nn.embed import linear
 from vidar.nn.mixers.config import MixerConfig
-from vidar.nn.mixers.self_attention import Leave
+from vidar.nn.mixers.self_attention import OutputProjection
 from vidar.nn.norm import RMSNorm, modulate
 
 
@@ -36,7 +36,7 @@ class CrossAttention(nn.Module):
         self.key_value = linear(memory_width, 2 * heads * head_width)
         self.q_norm = RMSNorm(head_width)
         self.k_norm = RMSNorm(head_width)
-        self.leave = Leave(width, heads * head_width)
+        self.leave = OutputProjection(width, heads * head_width)
 
     def forward(self, x: Tensor, rows: Tensor, call: Call) -> Tensor:
         """[B, G, n, D] -> [B, G, n, D]."""

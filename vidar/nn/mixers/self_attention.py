@@ -36,8 +36,8 @@ class SelfAttention(nn.Module):
     def __init__(self, relation: str, width: int, heads: int, head_width: int, gate_std: float, layer: int) -> None:
         super().__init__()
         self.relation, self.layer = relation, layer
-        self.enter = Enter(width, heads, head_width, gate_std)
-        self.leave = Leave(width, heads * head_width)
+        self.enter = QKVProjection(width, heads, head_width, gate_std)
+        self.leave = OutputProjection(width, heads * head_width)
 
     def forward(self, x: Tensor, rows: Tensor, call: Call) -> Tensor:
         """[B, G, n, D] -> [B, G, n, D]; attends to ring ++ fresh first and writes afterwards."""
@@ -64,7 +64,7 @@ class SelfAttention(nn.Module):
         self.leave.compile(*args, **kwargs)
 
 
-class Enter(nn.Module):
+class QKVProjection(nn.Module):
     """Modulated norm, projections, QK-norm and rotation."""
 
     def __init__(self, width: int, heads: int, head_width: int, gate_std: float) -> None:
@@ -88,7 +88,7 @@ class Enter(nn.Module):
         return q, k, v, gate
 
 
-class Leave(nn.Module):
+class OutputProjection(nn.Module):
     """x + gate * projection."""
 
     def __init__(self, width: int, inner: int) -> None:

@@ -65,7 +65,7 @@ class SelfForcingConfig(DistillationConfig):
         return SelfForcing(self)
 
 
-class Exit:
+class EarlyExit:
     """A flow whose units leave with the model's x0 at call `last`, and do not walk on to level 0."""
 
     def __init__(self, flow: Flow, last: int) -> None:
@@ -142,7 +142,7 @@ class SelfForcing(Distilled):
 
     def dream(self, net: WorldNet, codes: Tensor, actions: Actions, rngs: Sequence[Rng], last: int) -> Tensor:
         """The new frames after the given ones, by leaving at call `last`: codes [B, N, C] -> [B, N', C], `sites`."""
-        objective = Exit(self.flow.on(codes.device), last)
+        objective = EarlyExit(self.flow.on(codes.device), last)
         state = ListState.create(list(self.order.relations), len(codes), detach=True)
         for unit in self.given:
             state.give(unit, codes[:, place(self.grid.sites(unit), codes.device)].detach())

@@ -1,10 +1,11 @@
-"""Players of one world around a table: one batched forward of fixed capacity, a seat for each.
+"""Players of one world around an engine: one batched forward of fixed capacity, a slot for each.
 
-One thread moves all dreams on, a second one decodes each frame while the next is made. Frames leave by `Seat.newest`,
-keys come in by `Seat.press`; both are safe from any thread. Where a world makes several frames together, the keys that
-are held when they are begun act on all of them; they are shown one by one. A seat's frames are a function of its start,
-seed, keys, the capacity and, where a governor lowers them, the solver steps of each frame, and (their last bits) of
-whether its calls were compiled: who else plays, when they came, speculation and pauses leave no trace in them.
+One thread moves all dreams on, a second one decodes each frame while the next is made. Frames leave by
+`PlayerSlot.newest`, keys come in by `PlayerSlot.press`; both are safe from any thread. Where a world makes several
+frames together, the keys that are held when they are begun act on all of them; they are shown one by one. A slot's
+frames are a function of its start, seed, keys, the capacity and, where a governor lowers them, the solver steps of each
+frame, and (their last bits) of whether its calls were compiled: who else plays, when they came, speculation and pauses
+leave no trace in them.
 """
 
 from __future__ import annotations
@@ -22,76 +23,76 @@ import torch
 from vidar.model.model import VideoModel
 from vidar.nn.static import Build
 from vidar.play.clock import Clock, Meter
-from vidar.play.dream import Guess, Log, Pictures, Piece, Shown, Start
+from vidar.play.dream import Guess, Log, Pictures, Piece, ShownFrame, Start
 from vidar.play.governor import Governor
-from vidar.play.keys import Hands, Keys
+from vidar.play.keys import InputState, Keys
 from vidar.rollout.codec import Decoding
 from vidar.types import Model, UsageError
 
 UNREAD = 1.0  # seconds without a reader after which a dream waits
 
 
-class Seat:
-    """A player's place. Made by `Table.sit`."""
+class PlayerSlot:
+    """A player's place. Made by `PlayEngine.sit`."""
 
-    def __init__(self, table: Table, row: int, start: Start) -> None:
-        self.table, self.row, self.log = table, row, Log(start)
-        self.shown: Shown | None = None
+    def __init__(self, engine: PlayEngine, row: int, start: Start) -> None:
+        self.engine, self.row, self.log = engine, row, Log(start)
+        self.shown: ShownFrame | None = None
         self.paused, self.single = False, False
         self.fresh: Start | None = start  # to be begun in the next round
         self.asked = time.monotonic()
-        self.hands = Hands(table.keys)
+        self.inputs = InputState(engine.keys)
 
     def press(self, row: np.ndarray, echo: int = 0) -> None:
         """The action from the next frame on. echo: comes back with the frames that answer it.
 
         Raises VidarError where it is not legal.
         """
-        with self.table.wake:
-            self.hands.press(row, echo)
-            self.table.wake.notify_all()
+        with self.engine.wake:
+            self.inputs.press(row, echo)
+            self.engine.wake.notify_all()
 
     def hold(self, mask: int, dx: float = 0.0, dy: float = 0.0, echo: int = 0) -> None:
-        """As `press`, by keys (bit i: Table.keys.codes[i]) and mouse motion in pixels since the last call."""
-        with self.table.wake:
-            self.hands.hold(mask, dx, dy, echo)
-            self.table.wake.notify_all()
+        """As `press`, by keys (bit i: PlayEngine.keys.codes[i]) and mouse motion in pixels since the last call."""
+        with self.engine.wake:
+            self.inputs.hold(mask, dx, dy, echo)
+            self.engine.wake.notify_all()
 
-    def newest(self, after: int | None = None, timeout: float | None = None) -> Shown | None:
+    def newest(self, after: int | None = None, timeout: float | None = None) -> ShownFrame | None:
         """The newest frame; where it is still number `after`, the next one. None after `timeout` seconds."""
-        with self.table.wake:
+        with self.engine.wake:
             self.asked = time.monotonic()
-            self.table.wake.notify_all()
-            ready = self.table.wake.wait_for(lambda: self._next(after) or self.table.failed is not None, timeout)
+            self.engine.wake.notify_all()
+            ready = self.engine.wake.wait_for(lambda: self._next(after) or self.engine.failed is not None, timeout)
             self.asked = time.monotonic()
-            self.table.raise_failure()
+            self.engine.raise_failure()
             return self.shown if ready else None
 
     def pause(self, on: bool) -> None:
         """Stop the dream, or let it go on."""
-        with self.table.wake:
+        with self.engine.wake:
             self.paused = on
-            self.table.wake.notify_all()
+            self.engine.wake.notify_all()
 
     def step(self) -> None:
         """One frame of a paused dream."""
-        with self.table.wake:
+        with self.engine.wake:
             self.single = True
-            self.table.wake.notify_all()
+            self.engine.wake.notify_all()
 
     def reset(self, start: Start) -> None:
         """Begin anew. What was not saved of the old dream's log is lost. Raises UsageError for a bad start."""
-        self.table.check(start)
-        with self.table.wake:
+        self.engine.check(start)
+        with self.engine.wake:
             self.fresh, self.log, self.shown = start, Log(start), None
-            self.table.wake.notify_all()
+            self.engine.wake.notify_all()
 
     def leave(self) -> None:
         """Give the place up."""
-        with self.table.wake:
-            if self.table.seats.get(self.row) is self:
-                del self.table.seats[self.row]
-            self.table.wake.notify_all()
+        with self.engine.wake:
+            if self.engine.slots.get(self.row) is self:
+                del self.engine.slots[self.row]
+            self.engine.wake.notify_all()
 
     def waits(self, now: float) -> bool:
         """Whether the dream stands: paused, or nobody looks."""
@@ -103,20 +104,20 @@ class Seat:
 
 @dataclass(frozen=True)
 class Round:
-    """A frame of every dream that moves. seats: whose; pieces: by row; logs: by row, the dream it belongs to.
+    """A frame of every dream that moves. slots: whose; pieces: by row; logs: by row, the dream it belongs to.
 
     read: when it was begun; due: when it was to be shown, 0 where it never is.
     """
 
-    seats: list[Seat]
+    slots: list[PlayerSlot]
     pieces: dict[int, Piece]
     logs: dict[int, Log]
     read: float
     due: float
 
 
-class Table:
-    """capacity seats at one world. fps None: as fast as it goes; else one frame a period, the same for all.
+class PlayEngine:
+    """capacity slots at one world. fps None: as fast as it goes; else one frame a period, the same for all.
 
     speculate: dream the next frame under the keys held now where there is time for it before it is due (mode *ahead*),
     anew where keys change while there still is time; under other keys than those it is thrown away. Frames are the same
@@ -147,7 +148,7 @@ class Table:
         self.speculate = speculate and fps is not None
         self.guess: Guess | None = None
         self.hits = self.misses = self.remade = 0
-        self.seats: dict[int, Seat] = {}
+        self.slots: dict[int, PlayerSlot] = {}
         self.left: dict[int, deque[Piece]] = {}  # by row, frames that are made and not yet shown
         self.wake = threading.Condition()
         self.failed: BaseException | None = None
@@ -158,7 +159,7 @@ class Table:
         self._painted = 0.0  # seconds the latest decoding took
         self._stop = False
 
-    def __enter__(self) -> Table:
+    def __enter__(self) -> PlayEngine:
         self.start()
         return self
 
@@ -171,7 +172,7 @@ class Table:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; seats keep their last frame."""
+        """End the thread; slots keep their last frame."""
         with self.wake:
             self._stop = True
             self.wake.notify_all()
@@ -179,19 +180,19 @@ class Table:
             self._thread.join()
         self._painter.shutdown()
 
-    def sit(self, start: Start) -> Seat:
-        """A free seat. Raises UsageError where all are taken, or the start does not fit the world."""
+    def sit(self, start: Start) -> PlayerSlot:
+        """A free slot. Raises UsageError where all are taken, or the start does not fit the world."""
         self.check(start)
         with self.wake:
-            free = [row for row in range(self.capacity) if row not in self.seats]
+            free = [row for row in range(self.capacity) if row not in self.slots]
             if not free:
                 raise UsageError(f"all {self.capacity} seats are taken")
-            seat = self.seats[free[0]] = Seat(self, free[0], start)
+            slot = self.slots[free[0]] = PlayerSlot(self, free[0], start)
             self.wake.notify_all()
-        return seat
+        return slot
 
     def use(self, model: Model) -> None:
-        """From the next frame on: the calls of a frame compiled for this table's streams (`compiling.py`)."""
+        """From the next frame on: the calls of a frame compiled for this engine's streams (`compiling.py`)."""
         with self.wake:
             self._faster = model
 
@@ -221,7 +222,7 @@ class Table:
                 self.wake.notify_all()
 
     def _wait(self) -> bool:
-        """Until a frame is due and somebody wants it; guesses meanwhile. False: the table closes."""
+        """Until a frame is due and somebody wants it; guesses meanwhile. False: the engine closes."""
         with self.wake:
             while not self._stop:
                 moving = self._moving()
@@ -230,8 +231,8 @@ class Table:
                     self.clock.tick()
                     return True
                 if moving and self._may_guess(moving, left):
-                    actions = self._actions({seat.row: seat.hands.row() for seat in self._lacking(moving)})
-                    rows = frozenset(seat.row for seat in self._lacking(moving))
+                    actions = self._actions({slot.row: slot.inputs.row() for slot in self._lacking(moving)})
+                    rows = frozenset(slot.row for slot in self._lacking(moving))
                     if self.guess is None or not self.guess.fits(actions, rows):
                         self.wake.release()
                         try:
@@ -242,9 +243,9 @@ class Table:
                 self.wake.wait(left if moving and left else UNREAD / 4)
         return False
 
-    def _moving(self) -> list[Seat]:
+    def _moving(self) -> list[PlayerSlot]:
         now = self.now()
-        return [seat for seat in self.seats.values() if seat.fresh is not None or not seat.waits(now)]
+        return [slot for slot in self.slots.values() if slot.fresh is not None or not slot.waits(now)]
 
     def round(self) -> None:
         """One frame for every dream that moves; it is shown when this returns."""
@@ -256,14 +257,14 @@ class Table:
         self._change_over()
         with self.wake:
             moving, read = self._moving(), self.now()
-            fresh = {seat.row: seat.fresh for seat in moving if seat.fresh is not None}
+            fresh = {slot.row: slot.fresh for slot in moving if slot.fresh is not None}
             lacking = self._lacking(moving)
-            taken = {seat.row: (seat.hands.row(), seat.hands.echo) for seat in lacking}
-            logs = {seat.row: seat.log for seat in moving}
-            for seat in moving:
-                seat.fresh, seat.single = None, False
-            for seat in lacking:
-                seat.hands.used()
+            taken = {slot.row: (slot.inputs.row(), slot.inputs.echo) for slot in lacking}
+            logs = {slot.row: slot.log for slot in moving}
+            for slot in moving:
+                slot.fresh, slot.single = None, False
+            for slot in lacking:
+                slot.inputs.used()
         if fresh:
             self._drop_guess()
             for row, start in fresh.items():
@@ -274,14 +275,14 @@ class Table:
             for row, (action, echo) in taken.items():
                 told = action, echo, steps, read, self.compiled
                 self.left[row] = deque(Piece(pictures, place, *told) for place in range(self.streams.per_group))
-        pieces = {seat.row: self.left[seat.row].popleft() for seat in moving}
+        pieces = {slot.row: self.left[slot.row].popleft() for slot in moving}
         showing = self._painter.submit(self._show, Round(moving, pieces, logs, read, self.clock.due))
         self._settle()
         self._showing = showing
 
-    def _lacking(self, moving: list[Seat]) -> list[Seat]:
+    def _lacking(self, moving: list[PlayerSlot]) -> list[PlayerSlot]:
         """Those whose next frame is not made yet."""
-        return [seat for seat in moving if seat.fresh is not None or not self.left.get(seat.row)]
+        return [slot for slot in moving if slot.fresh is not None or not self.left.get(slot.row)]
 
     def _change_over(self) -> None:
         """To the model of `use`, if there is a new one; what was guessed by the other one is dropped."""
@@ -303,13 +304,13 @@ class Table:
         with self.wake:
             self.meter.frame(ready, bool(self.clock.period) and ready > made.due)
             self.meter.spend("model", ready - made.read)
-            for seat in made.seats:
-                if seat.fresh is None and seat.log is made.logs[seat.row]:  # not reset meanwhile
-                    piece = made.pieces[seat.row]
-                    seat.log.rows.append(piece.action)
-                    seat.log.steps.append(piece.steps)
-                    seat.log.eager += not piece.compiled
-                    seat.shown = Shown(len(seat.log.rows), frames[seat.row], piece.echo, piece.read, ready)
+            for slot in made.slots:
+                if slot.fresh is None and slot.log is made.logs[slot.row]:  # not reset meanwhile
+                    piece = made.pieces[slot.row]
+                    slot.log.rows.append(piece.action)
+                    slot.log.steps.append(piece.steps)
+                    slot.log.eager += not piece.compiled
+                    slot.shown = ShownFrame(len(slot.log.rows), frames[slot.row], piece.echo, piece.read, ready)
             self.wake.notify_all()
 
     def _advance(self, actions: np.ndarray, rows: frozenset[int]) -> tuple[Pictures, int]:
@@ -329,7 +330,7 @@ class Table:
     def _frame(self, actions: np.ndarray, rows: frozenset[int], steps: int) -> Pictures:
         """As `_advance`; dreams that stand are put back to where they were."""
         began = self.now()
-        standing = [row for row in self.seats if row not in rows]
+        standing = [row for row in self.slots if row not in rows]
         snapshot = self.streams.snapshot() if standing else None
         held = torch.from_numpy(actions)[:, None].expand(-1, self.streams.per_group, -1)
         decoding = self.streams.decoding(self.streams.group(held, steps))
@@ -346,9 +347,9 @@ class Table:
         self._painted = self.now() - began
         return frames
 
-    def _may_guess(self, moving: list[Seat], left: float) -> bool:
+    def _may_guess(self, moving: list[PlayerSlot], left: float) -> bool:
         soon = self.speculate and self.governor.cost() * self.streams.per_group <= left
-        return soon and all(seat.fresh is None for seat in moving) and bool(self._lacking(moving))
+        return soon and all(slot.fresh is None for slot in moving) and bool(self._lacking(moving))
 
     def _guess(self, actions: np.ndarray, rows: frozenset[int]) -> None:
         self.remade += self.guess is not None

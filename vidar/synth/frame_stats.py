@@ -15,7 +15,7 @@ UNITS = {"brightness": "mean luma", "contrast": "deviation of luma", "sharpness"
 THUMBS, TALLEST = 8, 180  # pictures of a strip; their height in pixels at most
 
 
-def looks(frames: np.ndarray) -> dict[str, list[float]]:
+def frame_stats(frames: np.ndarray) -> dict[str, list[float]]:
     """Curves of uint8 [T, H, W, 3] by the names of UNITS, T numbers each, defined as those of `vidar eval`.
 
     Sharpness is of the Laplacian 0 1 0 / 1 -4 1 / 0 1 0 over the inner pixels; 0 where there are none.

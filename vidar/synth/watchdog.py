@@ -13,7 +13,7 @@ FACTOR, FLOOR, FIRST = 10.0, 60.0, 3600.0
 LIKE = 99  # tasks of a kind that are remembered
 
 
-class Watch:
+class Watchdog:
     """A task may take `factor` times the median of its kind, per frame, but `floor` seconds in any case.
 
     first: seconds that it may take where none of its kind has ended. Only time in which somebody looks counts, and of

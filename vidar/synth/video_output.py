@@ -23,18 +23,18 @@ from vidar.config import to_dict
 from vidar.data.atomic import TEMPORARY, replacing
 from vidar.model.files import read_picture
 from vidar.synth.fragments import fragment_name, join_fragments, write_fragment, write_playlist
-from vidar.synth.jobs import Plan
-from vidar.synth.looks import UNITS, looks, strip_frames, write_drift, write_strip
-from vidar.synth.segments import Boundary, Made, read_boundary, save_boundary
+from vidar.synth.frame_stats import UNITS, frame_stats, strip_frames, write_drift, write_strip
+from vidar.synth.jobs import ResolvedJob
+from vidar.synth.segments import ContinuationState, SegmentResult, read_boundary, save_boundary
 from vidar.types import VidarError
 
 PLAYLIST = "index.m3u8"
 
 
-class Film:
+class VideoOutput:
     """One job on disk. segment: frames of a segment; first: of the first one, None: as many. The last is shorter."""
 
-    def __init__(self, out: Path, plan: Plan, segment: int, first: int | None = None) -> None:
+    def __init__(self, out: Path, plan: ResolvedJob, segment: int, first: int | None = None) -> None:
         self.out, self.plan, self.segment = out, plan, segment
         self.first = segment if first is None else first
         self.folder = out / f"{plan.job.id}.parts"
@@ -55,7 +55,7 @@ class Film:
             return min(self.first, self.plan.frames)
         return min(self.segment, self.plan.frames - self.first - (number - 1) * self.segment)
 
-    def recover(self) -> Boundary | None:
+    def recover(self) -> ContinuationState | None:
         """`find`; the boundary of the next segment, None for the first one or where none is left.
 
         Where something is missing the video begins anew.
@@ -85,7 +85,7 @@ class Film:
             self.counts.append(record["frames"])
             self.hashes.append(record["sha256"])
 
-    def add(self, made: Made) -> None:
+    def add(self, made: SegmentResult) -> None:
         """Write the next segment. Raises VidarError; what was there before then still is."""
         number, frames = len(self.counts), made.frames
         if made.number != number or len(frames) != self.length(number):
@@ -100,7 +100,7 @@ class Film:
         if number + 1 < self.total and made.after is not None:
             save_boundary(made.after, self._boundary(number + 1))
         digest = hashlib.sha256(np.ascontiguousarray(frames).tobytes()).hexdigest()
-        record = {"frames": len(frames), "sha256": digest, "looks": looks(frames)}
+        record = {"frames": len(frames), "sha256": digest, "looks": frame_stats(frames)}
         with replacing(self._file(number)) as temporary:
             temporary.write_text(json.dumps(record) + "\n")
         self._boundary(number).unlink(missing_ok=True)

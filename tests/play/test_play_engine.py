@@ -1,4 +1,4 @@
-"""A table: frames are a function of start, seed, keys and capacity, whatever else happens at it."""
+"""An engine: frames are a function of start, seed, keys and capacity, whatever else happens at it."""
 
 import threading
 import time
@@ -10,8 +10,8 @@ from hand_clock import HandClock, due, guessed
 
 from vidar.actions import Action, ActionSpec, mu_law_bins
 from vidar.play.clock import Clock, Meter
-from vidar.play.keys import Hands, Keys, code_of
-from vidar.play.session import Start, Table
+from vidar.play.engine import PlayEngine, Start
+from vidar.play.keys import InputState, Keys, code_of
 from vidar.rng import Rng
 from vidar.types import UsageError, VidarError
 
@@ -38,13 +38,13 @@ def headless(world, log, row):
 
 
 class Player:
-    """Reads every frame of a seat."""
+    """Reads every frame of a slot."""
 
-    def __init__(self, seat):
-        self.seat, self.frames, self.after = seat, [], None
+    def __init__(self, slot):
+        self.slot, self.frames, self.after = slot, [], None
 
     def look(self):
-        shown = self.seat.newest(self.after, timeout=20)
+        shown = self.slot.newest(self.after, timeout=20)
         self.after = shown.number
         self.frames.append(shown.frame)
         return shown
@@ -57,86 +57,86 @@ def keys(seed, count):
     return rows.astype(np.float32)
 
 
-def turn(table, presses, guess=True):
+def turn(engine, presses, guess=True):
     """The next frame of the players that move, with these keys: (player, row). Paced: dreamed before its time."""
-    if table.clock.period:
+    if engine.clock.period:
         if guess:
-            guessed(table)
-        due(table, [(player.seat, row) for player, row in presses])
+            guessed(engine)
+        due(engine, [(player.slot, row) for player, row in presses])
     else:
         for player, row in presses:
-            player.seat.press(row)
+            player.slot.press(row)
     for player, _ in presses:
         player.look()
 
 
-def settled(table, instead=None):
+def settled(engine, instead=None):
     """Paced: the guess of the next frame, when it is made."""
-    return guessed(table, instead) if table.clock.period else None
+    return guessed(engine, instead) if engine.clock.period else None
 
 
 @pytest.mark.parametrize("fps", [None, 25.0])
-def test_what_a_seat_shows_is_the_dream_of_its_log(world, fps):
+def test_what_a_slot_shows_is_the_dream_of_its_log(world, fps):
     """Two players, one joins late and one pauses; with and without pacing, and so with and without speculation.
 
     Keys change with every frame or are held for two, so that guesses miss and hit.
     """
-    with Table(world, CAPACITY, fps, now=HandClock() if fps else time.monotonic) as table:
-        first = Player(table.sit(start(1)))
+    with PlayEngine(world, CAPACITY, fps, now=HandClock() if fps else time.monotonic) as engine:
+        first = Player(engine.sit(start(1)))
         first.look()
         for row in keys(1, 4).repeat(2, 0):
-            turn(table, [(first, row)])
-        settled(table)
-        second = Player(table.sit(start(2)))
+            turn(engine, [(first, row)])
+        settled(engine)
+        second = Player(engine.sit(start(2)))
         for number, (mine, theirs) in enumerate(zip(keys(3, 4), keys(4, 4))):
-            turn(table, [(first, mine), (second, theirs)], guess=number > 0)
-        guess = settled(table)
-        first.seat.pause(True)
-        settled(table, guess)
+            turn(engine, [(first, mine), (second, theirs)], guess=number > 0)
+        guess = settled(engine)
+        first.slot.pause(True)
+        settled(engine, guess)
         for row in keys(5, 4):
-            turn(table, [(second, row)])
-        guess = settled(table)
-        first.seat.pause(False)
-        settled(table, guess)
+            turn(engine, [(second, row)])
+        guess = settled(engine)
+        first.slot.pause(False)
+        settled(engine, guess)
         for row in keys(6, 4).repeat(2, 0):
-            turn(table, [(first, row), (second, row)])
+            turn(engine, [(first, row), (second, row)])
     for player in (first, second):
-        want = headless(world, player.seat.log, player.seat.row)
-        assert len(want) >= 10 and np.array_equal(player.seat.shown.frame, want[len(player.seat.log.rows) - 1])
+        want = headless(world, player.slot.log, player.slot.row)
+        assert len(want) >= 10 and np.array_equal(player.slot.shown.frame, want[len(player.slot.log.rows) - 1])
         assert all(any(np.array_equal(frame, other) for other in want) for frame in player.frames)
-    assert (table.hits > 0 and table.misses > 0) == (table.hits + table.misses > 0) == (fps is not None)
+    assert (engine.hits > 0 and engine.misses > 0) == (engine.hits + engine.misses > 0) == (fps is not None)
 
 
 def test_speculation_hits_while_keys_are_held_and_is_thrown_away_on_a_change(world):
-    with Table(world, 1, fps=20.0, now=HandClock()) as table:
-        player = Player(table.sit(start(1)))
+    with PlayEngine(world, 1, fps=20.0, now=HandClock()) as engine:
+        player = Player(engine.sit(start(1)))
         player.look()
         for row in keys(2, 5).repeat(4, 0):
-            turn(table, [(player, row)])
-        log = player.seat.log
-    assert (table.hits, table.misses, table.remade) == (15, 5, 0)
+            turn(engine, [(player, row)])
+        log = player.slot.log
+    assert (engine.hits, engine.misses, engine.remade) == (15, 5, 0)
     streams = world.rollout(1)
     one = start(1)
     streams.open([0], world.encode(torch.from_numpy(one.frames)[None]), torch.from_numpy(one.actions)[None], [Rng(1)])
     for number, action in enumerate(log.rows, 1):
         last = world.decode(streams.frame(torch.from_numpy(action)[None])[:, None])[0][0, 0].numpy()
-        if number == player.seat.shown.number:
-            assert np.array_equal(player.seat.shown.frame, last)
+        if number == player.slot.shown.number:
+            assert np.array_equal(player.slot.shown.frame, last)
 
 
 def test_a_guess_is_made_anew_where_keys_change_in_time(world):
     """Keys change before the next frame is due, and it is there at once, and right."""
-    with Table(world, 1, fps=2.0, now=HandClock()) as table:
-        player = Player(table.sit(start(1)))
+    with PlayEngine(world, 1, fps=2.0, now=HandClock()) as engine:
+        player = Player(engine.sit(start(1)))
         player.look()
         for row in keys(2, 3):
-            guess = guessed(table)
-            player.seat.press(row)
-            guessed(table, guess)
-            due(table)
+            guess = guessed(engine)
+            player.slot.press(row)
+            guessed(engine, guess)
+            due(engine)
             player.look()
-        assert (table.hits, table.misses, table.remade) == (3, 0, 3)
-        log, last = player.seat.log, player.seat.shown
+        assert (engine.hits, engine.misses, engine.remade) == (3, 0, 3)
+        log, last = player.slot.log, player.slot.shown
     streams = world.rollout(1)
     streams.begin(0, log.start.frames, log.start.actions, 1)
     for action in log.rows[: last.number]:
@@ -145,51 +145,51 @@ def test_a_guess_is_made_anew_where_keys_change_in_time(world):
 
 
 def test_pause_single_step_reset_and_leaving(world):
-    with Table(world, 2) as table:
-        player = Player(table.sit(start(1)))
+    with PlayEngine(world, 2) as engine:
+        player = Player(engine.sit(start(1)))
         player.look()
-        player.seat.pause(True)
+        player.slot.pause(True)
         time.sleep(0.2)
-        number = player.seat.shown.number
-        assert player.seat.newest(number, timeout=0.2) is None
-        player.seat.step()
-        assert player.seat.newest(number, timeout=20).number == number + 1
-        assert player.seat.newest(number + 1, timeout=0.2) is None
-        player.seat.reset(start(5))
-        player.seat.pause(False)
-        assert player.seat.newest(None, timeout=20).number >= 1 and player.seat.log.start.seed == 5
-        table.sit(start(2))
+        number = player.slot.shown.number
+        assert player.slot.newest(number, timeout=0.2) is None
+        player.slot.step()
+        assert player.slot.newest(number, timeout=20).number == number + 1
+        assert player.slot.newest(number + 1, timeout=0.2) is None
+        player.slot.reset(start(5))
+        player.slot.pause(False)
+        assert player.slot.newest(None, timeout=20).number >= 1 and player.slot.log.start.seed == 5
+        engine.sit(start(2))
         with pytest.raises(UsageError, match="all 2 seats are taken"):
-            table.sit(start(3))
-        player.seat.leave()
-        next_one = table.sit(start(3))
-        player.seat.leave()  # again: the place is another's now
-        assert next_one.row == player.seat.row and table.seats[next_one.row] is next_one
+            engine.sit(start(3))
+        player.slot.leave()
+        next_one = engine.sit(start(3))
+        player.slot.leave()  # again: the place is another's now
+        assert next_one.row == player.slot.row and engine.slots[next_one.row] is next_one
 
 
 def test_the_log_says_how_a_frame_was_made_though_it_is_shown_while_the_next_one_is_made(world):
     """The first one in all steps and not compiled, the second one in a single step and compiled."""
-    table, gate = Table(world, 1, least_steps=1), threading.Event()
-    seat, most = table.sit(start(1)), table.governor.steps
-    table._painter.submit(gate.wait, 60)  # no frame is shown before
-    table._move()
-    table.governor.steps = 1
-    table.use(lambda *call: gate.set() or world.model(*call))
-    seat.newest(timeout=0)
-    table.round()
-    table.stop()
-    assert seat.log.steps == [most, 1] != [1, 1] and seat.log.eager == 1
+    engine, gate = PlayEngine(world, 1, least_steps=1), threading.Event()
+    slot, most = engine.sit(start(1)), engine.governor.steps
+    engine._painter.submit(gate.wait, 60)  # no frame is shown before
+    engine._move()
+    engine.governor.steps = 1
+    engine.use(lambda *call: gate.set() or world.model(*call))
+    slot.newest(timeout=0)
+    engine.round()
+    engine.stop()
+    assert slot.log.steps == [most, 1] != [1, 1] and slot.log.eager == 1
 
 
 def test_a_dream_waits_while_nobody_looks(world):
-    with Table(world, 1) as table:
-        seat = table.sit(start(1))
-        seat.newest(None, timeout=20)
+    with PlayEngine(world, 1) as engine:
+        slot = engine.sit(start(1))
+        slot.newest(None, timeout=20)
         time.sleep(1.3)
-        number = seat.shown.number
+        number = slot.shown.number
         time.sleep(0.3)
-        assert seat.shown.number == number
-        assert seat.newest(number, timeout=20).number > number
+        assert slot.shown.number == number
+        assert slot.newest(number, timeout=20).number > number
 
 
 def test_an_error_in_the_forward_reaches_the_reader(world, monkeypatch):
@@ -197,20 +197,20 @@ def test_an_error_in_the_forward_reaches_the_reader(world, monkeypatch):
         raise RuntimeError("no picture")
 
     monkeypatch.setattr(world, "decode", broken)
-    with Table(world, 1) as table, pytest.raises(RuntimeError, match="no picture"):
-        table.sit(start(1)).newest(None, timeout=20)
+    with PlayEngine(world, 1) as engine, pytest.raises(RuntimeError, match="no picture"):
+        engine.sit(start(1)).newest(None, timeout=20)
 
 
 def test_bad_input_is_one_line(world):
-    table = Table(world, 1)
+    engine = PlayEngine(world, 1)
     with pytest.raises(VidarError, match="the context is 8x8, this model is 80x64"):
-        table.sit(Start(np.zeros((2, 8, 8, 3), np.uint8), None, 0))
+        engine.sit(Start(np.zeros((2, 8, 8, 3), np.uint8), None, 0))
     with pytest.raises(UsageError, match="4 frames and 3 rows"):
-        table.sit(Start(start(0).frames, keys(0, 3), 0))
+        engine.sit(Start(start(0).frames, keys(0, 3), 0))
     with pytest.raises(VidarError, match="action 'TURN_LEFT' row 0 is 3"):
-        table.sit(start(0)).press(np.array([3, 0, 0, 0, 0]))
+        engine.sit(start(0)).press(np.array([3, 0, 0, 0, 0]))
     with pytest.raises(UsageError, match="capacity of at least 1"):
-        Table(world, 0)
+        PlayEngine(world, 0)
 
 
 def test_keys_and_mouse_by_hand():
@@ -231,12 +231,12 @@ def test_keys_and_mouse_by_hand():
     turned = known.row(0, dx=20, dy=-10)
     assert turned.tolist() == [0, 0, float(mu_law_bins(np.array(3.0), 11)), -1.5]
     assert known.row(0, dy=1e9)[3] == 2 and known.row(0, dx=float("nan"))[2] == 5
-    hands = Hands(known)
-    hands.hold(1, 4, 2, echo=7)
-    hands.hold(0, 6, 8, echo=8)
-    assert hands.row()[3] == 1.5 and hands.echo == 8 and hands.row()[0] == 0
-    hands.used()
-    assert hands.row().tolist() == [0, 0, 5, 0]
+    inputs = InputState(known)
+    inputs.hold(1, 4, 2, echo=7)
+    inputs.hold(0, 6, 8, echo=8)
+    assert inputs.row()[3] == 1.5 and inputs.echo == 8 and inputs.row()[0] == 0
+    inputs.used()
+    assert inputs.row().tolist() == [0, 0, 5, 0]
 
 
 def test_clock_and_meter_by_hand():

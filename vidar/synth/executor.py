@@ -11,13 +11,13 @@ from vidar.synth.graph import Item
 from vidar.synth.manifest import Manifest
 from vidar.synth.placement import Lost, Placement, Ready
 from vidar.synth.simulate import Span
-from vidar.synth.watch import Watch
+from vidar.synth.watchdog import Watchdog
 from vidar.types import UsageError
 
 MOST_LOSSES = 3  # workers that one task may cost before its job fails
 
 
-class Line(Protocol):
+class TaskQueue(Protocol):
     """What is to be made, and in which order. Its tasks and results are its own; both have an `item`."""
 
     @property
@@ -42,16 +42,16 @@ class Line(Protocol):
         ...
 
 
-class Run:
+class Executor:
     """The tasks of one call on their way; each is worked on by one worker at a time.
 
     spans: of the tasks that are done, in seconds of `time.monotonic`: from a task's start to when its result was taken.
     """
 
     def __init__(
-        self, line: Line, placement: Placement, manifest: Manifest, say: Callable[[str], None], watch: Watch
+        self, queue: TaskQueue, placement: Placement, manifest: Manifest, say: Callable[[str], None], watchdog: Watchdog
     ) -> None:
-        self.line, self.placement, self.manifest, self.say, self.watch = line, placement, manifest, say, watch
+        self.queue, self.placement, self.manifest, self.say, self.watchdog = queue, placement, manifest, say, watchdog
         self.losses: Counter[Item] = Counter()
         self.given: dict[Item, tuple[int, float]] = {}  # tasks in work: the worker and since when
         self.spans: list[Span] = []
@@ -59,20 +59,20 @@ class Run:
     def run(self) -> None:
         """Until nothing is left to do. Raises VidarError where the folder cannot be written."""
         while True:
-            while (given := self.line.next(self.placement.free)) is not None:
+            while (given := self.queue.next(self.placement.free)) is not None:
                 self._give(*given)
-            if self.line.empty:
+            if self.queue.empty:
                 return
             for event in self.placement.wait():
                 self._take(event)
-            for item, reason in self.watch.overdue().items():
+            for item, reason in self.watchdog.overdue().items():
                 self.placement.stop(self.given[item][0], reason)
 
     def _give(self, worker: int, tasks: Sequence[Any]) -> None:
         self.placement.submit(worker, tasks)
         for task in tasks:
             self.given[task.item] = worker, time.monotonic()
-            self.watch.begin(task.item, task.size)
+            self.watchdog.begin(task.item, task.size)
 
     def _take(self, event: Any) -> None:
         if isinstance(event, Ready):
@@ -81,9 +81,9 @@ class Run:
             self._lost(event)
         else:
             worker, start = self.given.pop(event.item)
-            self.watch.end(event.item, True)
+            self.watchdog.end(event.item, True)
             self.spans.append(Span(worker, event.item, start, time.monotonic()))
-            self.line.take(event)
+            self.queue.take(event)
 
     def _check(self, worker: Ready) -> None:
         """All workers have the weights that the videos in the folder were made with."""
@@ -99,10 +99,10 @@ class Run:
         self.say(f"a worker was lost ({lost.reason}); segments to make again: {len(lost.tasks)}")
         for task in lost.tasks:
             del self.given[task.item]
-            self.watch.end(task.item, False)
+            self.watchdog.end(task.item, False)
             self.losses[task.item] += 1
             if self.losses[task.item] < MOST_LOSSES:
-                self.line.lose(task)
+                self.queue.lose(task)
             else:
                 what = f"segment {task.item.segment} has cost {MOST_LOSSES} workers"
-                self.line.fail(task, f"{what}; the last: {lost.reason}")
+                self.queue.fail(task, f"{what}; the last: {lost.reason}")

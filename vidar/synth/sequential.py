@@ -5,57 +5,57 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vidar.synth.film import Film
-from vidar.synth.jobs import Plan
-from vidar.synth.segments import Made, Task
+from vidar.synth.jobs import ResolvedJob
+from vidar.synth.segments import SegmentResult, Task
+from vidar.synth.video_output import VideoOutput
 from vidar.synth.writer import Writer
 from vidar.types import VidarError
 
 
-class InTurn:
-    """A `Line` of videos without plans."""
+class SequentialQueue:
+    """A `TaskQueue` of videos without plans."""
 
-    def __init__(self, plans: Sequence[Plan], writer: Writer) -> None:
+    def __init__(self, plans: Sequence[ResolvedJob], writer: Writer) -> None:
         self.plans, self.writer = plans, writer
         self.rows, self.segment = writer.manifest.header["rows"], writer.manifest.header["segment"]
         self.unstarted = list(range(len(plans)))
-        self.films: dict[int, Film] = {}  # of jobs with segments still to be made
+        self.videos: dict[int, VideoOutput] = {}  # of jobs with segments still to be made
         self.actions: dict[int, Any] = {}  # of the same jobs, float32 [T, A]
         self.ready: list[Task] = []
         self.again: set[tuple[int, int]] = set()  # job and number of those that have cost a worker
 
     @property
     def empty(self) -> bool:
-        """See `Line.empty`."""
-        return not (self.unstarted or self.films)
+        """See `TaskQueue.empty`."""
+        return not (self.unstarted or self.videos)
 
     def next(self, free: Sequence[int]) -> tuple[int, list[Task]] | None:
-        """See `Line.next`."""
+        """See `TaskQueue.next`."""
         batch = self._batch(len(free)) if free else []
         return (free[0], batch) if batch else None
 
-    def take(self, made: Made) -> None:
-        """See `Line.take`."""
-        film = self.films.get(made.job)
-        if film is None:  # it has failed meanwhile
+    def take(self, made: SegmentResult) -> None:
+        """See `TaskQueue.take`."""
+        output = self.videos.get(made.job)
+        if output is None:  # it has failed meanwhile
             return
-        self.writer.put(film, made)
-        if made.number + 1 < film.total:
-            row = self.writer.manifest.entry(film.plan)["row"]
+        self.writer.put(output, made)
+        if made.number + 1 < output.total:
+            row = self.writer.manifest.entry(output.plan)["row"]
             self.ready.append(self._task(made.job, row, made.number + 1, made.after))
         else:
-            del self.films[made.job], self.actions[made.job]
+            del self.videos[made.job], self.actions[made.job]
 
     def lose(self, task: Task) -> None:
-        """See `Line.lose`."""
+        """See `TaskQueue.lose`."""
         self.again.add((task.job, task.number))
         self.ready.append(task)
 
     def fail(self, task: Task, error: str) -> None:
-        """See `Line.fail`."""
-        film = self.films.pop(task.job)
+        """See `TaskQueue.fail`."""
+        output = self.videos.pop(task.job)
         del self.actions[task.job]
-        self.writer.fail(film.plan, error)
+        self.writer.fail(output.plan, error)
 
     def _batch(self, free: int) -> list[Task]:
         """Tasks for one worker: of the jobs that began first, in different rows, a fair share of what there is.
@@ -87,17 +87,17 @@ class InTurn:
     def _begin(self, job: int, row: int) -> list[Task]:
         """The next task of a job, where it has one."""
         plan = self.plans[job]
-        film = self.writer.film(plan)
+        output = self.writer.output(plan)
         try:
-            start = film.recover()
-            if not self.writer.begin(film):
+            start = output.recover()
+            if not self.writer.begin(output):
                 return []
             actions, start = plan.actions(), plan.context() if start is None else start
         except VidarError as error:  # a file of the job has gone since it was checked
             self.writer.fail(plan, str(error))
             return []
-        self.films[job], self.actions[job] = film, actions
-        return [self._task(job, row, len(film.counts), start)]
+        self.videos[job], self.actions[job] = output, actions
+        return [self._task(job, row, len(output.counts), start)]
 
     def _task(self, job: int, row: int, number: int, start: Any) -> Task:
         first = number * self.segment

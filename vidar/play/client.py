@@ -1,4 +1,4 @@
-"""One session of a player: it is let in, waits for a seat, is shown its frames, and keeps to the limits.
+"""One session of a player: it is let in, waits for a slot, is shown its frames, and keeps to the limits.
 
 Nothing here knows a web server: a connection is two coroutines, as ASGI has them.
 """
@@ -12,17 +12,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from vidar.play import messages as say
+from vidar.play import messages
 from vidar.play.beside import Beside, Picture
 from vidar.play.capture import Capture
 from vidar.play.codec import Coded, Coder, Jpeg
 from vidar.play.connection import Gone, Socket
+from vidar.play.engine import PlayEngine, PlayerSlot, ShownFrame, Start
 from vidar.play.gallery import small_picture
 from vidar.play.guard import Bucket
-from vidar.play.house import House
 from vidar.play.keys import code_of
+from vidar.play.lobby import Lobby
 from vidar.play.messages import Closed
-from vidar.play.session import Seat, Shown, Start, Table
 from vidar.types import VidarError
 
 LOOK = 0.25  # seconds of one wait for a frame
@@ -30,26 +30,26 @@ TICK = 1.0  # seconds between two messages of figures
 RESETS = 2.0  # a second, which is also how many at once: each costs a prefill that all players wait for
 RECORDINGS, RECORDINGS_AT_ONCE = 0.2, 3.0  # begun, a second and at once
 CODERS, CODERS_AT_ONCE = 0.5, 4.0  # asked for, a second and at once
-BESIDE_ROW = 0  # the seat that has the real game
+BESIDE_ROW = 0  # the slot that has the real game
 
 Made = TypeVar("Made")
 
 
-class Visit:
+class ClientSession:
     """One session. `session`: a secret of this server and this client, by which the client fetches its own files."""
 
-    def __init__(self, house: House, socket: Socket) -> None:
-        self.house, self.socket = house, socket
+    def __init__(self, lobby: Lobby, socket: Socket) -> None:
+        self.lobby, self.socket = lobby, socket
         self.session = secrets.token_hex(16)
         self.seed, self.clip = secrets.randbelow(2**31), 0
-        self.seat: Seat | None = None
+        self.slot: PlayerSlot | None = None
         self.beside: Beside | None = None
         self.capture: Capture | None = None
         self.turn, self.ready = asyncio.Event(), asyncio.Event()
         self.after: int | None = None
         self.coder: Coder = Jpeg()
         self.resets = 0
-        limits = house.limits
+        limits = lobby.limits
         self.began = self.active = time.monotonic()
         self.rate, self.reset_rate = Bucket(limits.messages, limits.burst), Bucket(RESETS, RESETS)
         self.record_rate = Bucket(RECORDINGS, RECORDINGS_AT_ONCE)
@@ -59,14 +59,14 @@ class Visit:
     async def show_token(self) -> None:
         """The first message has to be the token. Raises Closed(4401), or Gone."""
         try:
-            async with asyncio.timeout(self.house.limits.handshake / 2):  # in time to say so before the cut
-                message = say.parse(await self.socket.text())
-            right = isinstance(message, say.Token) and self.house.guard.knows(message.token)
+            async with asyncio.timeout(self.lobby.limits.handshake / 2):  # in time to say so before the cut
+                message = messages.parse(await self.socket.text())
+            right = isinstance(message, messages.Token) and self.lobby.guard.knows(message.token)
         except (Closed, TimeoutError):
             right = False
         if not right:
-            self.house.counts.refused["token"] += 1
-            raise Closed(say.NO_TOKEN, "no token, or a wrong one")
+            self.lobby.counts.refused["token"] += 1
+            raise Closed(messages.NO_TOKEN, "no token, or a wrong one")
 
     async def run(self) -> None:
         """Until something ends it: raises Closed or Gone."""
@@ -88,109 +88,109 @@ class Visit:
             self.capture.stop()
         if self.beside is not None:
             self.beside.leave()
-        if self.seat is not None:
-            self.seat.leave()
-        self.house.downloads.forget(self.session)
-        self.house.moved()
+        if self.slot is not None:
+            self.slot.leave()
+        self.lobby.downloads.forget(self.session)
+        self.lobby.moved()
 
     async def _listen(self) -> None:
         while True:
             text = await self.socket.text()
             if self.rate.take():
-                await self._answer(say.parse(text))
+                await self._answer(messages.parse(text))
             else:
                 self._drop()
 
     def _drop(self) -> None:
         self.dropped += 1
-        self.house.counts.dropped += 1
-        if self.dropped > self.house.limits.excess:
-            raise Closed(say.POLICY, "too many messages")
+        self.lobby.counts.dropped += 1
+        if self.dropped > self.lobby.limits.excess:
+            raise Closed(messages.POLICY, "too many messages")
 
-    async def _answer(self, message: say.Message) -> None:
-        seat = self.seat
-        if isinstance(message, say.Ping):
-            await self.socket.send(say.to_json("pong", at=message.at))
-        elif seat is None or not self.ready.is_set() or isinstance(message, say.Token):
+    async def _answer(self, message: messages.Message) -> None:
+        slot = self.slot
+        if isinstance(message, messages.Ping):
+            await self.socket.send(messages.to_json("pong", at=message.at))
+        elif slot is None or not self.ready.is_set() or isinstance(message, messages.Token):
             return
-        elif isinstance(message, say.Codec):
+        elif isinstance(message, messages.Codec):
             await self._choose(message.codec)
-        elif isinstance(message, say.Input):
-            seat.hold(message.keys, message.dx, message.dy, message.seq)
+        elif isinstance(message, messages.Input):
+            slot.hold(message.keys, message.dx, message.dy, message.seq)
             if message.keys or message.dx or message.dy:
                 self.active = time.monotonic()
         else:
             self.active = time.monotonic()
-            if isinstance(message, say.Pause):
-                seat.pause(message.on)
-            elif isinstance(message, say.Step):
-                seat.step()
-            elif isinstance(message, say.Record):
-                await self._record(seat, message.on)
+            if isinstance(message, messages.Pause):
+                slot.pause(message.on)
+            elif isinstance(message, messages.Step):
+                slot.step()
+            elif isinstance(message, messages.Record):
+                await self._record(slot, message.on)
             else:
-                await self._reset(seat, message)
+                await self._reset(slot, message)
 
-    async def _reset(self, seat: Seat, message: say.Reset) -> None:
+    async def _reset(self, slot: PlayerSlot, message: messages.Reset) -> None:
         clip = self.clip if message.start is None else message.start
         if clip >= self._choices():
-            raise Closed(say.BAD_DATA, "no such start")
+            raise Closed(messages.BAD_DATA, "no such start")
         if not self.reset_rate.take():
             return self._drop()
         await self._deliver()  # a recording is of one dream
         start = await self._start(message.seed, clip)
         self.seed, self.clip, self.after = message.seed, clip, None
         self.resets += 1
-        self._take_up(seat, start)
-        await self.socket.send(say.to_json("seed", seed=self.seed, start=clip))
+        self._take_up(slot, start)
+        await self.socket.send(messages.to_json("seed", seed=self.seed, start=clip))
 
     async def _choose(self, codec: str) -> None:
         """From the present frame on, another coding; JPEG where this machine lacks it."""
         if not self.coder_rate.take():
             return self._drop()
         try:
-            coder, told = self.house.coder(codec), {}
+            coder, told = self.lobby.coder(codec), {}
         except VidarError:
             coder, told = Jpeg(), {"why": "this server has no encoder for it"}
         await self._take_coder(coder, **told)
 
     async def _take_coder(self, coder: Coder, **told: str) -> None:
-        await self.socket.send(say.to_json("codec", codec=coder.name, **told))  # before the first frame in it
+        await self.socket.send(messages.to_json("codec", codec=coder.name, **told))  # before the first frame in it
         self.coder, self.after = coder, None
 
     def _choices(self) -> int:
         """How many starts there are: with the real game beside it, a dream begins where that does."""
-        return len(self.house.clips) if self.beside is None else 1
+        return len(self.lobby.clips) if self.beside is None else 1
 
     async def _start(self, seed: int, clip: int) -> Start:
         """Where a dream begins. Where the real game has stopped for good, it is the clip's."""
         if self.beside is not None:
             try:
-                return replace(await asyncio.wrap_future(self.beside.begin(seed)), told=self.house.told)
+                return replace(await asyncio.wrap_future(self.beside.begin(seed)), told=self.lobby.told)
             except VidarError as error:
                 self.beside = None
-                await self.socket.send(say.to_json("beside", on=False, why=str(error)))
-        return self.house.start(seed, clip)
+                await self.socket.send(messages.to_json("beside", on=False, why=str(error)))
+        return self.lobby.start(seed, clip)
 
     @property
     def _accompanied(self) -> bool:
         """Whether this player has the real game now."""
         return self.beside is not None
 
-    def _take_up(self, seat: Seat, start: Start) -> None:
-        seat.reset(start)
+    def _take_up(self, slot: PlayerSlot, start: Start) -> None:
+        slot.reset(start)
         if self.beside is not None:
-            self.beside.follow(seat)
+            self.beside.follow(slot)
 
-    async def _record(self, seat: Seat, on: bool) -> None:
+    async def _record(self, slot: PlayerSlot, on: bool) -> None:
         if not on:
             await self._deliver()
         elif self.capture is None:
             if not self.record_rate.take():
                 return self._drop()
-            limits, fps = self.house.limits, self.house.table.world.config.fps
-            room = self.house.downloads.room(self.session)
-            self.capture = Capture(seat, room, max(2, round(limits.recording * fps)), limits.recording_bytes)
-            await self.socket.send(say.to_json("recording", on=True, seconds=limits.recording))
+            limits, fps = self.lobby.limits, self.lobby.engine.world.config.fps
+            room = self.lobby.downloads.room(self.session)
+            self.capture = Capture(slot, room, max(2, round(limits.recording * fps)), limits.recording_bytes)
+            await self.socket.send(messages.to_json("recording", on=True, seconds=limits.recording))
 
     async def _deliver(self) -> None:
         """End the recording, if there is one, and say where its file is."""
@@ -203,31 +203,31 @@ class Visit:
         except VidarError:  # its text is the server's own affair
             why = "the server could not write it"
         if packed is None:
-            self.house.downloads.delete(capture.folder)
-            return await self.socket.send(say.to_json("recording", on=False, why=why))
-        name = self.house.downloads.offer(self.session, packed.file)
-        self.house.counts.recordings += 1
-        told = {"path": say.RECORDINGS + name, "name": packed.file.name, "frames": packed.frames}
-        await self.socket.send(say.to_json("recorded", **told))
+            self.lobby.downloads.delete(capture.folder)
+            return await self.socket.send(messages.to_json("recording", on=False, why=why))
+        name = self.lobby.downloads.offer(self.session, packed.file)
+        self.lobby.counts.recordings += 1
+        told = {"path": messages.RECORDINGS + name, "name": packed.file.name, "frames": packed.frames}
+        await self.socket.send(messages.to_json("recorded", **told))
 
     async def _play(self) -> None:
-        seat = await self._sit()
-        if seat.row == BESIDE_ROW and self.house.beside is not None:
-            self.beside = self.house.beside
+        slot = await self._sit()
+        if slot.row == BESIDE_ROW and self.lobby.beside is not None:
+            self.beside = self.lobby.beside
             start = await self._start(self.seed, self.clip)
             if self._accompanied:
-                self._take_up(seat, start)
+                self._take_up(slot, start)
         self.ready.set()
-        await self.socket.send(self._greeting(seat))
+        await self.socket.send(self._greeting(slot))
         await self._show_starts()
         while True:
-            await self._show(seat)
+            await self._show(slot)
 
-    async def _show(self, seat: Seat) -> None:
+    async def _show(self, slot: PlayerSlot) -> None:
         """The next frame, where there is one soon; none of an old dream, or by an old coder."""
         resets, coder = self.resets, self.coder
         try:
-            seen = await self._blocking(look, seat, self.after, coder, resets)
+            seen = await self._blocking(latest_frame, slot, self.after, coder, resets)
         except VidarError:
             return await self._take_coder(Jpeg(), why="the server could not encode")
         if seen is None or resets != self.resets or coder is not self.coder:
@@ -235,15 +235,17 @@ class Visit:
         shown, coded = seen
         self.after = shown.number
         stamp = int(shown.ready * 1e3)
-        await self.socket.send(say.frame_message(shown.number, stamp, shown.echo, coded.data, coded.kind, coded.flags))
-        self.house.counts.frames += 1
+        await self.socket.send(
+            messages.frame_message(shown.number, stamp, shown.echo, coded.data, coded.kind, coded.flags)
+        )
+        self.lobby.counts.frames += 1
 
     async def _show_starts(self) -> None:
         """The small pictures, where there is a choice."""
         count = self._choices()
-        for number, clip in enumerate(self.house.clips if count > 1 else ()):
+        for number, clip in enumerate(self.lobby.clips if count > 1 else ()):
             jpeg = await self._blocking(small_picture, clip)
-            await self.socket.send(say.frame_message(number, count, 0, jpeg, say.START_PICTURE))
+            await self.socket.send(messages.frame_message(number, count, 0, jpeg, messages.START_PICTURE))
 
     async def _accompany(self) -> None:
         """The pictures of the real game, where this player has it."""
@@ -254,124 +256,124 @@ class Visit:
             if beside is None:
                 await asyncio.sleep(TICK)
                 continue
-            seen = await self._blocking(look_beside, beside, after)
+            seen = await self._blocking(latest_game_frame, beside, after)
             if seen is None:
                 continue
             after, jpeg = seen
             if jpeg is None:
-                await self.socket.send(say.to_json("beside", on=False, why="the game is over"))
+                await self.socket.send(messages.to_json("beside", on=False, why="the game is over"))
             else:
-                await self.socket.send(say.frame_message(after.number, 0, 0, jpeg, say.GAME_FRAME))
+                await self.socket.send(messages.frame_message(after.number, 0, 0, jpeg, messages.GAME_FRAME))
 
-    async def _sit(self) -> Seat:
-        """A seat when it is this one's turn; tells the place in the line meanwhile."""
-        house, told = self.house, 0
-        house.line.append(self.turn)
+    async def _sit(self) -> PlayerSlot:
+        """A slot when it is this one's turn; tells the place in the queue meanwhile."""
+        lobby, told = self.lobby, 0
+        lobby.wait_queue.append(self.turn)
         try:
-            while house.line[0] is not self.turn or not house.free():
+            while lobby.wait_queue[0] is not self.turn or not lobby.free():
                 self.turn.clear()
-                place = house.line.index(self.turn) + 1
+                place = lobby.wait_queue.index(self.turn) + 1
                 if place != told:
                     told = place
-                    await self.socket.send(say.to_json("queue", place=place))
+                    await self.socket.send(messages.to_json("queue", place=place))
                 else:
                     await self.turn.wait()
-            self.seat = house.table.sit(house.start(self.seed, self.clip))
+            self.slot = lobby.engine.sit(lobby.start(self.seed, self.clip))
             self.active = time.monotonic()
-            return self.seat
+            return self.slot
         finally:
-            house.line.remove(self.turn)
-            house.moved()
+            lobby.wait_queue.remove(self.turn)
+            lobby.moved()
 
     async def _watch(self) -> None:
         """Figures, and the limits of time."""
-        limits = self.house.limits
+        limits = self.lobby.limits
         while True:
             await asyncio.sleep(min(TICK, limits.idle / 4, limits.session / 4))
             now = time.monotonic()
-            self.house.downloads.expire()
+            self.lobby.downloads.expire()
             if now - self.began > limits.session:
-                raise Closed(say.NORMAL, "time is up")
-            if self.seat is not None:
+                raise Closed(messages.NORMAL, "time is up")
+            if self.slot is not None:
                 if now - self.active > limits.idle:
-                    raise Closed(say.NORMAL, "idle")
+                    raise Closed(messages.NORMAL, "idle")
                 if self.capture is not None and self.capture.ended:
                     await self._deliver()
-                await self.socket.send(say.to_json("figures", **self.house.figures()))
+                await self.socket.send(messages.to_json("figures", **self.lobby.figures()))
 
     async def _stopped(self) -> None:
-        await self.house.stopping.wait()
-        raise Closed(say.GOING_AWAY, "the server stops")
+        await self.lobby.stopping.wait()
+        raise Closed(messages.GOING_AWAY, "the server stops")
 
     async def _blocking(self, call: Callable[..., Made], *arguments: object) -> Made:
-        return await asyncio.get_running_loop().run_in_executor(self.house.pool, call, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self.lobby.pool, call, *arguments)
 
-    def _greeting(self, seat: Seat) -> str:
-        table = self.house.table
-        config = table.world.config
-        return say.to_json(
+    def _greeting(self, slot: PlayerSlot) -> str:
+        engine = self.lobby.engine
+        config = engine.world.config
+        return messages.to_json(
             "hello",
             world=config.name,
-            fps=1.0 / table.clock.period if table.clock.period else 0.0,
+            fps=1.0 / engine.clock.period if engine.clock.period else 0.0,
             height=config.height,
             width=config.width,
-            keys=key_names(table),
+            keys=key_names(engine),
             mouse=any(action.kind in ("camera", "continuous") for action in config.spec.actions),
             seed=self.seed,
-            capacity=table.capacity,
-            seat=seat.row,
+            capacity=engine.capacity,
+            seat=slot.row,
             session=self.session,
             starts=self._choices(),
             beside=self._accompanied,
-            codec=self.house.codec,
-            h264=self.house.h264,
+            codec=self.lobby.codec,
+            h264=self.lobby.h264,
         )
 
 
-async def welcome(house: House, socket: Socket, address: str, admitted: Callable[[], None]) -> None:
+async def welcome(lobby: Lobby, socket: Socket, address: str, admitted: Callable[[], None]) -> None:
     """One connection from handshake to end. admitted: called when it is a player's."""
     await socket.accept()
-    visit = Visit(house, socket)
+    client = ClientSession(lobby, socket)
     try:
-        if house.guard.token is not None:
-            await visit.show_token()
-        house.admit(address)
+        if lobby.guard.token is not None:
+            await client.show_token()
+        lobby.admit(address)
         admitted()
         try:
-            await visit.run()
+            await client.run()
         finally:
-            house.forget(address)
+            lobby.forget(address)
     except Gone:
         return
     except Closed as end:
-        house.counts.closed[end.code] += 1
+        lobby.counts.closed[end.code] += 1
         await socket.close(end.code, end.reason)
 
 
-def look(seat: Seat, after: int | None, coder: Coder, dream: int) -> tuple[Shown, Coded] | None:
+def latest_frame(slot: PlayerSlot, after: int | None, coder: Coder, dream: int) -> tuple[ShownFrame, Coded] | None:
     """The newest frame, coded; None where there is none for a while.
 
     Raises Closed where the world has failed, VidarError where the coder has.
     """
     try:
-        shown = seat.newest(after, timeout=LOOK)
-    except Exception:  # the table keeps it
-        raise Closed(say.INTERNAL, "the world has failed") from None
+        shown = slot.newest(after, timeout=LOOK)
+    except Exception:  # the engine keeps it
+        raise Closed(messages.INTERNAL, "the world has failed") from None
     return None if shown is None else (shown, coder.code(shown.frame, dream, shown.number))
 
 
-def look_beside(beside: Beside, after: Picture | None) -> tuple[Picture, bytes | None] | None:
+def latest_game_frame(beside: Beside, after: Picture | None) -> tuple[Picture, bytes | None] | None:
     """The real game's newest picture and its JPEG (None: the game is over); None where there is none for a while."""
     picture = beside.newest(after, timeout=LOOK)
     if picture is None:
         return None
-    return picture, None if picture.frame is None else say.to_jpeg(picture.frame)
+    return picture, None if picture.frame is None else messages.to_jpeg(picture.frame)
 
 
-def key_names(table: Table) -> list[dict[str, str]]:
+def key_names(engine: PlayEngine) -> list[dict[str, str]]:
     """The key of each bit of a mask, and what it presses."""
-    pressed: dict[str, list[str]] = {code: [] for code in table.keys.codes}
-    for action in table.world.config.spec.actions:
+    pressed: dict[str, list[str]] = {code: [] for code in engine.keys.codes}
+    for action in engine.world.config.spec.actions:
         for value, key in enumerate(action.keys):
             name = action.name if action.kind == "binary" else f"{action.name} {value}"
             pressed[code_of(key)].append(name)

@@ -1,4 +1,4 @@
-"""A walk: actions for a video that names none."""
+"""Random actions: actions for a video that names none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vidar.rng import Rng
 NOTHING = View(np.zeros((1, 1, 3), np.uint8))
 
 
-def walk(spec: ActionSpec, seed: int, frames: int) -> np.ndarray:
+def random_actions(spec: ActionSpec, seed: int, frames: int) -> np.ndarray:
     """Actions float32 [frames, A], a function of spec and seed; a longer walk begins with the shorter one.
 
     Where the spec has a player's keys: mostly forward, with arcs, turns and pauses. Otherwise held random actions.

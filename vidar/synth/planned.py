@@ -12,12 +12,12 @@ from torch import Tensor
 from vidar.model.model import VideoModelConfig
 from vidar.orders.plan import chain_of
 from vidar.rollout.segments import segment_actions
-from vidar.synth.film import Film
 from vidar.synth.graph import Item, Kind, Link, graph_of, links
-from vidar.synth.jobs import Plan
+from vidar.synth.jobs import ResolvedJob
 from vidar.synth.planning import Anchors, Planned, PlanTask, PopTask, SegmentActions, read_anchors, save_anchors
 from vidar.synth.schedule import Scheduler
-from vidar.synth.segments import Made
+from vidar.synth.segments import SegmentResult
+from vidar.synth.video_output import VideoOutput
 from vidar.synth.writer import Writer
 from vidar.types import VidarError
 
@@ -28,19 +28,20 @@ ENOUGH = 3  # segments of an order that show what all of them wait for
 class Video:
     """A job in work. given: frames of the context that count. anchors: plans that somebody still needs."""
 
-    film: Film
+    output: VideoOutput
     context: np.ndarray
     given: int
     actions: Tensor  # [1, T, A]
     anchors: dict[int, Anchors] = field(default_factory=dict[int, Anchors])
-    held: dict[int, Made] = field(default_factory=dict[int, Made])  # segments that wait for an earlier one
+    # segments that wait for an earlier one
+    held: dict[int, SegmentResult] = field(default_factory=dict[int, SegmentResult])
     handed: int = 0  # segments that the writer has got
 
 
-class Ahead:
-    """A `Line` of videos that are planned ahead. in_flight: see `Scheduler`."""
+class PlannedQueue:
+    """A `TaskQueue` of videos that are planned ahead. in_flight: see `Scheduler`."""
 
-    def __init__(self, plans: Sequence[Plan], writer: Writer, in_flight: int) -> None:
+    def __init__(self, plans: Sequence[ResolvedJob], writer: Writer, in_flight: int) -> None:
         self.plans, self.writer = plans, writer
         self.config = plans[0].config
         self.chain, self.pattern = chain_of(self.config.order, self.config.name), pattern_of(self.config)
@@ -51,11 +52,11 @@ class Ahead:
 
     @property
     def empty(self) -> bool:
-        """See `Line.empty`."""
+        """See `TaskQueue.empty`."""
         return not (self.unstarted or self.videos)
 
     def next(self, free: Sequence[int]) -> tuple[int, list[PlanTask | PopTask]] | None:
-        """See `Line.next`. A job begins where those before it leave a worker idle."""
+        """See `TaskQueue.next`. A job begins where those before it leave a worker idle."""
         while free:
             given = self.policy.next(free)
             if given is not None:
@@ -65,39 +66,39 @@ class Ahead:
             self._begin(self.unstarted.pop(0))
         return None
 
-    def take(self, made: Planned | Made) -> None:
-        """See `Line.take`."""
+    def take(self, made: Planned | SegmentResult) -> None:
+        """See `TaskQueue.take`."""
         video = self.videos.get(made.job)
         if video is not None and isinstance(made, Planned):
-            save_anchors(made.plan, video.film.anchors(made.number))
+            save_anchors(made.plan, video.output.anchors(made.number))
             video.anchors[made.number] = made.plan
-        elif video is not None and isinstance(made, Made):
+        elif video is not None and isinstance(made, SegmentResult):
             video.held[made.number] = made
         self.policy.finished(made.item)  # after what follows from it is safe
         if video is not None:
             self._hand_over(made.job, video)
 
     def lose(self, task: PlanTask | PopTask) -> None:
-        """See `Line.lose`."""
+        """See `TaskQueue.lose`."""
         self.policy.lost(task.item)
 
     def fail(self, task: PlanTask | PopTask, error: str) -> None:
-        """See `Line.fail`."""
+        """See `TaskQueue.fail`."""
         self.policy.lost(task.item)
         video = self.videos.pop(task.job, None)
         if video is not None:
             self.policy.drop(task.job)
-            self.writer.fail(video.film.plan, error)
+            self.writer.fail(video.output.plan, error)
 
     def _hand_over(self, job: int, video: Video) -> None:
         """What is next goes to the writer; plans that nobody needs any more are forgotten."""
         while (made := video.held.pop(video.handed, None)) is not None:
-            self.writer.put(video.film, made)
+            self.writer.put(video.output, made)
             video.handed += 1
         last = max(video.anchors, default=-1)
         for number in [n for n in video.anchors if n < min(video.handed, last)]:
             del video.anchors[number]
-        if video.handed == video.film.total:
+        if video.handed == video.output.total:
             del self.videos[job]
             self.policy.drop(job)
 
@@ -107,29 +108,31 @@ class Ahead:
         try:
             context, actions = plan.context(), torch.from_numpy(plan.actions())[None]
             given = min(len(context), self.chain.first)
-            film = self.writer.film(plan, first=self.chain.made - given)
-            film.find()
-            known = _plans(film)
-            if not self.writer.begin(film):
+            output = self.writer.output(plan, first=self.chain.made - given)
+            output.find()
+            known = _plans(output)
+            if not self.writer.begin(output):
                 return
         except VidarError as error:  # a file of the job has gone since it was checked
             return self.writer.fail(plan, str(error))
-        count = len(film.counts)
-        self.videos[job] = Video(film, context, given, actions, known, handed=count)
+        count = len(output.counts)
+        self.videos[job] = Video(output, context, given, actions, known, handed=count)
         done = [Item(kind, job, segment) for segment in range(count) for kind in Kind]
         done += [Item(Kind.PLAN, job, segment) for segment in known if segment >= count]
-        self.policy.enter(job, graph_of(self.pattern, film.total, job), done)
+        self.policy.enter(job, graph_of(self.pattern, output.total, job), done)
 
     def _task(self, item: Item) -> PlanTask | PopTask:
         video, number = self.videos[item.job], item.segment
-        seed = video.film.plan.job.seed
+        seed = video.output.plan.job.seed
         actions = segment_actions(self.chain, self.rest, video.actions, number, video.given)
-        told = SegmentActions(actions.values[0].numpy(), actions.unknown[0].numpy()), video.film.plan.job.told
+        told = SegmentActions(actions.values[0].numpy(), actions.unknown[0].numpy()), video.output.plan.job.told
         if item.kind is Kind.PLAN:
             start = video.anchors[number - 1] if number else video.context
             return PlanTask(item.job, number, seed, start, *told)
         first = self.chain.new(number, video.given).start
-        return PopTask(item.job, number, seed, video.anchors[number], *told, (first, first + video.film.length(number)))
+        return PopTask(
+            item.job, number, seed, video.anchors[number], *told, (first, first + video.output.length(number))
+        )
 
 
 def pattern_of(config: VideoModelConfig) -> frozenset[Link]:
@@ -138,22 +141,22 @@ def pattern_of(config: VideoModelConfig) -> frozenset[Link]:
     return links(config.order.build(1, 1, ENOUGH * length)[0])
 
 
-def _plans(film: Film) -> dict[int, Anchors]:
+def _plans(output: VideoOutput) -> dict[int, Anchors]:
     """Plans that are there and needed: from the last one of the segments that are there on, without a gap.
 
     Where there are segments and no plan to go on from, the video begins anew.
     """
-    count = len(film.counts)
-    if count == film.total:
+    count = len(output.counts)
+    if count == output.total:
         return {}
     for start in (count - 1, count) if count else (0,):
         found: dict[int, Anchors] = {}
-        for number in range(start, film.total):
+        for number in range(start, output.total):
             try:
-                found[number] = read_anchors(film.anchors(number))
+                found[number] = read_anchors(output.anchors(number))
             except VidarError:
                 break
         if found or not count:
             return found
-    film.restart()
-    return _plans(film)
+    output.restart()
+    return _plans(output)

@@ -1,6 +1,6 @@
-"""What there is for all players who come in from outside: the table, the line for its seats, who is let in.
+"""What there is for all players who come in from outside: the engine, the queue for its slots, who is let in.
 
-All of it runs in one event loop; what may block runs in `House.pool`.
+All of it runs in one event loop; what may block runs in `Lobby.pool`.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from vidar.conditioning.config import NOTHING, Told
-from vidar.play import messages as say
+from vidar.play import messages
 from vidar.play.beside import Beside
 from vidar.play.codec import H264, Coder, Jpeg, codec_string
 from vidar.play.downloads import Downloads
+from vidar.play.engine import PlayEngine, Start
 from vidar.play.guard import Counts, Guard, Limits
 from vidar.play.messages import Closed
-from vidar.play.session import Start, Table
 
 
-class House:
-    """The sessions at one table.
+class Lobby:
+    """The sessions of one engine.
 
     clips: where a dream may begin, uint8 [T, H, W, 3] each; the first one is where it does unless another is chosen.
-    beside: the real game, for the seat of row 0. codec: what players are told to ask for, "jpeg" or "h264"; they are
+    beside: the real game, for the slot of row 0. codec: what players are told to ask for, "jpeg" or "h264"; they are
     sent JPEG until they do. told: of every dream as a whole. h264: what their decoder must be able to do, None where
     nothing here encodes H.264.
     """
 
     def __init__(
         self,
-        table: Table,
+        engine: PlayEngine,
         clips: Sequence[np.ndarray],
         guard: Guard,
         limits: Limits | None = None,
@@ -42,35 +42,35 @@ class House:
         codec: str = Jpeg.name,
         told: Told = NOTHING,
     ) -> None:
-        self.table, self.clips, self.guard, self.limits = table, tuple(clips), guard, limits or Limits()
-        config = table.world.config
+        self.engine, self.clips, self.guard, self.limits = engine, tuple(clips), guard, limits or Limits()
+        config = engine.world.config
         self.beside, self.codec, self.told = beside, codec, told
-        self.fps = 1.0 / table.clock.period if table.clock.period else config.fps
+        self.fps = 1.0 / engine.clock.period if engine.clock.period else config.fps
         self.h264 = codec_string(config.height, config.width, self.fps)
         self.downloads = Downloads(self.limits.download)
         self.counts = Counts()
-        self.line: list[asyncio.Event] = []  # of those who wait for a seat: set when something moves
+        self.wait_queue: list[asyncio.Event] = []  # of those who wait for a slot: set when something moves
         self.present: Counter[str] = Counter()  # sessions by address
         self.stopping = asyncio.Event()
-        self.pool = ThreadPoolExecutor(3 * table.capacity, "vidar-look")
+        self.pool = ThreadPoolExecutor(3 * engine.capacity, "vidar-look")
 
     def free(self) -> bool:
-        """Whether a seat is."""
-        return len(self.table.seats) < self.table.capacity
+        """Whether a slot is free."""
+        return len(self.engine.slots) < self.engine.capacity
 
     def admit(self, address: str) -> None:
         """One more session of an address. Raises Closed where there is no room for it."""
         limits = self.limits
         reason = None
         if self.stopping.is_set():
-            raise Closed(say.GOING_AWAY, "the server stops")
+            raise Closed(messages.GOING_AWAY, "the server stops")
         if self.present[address] >= limits.per_ip:
             reason = "address"
-        elif not self.free() and len(self.line) >= limits.queue:
+        elif not self.free() and len(self.wait_queue) >= limits.queue:
             reason = "queue"
         if reason is not None:
             self.counts.refused[reason] += 1
-            raise Closed(say.TRY_LATER, "too many sessions")
+            raise Closed(messages.TRY_LATER, "too many sessions")
         self.present[address] += 1
         self.counts.sessions += 1
 
@@ -80,8 +80,8 @@ class House:
         self.present += Counter()  # forgets addresses without sessions
 
     def moved(self) -> None:
-        """A seat or a place in the line is free."""
-        for turn in self.line:
+        """A slot or a place in the queue is free."""
+        for turn in self.wait_queue:
             turn.set()
 
     async def close(self, seconds: float = 2.0) -> None:
@@ -94,22 +94,22 @@ class House:
         self.downloads.close()
 
     def figures(self) -> dict[str, float]:
-        """Of the table: frames, fps, late, ms of the model, hits and misses of speculation, players."""
-        table = self.table
-        with table.wake:
-            told = table.meter.figures()
-            return {**told, "hits": table.hits, "misses": table.misses, "playing": len(table.seats)}
+        """Of the engine: frames, fps, late, ms of the model, hits and misses of speculation, players."""
+        engine = self.engine
+        with engine.wake:
+            told = engine.meter.figures()
+            return {**told, "hits": engine.hits, "misses": engine.misses, "playing": len(engine.slots)}
 
     def metrics(self) -> str:
         """Prometheus text."""
         gauges = self.figures()
         counters = {"frames": gauges.pop("frames")}
         counters |= {f"speculation_{name}": gauges.pop(name) for name in ("hits", "misses")}
-        return self.counts.text({**gauges, "waiting": len(self.line)}, counters)
+        return self.counts.text({**gauges, "waiting": len(self.wait_queue)}, counters)
 
     def coder(self, codec: str) -> Coder:
         """A player's own. Raises VidarError where this machine has none of that name."""
-        config = self.table.world.config
+        config = self.engine.world.config
         return H264(config.height, config.width, self.fps) if codec == H264.name else Jpeg()
 
     def start(self, seed: int, clip: int = 0) -> Start:
