@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,6 +30,10 @@ class Actions:
     unknown: Tensor
     first: int | Tensor = 0
     memo: dict[Any, Tensor] | None = None
+
+    def untold(self) -> Actions:
+        """The same frames with unknown actions."""
+        return replace(self, unknown=torch.ones_like(self.unknown))
 
     def to(self, device: torch.device) -> Actions:
         """A copy on a device, or itself if it is there already."""

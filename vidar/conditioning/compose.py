@@ -66,6 +66,10 @@ class ComposeConditionerConfig(ConditionerConfig):
         """See `ConditionerConfig`."""
         return {name: value for part in self.parts.values() for name, value in part.whole(told).items()}
 
+    def blank(self, batch: int, most: int) -> dict[str, Any]:
+        """See `ConditionerConfig`."""
+        return {name: value for part in self.parts.values() for name, value in part.blank(batch, most).items()}
+
     def condition(self, told: Mapping[str, Any]) -> dict[str, Any]:
         """See `ConditionerConfig`."""
         return {name: part.condition(told) for name, part in self.parts.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -90,9 +90,9 @@ class ConditionerConfig(Config):
         """
         raise UsageError(f"{type(self).__name__} reads no labels and no prompts")
 
-    def blank(self, batch: int, most: int) -> Any:
-        """As `record`, without storage: of prompts as long as they may be, `most` at most."""
-        raise UsageError(f"{type(self).__name__} reads no labels and no prompts")
+    def blank(self, batch: int, most: int) -> dict[str, Any]:
+        """As `whole`, without storage: of prompts as long as they may be, `most` bytes at most."""
+        return {}
 
     def condition(self, told: Mapping[str, Any]) -> Any:
         """What the conditioner reads, of what is told by name."""
@@ -111,6 +111,20 @@ class ActionConditionerConfig(ConditionerConfig):
     def action_spec(self) -> ActionSpec | None:
         """See `ConditionerConfig`."""
         return getattr(self, "spec", None)
+
+
+def untold(told: Any) -> Any:
+    """The same conditions with all of them hidden: what the branch without conditions of guidance reads."""
+    if isinstance(told, Mapping):
+        return {name: untold(value) for name, value in cast(Mapping[str, Any], told).items()}
+    return told.untold()
+
+
+def moved(told: Any, device: torch.device) -> Any:
+    """The same conditions on a device; None stays None."""
+    if isinstance(told, Mapping):
+        return {name: moved(value, device) for name, value in cast(Mapping[str, Any], told).items()}
+    return None if told is None else told.to(device)
 
 
 def pad(parts: Sequence[Tensor], length: int) -> Tensor:

@@ -24,6 +24,10 @@ class Labels:
     values: Tensor
     none: Tensor
 
+    def untold(self) -> Labels:
+        """The same rows without a label."""
+        return Labels(self.values, torch.ones_like(self.none))
+
     def doubled(self) -> Labels:
         """With the same rows again, untold, for guidance."""
         return Labels(torch.cat([self.values] * 2), torch.cat([self.none, torch.ones_like(self.none)]))
@@ -64,9 +68,9 @@ class LabelEmbedConfig(ConditionerConfig):
         values = torch.tensor([one.label or 0 for one in told])
         return {"label": Labels(values, torch.tensor([one.label is None for one in told]))}
 
-    def blank(self, batch: int, most: int) -> Labels:
+    def blank(self, batch: int, most: int) -> dict[str, Labels]:
         """See `ConditionerConfig`."""
-        return Labels(*(torch.empty(batch, dtype=kind, device="meta") for kind in (torch.long, torch.bool)))
+        return {"label": Labels(*(torch.empty(batch, dtype=kind, device="meta") for kind in (torch.long, torch.bool)))}
 
     def record(self, values: Tensor, mask: Tensor, hidden: Tensor) -> Labels:
         """See `ConditionerConfig`."""

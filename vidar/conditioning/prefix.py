@@ -41,6 +41,10 @@ class PrefixEmbedConfig(ConditionerConfig):
         """See `ConditionerConfig`."""
         return {} if self.inner is None else self.inner.whole(told)
 
+    def blank(self, batch: int, most: int) -> dict[str, Any]:
+        """See `ConditionerConfig`."""
+        return {} if self.inner is None else self.inner.blank(batch, most)
+
     def condition(self, told: Mapping[str, Any]) -> Any:
         """See `ConditionerConfig`."""
         return None if self.inner is None else self.inner.condition(told)

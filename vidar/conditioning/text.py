@@ -47,6 +47,10 @@ class Text:
     none: Tensor
     memo: dict[Any, tuple[Tensor, Tensor, Tensor]] | None = None
 
+    def untold(self) -> Text:
+        """The same rows without a text."""
+        return Text(self.values, self.mask, torch.ones_like(self.none))
+
     def doubled(self) -> Text:
         """With the same rows again, untold, for guidance."""
         values, mask = torch.cat([self.values] * 2), torch.cat([self.mask] * 2)
@@ -211,13 +215,13 @@ class TextConfig(ConditionerConfig):
         values, mask = self.encoder.rows([one.prompt for one in told])
         return {"prompt": Text(values, mask, torch.tensor([one.prompt is None for one in told]))}
 
-    def blank(self, batch: int, most: int) -> Text:
+    def blank(self, batch: int, most: int) -> dict[str, Text]:
         """See `ConditionerConfig`. A mask of words is read on the CPU."""
         shape, words = (batch, min(most, self.encoder.most)), self.reads_words
         kind, width = (torch.long, ()) if words else (torch.float32, (self.encoder.width,))
         mask = torch.ones(shape, dtype=torch.bool, device="cpu" if words else "meta")
         values = torch.empty(*shape, *width, dtype=kind, device="meta")
-        return Text(values, mask, torch.zeros(batch, dtype=torch.bool, device="meta"))
+        return {"prompt": Text(values, mask, torch.zeros(batch, dtype=torch.bool, device="meta"))}
 
     def record(self, values: Tensor, mask: Tensor, hidden: Tensor) -> Text:
         """See `ConditionerConfig`."""

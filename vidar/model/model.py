@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vidar.conditioning.config import Told
+from vidar.conditioning.config import Told, moved
 from vidar.conditioning.net import WorldNet
 from vidar.model.config import ModelConfig
 from vidar.model.context import check_size, context_frames
@@ -103,7 +103,7 @@ class VideoModel:
     def model(self, inputs: Tensor, layout: Any, cond: Any = None, state: Any = None) -> Tensor:
         """One call of the network, from and to the CPU: what decoding calls."""
         device = self.device
-        return self.net(inputs.to(device), layout, _moved(cond, device), state).float().cpu()
+        return self.net(inputs.to(device), layout, moved(cond, device), state).float().cpu()
 
     def compiled(self, build: Build | None = None) -> Model:
         """`model` for the calls of a frame, as functions of static shapes.
@@ -372,10 +372,3 @@ def _each(prompt: Any, label: int | Many | None) -> list[Told]:
     count = max(len(prompts), len(labels))
     pairs = zip(prompts * (count if len(prompts) == 1 else 1), labels * (count if len(labels) == 1 else 1))
     return [Told(*pair) for pair in pairs]
-
-
-def _moved(cond: Any, device: torch.device) -> Any:
-    """What is told, on a device."""
-    if isinstance(cond, Mapping):
-        return {name: _moved(value, device) for name, value in cast(Mapping[str, Any], cond).items()}
-    return None if cond is None else cond.to(device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from vidar.config import Config
+from vidar.config import Config, to_dict
+from vidar.data.annotations import AnnotationConfig
 from vidar.data.atomic import replacing
+from vidar.data.index import load_index
 from vidar.data.reader import check_clips, data_info, episodes
 from vidar.nn.precision import fast_dtype
 from vidar.nn.pretrained import load_component
@@ -28,13 +31,17 @@ from vidar.types import UsageError
 
 @dataclass(frozen=True)
 class LatentBatch:
-    """codes bfloat16 [B, T, n, C]; actions float32 [B, T, A], unknown bool [B, T]; number long [B]; names."""
+    """codes bfloat16 [B, T, n, C]; actions float32 [B, T, A], unknown bool [B, T]; number long [B]; names.
+
+    told: the class or caption of each clip, where the data has an annotation.
+    """
 
     codes: Tensor
     actions: Tensor
     unknown: Tensor
     number: Tensor
     names: Sequence[str]
+    told: Sequence[int | str] | None = None
 
 
 class LatentClipsConfig(Config):
@@ -51,6 +58,8 @@ class LatentClipsConfig(Config):
     batch: int = Field(ge=1)
     patch: int = Field(default=2, ge=1)
     seed: int = 0
+    annotation: AnnotationConfig | None = None
+    most: int = Field(default=256, ge=1)
 
     def build(self) -> LatentClips:
         """Reads the latents, or encodes them first.
@@ -83,13 +92,15 @@ class LatentClips:
         windows = (lengths - config.clip_frames + 1).clamp(min=0)
         self.windows = torch.cat([windows.new_zeros(1), windows.cumsum(0)])
         self._order: tuple[int, Tensor] = (-1, torch.empty(0))
+        self.told = None if config.annotation is None else clip_annotations(config)
 
     def batch(self, index: int) -> LatentBatch:
         """Running batch `index`, from 0."""
         rows, numbers, names = self.windows_of(index)
         unknown = torch.zeros(rows.shape, dtype=torch.bool)
         unknown[:, 0] = True
-        return LatentBatch(self.codes[rows], self.actions[rows], unknown, numbers, names)
+        told = None if self.told is None else [self.told[name] for name in names]
+        return LatentBatch(self.codes[rows], self.actions[rows], unknown, numbers, names, told)
 
     def windows_of(self, index: int) -> tuple[Tensor, Tensor, list[str]]:
         """Of running batch `index`: the frames of each clip, long [B, T], counted over all episodes; numbers; names."""
@@ -106,6 +117,31 @@ class LatentClips:
             frames.append(int(self.first[episode]) + start + torch.arange(self.config.clip_frames))
             names.append(f"{self.names[episode]}@{start}")
         return torch.stack(frames), numbers, names
+
+
+def clip_annotations(config: LatentClipsConfig) -> dict[str, int | str]:
+    """The class or caption of every clip, by the name of the clip (EPISODE@START); kept beside the shards.
+
+    Raises VidarError if an episode has none, UsageError for a caption of more than `most` bytes.
+    """
+    assert config.annotation is not None
+    shards = [shard.sha256 for shard in load_index(config.path).shards if shard.split == config.split]
+    said = to_dict(config.annotation), config.split, config.clip_frames, shards
+    key = hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
+    stored = Path(config.path) / f"told-{config.split}-{key}.json"
+    if not stored.is_file():
+        annotate, found = config.annotation.build(), dict[str, int | str]()
+        for episode in episodes(config.path, config.split, extras=()):
+            for start in range(len(episode.frames) - config.clip_frames + 1):
+                found[f"{episode.name}@{start}"] = annotate(episode, slice(start, start + config.clip_frames))
+        with replacing(stored) as file:
+            file.write_text(json.dumps(found))
+    told: dict[str, int | str] = json.loads(stored.read_text())
+    for name, one in told.items():
+        if isinstance(one, str) and len(one.encode()) > config.most:
+            size = len(one.encode())
+            raise UsageError(f"{config.path}: {name} has a caption of {size} bytes; set data.most to as many")
+    return told
 
 
 @torch.inference_mode()

@@ -18,6 +18,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from vidar.conditioning.config import untold
 from vidar.conditioning.net import WorldNet
 from vidar.config import Config
 from vidar.objectives.flow import shift
@@ -89,7 +90,7 @@ class Matching:
         told, weight = clips.data(teacher), self.config.guidance
         if not weight:
             return told
-        hidden = replace(clips.actions, unknown=torch.ones_like(clips.actions.unknown))
+        hidden = untold(clips.actions)
         free = replace(clips, actions=hidden).data(teacher)
         return lambda x, level: (1 + weight) * told(x, level) - weight * free(x, level)
 

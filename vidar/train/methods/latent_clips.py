@@ -13,9 +13,11 @@ from torch import Tensor
 
 from vidar.actions import ActionSpec
 from vidar.conditioning.action import Actions
+from vidar.conditioning.config import NOTHING, Told, moved
 from vidar.conditioning.net import WorldNet, WorldNetConfig
 from vidar.core.objective import Objective
 from vidar.core.system import System
+from vidar.data.annotations import AnnotationConfig
 from vidar.data.index import Index
 from vidar.data.video import write_video
 from vidar.model.model import VideoModel, VideoModelConfig
@@ -52,15 +54,24 @@ class LearnsWorldConfig(SupervisedConfig):
         """See `SupervisedConfig`."""
         return self.world.system(self.length(), pyramid=None if tokenizer is None else tokenizer.pyramid)
 
-    def told(self, batch: LatentBatch, rngs: Sequence[Rng]) -> Actions:
-        """See `SupervisedConfig`: their actions."""
+    def told(self, batch: LatentBatch, rngs: Sequence[Rng]) -> Any:
+        """See `SupervisedConfig`: actions, and the class or caption if the world reads one; each hidden by itself."""
         hidden = batch.unknown.new_tensor([float(rng.uniform("hidden_actions")) < self.p_unknown for rng in rngs])
-        return Actions(batch.actions, batch.unknown | hidden[:, None])
+        actions = Actions(batch.actions, batch.unknown | hidden[:, None])
+        if batch.told is None or self.world.conditioner is None:
+            return actions
+        heard = [float(rng.uniform("hidden_label")) >= self.p_unknown for rng in rngs]
+        told = [annotated(one) if hear else NOTHING for one, hear in zip(batch.told, heard, strict=True)]
+        whole = moved(self.world.conditioner.whole(told), batch.actions.device)
+        return self.world.conditioner.condition({"actions": actions, **whole})
 
-    def blank(self, data: Any) -> Actions:
+    def blank(self, data: Any) -> Any:
         """See `SupervisedConfig`."""
         values = torch.empty(data.batch, self.length(), self.world.spec.width, device="meta")
-        return Actions(values, torch.zeros(values.shape[:2], dtype=torch.bool, device="meta"))
+        actions = Actions(values, torch.zeros(values.shape[:2], dtype=torch.bool, device="meta"))
+        conditioner = self.world.conditioner
+        whole = {} if conditioner is None else conditioner.blank(data.batch, getattr(data, "most", 1))
+        return actions if conditioner is None or not whole else conditioner.condition({"actions": actions, **whole})
 
     def product(self, tokenizer: Any, net: WorldNet) -> VideoModel:
         """See `SupervisedConfig`."""
@@ -70,7 +81,9 @@ class LearnsWorldConfig(SupervisedConfig):
         """Write PATH.mp4: clips of the data, below them the world's own after a quarter of each as context."""
         codes, actions = self.shown(product, batch.codes[:SHOWN].float()).cpu(), batch.actions[:SHOWN].cpu()
         known = max(1, codes.shape[1] // 4)
-        made = list(product.codes(codes[:, :known], iter(actions[:, known:].unbind(1)), actions[:, :known]))
+        told = None if batch.told is None else [annotated(one) for one in batch.told[:SHOWN]]
+        ahead = iter(actions[:, known:].unbind(1))
+        made = list(product.codes(codes[:, :known], ahead, actions[:, :known], told=told))
         dreamed = torch.cat([codes[:, :known], torch.stack(made, 1)], 1)
         rows = [stacked(product.decode(part)[0]) for part in (codes, dreamed)]
         write_video(path.with_suffix(".mp4"), torch.cat(rows, 1).numpy(), product.config.fps)
@@ -83,6 +96,7 @@ class LearnsWorldConfig(SupervisedConfig):
         """See `vidar.train.checks.Checks`: tokenizer, patch and length."""
         check_world(self.world)
         check_equal(data, {"tokenizer": self.tokenizer, "clip_frames": self.length(), "patch": self.world.patch})
+        check_annotation(self.world, getattr(data, "annotation", None))
 
     def check_data(self, data: Any, index: Index | None) -> None:
         """See `vidar.train.checks.ChecksData`: frame size, rate, actions, tokenizer."""
@@ -99,6 +113,22 @@ class LearnsWorldConfig(SupervisedConfig):
             if ours != theirs:
                 raise UsageError(f"{data.path}: actions are {', '.join(ours)}; the world has {', '.join(theirs)}")
         check_tokenizer(self.tokenizer, world.tokenizer)
+
+
+def annotated(one: int | str) -> Told:
+    """A class or a caption as a condition."""
+    return Told(label=one) if isinstance(one, int) else Told(prompt=one)
+
+
+def check_annotation(world: VideoModelConfig, annotation: AnnotationConfig | None) -> None:
+    """The data holds the class or caption that the world reads. Raises UsageError otherwise."""
+    reads = [name for name in world.accepts if name != "actions"]
+    has = [] if annotation is None else ["label" if annotation.classes else "prompt"]
+    if reads != has:
+        raise UsageError(
+            f"the world reads {' and '.join(reads) or 'actions only'}, data.annotation gives "
+            f"{' and '.join(has) or 'nothing'}; set data.annotation to what the world reads"
+        )
 
 
 def stacked(video: Tensor) -> Tensor:

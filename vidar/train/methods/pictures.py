@@ -66,7 +66,7 @@ class TrainPicturesConfig(SupervisedConfig):
     def blank(self, data: Any) -> Any:
         """See `SupervisedConfig`. Captions count as long as they may be."""
         assert self.net.conditioner is not None
-        return self.net.conditioner.blank(data.batch, data.most)
+        return next(iter(self.net.conditioner.blank(data.batch, data.most).values()))
 
     def product(self, tokenizer: Any, net: WorldNet) -> VideoModel:
         """See `SupervisedConfig`."""

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from vidar.conditioning.action import Actions
+from vidar.conditioning.config import untold
 from vidar.conditioning.net import WorldNet
 from vidar.config import Config
 from vidar.core.layout import Layout, compile_layout
@@ -111,7 +111,7 @@ class TrainWorld(Supervised[TrainWorldConfig]):
         layout = self.layout.with_keep(keep)
         out = model(seen, layout, actions)
         if self.config.guidance > 1:
-            hidden, value = replace(actions, unknown=torch.ones_like(actions.unknown)), target.value
+            hidden, value = untold(actions), target.value
             with torch.no_grad():
                 value = value + (1 - 1 / self.config.guidance) * (out.to(value) - model(seen, layout, hidden).to(value))
             target = replace(target, value=value)
@@ -126,7 +126,7 @@ class TrainWorld(Supervised[TrainWorldConfig]):
 
     @torch.no_grad()
     def own_context(
-        self, model: WorldNet, codes: Tensor, actions: Actions, rngs: Sequence[Rng], ranks: Ranks = ALONE
+        self, model: WorldNet, codes: Tensor, actions: Any, rngs: Sequence[Rng], ranks: Ranks = ALONE
     ) -> Tensor | None:
         """Codes [B, N, C] as later frames see them, or None: as they are (`OwnContextConfig`).
 
@@ -141,9 +141,7 @@ class TrainWorld(Supervised[TrainWorldConfig]):
         factor = own.most * torch.stack([rng.uniform("own_factor") for rng in rngs]).to(made).reshape(-1, 1, 1)
         return codes.to(made) + factor * (made - codes.to(made))
 
-    def _answers(
-        self, model: WorldNet, codes: Tensor, context: Tensor, actions: Actions, rngs: Sequence[Rng]
-    ) -> Tensor:
+    def _answers(self, model: WorldNet, codes: Tensor, context: Tensor, actions: Any, rngs: Sequence[Rng]) -> Tensor:
         """The model's answer to pure noise for every frame but the first, which stays; all codes [B, N, C]."""
         noise = torch.ones(len(codes), self.layout.num_rows)
         seen, _, keep = self.objective.prepare(codes, self.layout, rngs, levels=noise, context=context)
