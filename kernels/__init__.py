@@ -1,1 +1,1 @@
-"""Triton kernels (not built yet): one file per op, beside it reference and benchmark."""
+"""Triton kernels (none yet): one file per operation, with its reference implementation and benchmark."""

@@ -35,7 +35,7 @@ def test_unknown_key_names_the_nearest():
 def test_assignments():
     config = resolve(a_recipe, ["rate=0.25", "order.window=4", "order.sinks=1"])
     assert (config.rate, config.order.window, config.order.sinks) == (0.25, 4, 1)
-    with pytest.raises(UsageError, match="nothing lies below"):
+    with pytest.raises(UsageError, match="is not a config and has no field"):
         override(config, "rate.x", 1)
     with pytest.raises(UsageError, match="not an assignment"):
         resolve(a_recipe, ["rate"])

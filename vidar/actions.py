@@ -1,7 +1,7 @@
-"""ActionSpec: what a player can do. Stored with data and model; gymnasium space, validators and key map derive from it.
+"""ActionSpec: the actions of a player. It is stored with data and models.
 
-Alignment: action a_t acts between frame t-1 and frame t; a_0 is `unknown`. `unknown` is a flag of its own, not a value:
-a boolean array travels beside the actions.
+The gymnasium space, the validation and the key map are derived from it. Alignment: action a_t acts between frame t-1
+and frame t; a_0 is `unknown`. `unknown` is not an action value but a separate boolean array beside the actions.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ class Action(Config):
 
     @property
     def lowest(self) -> float:
-        """The least legal value."""
+        """The lowest legal value."""
         return self.low if self.kind == "continuous" else 0.0
 
     @property
     def highest(self) -> float:
-        """The greatest legal value."""
+        """The highest legal value."""
         if self.kind == "continuous":
             return self.high
         return 1.0 if self.kind == "binary" else float(self.size - 1)
@@ -67,7 +67,7 @@ class ActionSpec(Config):
 
     @property
     def width(self) -> int:
-        """Columns of the action vector."""
+        """Number of columns of the action vector."""
         return len(self.actions)
 
     @property
@@ -76,11 +76,11 @@ class ActionSpec(Config):
         return tuple(action.name for action in self.actions)
 
     def noop(self) -> np.ndarray:
-        """Legal, nothing pressed: float32 [A]."""
+        """The action with no key pressed: float32 [A]."""
         return np.array([action.noop for action in self.actions], dtype=np.float32)
 
     def validate_actions(self, actions: np.ndarray, where: str) -> np.ndarray:
-        """Check [T, A] against the spec; gives float32. Raises VidarError naming `where`, column and first bad row."""
+        """Check [T, A] against the spec; returns float32. Raises VidarError naming `where`, column, first bad row."""
         values = np.asarray(actions)
         if values.ndim != 2 or values.shape[1] != self.width:
             shape = "x".join(map(str, values.shape))
@@ -102,7 +102,7 @@ class ActionSpec(Config):
         return values
 
     def space(self) -> Any:
-        """The gymnasium space: MultiBinary, MultiDiscrete or, where a column is continuous, Box."""
+        """The gymnasium space: MultiBinary, MultiDiscrete or, if a column is continuous, Box."""
         from gymnasium import spaces
 
         if any(action.kind == "continuous" for action in self.actions):
@@ -115,7 +115,7 @@ class ActionSpec(Config):
 
 
 def mu_law_bins(degrees: np.ndarray, size: int, limit: float = 20.0, mu: float = 10.0) -> np.ndarray:
-    """Camera angle -> bin, mu-law (VPT: limit 20 degrees, mu 10; 11 bins). float [..] -> int [..] in 0 .. size-1."""
+    """Camera angles in degrees, float [..] -> mu-law bins, int [..] in 0 .. size-1 (VPT: limit 20, mu 10, 11 bins)."""
     v = np.clip(np.asarray(degrees, dtype=np.float64) / limit, -1, 1)
     squashed = np.sign(v) * np.log1p(mu * np.abs(v)) / np.log1p(mu)
     return np.round((squashed + 1) / 2 * (size - 1)).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Checks of a training config before anything expensive: do its parts fit each other and the data on disk?"""
+"""Check a training config before anything expensive runs: its parts must fit each other and the data on disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vidar.types import UsageError
 
 
 def check_training(config: Any) -> TrainConfig:
-    """The config, if it can be trained. Raises UsageError or VidarError naming key or file."""
+    """Return the config if it can be trained. Raises UsageError or VidarError naming the key or file."""
     if not isinstance(config, TrainConfig):
         raise UsageError(f"{type(config).__name__} is not a training run; `vidar systems` lists the recipes")
     method, data = config.method, config.data
@@ -26,7 +26,7 @@ def check_training(config: Any) -> TrainConfig:
 
 
 def _index(data: OnDisk) -> Index:
-    """Of the data. Raises UsageError where it has not the split."""
+    """The index of the data. Raises UsageError if the data lacks the split."""
     index = load_index(data.path)
     if data.split not in index.splits():
         raise UsageError(f"{data.path}: has no split {data.split!r}; it has {', '.join(index.splits()) or 'none'}")
@@ -34,7 +34,7 @@ def _index(data: OnDisk) -> Index:
 
 
 def check_device(name: str) -> str:
-    """A device that exists here. Raises UsageError."""
+    """Return the device if it exists here. Raises UsageError otherwise."""
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:

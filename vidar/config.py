@@ -1,7 +1,7 @@
-"""Typed configuration: frozen pydantic models, one per owner, chosen by type.
+"""Typed configuration: frozen pydantic models; each component has its own config class, which selects it.
 
-In YAML or JSON a config carries `type: vidar....XConfig`. The loader imports only under `vidar.`, and under packages
-that the caller names (`trust`), and accepts only subclasses of `Config`: a file from outside can name nothing else.
+In YAML or JSON a config has `type: vidar....XConfig`. The loader imports only modules under `vidar.` and under packages
+that the caller names (`trust`), and accepts only subclasses of `Config`, so an untrusted file cannot load other code.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vidar.types import UsageError
 
 Made = TypeVar("Made", covariant=True)
 SCHEDULES = ("OneByOne", "Chunks", "Pyramid", "Pipeline", "Asynchronous", "Rolling")
-MOVED = {  # what saved files may say: where it is now
+MOVED = {  # type names in files of older versions -> current names
     "vidar.world.world.WorldConfig": "vidar.model.model.VideoModelConfig",
     "vidar.world.pictures.PicturesConfig": "vidar.model.model.VideoModelConfig",
     "vidar.train.fit.TrainConfig": "vidar.train.config.TrainConfig",
@@ -34,15 +34,18 @@ MOVED = {  # what saved files may say: where it is now
 
 
 class Builds(Protocol[Made]):
-    """What the config of an open slot does, one typed `Config`: `cast(Builds[Stepper], config.stepper).build()`."""
+    """A config with `build`, for fields that are typed as `Config`: `cast(Builds[Stepper], config.stepper).build()`."""
 
     def build(self) -> Made:
-        """What the slot is for."""
+        """The object that the config describes."""
         ...
 
 
 class Config(BaseModel):
-    """Base of every config: frozen, unknown keys refused with the nearest valid one. Subclasses add `build(...)`."""
+    """Base of every config. It is frozen; an unknown key raises UsageError naming the nearest valid one.
+
+    Subclasses add `build(...)`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
 
@@ -62,7 +65,7 @@ class Config(BaseModel):
 
 
 def unknown_key(key: str, valid: Iterable[str], owner: str) -> str:
-    """One line for a key that does not exist, with the nearest valid ones."""
+    """A one-line message for a key that does not exist, with the nearest valid keys."""
     names = sorted(valid)
     near = difflib.get_close_matches(key, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"valid: {', '.join(names) or 'none'}"
@@ -89,7 +92,7 @@ def to_dict(value: Any) -> Any:
 
 
 def from_dict(data: Any) -> Any:
-    """Inverse of `to_dict`. Raises UsageError for a type outside `vidar.` (see `trust`) or one that is no Config."""
+    """Inverse of `to_dict`. Raises UsageError for a type outside `vidar.` (see `trust`) or one that is not a Config."""
     if isinstance(data, Mapping):
         mapping = cast(Mapping[str, Any], data)
         fields = {str(key): from_dict(value) for key, value in mapping.items() if key != "type"}
@@ -103,9 +106,9 @@ _TRUSTED = {"vidar"}
 
 
 def trust(package: str) -> None:
-    """Load configs of another package too, from now on in this process. Only a caller says so, never a file.
+    """Allow this process to load configs of another package as well. Only the caller can do this, never a file.
 
-    Raises UsageError where it cannot be imported.
+    Raises UsageError if the package is not found.
     """
     name = package.partition(".")[0]
     if name not in sys.modules and (not name or find_spec(name) is None):
@@ -117,17 +120,17 @@ def trust(package: str) -> None:
 
 
 def trusted() -> list[str]:
-    """The packages whose configs are loaded, for a process of one's own to trust them too."""
+    """The trusted packages, to be passed on to worker processes."""
     return sorted(_TRUSTED)
 
 
 def current_type(path: str) -> str:
-    """Where the config is that a file of an older version calls `path`."""
+    """The current name of a config type that a file of an older version calls `path`."""
     return MOVED.get(path, path)
 
 
 def first_type(path: str) -> str:
-    """Where the config was in the oldest version that files come from: a name that no move changes."""
+    """The name of a config type in the oldest supported version: a name that does not change when a class moves."""
     return next((old for old, new in MOVED.items() if new == path), path)
 
 
@@ -136,7 +139,7 @@ def _config_type(path: str) -> type[Config]:
     module, _, name = path.rpartition(".")
     if module.partition(".")[0] not in _TRUSTED or "." not in path:
         raise UsageError(
-            f"type {path!r} is refused: only configs under vidar. are loaded, and of packages that the caller names: "
+            f"type {path!r} is refused: only configs under vidar. and of trusted packages are loaded; to trust one: "
             "vidar --trust PACKAGE, vidar.config.trust"
         )
     try:
@@ -154,7 +157,7 @@ def to_yaml(config: Config) -> str:
 
 
 def load_file(path: str | os.PathLike[str]) -> Any:
-    """Read a config from .yaml, .yml or .json."""
+    """Read a config from .yaml, .yml or .json. Raises UsageError for a missing or unreadable file."""
     file = Path(path)
     if not file.is_file():
         raise UsageError(f"{file}: no such config file")
@@ -169,7 +172,7 @@ def load_file(path: str | os.PathLike[str]) -> Any:
 
 
 def parse_value(text: str) -> Any:
-    """A command-line value as YAML reads it: numbers, true/false, null, [lists], text."""
+    """Parse a command-line value as YAML: numbers, true/false, null, [lists], text."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
@@ -177,7 +180,7 @@ def parse_value(text: str) -> Any:
 
 
 def override(config: Config, path: str, value: Any) -> Config:
-    """`a.b` = value in a config: a new config. Raises UsageError naming the nearest key."""
+    """A new config in which the field at path `a.b` has another value. Raises UsageError naming the nearest key."""
     head, _, rest = path.partition(".")
     if head not in type(config).model_fields:
         raise UsageError(unknown_key(head, type(config).model_fields, type(config).__name__))
@@ -185,12 +188,12 @@ def override(config: Config, path: str, value: Any) -> Config:
         return config.replace(**{head: from_dict(value)})
     inner = getattr(config, head)
     if not isinstance(inner, Config):
-        raise UsageError(f"{type(config).__name__}.{head} is not a config; nothing lies below it at {rest!r}")
+        raise UsageError(f"{type(config).__name__}.{head} is not a config and has no field {rest!r}")
     return config.replace(**{head: override(inner, rest, value)})
 
 
 def resolve(recipe: Callable[..., Config], assignments: Iterable[str]) -> Config:
-    """Apply `name=value` (an argument of the recipe) and `a.b=value` (a path in its result) to a recipe."""
+    """Call a recipe with `name=value` (its arguments), then set `a.b=value` (paths in the resulting config)."""
     arguments: dict[str, Any] = {}
     paths: list[tuple[str, Any]] = []
     parameters = inspect.signature(recipe).parameters

@@ -1,13 +1,13 @@
-"""Counter-based randomness: every draw is a function of (seed, video, name, unit, step).
+"""Counter-based random numbers: every draw is a function of (seed, video, name, unit, step).
 
-No draw depends on another one, so results do not depend on batch size, chunking, device count, speculation or resume
-point. Philox 4x64-10 (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, 2011) is the bit source; its raw
+No draw depends on another draw, so results do not depend on batch size, chunking, device count, speculation or resume
+point. The bit source is Philox 4x64-10 (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, 2011); its raw
 words are mapped to numbers here, so the values do not change with the release of numpy.
 
-The rule of training: in one step a key is drawn once, as two draws of one key are one number. So every draw has a name
-of its own in `DRAWS`; unit and step count within that name. Code that wants the same numbers again says so (`kept`);
-code that runs twice in a step, each time with other numbers, says under which names (`renamed`). Play draws a key as
-often as it is asked for: what later units see of a unit is the same whoever sees it.
+In training, a key may be drawn only once per step, because two draws of one key give the same number. Every draw
+therefore has its own name in `DRAWS`; unit and step are counters within that name. Code that needs the same numbers
+again uses `kept`; code that runs twice in a step with different numbers uses `renamed`. Play may draw a key any number
+of times: what later units see of a unit is the same for all of them.
 """
 
 from __future__ import annotations
@@ -27,67 +27,67 @@ from torch import Tensor
 from vidar.config import unknown_key
 from vidar.types import UsageError
 
-# Every draw: its name and what is drawn. A name is a part of the key: whoever changes it changes the numbers.
+# Every draw by name, with a description. The name is a part of the key: a new name gives other numbers.
 DRAWS = {
-    # play and training, data and recorders: videos, recordings and data sets rest on these
-    "start": "the noise in which a unit begins",
-    "renoise": "fresh noise after a call of a unit",
+    # play and training, data and recorders: the bits of videos, recordings and data sets depend on these
+    "start": "the noise that a unit starts from",
+    "renoise": "new noise after a call of a unit",
     "token": "the labels of a unit",
     "context": "the noise on what later units see of a unit",
-    "init": "how an episode begins: of a made-up world, or which start of an environment",
-    "policy": "what a recorder presses",
+    "init": "how an episode begins: the state of a toy world, or the start clip of an environment",
+    "policy": "the actions of a recorder",
     "shuffle": "the order of the samples of an epoch",
     # before training
-    "weights": "the weights of a fresh network, as the seed of torch",
-    "codebook": "the vectors of a fresh codebook",
+    "weights": "the weights of a new network, as the seed of torch",
+    "codebook": "the vectors of a new codebook",
     # any step
-    "torch": "what torch draws by itself in a step (dropout), as its seed",
+    "torch": "the draws that torch makes itself in a step (dropout), as its seed",
     # tokenizers and decoders
-    "latent_noise": "the noise on the latents that a decoder is given",
+    "latent_noise": "the noise on the input latents of a decoder",
     "dropped_scales": "which scales of a pyramid are left out",
-    "revived_codes": "which vectors of a step take the place of dead codes",
+    "revived_codes": "which vectors of a step replace dead codes",
     "dreamed_share": "whether a sample is a dreamed latent or the encoder's own",
     # worlds and pictures
     "hidden_actions": "whether the actions of a clip are hidden from the model",
     "hidden_label": "whether the class or text of a picture is hidden from the model",
     "hidden_frames": "which earlier frames a frame does not see",
     "flip": "which label parts are changed, and how",
-    "level": "the level of a unit",
-    "context_share": "whether a unit stands at the level of context",
+    "level": "the training level of a unit",
+    "context_share": "whether a unit has the level of context",
     "context_level": "the level of what later units see of a unit",
-    "prefix_length": "the frames of a clean prefix",
-    "prefix_offset": "where the positions of a clip begin",
-    "own_context": "whether a batch sees the model's own answers",
-    "own_generations": "the number of their generations",
-    "own_start": "the noise that they answer",
-    "own_factor": "how far what is seen is moved towards them",
+    "prefix_length": "the number of frames of a clean prefix",
+    "prefix_offset": "the first position of a clip",
+    "own_context": "whether a batch uses self-generated context",
+    "own_generations": "the number of generations of self-generated context",
+    "own_start": "the noise that self-generated context starts from",
+    "own_factor": "the weight of self-generated context against true context",
     # students
     "consistency_share": "whether a clip learns self-consistency or flow matching",
-    "interval": "the step, and where on the path, that a shortcut is learned for",
-    "student_level": "the levels that a student of discrete consistency is asked at",
-    "student_time": "the times that a student of continuous consistency is asked at",
-    "endpoint_level": "whether a student of endpoints is asked from noise, and else from which level",
-    "judged_level": "the levels at which an adversary judges",
-    "judged_noise": "the noise under which it does",
+    "interval": "the step size and the place on the path that a shortcut is trained at",
+    "student_level": "the levels of a student of discrete consistency",
+    "student_time": "the times of a student of continuous consistency",
+    "endpoint_level": "whether a student of endpoints starts from noise, otherwise its level",
+    "judged_level": "the noise levels of the discriminator's input",
+    "judged_noise": "the noise of the discriminator's input",
     "matching_level": "the level at which two scores are compared",
-    "matching_noise": "the noise under which they are",
-    "critic_level": "the level at which a critic learns",
-    "critic_noise": "the noise under which it does",
-    "exit": "the call with which the units of a rollout leave",
+    "matching_noise": "the noise at which two scores are compared",
+    "critic_level": "the training level of a critic",
+    "critic_noise": "the training noise of a critic",
+    "exit": "the call after which the units of a rollout are taken as final",
     # small models that read worlds
-    "wear": "how much worse a clip becomes",
-    "wear_blur": "how blur varies over its frames",
-    "wear_tint": "its colour",
-    "wear_grain": "the noise on its pixels, as the seed of torch",
-    "outcome_level": "the deviation of the noise on the latents of a head",
-    "outcome_noise": "that noise",
+    "wear": "the amount of degradation of a clip",
+    "wear_blur": "how the blur of a clip varies over its frames",
+    "wear_tint": "the colour of a degraded clip",
+    "wear_grain": "the noise on the pixels of a clip, as the seed of torch",
+    "outcome_level": "the standard deviation of the noise on the latents of a head",
+    "outcome_noise": "the noise on the latents of a head",
 }
 
 BELOW_1 = 1 - 2.0**-53  # the largest float64 below 1
 
 
 class _Source(threading.local):
-    """One Philox a thread, set to the key of each draw: a new one asks the system for entropy, which costs more."""
+    """One Philox generator per thread, set to the key of each draw; a new one would ask the system for entropy."""
 
     def __init__(self) -> None:
         self._philox: Any = np.random.Philox(key=0)
@@ -108,7 +108,7 @@ _SOURCE = _Source()
 
 def _between(words: np.ndarray) -> np.ndarray:
     """Words uint64 [..] -> float64 in (0, 1)."""
-    u = (words >> np.uint64(11)).view(np.int64).astype(np.float64)  # below 2^53, and far quicker than unsigned
+    u = (words >> np.uint64(11)).view(np.int64).astype(np.float64)  # below 2^53; signed is much faster than unsigned
     u += 0.5
     u *= 2.0**-53
     return np.minimum(u, BELOW_1, out=u)  # the last word is rounded up to 1
@@ -116,9 +116,10 @@ def _between(words: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Rng:
-    """seed: of the job. video: the row's index in the job; in training the running sample number.
+    """The random numbers of one video.
 
-    attempt: how often this part was drawn before and taken back; each attempt draws anew.
+    seed: the seed of the job. video: the row's index in the job; in training, the running sample number. attempt: how
+    often this part was generated before and discarded; each attempt draws other numbers.
     """
 
     seed: int
@@ -134,11 +135,11 @@ class Rng:
         return _SOURCE.words(hashlib.blake2b(text, digest_size=16).digest(), count)
 
     def kept(self, *names: str) -> Rng:
-        """These draws again: under the given names a key is drawn once and gives the same numbers ever after."""
+        """A copy that draws the keys with the given names once, and then always returns the same numbers."""
         return Kept(self.seed, self.video, self.attempt, self, frozenset(names))
 
     def renamed(self, **names: str) -> Rng:
-        """These draws for another use of the same code: what it asks for by a key of `names` is drawn by its value."""
+        """A copy for a second run of the same code: a draw named by a key of `names` uses the value as its name."""
         return Renamed(self.seed, self.video, self.attempt, self, tuple(names.items()))
 
     def uniform(self, name: str, unit: int = 0, step: int = 0, shape: Sequence[int] = ()) -> Tensor:
@@ -159,13 +160,13 @@ class Rng:
         return -torch.log(-torch.log(self.uniform(name, unit, step, shape)))
 
     def permutation(self, name: str, count: int, unit: int = 0, step: int = 0) -> Tensor:
-        """A random order of range(count), long [count]."""
+        """A random permutation of range(count), long [count]."""
         return torch.argsort(self.uniform(name, unit, step, (count,)), stable=True)
 
 
 @dataclass(frozen=True)
 class Kept(Rng):
-    """See `Rng.kept`. A key that is asked for more numbers than before is drawn anew."""
+    """See `Rng.kept`. A key is drawn again if more numbers are requested than before."""
 
     inner: Rng = Rng(0)
     names: frozenset[str] = frozenset()
@@ -193,23 +194,23 @@ class Renamed(Rng):
         return self.inner.raw(dict(self.names).get(name, name), unit, step, count)
 
 
-Key = tuple[Rng, int]  # whose draw it is, and of which unit
+Key = tuple[Rng, int]  # the Rng and the unit of a draw
 
 
 def every(rngs: Sequence[Rng], units: Sequence[int]) -> list[Key]:
-    """Every unit of every row: R U keys."""
+    """The keys of every unit of every row: R U keys."""
     return [(rng, unit) for rng in rngs for unit in units]
 
 
 def uniforms(keys: Sequence[Key], name: str, shape: Sequence[int] = (), step: int = 0) -> Tensor:
-    """`Rng.uniform` of many rows and units in one go, to the bit: float64 [K, *shape]."""
+    """`Rng.uniform` for many rows and units at once, equal to the bit: float64 [K, *shape]."""
     return torch.from_numpy(_between(_words(keys, name, step, math.prod(shape)))).reshape(len(keys), *shape)
 
 
 def normals(
     keys: Sequence[Key], name: str, shape: Sequence[int] = (), step: int = 0, dtype: torch.dtype = torch.float64
 ) -> Tensor:
-    """`Rng.normal` of many rows and units in one go, to the bit, rounded to `dtype`: [K, *shape]."""
+    """`Rng.normal` for many rows and units at once, equal to the bit, rounded to `dtype`: [K, *shape]."""
     count = math.prod(shape)
     half = (count + 1) // 2
     made, many = torch.empty(len(keys), 2, half, dtype=dtype), max(1, _PAIRS // max(half, 1))
@@ -221,20 +222,20 @@ def normals(
 
 
 class Ahead:
-    """`Rng.normal` of one name for unit after unit, drawn some units ahead in one go, to the bit.
+    """`Rng.normal` of one name for consecutive units, drawn several units ahead at once, equal to the bit.
 
-    What is drawn is kept by Rng, for the latest ROWS of them.
+    The draws are cached per Rng, for the latest ROWS of them.
     """
 
     ROWS, UNITS = 1024, 8
-    MOST = 1 << 15  # numbers of one go: where a unit has many, nothing is gained by several
+    MOST = 1 << 15  # maximum numbers per draw: for large units, drawing several at once gains nothing
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._kept: dict[tuple[Rng, tuple[int, ...]], tuple[int, Tensor]] = {}
 
     def normal(self, rng: Rng, unit: int, shape: Sequence[int]) -> Tensor:
-        """Standard normal, float64 [shape], not to be changed."""
+        """Standard normal, float64 [shape]; do not modify it in place."""
         key = rng, tuple(shape)
         first, drawn = self._kept.get(key, (unit, _NOTHING))
         if not first <= unit < first + len(drawn):
@@ -249,8 +250,8 @@ class Ahead:
 
 
 _NOTHING = torch.zeros(0)
-_PAIRS = 1 << 15  # of normal numbers at a time: what is made of them stays in the cache of a core
-_UNSURE = 64  # last digits in which two ways to a float64 may differ
+_PAIRS = 1 << 15  # pairs of normal numbers computed at once, so that intermediate values stay in the cache of a core
+_UNSURE = 64  # units in the last place by which two ways to compute a float64 may differ
 
 
 def _words(keys: Sequence[Key], name: str, step: int, count: int) -> np.ndarray:
@@ -269,9 +270,9 @@ def _pairs(u: np.ndarray, out: Tensor) -> None:
 def _pairs32(u: np.ndarray, out: Tensor) -> None:
     """`_pairs` for out of float32, in half the time.
 
-    torch's functions of float64 are faster than those of numpy, and both are right but for a few of the last digits,
-    of which float32 has no use: it keeps 24 of 53. A number so near to the middle between two of float32 that these
-    digits decide comes once in four million, and then all are made the plain way.
+    torch's float64 functions are faster than numpy's. Both are exact except for a few of the last bits, which float32
+    does not use: it keeps 24 of 53 bits. About once in four million draws a number is so close to the middle between
+    two float32 values that these bits decide the rounding; then all numbers are computed by `_pairs`.
     """
     made, (first, second) = torch.empty(u.shape, dtype=torch.float64), torch.from_numpy(u).unbind(1)
     radius, angle = torch.log(first).mul_(-2.0), second * (2.0 * math.pi)
@@ -279,7 +280,7 @@ def _pairs32(u: np.ndarray, out: Tensor) -> None:
     torch.cos(angle, out=made[:, 0])
     torch.sin(angle, out=made[:, 1])
     out.copy_(made.mul_(radius[:, None]))
-    dropped = made.numpy().view(np.int64)  # the 29 digits that float32 has not, counted from the middle
+    dropped = made.numpy().view(np.int64)  # the 29 bits that float32 lacks, counted from the middle
     dropped += (1 << 28) + _UNSURE
     dropped &= (1 << 29) - 1
     if dropped.min(initial=1 << 29) <= 2 * _UNSURE:

@@ -1,7 +1,7 @@
-"""Records and protocols that the parts exchange. Nothing here computes.
+"""Records and protocols that the modules exchange. Nothing here computes.
 
-Letters, used everywhere: B batch, T frames, H W height and width, N sites, S slots of one call, R sites kept by a
-ring, U units, L layers, A axes, D width, K heads, E head width, V vocabulary, C channels, M modulation rows.
+Letters in shapes: B batch, T frames, H W height and width, N sites, S slots of one call, R sites kept by a ring,
+U units, L layers, A axes, D width, K heads, E head width, V vocabulary, C channels, M modulation rows.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ Tree = Mapping[str, Any]  # a plain tree of tensors, numbers and booleans
 
 
 class VidarError(Exception):
-    """A failure a user can mend: one line naming file, key or sample, and the remedy. Exit code 1."""
+    """A failure that the user can fix: one line naming the file, key or sample, and the remedy. Exit code 1."""
 
 
 class UsageError(VidarError):
-    """Wrong usage: the command or configuration itself is at fault. Exit code 2."""
+    """Wrong usage: the command or configuration is invalid. Exit code 2."""
 
 
 @dataclass(frozen=True)
 class Codes:
-    """What a tokenizer makes of a video.
+    """The output of a tokenizer for a video.
 
     data: latent float [B, C, T, H, W] | index long [B, T, H, W] | bits bool [B, C, T, H, W].
     """
@@ -41,10 +41,10 @@ class Codes:
 
 @dataclass(frozen=True)
 class Slots:
-    """Who sits where in one call, or in a ring. The leading B is 1 where all rows of the batch agree.
+    """The site that each slot of one call, or of a ring, shows. The leading B is 1 if all rows of the batch agree.
 
     site, cell, unit: long [B, S]; role: long [B, S] (QUERY or MEMORY); coord: float64 [B, S, A].
-    A padding slot has cell PAD, and nothing else marks it.
+    Padding has cell NOBODY; nothing else marks it.
     """
 
     site: Tensor
@@ -58,7 +58,7 @@ class Slots:
 class Cond:
     """The four conditioning ports; every port may be empty.
 
-    memory      cross-attention keys and values' input [B, J, D], with memory_mask bool [B, J] (True = real)
+    memory      input of the cross-attention keys and values [B, J, D], with memory_mask bool [B, J] (True = real)
     modulation  added to the embedding that drives adaLN, one row per (cell, role) of the layout: [B, M, D]
     add         added to the embedded slots [B, S, D]
     The fourth port, prefix, needs no field: a prefix is a given unit.
@@ -72,7 +72,7 @@ class Cond:
 
 @dataclass(frozen=True)
 class Past:
-    """Codes and outputs of the units that `needs` names, and of no others. unit -> [n, C] and unit -> [n, O]."""
+    """The units that `needs` names, and no others. codes: unit -> [n, C]. outs: network outputs, unit -> [n, O]."""
 
     codes: Mapping[int, Tensor]
     outs: Mapping[int, Tensor]
@@ -80,7 +80,7 @@ class Past:
 
 @dataclass(frozen=True)
 class Target:
-    """What a training call should answer: value [B, S, O] (or labels [B, S]) and weight [B, S] (0 = not asked)."""
+    """The training target: value [B, S, O] (or labels [B, S]), and its loss weight [B, S] (0 = no loss)."""
 
     value: Tensor
     weight: Tensor
@@ -88,7 +88,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Loss:
-    """total: scalar to differentiate. parts: named scalars to log, detached."""
+    """A loss. total: the scalar to differentiate. parts: detached scalars to log, by name."""
 
     total: Tensor
     parts: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
@@ -96,13 +96,13 @@ class Loss:
 
 @dataclass(frozen=True)
 class Segment:
-    """A batch of clips as the loader hands it out.
+    """A batch of clips from the loader.
 
     video    uint8 [B, T, H, W, 3]
     actions  float32 [B, T, A]; actions[:, t] acts between frame t-1 and frame t
     unknown  bool [B, T]; True where the action is not known (always at t = 0)
-    number   running sample numbers: long [B], never the data-set id
-    names    for messages: where each clip comes from
+    number   long [B], running sample numbers (not data-set ids)
+    names    the source of each clip, for messages
     """
 
     video: Tensor
@@ -113,10 +113,10 @@ class Segment:
 
 
 class Tokenizer(Protocol):
-    """Video to codes and back, in one pass or as a stream.
+    """Encodes video to codes and decodes it, in one pass or as a stream.
 
-    `state` None starts a stream; what comes back goes into the next call. A state is a plain tree: it can be copied
-    (fork), stored (serialise) and holds an explicit `first` flag.
+    `state` None starts a stream; pass the returned state to the next call. A state is a plain tree, which can be copied
+    (fork) and stored (serialise), and holds an explicit `first` flag.
     """
 
     kind: CodeKind
@@ -132,7 +132,7 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class Quantised:
-    """code [..., C], whose gradient goes straight through to what was quantised; labels long [..., G]; loss: scalar."""
+    """code [..., C], with a straight-through gradient to the quantiser's input; labels long [..., G]; loss: scalar."""
 
     code: Tensor
     labels: Tensor
@@ -140,16 +140,16 @@ class Quantised:
 
 
 class Quantiser(Protocol):
-    """Vectors to labels and back. A label has G parts, part g one of `classes[g]` values from 0.
+    """Maps vectors to labels and back. A label has G parts; part g has one of `classes[g]` values from 0.
 
-    One codebook has G = 1; binary codes have G = C and classes of 2; others have levels of their own per channel.
+    One codebook has G = 1; binary codes have G = C with 2 classes each; others have several levels per channel.
     """
 
     channels: int  # C
-    classes: tuple[int, ...]  # G of them
+    classes: tuple[int, ...]  # one number per part of a label, G in all
 
     def quantise(self, x: Tensor) -> Quantised:
-        """float [..., C] -> code, labels and the auxiliary loss of this call."""
+        """float [..., C] -> code, labels and auxiliary loss."""
         ...
 
     def code(self, labels: Tensor) -> Tensor:
@@ -158,37 +158,37 @@ class Quantiser(Protocol):
 
 
 class Model(Protocol):
-    """`model(inputs, layout, cond, state) -> out`. Reads the rings of the state, appends the MEMORY rows.
+    """`model(inputs, layout, cond, state) -> out`. Reads the rings of the state and appends the MEMORY slots.
 
-    inputs [B, S, I] raw slot inputs of the objective; out [B, S, O].
+    inputs: [B, S, I], the raw slot inputs of the objective. out: [B, S, O].
     """
 
     def __call__(self, inputs: Tensor, layout: Any, cond: Any = None, state: Any = None) -> Tensor:
-        """One forward; `layout` is a `core.layout.Layout`, `state` a `State` or None (training)."""
+        """One forward pass; `layout` is a `core.layout.Layout`, `state` a `State` or None (training)."""
         ...
 
 
 class State(Protocol):
-    """What a model sees of a state: the rings, and what mixers with a state of fixed size carry."""
+    """The part of a state that a model uses: the rings, and the carried values of mixers with a state of fixed size."""
 
     def read(self, relation: str, layer: int) -> tuple[Tensor, Tensor] | None:
-        """Keys and values [B, R, K, E] of a relation's ring at a layer; None where nothing is kept."""
+        """Keys and values [B, R, K, E] of a relation's ring at a layer; None if the ring is empty."""
         ...
 
     def write(self, relation: str, layer: int, k: Tensor, v: Tensor) -> None:
-        """Hand over the fresh keys and values [B, S, K, E]; only slots with role MEMORY are kept."""
+        """Store the new keys and values [B, S, K, E]; only slots with role MEMORY are kept."""
         ...
 
     def carry(self, name: str, layer: int) -> Tensor | None:
-        """What a mixer left at its last call, [B, ..]; None before the first, zeros for a row that is new."""
+        """The value [B, ..] that a mixer stored in its last call; None before the first call, zeros for a new row."""
         ...
 
     def carried(self) -> Mapping[tuple[str, int], Tensor]:
-        """All that is carried, by name and layer."""
+        """All carried values, by name and layer."""
         ...
 
     def put(self, name: str, layer: int, value: Tensor) -> None:
-        """Leave a value [B, ..] for the next call: what is committed counts, not what is in flight."""
+        """Store a value [B, ..] for the next call. It must depend on committed slots only, not on slots in flight."""
         ...
 
 
@@ -196,7 +196,7 @@ Pass = tuple[int, int | None]  # (role, refinement step or None)
 
 
 class Conditioner(Protocol):
-    """Turns raw conditions (actions, labels, text) into ports for one layout."""
+    """Maps raw conditions (actions, labels, text) to the conditioning ports for one layout."""
 
     def __call__(self, conditions: Any, layout: Any) -> Cond:
         """conditions: the conditioner's own record, [B, U, ...] by unit number."""

@@ -73,8 +73,8 @@ CASES = [
     ("clip --prompt red --frames 5 --out x.mp4", 2, "less than one clip"),
     ("clip --prompt red --out x.png", 2, "x.png: a clip is an .mp4"),
     ("clip --prompt red --context small.mp4 --out x.mp4", 1, "small.mp4: is 16x16, this model is 32x32"),
-    ("clip --prompt red --context long.mp4 --out x.mp4", 2, "17 frames of context leave nothing to make"),
-    ("features --prompt red", 2, "reads features of an outside text encoder; use it from Python"),
+    ("clip --prompt red --context long.mp4 --out x.mp4", 2, "17 context frames leave nothing to generate"),
+    ("features --prompt red", 2, "reads features of an external text encoder; use it from Python"),
     ("world --label 1 --frames 2 --out x.mp4", 2, "takes actions, and no label"),
     ("world --prompt red --frames 2 --out x.mp4", 2, "takes actions, and no prompt"),
 ]

@@ -116,9 +116,9 @@ def test_what_does_not_fit_is_refused_before_training(parts, name, more, named):
 def test_classes_and_captions_are_not_mixed_up(parts):
     config = words(parts, "var_shapes")
     other = config.replace(data=config.data.replace(annotation=ShapeCaptionConfig()))
-    with pytest.raises(UsageError, match="data.annotation gives captions; the model reads the other"):
+    with pytest.raises(UsageError, match="data.annotation gives captions; the model needs the other kind"):
         check_training(other)
-    with pytest.raises(UsageError, match="reads features of an outside text encoder, which no data set here holds"):
+    with pytest.raises(UsageError, match="reads features of an external text encoder, which no data set here contains"):
         check_training(find("infinity")(preset="tiny", data=parts["data"]))
     record(ShapesConfig(height=40), None, parts["data"] + "-tall", episodes=1, frames=4)
     with pytest.raises(UsageError, match="frames are 40 x 32, the model's 32 x 32"):

@@ -239,7 +239,7 @@ def test_worlds_that_cannot_are_refused_in_one_line(world, monkeypatch):
         world.config.replace(order=world.config.order.replace(forward=True, in_flight=3)), world.tokenizer, world.net
     )
     for refused, frames, message in (
-        (hinted, 2, "'doom' builds a frame from the code of the one before"),
+        (hinted, 2, "'doom' builds a frame from the code of the previous one"),
         (forward, 2, "read later ones"),
         (world, WINDOW + 1, f"7 frames in flight do not fit the window of {WINDOW}"),
         (world, 0, "needs at least 1"),

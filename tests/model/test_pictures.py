@@ -159,7 +159,7 @@ def test_longer_clips():
         ("infinity", {}, "takes a prompt"),
         ("infinity", {"prompt": [""]}, "prompt '' has 0 bytes"),
         ("infinity", {"prompt": ["red"], "num_frames": 9}, "an image model generates one latent frame, not 9"),
-        ("infinity", {"prompt": ["red"], "seed": [1, 2]}, "2 seeds for 1 pictures"),
+        ("infinity", {"prompt": ["red"], "seed": [1, 2]}, "2 seeds for 1 videos"),
         ("infinitystar", {"prompt": ["red"], "num_frames": 5}, "2 latent frames are less than one clip"),
         (
             "infinitystar",
@@ -167,7 +167,7 @@ def test_longer_clips():
             "not the first frame plus whole clips of 2; use 3 or 5",
         ),
         ("infinitystar", {"prompt": ["red"], "num_frames": 10}, "10 frames do not fit a time stride of 4; use 9 or"),
-        ("infinitystar", {"prompt": ["red"], "context": shapes(17, 1)}, "17 frames of context leave nothing to make"),
+        ("infinitystar", {"prompt": ["red"], "context": shapes(17, 1)}, "17 context frames leave nothing to generate"),
         ("infinitystar", {"prompt": ["red"], "context": shapes(5, 1)}, "2 latent frames are less than one clip"),
         ("infinitystar", {"prompt": ["red"], "context": shapes(1, 2)}, "expected uint8 1 x T x 32 x 32 x 3"),
     ],
@@ -190,7 +190,7 @@ def test_configs_that_do_not_fit():
     with pytest.raises(UsageError, match="net.backbone.out_width is 17, this model needs 16"):
         config.replace(net=config.net.replace(backbone=backbone)).system()
     larger = config.tokenizer.pyramid.replace(quantiser=VQConfig(channels=4, size=32))
-    with pytest.raises(UsageError, match=r"pyramid \(VQ of 32 codes, 3 scales\) is not that .* \(VQ of 16 codes, 3"):
+    with pytest.raises(UsageError, match=r"pyramid \(VQ of 32 codes, 3 scales\) differs from .* \(VQ of 16 codes, 3"):
         config.system(pyramid=larger.build())
 
 

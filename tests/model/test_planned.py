@@ -253,11 +253,11 @@ def test_generate_and_a_saved_world(world, context, tmp_path):
 def test_wrong_use_is_one_line(context):
     world = opened(CONFIG)
     codes = world.encode(context)
-    with pytest.raises(UsageError, match="starts from 2 frames, not 1; give a context of as many"):
+    with pytest.raises(UsageError, match="starts from 2 frames, not 1; give that many context frames"):
         dreamed(world, codes[:, :1], acts(3))
     with pytest.raises(UsageError, match="does not plan segments"):
         segments_of(world_shapes(preset="tiny").method.world)
     told = segment_actions(CONFIG, acts(9), 0, 2)
-    with pytest.raises(UsageError, match="that of segment 0, not 1"):
+    with pytest.raises(UsageError, match="belongs to segment 0, not to 1"):
         populate(world.setting(), plan(world.setting(), codes[:, -2:], told, RNGS, 0), told, RNGS, 1)
     assert list(world.codes(codes, iter(()), None, RNGS)) == []

@@ -75,5 +75,5 @@ def test_a_chain_of_betas_streams_too_and_takes_another_number_of_steps():
     made = [torch.stack(list(world.codes(context, iter(tape), steps=steps)), 1) for steps in (None, 3, 5)]
     assert made[0].shape == (1, 4, 4, 16)
     assert torch.equal(made[0], made[1]) and not torch.equal(made[0], made[2])
-    with pytest.raises(UsageError, match="is one of Diffusion; this needs one of rectified flow"):
+    with pytest.raises(UsageError, match="has the objective Diffusion; this needs rectified flow"):
         world.config.flow_system()

@@ -91,12 +91,12 @@ def test_it_is_saved_and_loaded(world, tmp_path):
 
 
 def test_what_it_cannot_do_is_said_in_one_line(world):
-    with pytest.raises(UsageError, match="makes one call a scale, 2 a frame; leave --steps out"):
+    with pytest.raises(UsageError, match="makes one call per scale, 2 per frame; leave --steps out"):
         world.generate(context(), actions(2), steps=4)
     with pytest.raises(UsageError, match="does not make whole frames one by one"):
         JointStream(VideoModel(world.config, world.tokenizer, world.net).setting(), 2)
     config = world.config
-    with pytest.raises(UsageError, match="all be of latents, of scales or of pyramids"):
+    with pytest.raises(UsageError, match="all use latents, scales or pyramids"):
         config.replace(tokenizer=config.tokenizer.autoencoder)
     with pytest.raises(UsageError, match="differ from the scales of the tokenizer"):
         config.replace(order=config.order.replace(sides=((1, 1), (2, 2), (4, 4))))

@@ -103,8 +103,11 @@ def test_stages_of_one_step_are_the_pyramid_one_call_apart(world):
 @pytest.mark.parametrize(
     ("schedule", "message"),
     [
-        (PipelineConfig(stages=3), "schedule.stages: 4 calls a unit are not whole steps of 3 stages"),
-        (AsynchronousConfig(ar_step=1, window=3), "schedule.ar_step 1: .* window of 3 units; use 2 or more"),
+        (PipelineConfig(stages=3), "schedule.stages: 4 calls per unit do not divide into 3 stages"),
+        (
+            AsynchronousConfig(ar_step=1, window=3),
+            "schedule.ar_step 1: .* window of 3 would be in flight; use 2 or more",
+        ),
         (ChunksConfig(length=7), "7 units in flight do not fit its window of 6"),
     ],
 )
@@ -114,10 +117,12 @@ def test_schedules_that_do_not_fit_are_refused(world, schedule, message):
 
 
 def test_orders_that_do_not_read_in_flight_are_refused(world):
-    with pytest.raises(UsageError, match="do not read each other; order.in_flight=4"):
+    with pytest.raises(UsageError, match="do not read each other; set order.in_flight=4"):
         world.config.replace(schedule=PyramidConfig())
     for order in ({"in_flight": 4}, {"in_flight": 3, "forward": True}):
-        with pytest.raises(UsageError, match="do not read the later ones; order.forward=true and order.in_flight=4"):
+        with pytest.raises(
+            UsageError, match="do not read the later ones; set order.forward=true and order.in_flight=4"
+        ):
             world.config.replace(schedule=RollingConfig(), order=world.config.order.replace(**order))
     world.config.replace(schedule=RollingConfig(), order=world.config.order.replace(in_flight=4, forward=True))
 
@@ -125,7 +130,7 @@ def test_orders_that_do_not_read_in_flight_are_refused(world):
 def test_content_of_a_frame_in_flight_is_refused():
     """`doom` is given the frame before as channels; a world by scales has no frames in flight."""
     for schedule in (PyramidConfig(), ChunksConfig(length=2)):
-        with pytest.raises(UsageError, match=r"from the code of one before \(objective.hint\)"):
+        with pytest.raises(UsageError, match=r"from the code of an earlier one \(objective.hint\)"):
             with_schedule(world_doom(preset="tiny").method.world, schedule)
     with_schedule(world_doom(preset="tiny").method.world, PyramidConfig(delay=2))  # one in flight
     with pytest.raises(UsageError, match="scale by scale"):

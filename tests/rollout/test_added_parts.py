@@ -80,7 +80,7 @@ def test_it_generates_and_is_refused_where_nobody_trusts_it(folder, monkeypatch)
     frames = world.generate(num_frames=6, seed=1).frames
     assert frames.shape == (1, 6, 64, 80, 3) and np.array_equal(frames, world.generate(num_frames=6, seed=2).frames)
     monkeypatch.setattr(vidar.config, "_TRUSTED", {"vidar"})
-    with pytest.raises(UsageError, match="refused: only configs under vidar. are loaded, and of packages that"):
+    with pytest.raises(UsageError, match="refused: only configs under vidar. and of trusted packages are loaded"):
         load(folder)
 
 

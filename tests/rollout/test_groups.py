@@ -101,7 +101,7 @@ def test_renewed_every_block_it_goes_on_from_its_own_pictures(world):
 
 def test_what_is_not_in_turn_is_refused(world):
     config = with_schedule(world_nfd(preset="tiny").method.world.with_steps(2), PyramidConfig(delay=1.0))
-    with pytest.raises(UsageError, match="has frames in flight together, so nothing can happen between two"):
+    with pytest.raises(UsageError, match="several frames in flight together, so no action can be given between two"):
         config.build().rollout(2)
-    with pytest.raises(UsageError, match="does not make 3 frames in turn"):
+    with pytest.raises(UsageError, match="does not make groups of 3 frames"):
         world.rollout(2).group(torch.zeros(2, 3, 5))

@@ -88,7 +88,7 @@ def test_what_is_no_student_is_refused(tmp_path):
     for stepper in (RenoiseConfig(), EulerConfig(), AdamsBashforthConfig()):
         config.replace(world=config.world.replace(objective=config.world.objective.replace(stepper=stepper))).build()
     plain = config.world.replace(objective=config.world.objective.replace(stepper=HeunConfig()))
-    with pytest.raises(UsageError, match="stepper: a student plays with one call a step"):
+    with pytest.raises(UsageError, match="stepper: a student plays with one call per step"):
         config.replace(world=plain).build()
     world_doom(preset="tiny").method.world.build()
     with pytest.raises(UsageError, match="no such world"):

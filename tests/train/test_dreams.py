@@ -97,5 +97,5 @@ def test_data_of_another_game_is_refused(folders, tmp_path):
     spec = config.actions.replace(actions=config.actions.actions[:-1])
     net = config.net.replace(conditioner=config.net.conditioner.replace(spec=spec))
     save(config.replace(actions=spec, net=net).build(), tmp_path)
-    with pytest.raises(VidarError, match="its actions are not those of world"):
+    with pytest.raises(VidarError, match="its actions differ from those of world"):
         built((folders[0], str(tmp_path)))

@@ -94,8 +94,8 @@ def test_two_steps_are_those_written_out():
 def test_a_solver_with_more_calls_or_noise_is_refused(solver, calls):
     config = world_doom_one_call(preset="tiny").method
     message = (
-        rf"^method\.solver: {type(solver).__name__} makes other than one call a level or draws noise; "
-        "take EulerConfig, AdamsBashforthConfig or DPMSolverConfig$"
+        rf"^method\.solver: {type(solver).__name__} does not make one call per level, or draws noise; "
+        "use EulerConfig, AdamsBashforthConfig or DPMSolverConfig$"
     )
     with pytest.raises(UsageError, match=message):
         config.replace(solver=solver, calls=calls).build()

@@ -98,13 +98,13 @@ def test_bad_data_is_one_line(world, tmp_path):
     broken = rewards(0)
     broken[3] = np.nan
     for name, extras in (("a", {"rewards": broken}), ("b", {"rewards": np.zeros((9, 2))})):
-        with pytest.raises(VidarError, match="shapes-000000000: extra 'rewards' is not one finite number a frame"):
+        with pytest.raises(VidarError, match="shapes-000000000: extra 'rewards' is not one finite number per frame"):
             OutcomeClipsConfig(path=written(tmp_path / name, extras), world=world).build()
     path = written(tmp_path / "c", {"rewards": rewards(0)})
     OutcomeClipsConfig(path=path, world=world).build()
     with ShardWriter(path, "train", SPEC) as writer:
         writer.write(GAME.episode(5))
-    with pytest.raises(VidarError, match="are of other episodes; remove them"):
+    with pytest.raises(VidarError, match="belong to other episodes; remove them"):
         OutcomeClipsConfig(path=path, world=world).build()
     with pytest.raises(VidarError, match="not those of world 'doom'"):
         OutcomeClipsConfig(path=path, world="doom").build()

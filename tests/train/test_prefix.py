@@ -105,8 +105,11 @@ def test_a_fresh_network_adds_nothing():
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda w: w.replace(schedule=OneByOneConfig()), "its schedule is ChunksConfig with length 2"),
-        (lambda w: w.replace(order=w.order.replace(chunk=4, window=5)), "its schedule is ChunksConfig with length 4"),
+        (lambda w: w.replace(schedule=OneByOneConfig()), "its schedule to ChunksConfig with length 2"),
+        (
+            lambda w: w.replace(order=w.order.replace(chunk=4, window=5)),
+            "set its schedule to ChunksConfig with length 4",
+        ),
         (lambda w: w.replace(order=FrameOrderConfig(in_flight=2, window=5)), "this trains those of PrefixOrderConfig"),
         (
             lambda w: w.replace(objective=w.objective.replace(hint=PrefixHintConfig(chunk=2, first=3))),

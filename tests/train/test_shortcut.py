@@ -172,5 +172,5 @@ def test_what_is_no_shortcut_is_refused():
     with pytest.raises(UsageError, match="finest 12 is not a power of two"):
         config.replace(finest=12)
     objective = config.world.objective.replace(step_size=UntoldConfig())
-    with pytest.raises(UsageError, match="a shortcut model is told it"):
+    with pytest.raises(UsageError, match="a shortcut model must receive it"):
         config.replace(world=config.world.replace(objective=objective))

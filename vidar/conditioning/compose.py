@@ -1,4 +1,4 @@
-"""Several conditioners as one: each reads the condition of its own name, and the ports are summed."""
+"""Combine several conditioners: each reads the condition with its own name, and their ports are summed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vidar.types import Cond, Conditioner, VidarError
 
 
 class ComposeConditionerConfig(ConditionerConfig):
-    """Conditioners, each by a name of its own, under which it is told what it reads."""
+    """parts: conditioners by name; each reads the condition with its name."""
 
     parts: dict[str, ConditionerConfig]
 
@@ -32,7 +32,7 @@ class ComposeConditionerConfig(ConditionerConfig):
 
     @property
     def takes(self) -> tuple[str, ...]:
-        """Those of its parts."""
+        """Names of the conditions that the parts take."""
         return tuple(name for part in self.parts.values() for name in part.takes)
 
     def described(self) -> list[str]:
@@ -80,14 +80,17 @@ class ComposeConditionerConfig(ConditionerConfig):
 
 
 class ComposeConditioner(nn.Module):
-    """Conditions are a mapping by name; exactly the known names must be present."""
+    """Conditioners by name. The conditions are a mapping with exactly these names."""
 
     def __init__(self, parts: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.parts = nn.ModuleDict(dict(parts))
 
     def forward(self, conditions: Mapping[str, Any], layout: Layout) -> Cond:
-        """Modulation and add are sums. Raises VidarError for a missing or unknown name, or for two memories."""
+        """Sums of the modulation and add ports, and the only memory port.
+
+        Raises VidarError for a missing or unknown name, or if two conditioners fill the memory port.
+        """
         if set(conditions) != set(self.parts):
             odd = sorted(set(conditions) ^ set(self.parts))[0]
             raise VidarError(

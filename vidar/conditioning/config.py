@@ -1,4 +1,4 @@
-"""Base of the configs of conditioners, and what a model is told of a whole video."""
+"""Base of the configs of conditioners, and the record of the conditions of a whole video."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from vidar.actions import ActionSpec
 from vidar.config import Config
 from vidar.types import UsageError
 
-Features = tuple[Tensor, Tensor]  # of one prompt, by an outside encoder: float [J, W] and mask bool [J]
+Features = tuple[Tensor, Tensor]  # features of one prompt from an external encoder: float [J, W], mask bool [J]
 
 
 @dataclass(frozen=True)
 class Told:
-    """What a model is told of one video: a prompt (words, or features of an outside encoder), a label; None: nothing.
+    """The conditions of one whole video: a prompt (words, or features of an external encoder) and a label, or None.
 
-    Raises UsageError in `ConditionerConfig.check` where the model takes no such thing.
+    `ConditionerConfig.check` raises UsageError for a condition that the model does not take.
     """
 
     prompt: str | Features | None = None
@@ -29,7 +29,7 @@ class Told:
 
     @property
     def given(self) -> list[str]:
-        """The names of what is told."""
+        """The names of the conditions that are given."""
         return [name for name in ("prompt", "label") if getattr(self, name) is not None]
 
 
@@ -37,37 +37,37 @@ NOTHING = Told()
 
 
 class ConditionerConfig(Config):
-    """What a network is told, beside its inputs.
+    """Base of the configs of conditioners, which map conditions to the conditioning ports of the network.
 
-    accepts: names of it, of "actions" (by frame), "prompt", "label" (of a whole video).
+    accepts: names of the conditions that it reads: "actions" (per frame), "prompt", "label" (per video).
     """
 
     accepts: ClassVar[tuple[str, ...]] = ()
 
     @property
     def takes(self) -> tuple[str, ...]:
-        """`accepts` of all that it consists of."""
+        """`accepts` of this conditioner and of its parts."""
         return self.accepts
 
     def described(self) -> list[str]:
-        """What it takes, in words."""
+        """Descriptions of the conditions that it takes, for messages."""
         return [name if name == "actions" else f"a {name}" for name in self.accepts]
 
     @property
     def reads_words(self) -> bool:
-        """Whether a prompt may be words; otherwise features of an outside encoder, or it takes none."""
+        """Whether a prompt may be words; if not, it must be features of an external encoder."""
         return True
 
     def labels(self) -> int:
-        """How many labels it knows."""
+        """Number of labels that it knows."""
         return 0
 
     def looks_back(self) -> int:
-        """Earlier actions that are seen beside the one of a frame."""
+        """Number of earlier actions that the condition of a frame includes."""
         return 0
 
     def action_spec(self) -> ActionSpec | None:
-        """Of the actions that it reads."""
+        """The spec of the actions that it reads, or None."""
         return None
 
     @abstractmethod
@@ -75,18 +75,20 @@ class ConditionerConfig(Config):
         """A conditioner with fresh weights."""
 
     def check(self, told: Told, name: str) -> None:
-        """Raises UsageError where this is not what model `name` takes."""
+        """Raises UsageError for conditions that model `name` does not take."""
         for given in told.given:
             if given not in self.takes:
                 raise UsageError(f"model {name!r} takes {' and '.join(self.described()) or 'nothing'}, and no {given}")
 
     def whole(self, told: Sequence[Told]) -> dict[str, Any]:
-        """What is told of whole videos, one each, by name: what `condition` is given beside actions."""
+        """Batched conditions by name for one `Told` per video: the input of `condition` besides actions."""
         return {}
 
     def record(self, values: Tensor, mask: Tensor, hidden: Tensor) -> Any:
-        """What a batch of training holds -> what the conditioner reads. values: labels long [B], or prompts with their
-        mask [B, J]; hidden bool [B].
+        """The conditioner's record for a training batch.
+
+        values: labels long [B], or prompts with their mask [B, J]. hidden: bool [B], rows without a condition. Raises
+        UsageError if it reads neither labels nor prompts.
         """
         raise UsageError(f"{type(self).__name__} reads no labels and no prompts")
 
@@ -95,12 +97,12 @@ class ConditionerConfig(Config):
         return {}
 
     def condition(self, told: Mapping[str, Any]) -> Any:
-        """What the conditioner reads, of what is told by name."""
+        """The conditioner's own record, out of conditions by name."""
         return told[self.accepts[0]]
 
 
 class ActionConditionerConfig(ConditionerConfig):
-    """Reads `vidar.conditioning.action.Actions`."""
+    """Base of the configs of conditioners that read `vidar.conditioning.action.Actions`."""
 
     accepts: ClassVar[tuple[str, ...]] = ("actions",)
 
@@ -128,5 +130,5 @@ def moved(told: Any, device: torch.device) -> Any:
 
 
 def pad(parts: Sequence[Tensor], length: int) -> Tensor:
-    """Tensors [J, ..] of several lengths -> [B, length, ..], zeros behind."""
+    """Stack tensors [J, ..] of several lengths, padded with zeros: [B, length, ..]."""
     return torch.stack([torch.cat([part, part.new_zeros(length - len(part), *part.shape[1:])]) for part in parts])

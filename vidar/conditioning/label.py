@@ -19,7 +19,7 @@ from vidar.types import Cond, UsageError
 
 @dataclass(frozen=True)
 class Labels:
-    """values long [B] in 0 .. num_labels - 1; none bool [B]: no label (dropout, guidance), whatever the value is."""
+    """values: long [B] in 0 .. num_labels - 1. none: bool [B], rows without a label (dropout, guidance)."""
 
     values: Tensor
     none: Tensor
@@ -29,16 +29,16 @@ class Labels:
         return Labels(self.values, torch.ones_like(self.none))
 
     def doubled(self) -> Labels:
-        """With the same rows again, untold, for guidance."""
+        """The same rows, followed by the rows without a label (the unconditional branch of guidance)."""
         return Labels(torch.cat([self.values] * 2), torch.cat([self.none, torch.ones_like(self.none)]))
 
     def to(self, device: torch.device) -> Labels:
-        """On a device."""
+        """A copy on a device."""
         return Labels(self.values.to(device), self.none.to(device))
 
 
 class LabelEmbedConfig(ConditionerConfig):
-    """How many labels there are."""
+    """num_labels: number of labels. width: D of the backbone."""
 
     accepts: ClassVar[tuple[str, ...]] = ("label",)
 
@@ -58,7 +58,7 @@ class LabelEmbedConfig(ConditionerConfig):
         return self.num_labels
 
     def check(self, told: Told, name: str) -> None:
-        """See `ConditionerConfig`; a label is in range."""
+        """See `ConditionerConfig`. Also raises UsageError for a label out of range."""
         super().check(told, name)
         if told.label is not None and not 0 <= told.label < self.num_labels:
             raise UsageError(f"label {told.label} is out of range; model {name!r} has 0 .. {self.num_labels - 1}")

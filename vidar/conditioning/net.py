@@ -15,7 +15,7 @@ from vidar.types import Cond, State
 
 
 class WorldNetConfig(Config):
-    """conditioner: of what it is told beside its inputs, None: nothing."""
+    """conditioner: reads the conditions (actions, label, prompt); None: the network takes none."""
 
     backbone: BackboneConfig
     conditioner: ConditionerConfig | None = None

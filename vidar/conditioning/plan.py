@@ -15,7 +15,7 @@ from vidar.types import Cond
 
 
 class PlanActionEmbedConfig(ActionConditionerConfig):
-    """map: of the order, whose cells are frames; a segment hears of no action of another one."""
+    """map: the step map of the order, whose cells are frames. A segment reads no action of another segment."""
 
     spec: ActionSpec
     width: int = Field(ge=1)

@@ -30,7 +30,7 @@ class PrefixEmbedConfig(ConditionerConfig):
 
     @property
     def takes(self) -> tuple[str, ...]:
-        """Those of `inner`."""
+        """Names of the conditions that `inner` takes."""
         return () if self.inner is None else self.inner.takes
 
     def action_spec(self) -> ActionSpec | None:

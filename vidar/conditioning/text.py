@@ -39,7 +39,7 @@ BYTES = 256
 class Text:
     """values: bytes long [B, J] or features float [B, J, W]; mask bool [B, J], True = real; none bool [B]: no text.
 
-    memo: what conditioners made of it, where the calls of a video share it (no gradients); None: made at each call.
+    memo: cached embeddings by conditioner, which the calls of a video share (without gradients); None: no cache.
     """
 
     values: Tensor
@@ -52,12 +52,12 @@ class Text:
         return Text(self.values, self.mask, torch.ones_like(self.none))
 
     def doubled(self) -> Text:
-        """With the same rows again, untold, for guidance."""
+        """The same rows, followed by the rows without a text (the unconditional branch of guidance)."""
         values, mask = torch.cat([self.values] * 2), torch.cat([self.mask] * 2)
         return Text(values, mask, torch.cat([self.none, torch.ones_like(self.none)]), self.memo)
 
     def to(self, device: torch.device) -> Text:
-        """On a device."""
+        """A copy on a device."""
         return Text(self.values.to(device), self.mask.to(device), self.none.to(device), self.memo)
 
 
@@ -74,14 +74,14 @@ def utf8(prompts: Sequence[str], most: int) -> tuple[Tensor, Tensor]:
 
 
 class EncoderConfig(Config):
-    """Base of the configs of encoders of prompts. width: of a feature; most: positions of a prompt."""
+    """Base of the configs of prompt encoders. width: W of a feature. most: maximum number of positions of a prompt."""
 
     width: int = Field(default=64, ge=1)
     most: int = Field(default=256, ge=1)
 
     @property
     def reads_words(self) -> bool:
-        """Whether it reads words; otherwise features."""
+        """Whether it reads words; otherwise it reads features."""
         return True
 
     @abstractmethod
@@ -90,18 +90,18 @@ class EncoderConfig(Config):
 
     @abstractmethod
     def rows(self, prompts: Sequence[Any]) -> tuple[Tensor, Tensor]:
-        """Prompts -> values [B, J, ..] and mask bool [B, J]. Raises UsageError for what it does not read."""
+        """Prompts -> values [B, J, ..] and mask bool [B, J]. Raises UsageError for prompts of the wrong kind."""
 
 
 class GivenFeaturesConfig(EncoderConfig):
-    """Features come with the prompt: an outside encoder made them."""
+    """The prompt is given as features of an external encoder."""
 
     width: int = Field(default=2048, ge=1)
     most: int = Field(default=512, ge=1)
 
     @property
     def reads_words(self) -> bool:
-        """No."""
+        """Always false."""
         return False
 
     def build(self) -> GivenFeatures:
@@ -109,7 +109,7 @@ class GivenFeaturesConfig(EncoderConfig):
         return GivenFeatures()
 
     def rows(self, prompts: Sequence[Any]) -> tuple[Tensor, Tensor]:
-        """See `EncoderConfig`: features [J, W] with their mask [J], each; none: one blank position."""
+        """See `EncoderConfig`. Prompts are pairs of features [J, W] and mask [J]; None becomes one zero position."""
         blank = torch.zeros(1, self.width), torch.ones(1, dtype=torch.bool)
         found = [blank if prompt is None else prompt for prompt in prompts]
         if any(isinstance(one, str) for one in found):
@@ -129,7 +129,7 @@ class GivenFeatures(nn.Module):
 
 
 class ByteEncoderConfig(EncoderConfig):
-    """A small transformer over UTF-8 bytes. most: bytes of a prompt."""
+    """A small transformer over UTF-8 bytes. most: maximum number of bytes of a prompt."""
 
     width: int = Field(default=64, ge=1)
     depth: int = Field(default=2, ge=1)
@@ -141,7 +141,7 @@ class ByteEncoderConfig(EncoderConfig):
         return ByteEncoder(self)
 
     def rows(self, prompts: Sequence[Any]) -> tuple[Tensor, Tensor]:
-        """See `EncoderConfig`: bytes; of no prompt one blank."""
+        """See `EncoderConfig`. Returns bytes; a missing prompt becomes one space."""
         if not all(isinstance(prompt, str | None) for prompt in prompts):
             raise UsageError("this model needs the bytes of its prompts, long [B, J], not features")
         return utf8([" " if prompt is None else prompt for prompt in prompts], self.most)
@@ -177,8 +177,9 @@ class ByteEncoder(nn.Module):
 
 
 class TextConfig(ConditionerConfig):
-    """width: D of the backbone; memory_width: of its memory port; heads: of the pooling; num_none: rows of the table
-    that stands for no text.
+    """width: D of the backbone. memory_width: width of its memory port. heads: heads of the pooling attention.
+
+    num_none: number of rows of the learned table that replaces a missing text.
     """
 
     accepts: ClassVar[tuple[str, ...]] = ("prompt",)
@@ -205,7 +206,7 @@ class TextConfig(ConditionerConfig):
         return TextConditioner(self)
 
     def check(self, told: Told, name: str) -> None:
-        """See `ConditionerConfig`; the encoder reads the prompt."""
+        """See `ConditionerConfig`. Also raises UsageError for a prompt that the encoder does not read."""
         super().check(told, name)
         if told.prompt is not None:
             self.encoder.rows([told.prompt])

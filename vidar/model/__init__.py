@@ -1,1 +1,1 @@
-"""A trained world: load, save, stream, generate."""
+"""Video models: configs, loading and saving, streaming, generation."""

@@ -1,4 +1,4 @@
-"""What is known of a model beside its weights, and the System that it compiles to."""
+"""The config of a model, and the System that it compiles to."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ from vidar.types import UsageError
 
 
 class ModelConfig(Config):
-    """What is known of a model beside its weights: what it makes, how, and what it is told.
+    """The config of a model: its parts, and the conditions that it takes.
 
-    frames: of a clip, where it makes clips of a fixed length, 1 of an image; None: it goes on without an end.
-    actions: what acts on each frame, None: nothing. classes: names of its labels, where they have some.
-    patch: side of the latent patches that are one site. context: frames of context used at most. guidance: of what is
-    made, by what it is told; it doubles the rows of every call. schedule: when each unit is made, see schedules.py.
-    policy: what the cache forgets between calls; what is dreamed then is approximate (`Order.approximate`).
+    frames: number of frames of a clip, for models of clips of a fixed length (1: images); None: an endless stream.
+    actions: the actions that the model takes for each frame; None: none. classes: names of the labels, or empty.
+    patch: side length in latents of the patch that is one site. context: maximum number of context frames. guidance:
+    classifier-free guidance on the conditions at sampling time; doubles the batch of every call. schedule: when each
+    unit is generated, see schedules.py. policy: the cache policy, which evicts slots between calls; generation is then
+    approximate (`Order.approximate`).
     """
 
     name: str
@@ -60,22 +61,22 @@ class ModelConfig(Config):
         if self.order.codes != self.objective.codes or self.order.codes not in self.tokenizer.codes:
             names = ", ".join(type(p).__name__ for p in parts)
             raise ValueError(
-                f"tokenizer, order and objective must all be of latents, of scales or of pyramids, not {names}"
+                f"tokenizer, order and objective must all use latents, scales or pyramids; they do not agree: {names}"
             )
         if self.by_scales and self.patch != 1:
             raise ValueError("a model that predicts scales has patch 1: its sites are the latents")
         if self.clips:
             self._check_clips()
         elif self.actions is None:
-            raise ValueError("a model without an end is told actions; give it some, or frames, the length of a clip")
+            raise ValueError("a model of endless streams needs actions; give actions, or frames, the length of a clip")
         self.order.check_scales(self.tokenizer.sides)
         if self.classes and len(self.classes) != self.conditioner_labels:
-            raise ValueError(f"{len(self.classes)} names of classes; give one for each label, or none")
+            raise ValueError(f"{len(self.classes)} names of classes; give one name per label, or none")
         check_schedule(self)
         return self
 
     def _check_clips(self) -> None:
-        """Raises ValueError where clips do not fit the tokenizer, or nobody says what they show."""
+        """Raises ValueError if clips do not fit the tokenizer, or the model reads neither label nor prompt."""
         (last_height, last_width), stride = self.tokenizer.sides[-1], self.tokenizer.strides[1]
         if (last_height * stride, last_width * stride) != (self.height, self.width):
             raise ValueError(
@@ -88,39 +89,39 @@ class ModelConfig(Config):
 
     @property
     def by_scales(self) -> bool:
-        """Whether frames are predicted scale by scale; otherwise they are denoised."""
+        """Whether the model predicts frames scale by scale; otherwise it denoises them."""
         return self.objective.codes != "latents"
 
     @property
     def clips(self) -> bool:
-        """Whether it makes clips of a fixed length."""
+        """Whether the model generates clips of a fixed length."""
         return self.order.codes == "pyramids"
 
     @property
     def conditioner(self) -> ConditionerConfig | None:
-        """What reads what it is told."""
+        """The config of the conditioner, or None."""
         return self.net.conditioner
 
     @property
     def conditioner_labels(self) -> int:
-        """Labels that it knows."""
+        """Number of labels that the model knows."""
         return 0 if self.conditioner is None else self.conditioner.labels()
 
     @property
     def accepts(self) -> tuple[str, ...]:
-        """Names of what it is told: "actions", "prompt", "label"."""
+        """Names of the conditions that the model takes: "actions", "prompt", "label"."""
         told = () if self.conditioner is None else self.conditioner.takes
         return (*(() if self.actions is None else ("actions",)), *(name for name in told if name != "actions"))
 
     @property
     def spec(self) -> ActionSpec:
-        """Its actions. Raises UsageError where it is told none."""
+        """The action spec of the model. Raises UsageError if the model takes no actions."""
         if self.actions is None:
-            raise UsageError(f"model {self.name!r} is told no actions")
+            raise UsageError(f"model {self.name!r} takes no actions")
         return self.actions
 
     def check_told(self, told: Told) -> None:
-        """Raises UsageError for a prompt or a label that it does not take, or where a clip is told nothing."""
+        """Raises UsageError for a prompt or label that the model does not take, or if a clip gets neither."""
         if self.conditioner is not None:
             self.conditioner.check(told, self.name)
             if self.clips and not told.given:
@@ -130,7 +131,7 @@ class ModelConfig(Config):
 
     @property
     def sites(self) -> tuple[int, int]:
-        """Rows and columns of sites of one frame. Raises UsageError where the sizes do not divide."""
+        """Rows and columns of sites of one frame. Raises UsageError if the frame size is not a multiple of a site."""
         time, space = self.tokenizer.strides
         stride = space * self.patch
         for name, size in (("height", self.height), ("width", self.width)):
@@ -138,16 +139,16 @@ class ModelConfig(Config):
                 low = size // stride * stride
                 raise UsageError(f"{name} {size} does not divide by {stride}; use {low or stride} or {low + stride}")
         if time != 1 and not self.clips:
-            raise UsageError("a world acted on frame by frame needs tokenizer.time_stride 1")
+            raise UsageError("a world with an action per frame needs tokenizer.time_stride 1")
         return self.height // stride, self.width // stride
 
     @property
     def channels(self) -> int:
-        """Numbers per site."""
+        """Number of values per site."""
         return self.tokenizer.channels * self.patch**2
 
     def latent_frames(self, frames: int) -> int:
-        """Of a clip of `frames` frames. Raises UsageError where they do not fit."""
+        """Number of latent frames of a clip of `frames` frames. Raises UsageError if the time stride does not fit."""
         stride = self.tokenizer.strides[0]
         if (frames - 1) % stride:
             low = (frames - 1) // stride * stride + 1
@@ -155,21 +156,25 @@ class ModelConfig(Config):
         return (frames - 1) // stride + 1
 
     def pyramids_of(self, known: int, frames: int | None = None) -> int:
-        """Whole pyramids of `known` frames of context. Raises UsageError unless they are whole and not all."""
+        """Number of pyramids in `known` frames of context.
+
+        Raises UsageError unless the frames fill whole pyramids and leave some to generate.
+        """
         order, total = self.order.over(self.tokenizer.sides), frames or self.frames or 1
         sizes = order.sizes(self.latent_frames(total))
         count = len(order.sizes(self.latent_frames(known))) if known > 1 else 1
         if count >= len(sizes):
-            raise UsageError(f"{known} frames of context leave nothing to make of {total}; ask for more frames")
+            raise UsageError(f"{known} context frames leave nothing to generate of {total}; request more frames")
         return count
 
     def system(
         self, num_frames: int | None = None, dtype: torch.dtype = torch.float32, pyramid: Any = None
     ) -> System[Objective]:
-        """What the config compiles to. num_frames: None: `frames`, endless where that is None too.
+        """The System that the config compiles to.
 
-        pyramid: the trained tokenizer's, where scales are predicted; None: one with fresh weights. Raises UsageError
-        where widths do not fit, or the trained pyramid has another codebook or other scales.
+        num_frames: number of frames; None: `frames`, and endless if that is None too. pyramid: the trained quantiser
+        of the tokenizer, for models that predict scales; None: one with fresh weights. Raises UsageError if widths do
+        not fit, or if the trained pyramid has another codebook or other scales.
         """
         (order, grid), sizes = self._order(num_frames)
         objective = self.objective.make(Coded(self.channels, self._pyramid(pyramid), sizes), grid, dtype)
@@ -181,32 +186,32 @@ class ModelConfig(Config):
         return order.build(*self.sites, frames), order.sizes(frames or 1)
 
     def _pyramid(self, trained: Any) -> Any:
-        """What makes the multi-scale quantiser, None: the tokenizer has none."""
+        """A function that returns the multi-scale quantiser; None if the tokenizer has none."""
         own = self.tokenizer.pyramid_config
         if own is not None and trained is not None and self.clips and trained.config != own:
             raise UsageError(
-                f"the tokenizer's pyramid ({_codebook(trained.config)}) is not that of the model ({_codebook(own)}); "
+                f"the tokenizer's pyramid ({_codebook(trained.config)}) differs from the model's ({_codebook(own)}); "
                 "train the model on this tokenizer"
             )
         return None if own is None else lambda: trained or own.build()
 
     @property
     def flow(self) -> FlowConfig:
-        """The objective of a world of rectified flow. Raises UsageError where it has another one."""
+        """The config of the rectified-flow objective. Raises UsageError if the world has another objective."""
         if isinstance(self.objective, FlowConfig):
             return self.objective
         if self.by_scales:
             raise UsageError(f"world {self.name!r} predicts its frames scale by scale; this needs one that denoises")
         kind = type(self.objective).__name__.removesuffix("Config")
-        raise UsageError(f"world {self.name!r} is one of {kind}; this needs one of rectified flow")
+        raise UsageError(f"world {self.name!r} has the objective {kind}; this needs rectified flow (FlowConfig)")
 
     def flow_system(self, num_frames: int | None = None, dtype: torch.dtype = torch.float32) -> System[Flow]:
-        """`system` of a world of rectified flow. Raises UsageError where it has another objective."""
+        """`system` of a world with the rectified-flow objective. Raises UsageError for another objective."""
         (order, grid), _ = self._order(num_frames)
         return self._system(order, grid, self.flow.build(self.channels, grid, dtype))
 
     def _system(self, order: Order, grid: Grid, objective: Asked) -> System[Asked]:
-        """Raises UsageError where the network has other widths."""
+        """Assemble the System. Raises UsageError if the widths of the network do not fit the objective."""
         for field, width in (("in_width", objective.input_width), ("out_width", objective.output_width)):
             if getattr(self.net.backbone, field) != width:
                 raise UsageError(
@@ -217,29 +222,29 @@ class ModelConfig(Config):
         return System(order, grid, objective, frames, self.schedule.build())
 
     def check_outcome(self, head: OutcomeNetConfig) -> None:
-        """Raises UsageError where a head of reward and end reads other latents or actions than this world's."""
+        """Raises UsageError if the reward and termination head reads other latents or actions than this world's."""
         ours, theirs = (*self.sites, self.channels), (head.rows, head.columns, head.channels)
         if ours != theirs or head.spec != self.actions:
             names, own = (", ".join(spec.names) for spec in (head.spec, self.spec))
             raise UsageError(
-                f"a head of reward and end for latents {' x '.join(map(str, theirs))} and actions {names}; world "
+                f"a reward and termination head for latents {' x '.join(map(str, theirs))} and actions {names}; world "
                 f"{self.name!r} has {' x '.join(map(str, ours))} and {own}: train it for this world"
             )
 
     @property
     def steps(self) -> int:
-        """Calls of the network for a frame: solver steps, or scales."""
+        """Number of network calls per frame: solver steps, or scales."""
         return self.objective.calls(self.order.over(self.tokenizer.sides))
 
     def with_steps(self, steps: int) -> Self:
         """The same model with another number of solver steps.
 
-        Raises UsageError where frames are predicted scale by scale: their calls are the scales.
+        Raises UsageError if the model predicts frames scale by scale, because it makes one call per scale.
         """
         if steps == self.steps:
             return self
         if self.by_scales:
-            raise UsageError(f"world {self.name!r} makes one call a scale, {self.steps} a frame; leave --steps out")
+            raise UsageError(f"world {self.name!r} makes one call per scale, {self.steps} per frame; leave --steps out")
         return self.replace(objective=self.objective.with_calls(steps))
 
 

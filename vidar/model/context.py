@@ -1,4 +1,4 @@
-"""The frames that a world goes on from."""
+"""Read and check the context frames of a model."""
 
 from __future__ import annotations
 
@@ -15,29 +15,32 @@ from vidar.types import UsageError, VidarError
 
 
 class Sized(Protocol):
-    """The config of a model of frames of one size."""
+    """The config of a model with a fixed frame size."""
 
     @property
     def name(self) -> str:
-        """Of the model."""
+        """Name of the model."""
         ...
 
     @property
     def height(self) -> int:
-        """Of a frame, in pixels."""
+        """Height of a frame in pixels."""
         ...
 
     @property
     def width(self) -> int:
-        """Of a frame, in pixels."""
+        """Width of a frame in pixels."""
         ...
 
 
 def context_frames(config: Sized, start: Path | None, context: Any) -> Tensor:
-    """Frames, one frame, a path or None (`start`) -> uint8 [T, H, W, 3] of the world's size. Raises VidarError."""
+    """Frames, one frame, a path or None (`start`) -> uint8 [T, H, W, 3] of the model's size.
+
+    Raises UsageError if there is neither a context nor a start clip, VidarError for frames that do not fit.
+    """
     name = "the context"
     if context is None and start is None:
-        raise UsageError(f"world {config.name!r} ships no start; give context frames or a video")
+        raise UsageError(f"world {config.name!r} ships no start clip; give context frames or a video")
     context = start if context is None else context
     if isinstance(context, str | os.PathLike):
         name = str(Path(context))
@@ -51,7 +54,7 @@ def context_frames(config: Sized, start: Path | None, context: Any) -> Tensor:
 
 
 def check_size(config: Sized, height: int, width: int, name: str) -> None:
-    """Raises VidarError for frames of another size than the world's."""
+    """Raises VidarError if the frames do not have the size of the model."""
     want = (config.height, config.width)
     if (height, width) != want:
         raise VidarError(f"{name} is {width}x{height}, this model is {want[1]}x{want[0]}; resize it first")

@@ -1,4 +1,4 @@
-"""What a model makes, on disk: a video or an image, and a JSON side file that says how it was made."""
+"""Write generated videos and images to disk, each with a JSON side file that records how it was generated."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from vidar.model.schedules import ScheduleConfig, with_schedule
 from vidar.types import UsageError, VidarError
 
 Progress = Callable[[int, int], None]
-ENDLESS = ("actions", "steps", "renew", "recache", "schedule")  # what clips of a fixed length do not take
+ENDLESS = ("actions", "steps", "renew", "recache", "schedule")  # options that clips of a fixed length do not take
 
 
 class GenerateRequest(Config):
-    """What to make. out: x.mp4, or x.png of an image; x.json is written beside it. frames None: as many as actions, or
-    the length of a clip.
+    """The arguments of one generation.
 
-    context: .mp4 or .png (None: start.mp4 of the model). actions: .npy [N, A] (None: nothing is pressed).
-    label, prompt: what the video shows, where the model takes it. renew, recache: see `vidar.rollout.hooks`.
-    schedule: None: as the model has it. compile: the calls of the network.
+    out: x.mp4, or x.png for an image; x.json is written beside it. frames: number of frames; None: one per action, or
+    the length of a clip. context: .mp4 or .png (None: start.mp4 of the model). actions: .npy [N, A] (None: no key is
+    pressed). label, prompt: class or text, for models that take it. renew, recache: see `vidar.rollout.hooks`.
+    schedule: None: that of the model. compile: whether to compile the network calls.
     """
 
     model: str
@@ -55,14 +55,15 @@ class GenerateRequest(Config):
 
     @property
     def told(self) -> Told:
-        """What is told of the whole video."""
+        """Prompt and label of the video."""
         return Told(self.prompt, self.label)
 
 
 def write(request: GenerateRequest, progress: Progress | None = None) -> dict[str, Any]:
-    """Generate and write; returns what stands in the side file. Everything given is checked before the model is built.
+    """Generate a video or image and write it; returns the content of the side file.
 
-    Context is never written. Raises UsageError or VidarError in one line; nothing half-written stays.
+    All arguments are checked before the model is built. Context frames are never written. Raises UsageError or
+    VidarError in one line; no partly written file remains.
     """
     folder = locate(request.model)
     config = load_config(folder)
@@ -85,10 +86,10 @@ def write(request: GenerateRequest, progress: Progress | None = None) -> dict[st
 def _write_clip(
     request: GenerateRequest, config: VideoModelConfig, folder: Path, progress: Progress | None
 ) -> dict[str, Any]:
-    """An image (.png), or a clip (.mp4) of a fixed length."""
+    """Generate and write an image (.png) or a clip (.mp4) of a fixed length."""
     for name in ENDLESS:
         if getattr(request, name) not in (None, False):
-            raise UsageError(f"{request.model}: makes pictures from a class or a text and takes no --{name}")
+            raise UsageError(f"{request.model}: makes images or clips from a class or a text and takes no --{name}")
     count = request.frames or config.frames or 1
     config.system(count)
     out, side = _outputs(request.out, count)
@@ -123,7 +124,7 @@ def _write_side(
     context: int,
     latency: dict[str, Any],
 ) -> dict[str, Any]:
-    """The side file; what stands in it."""
+    """Write the side file; returns its content."""
     made = {
         "video": str(out),
         "arguments": to_dict(request),
@@ -141,21 +142,21 @@ def _write_side(
 
 
 def _check_told(request: GenerateRequest, config: VideoModelConfig) -> None:
-    """Raises UsageError for a prompt or a label that the model does not take."""
+    """Raises UsageError for a prompt or label that the model does not take."""
     reader = config.conditioner
     if request.prompt is not None and reader is not None and not reader.reads_words:
-        raise UsageError(f"{request.model}: reads features of an outside text encoder; use it from Python")
+        raise UsageError(f"{request.model}: reads features of an external text encoder; use it from Python")
     config.check_told(request.told)
 
 
 def versions() -> dict[str, Any]:
-    """What made a clip, for its side file."""
+    """Versions and thread count for the side file."""
     made = {"vidar": vidar.__version__, "torch": torch.__version__, "python": platform.python_version()}
     return {"versions": made, "threads": torch.get_num_threads()}
 
 
 def read_actions(path: str, config: VideoModelConfig) -> np.ndarray:
-    """float32 [N, A] from .npy, checked against the model. Raises VidarError."""
+    """Read float32 [N, A] from .npy and check it against the model. Raises VidarError."""
     try:
         values = np.load(path, allow_pickle=False)
     except FileNotFoundError:
@@ -169,7 +170,7 @@ def read_actions(path: str, config: VideoModelConfig) -> np.ndarray:
 
 
 def read_context(path: str, config: VideoModelConfig) -> np.ndarray:
-    """uint8 [T, H, W, 3] from .mp4 or .png, of the model's size. Raises VidarError."""
+    """Read uint8 [T, H, W, 3] of the model's size from .mp4 or .png. Raises VidarError."""
     file = Path(path)
     frames = read_picture(file)[None] if file.suffix == ".png" else read_video(file)[0]
     if frames.shape[1:3] != (config.height, config.width):
@@ -179,7 +180,7 @@ def read_context(path: str, config: VideoModelConfig) -> np.ndarray:
 
 
 def read_picture(file: Path) -> np.ndarray:
-    """uint8 [H, W, 3]. Raises VidarError."""
+    """Read a picture as uint8 [H, W, 3]. Raises VidarError."""
     try:
         with Image.open(file) as picture:
             return np.array(picture.convert("RGB"))  # a copy, so that it is writable
@@ -190,7 +191,7 @@ def read_picture(file: Path) -> np.ndarray:
 
 
 def _outputs(out: str, frames: int) -> tuple[Path, Path]:
-    """The file and its side file. Raises UsageError for another kind of file than what is made."""
+    """The paths of the output and of its side file. Raises UsageError for a wrong kind of file."""
     file = check_output(out)
     if file.suffix not in ((".png", ".mp4") if frames == 1 else (".mp4",)):
         raise UsageError(f"{file}: {'an image is written as .png or .mp4' if frames == 1 else 'a clip is an .mp4'}")
@@ -199,7 +200,7 @@ def _outputs(out: str, frames: int) -> tuple[Path, Path]:
 
 def _start(folder: Path, name: str) -> str:
     if not (folder / START).is_file():
-        raise UsageError(f"{name}: ships no {START}; give a start: --context clip.mp4 or picture.png")
+        raise UsageError(f"{name}: ships no {START}; give context frames: --context clip.mp4 or picture.png")
     return str(folder / START)
 
 
@@ -208,7 +209,9 @@ def _count(request: GenerateRequest, actions: np.ndarray | None) -> int:
     if count < 1:
         raise UsageError("generate needs --frames N, or --actions with at least one row")
     if actions is not None and len(actions) < count:
-        raise VidarError(f"{request.actions}: {len(actions)} actions are too few for {count} frames; one row a frame")
+        raise VidarError(
+            f"{request.actions}: {len(actions)} actions are too few for {count} frames; give one row per frame"
+        )
     return count
 
 
@@ -221,7 +224,7 @@ def _frames(
     seconds: list[float],
     progress: Progress | None,
 ) -> Iterator[np.ndarray]:
-    """The new frames; notes what each took."""
+    """Yield the new frames and append the duration of each to `seconds`."""
     last = time.perf_counter()
     told = request.seed, None, request.steps, request.renew, request.recache, request.prompt, request.label
     for frame in islice(model.stream(context, actions, *told), count):
@@ -233,7 +236,7 @@ def _frames(
 
 
 def _latency(seconds: list[float]) -> dict[str, float]:
-    """First frame (with the context), median and 95th percentile of the others."""
+    """Latency in ms: the first frame (with the context), median and 95th percentile of the others."""
     rest = np.array(seconds[1:] or seconds) * 1000
     return {
         "first": round(seconds[0] * 1000, 2),

@@ -1,4 +1,4 @@
-"""Which model is this: a short name of its config and weights."""
+"""Fingerprint of a model: a short hash of its config and weights."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 from vidar.config import first_type, to_dict
 from vidar.model.model import VideoModel
 
-YOUNGER = ("policy", "frames", "classes")  # fields that older models have not; where they are empty, they add nothing
+YOUNGER = ("policy", "frames", "classes")  # fields that older models lack; empty ones do not change the hash
 
 
 def fingerprint(model: VideoModel) -> str:
-    """Of config and weights: 16 hex digits."""
+    """The hash of config and weights: 16 hex digits."""
     told = {key: value for key, value in _named(to_dict(model.config)).items() if key not in YOUNGER or value}
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     for module in (model.tokenizer, model.net):
@@ -27,7 +27,7 @@ def fingerprint(model: VideoModel) -> str:
 
 
 def _named(told: Any) -> Any:
-    """The same with every type under its first name, so that moving one in the code changes no fingerprint."""
+    """The same data with the oldest name of every type, so that moving a class changes no fingerprint."""
     if isinstance(told, Mapping):
         mapping = cast(Mapping[str, Any], told)
         return {key: first_type(value) if key == "type" else _named(value) for key, value in mapping.items()}

@@ -1,4 +1,4 @@
-"""Load and save models: a shipped one by name, or a directory in the Hugging Face layout."""
+"""Load and save models: shipped models by name, or directories in the Hugging Face layout."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from vidar.types import UsageError, VidarError
 
 SHIPPED = Path(__file__).parent.parent / "pretrained"
 INDEX, CONFIG = "model_index.json", "world.json"
-START = "start.mp4"  # the clip in a model's folder that serves where no context is given
-OUTCOME = "outcome"  # the part that knows reward and end; most models have none
+START = "start.mp4"  # the clip in a model's folder that is the default context
+OUTCOME = "outcome"  # the reward and termination head; most models have none
 
 
 def shipped() -> list[str]:
-    """Names of the models that come with the package."""
+    """Names of the models that ship with the package."""
     return sorted(path.parent.name for path in SHIPPED.glob(f"*/{INDEX}"))
 
 
 def save(model: VideoModel, directory: str | os.PathLike[str], dtype: torch.dtype | None = torch.bfloat16) -> None:
-    """Write tokenizer/, transformer/, outcome/ where there is one (float32), world.json and, last, model_index.json."""
+    """Write tokenizer/, transformer/, outcome/ (float32, if the model has one), world.json; last, model_index.json."""
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / INDEX).unlink(missing_ok=True)
@@ -49,9 +49,9 @@ def save(model: VideoModel, directory: str | os.PathLike[str], dtype: torch.dtyp
 
 
 def add_outcome(source: Path, outcome: OutcomeNet, directory: str | os.PathLike[str]) -> None:
-    """Write the world in folder `source` again, file by file, with this head of reward and end.
+    """Copy the world in folder `source`, file by file, and add a reward and termination head.
 
-    Raises VidarError for a damaged source, UsageError where the head is not for it.
+    Raises VidarError for a damaged source, UsageError if the head does not fit the world.
     """
     folder = Path(directory)
     load_world_config(source).check_outcome(outcome.config)
@@ -63,7 +63,7 @@ def add_outcome(source: Path, outcome: OutcomeNet, directory: str | os.PathLike[
 
 
 def locate(name: str | os.PathLike[str]) -> Path:
-    """The folder of a model by path or shipped name. Raises UsageError or VidarError where there is none."""
+    """The folder of a model, given by path or shipped name. Raises UsageError or VidarError if there is none."""
     folder = Path(name)
     if (folder / INDEX).is_file():
         return folder
@@ -75,7 +75,7 @@ def locate(name: str | os.PathLike[str]) -> Path:
 
 
 def load_config(folder: Path) -> VideoModelConfig:
-    """What is known of the model in a folder beside its weights. Raises VidarError where that is something else."""
+    """The config of the model in a folder. Raises VidarError if the folder holds another kind of config."""
     config = load_file(folder / CONFIG)
     if not isinstance(config, VideoModelConfig):
         raise VidarError(f"{folder / CONFIG}: holds a {type(config).__name__}, so {folder} is not a model")
@@ -83,7 +83,7 @@ def load_config(folder: Path) -> VideoModelConfig:
 
 
 def load_world_config(folder: Path) -> VideoModelConfig:
-    """As `load_config`, of a model that goes on frame after frame. Raises VidarError for one of clips."""
+    """As `load_config`, for a world (an endless stream of frames). Raises VidarError for a model of clips."""
     config = load_config(folder)
     if config.clips:
         raise VidarError(f"{folder / CONFIG}: makes images or clips of a fixed length, so {folder} is not a world")
@@ -93,7 +93,7 @@ def load_world_config(folder: Path) -> VideoModelConfig:
 def load_world(
     name: str | os.PathLike[str], device: torch.device | str = "cpu", dtype: torch.dtype | None = None
 ) -> VideoModel:
-    """As `load`, of a model that goes on frame after frame. Raises VidarError for one of clips."""
+    """As `load`, for a world (an endless stream of frames). Raises VidarError for a model of clips."""
     load_world_config(locate(name))
     return load(name, device, dtype)
 
@@ -101,9 +101,10 @@ def load_world(
 def load(
     name: str | os.PathLike[str], device: torch.device | str = "cpu", dtype: torch.dtype | None = None
 ) -> VideoModel:
-    """A shipped model by name, or a directory that `save` wrote. dtype None: what the device multiplies fastest.
+    """Load a shipped model by name, or a directory that `save` wrote.
 
-    Raises UsageError for a name that is neither, VidarError for a damaged directory.
+    dtype: None: the dtype in which the device multiplies fastest. Raises UsageError for an unknown name, VidarError for
+    a damaged directory.
     """
     folder = locate(name)
     config = load_config(folder)
@@ -129,7 +130,7 @@ def _index(folder: Path) -> dict[str, Any]:
 
 
 def _finish(folder: Path, index: dict[str, Any], outcome: OutcomeNet | None) -> None:
-    """The head, where there is one, and the index, which makes the model complete."""
+    """Write the head, if there is one, and then the index, which marks the model as complete."""
     if outcome is not None:
         save_component(outcome, outcome.config, folder / OUTCOME)
         index = {**index, OUTCOME: ["vidar", "OutcomeNet"]}

@@ -1,4 +1,4 @@
-"""A model: tokenizer, network and what is known of them; frames, streams and clips from what it is told."""
+"""VideoModel: tokenizer, network and config; generates frames, streams and clips."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Many = Sequence[Any]
 
 
 class VideoModelConfig(ModelConfig):
-    """See `ModelConfig`."""
+    """The config of a `VideoModel`, see `ModelConfig`."""
 
     def build(self) -> VideoModel:
         """A model with fresh weights."""
@@ -44,16 +44,16 @@ class VideoModelConfig(ModelConfig):
 
 @dataclass(frozen=True)
 class Generated:
-    """frames uint8 [B, T, H, W, 3]; seconds that each frame took, or each call where a clip is made at once."""
+    """frames: uint8 [B, T, H, W, 3]. seconds: duration of each frame, or of each network call of a clip."""
 
     frames: np.ndarray
     seconds: list[float]
 
 
 class VideoModel:
-    """A learned model: a world that goes on frame after frame, or one of images and clips of a fixed length.
+    """A video model: a world (an endless stream of frames), or a model of images or clips of a fixed length.
 
-    start: the clip that serves where no context is given. outcome: the head of reward and end, None: neither is known.
+    start: path of the default context. outcome: the reward and termination head, or None.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class VideoModel:
         self.outcome = None if outcome is None else outcome.eval()
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> VideoModel:
-        """Move the weights; returns itself. The head of reward and end is small and keeps its dtype."""
+        """Move the weights; returns itself. The reward and termination head is small and keeps its dtype."""
         for module in (self.tokenizer, self.net):
             cast(nn.Module, module).to(device=device, dtype=dtype)
         if self.outcome is not None:
@@ -79,7 +79,7 @@ class VideoModel:
 
     @property
     def pyramid(self) -> Any:
-        """The tokenizer's multi-scale quantiser, None: it has none. Labels of whole clips are drawn on the CPU."""
+        """The tokenizer's multi-scale quantiser, or None. For clips: a CPU copy, because labels are drawn there."""
         if self.config.tokenizer.pyramid_config is None:
             return None
         own = self.tokenizer.pyramid
@@ -87,12 +87,12 @@ class VideoModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.net.backbone.row.device
 
     @property
     def num_parameters(self) -> int:
-        """Weights of tokenizer and network."""
+        """Number of weights of tokenizer and network."""
         return sum(p.numel() for module in (self.tokenizer, self.net) for p in module.parameters())
 
     @property
@@ -101,27 +101,28 @@ class VideoModel:
         return self.config.tokenizer.memory > 0
 
     def model(self, inputs: Tensor, layout: Any, cond: Any = None, state: Any = None) -> Tensor:
-        """One call of the network, from and to the CPU: what decoding calls."""
+        """One network call, with inputs and outputs on the CPU."""
         device = self.device
         return self.net(inputs.to(device), layout, moved(cond, device), state).float().cpu()
 
     def compiled(self, build: Build | None = None) -> Model:
-        """`model` for the calls of a frame, as functions of static shapes.
+        """`model` compiled as functions of static shapes, one for each call of a frame.
 
-        build: makes them, None: `AheadOfTime()` on the CPU (numbers differ from `model`'s by rounding), `Graphed()` on
-        CUDA. Raises UsageError on another device, where no C++ compiler is, or where a relation of the order folds.
+        build: compiles them; None: `AheadOfTime()` on the CPU (results differ from those of `model` by rounding),
+        `Graphed()` on CUDA. Raises UsageError on another device, without a C++ compiler, or if a relation of the order
+        folds.
         """
         return compiled(self.net, build)
 
     def compile(self, build: Build | None = None) -> VideoModel:
-        """Every call from here on is such a function (`compiled`); returns itself. Raises UsageError as that does."""
+        """Compile the network for all further calls (see `compiled`); returns itself. Raises the same UsageErrors."""
         check_static(self.config.system(pyramid=self.pyramid).order.relations.values())
         self.model = self.compiled(build)
         return self
 
     @torch.inference_mode()
     def encode(self, video: Tensor) -> Tensor:
-        """uint8 [B, T, H, W, 3] -> codes float32 [B, t, n, C], by latent frame; of whole clips before quantisation."""
+        """uint8 [B, T, H, W, 3] -> codes float32 [B, t, n, C] per latent frame; for clips, before quantisation."""
         check_size(self.config, video.shape[2], video.shape[3], "the context")
         if self.config.clips:
             made = self.tokenizer.latents(to_float(video).to(self.device, self.tokenizer.dtype))[0].data
@@ -140,9 +141,9 @@ class VideoModel:
 
     @torch.inference_mode()
     def outcomes(self, codes: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes [B, 2, n, C] of two frames, actions [B, A] between them -> reward [B], probability of the end [B].
+        """Codes [B, 2, n, C] of two frames, actions [B, A] between them -> reward [B], probability of termination [B].
 
-        Both float32 on the CPU, and 0 where the model has no head for them.
+        Both are float32 on the CPU, and 0 if the model has no head for them.
         """
         if self.outcome is None:
             return torch.zeros(len(codes)), torch.zeros(len(codes))
@@ -160,12 +161,12 @@ class VideoModel:
         recache: bool = False,
         told: Sequence[Told] | None = None,
     ) -> Iterator[Tensor]:
-        """Endless codes [B, n, C], one frame at a time.
+        """Yield codes [B, n, C], one frame at a time, until the actions end.
 
-        context: codes [B, T, n, C]. context_actions [B, T, A]: row t acts between frames t-1 and t; None: unknown.
-        actions: yields [B, A] for each new frame, asked for when the frame is begun. The frame is committed with the
-        first refinement of the next one. renew, recache: see `ReencodeEvery` (None: never) and `RecacheOnAction`.
-        told: of each video as a whole.
+        context: codes [B, T, n, C]. actions: yields [B, A] for each new frame, requested when the frame starts.
+        context_actions: [B, T, A], row t acts between frames t-1 and t; None: unknown. A frame is committed in the
+        first refinement of the next frame. renew: see `ReencodeEvery` (None: never). recache: see `RecacheOnAction`.
+        told: prompt and label per video.
         """
         rngs = rngs or rows(0, len(context))
         for code, _ in shown(self.setting(steps), context, actions, context_actions, rngs, renew, recache, told):
@@ -182,7 +183,7 @@ class VideoModel:
         recache: bool = False,
         told: Sequence[Told] | None = None,
     ) -> Iterator[Tensor]:
-        """As `codes`, for frames: context uint8 [B, T, H, W, 3] -> endless uint8 [B, H, W, 3]."""
+        """As `codes`, for pictures: context uint8 [B, T, H, W, 3] -> yields uint8 [B, H, W, 3]."""
         keep = min(context.shape[1], self.config.context)
         context = context[:, -keep:]
         context_actions = None if context_actions is None else context_actions[:, -keep:]
@@ -193,16 +194,19 @@ class VideoModel:
     def setting(
         self, steps: int | None = None, frames: int | None = None, guidance: GuideConfig | None = None
     ) -> Setting:
-        """What a rollout of this model is made of. steps: calls of a frame; frames: of a clip; None: as usual."""
+        """The `Setting` of a rollout of this model.
+
+        steps: network calls per frame; frames: length of a clip; guidance; None: that of the config.
+        """
         config = self.config if steps is None else self.config.with_steps(steps)
         config = config if guidance is None else config.replace(guidance=guidance)
         return setting(config, self.net, self.model, self, self.pyramid, frames)
 
     def rollout(self, capacity: int = 1, steps: int | None = None, compiled: bool | Build = False) -> Turns:
-        """`capacity` rows that dream group of frames after group, each when its actions are known.
+        """A rollout of `capacity` rows, which generates a group of frames as soon as its actions are known.
 
-        compiled: the calls of a group are, at once, which takes a minute the first time; by a Build of its own, if one
-        is given. Raises UsageError for a model that has frames in flight together, or makes clips of a fixed length.
+        compiled: whether to compile the network calls now (a minute the first time), or the Build that compiles them.
+        Raises UsageError for a model with several frames in flight together, or of clips of a fixed length.
         """
         model = self.compiled(None if compiled is True else compiled) if compiled else None
         return in_turns(self.setting(steps), capacity, model)
@@ -219,14 +223,14 @@ class VideoModel:
         prompt: Any = None,
         label: int | None = None,
     ) -> Iterator[np.ndarray]:
-        """Endless frames uint8 [H, W, 3] of one video.
+        """Yield the frames uint8 [H, W, 3] of one video until the actions end.
 
-        context: uint8 [T, H, W, 3], one frame [H, W, 3], or the path of a video; None: the model's own start. actions:
-        [A] for each new frame, asked for one by one; None: nothing is pressed, without an end. prompt, label: of the
-        video, where the model takes one. Raises UsageError where it makes clips of a fixed length.
+        context: uint8 [T, H, W, 3], one frame [H, W, 3], or the path of a video; None: the model's start clip. actions:
+        [A] for each new frame, requested one by one; None: no key is pressed and the stream is endless. prompt, label:
+        text or class, for models that take one. Raises UsageError for a model of clips of a fixed length.
         """
         if self.config.clips:
-            raise UsageError(f"model {self.config.name!r} makes clips of a fixed length, no stream; use generate")
+            raise UsageError(f"model {self.config.name!r} makes clips of a fixed length, not streams; use generate")
         self.config.check_told(told := Told(prompt, label))
         known = self.context_frames(context)
         source = repeat(self.config.spec.noop()) if actions is None else self._checked(actions)
@@ -248,16 +252,17 @@ class VideoModel:
         label: int | Many | None = None,
         guidance: GuideConfig | None = None,
     ) -> Generated:
-        """New frames uint8 [B, T, H, W, 3] from all that the model takes of context, actions, prompt and label.
+        """Generate frames uint8 [B, T, H, W, 3] from the context, actions, prompt and label that the model takes.
 
-        Of a world: `num_frames` frames (default: as many as actions) of one video after its context, see `stream`. Of
-        images and clips: one video for each of several prompts (or pairs of features and mask) or labels; seed: of the
-        job (row b is its video b), or one for each; context: uint8 [B, T, H, W, 3] that stays, one frame (image to
-        video) or frame and clips. guidance: None: the model's own. Raises UsageError for what the model does not take.
+        A world generates `num_frames` frames (default: one per action) of one video after its context, see `stream`. A
+        model of images or clips generates one video per prompt (words, or a pair of features and mask) or label; seed:
+        one for the job (row b is its video b), or one per video; context: uint8 [B, T, H, W, 3] that is kept, one frame
+        (image to video) or a frame and clips. guidance: None: that of the model. Raises UsageError for arguments that
+        the model does not take.
         """
         if self.config.clips:
             if actions is not None or context_actions is not None:
-                raise UsageError(f"model {self.config.name!r} is told no actions")
+                raise UsageError(f"model {self.config.name!r} takes no actions")
             told = _each(prompt, label)
             return self._clips(told, context, num_frames, _rngs(seed, len(told)), guidance)
         if actions is not None:
@@ -266,7 +271,7 @@ class VideoModel:
         if not count or count < 1:
             raise UsageError("generate needs num_frames >= 1, or actions")
         if actions is not None and len(actions) < count:
-            raise UsageError(f"{len(actions)} actions are too few for {count} frames; give one row a frame")
+            raise UsageError(f"{len(actions)} actions are too few for {count} frames; give one row per frame")
         world = self if guidance is None else self._guided(guidance)
         frames, seconds, last = [], [], time.perf_counter()
         asked = context, actions, cast(int, seed), context_actions, steps
@@ -277,7 +282,7 @@ class VideoModel:
         return Generated(np.stack(frames)[None], seconds)
 
     def _guided(self, guidance: GuideConfig) -> VideoModel:
-        """The same weights under another guidance."""
+        """The same model with another guidance."""
         other = copy.copy(self)
         other.config = self.config.replace(guidance=guidance)
         return other
@@ -300,9 +305,10 @@ class VideoModel:
         frames: int | None = None,
         guidance: GuideConfig | None = None,
     ) -> tuple[Tensor, list[float]]:
-        """Clips uint8 [B, T, H, W, 3] and the seconds of each call; of a model of clips of a fixed length.
+        """Generate clips of a fixed length: uint8 [B, T, H, W, 3], and the duration of each network call in seconds.
 
-        told: of each, or what the conditioner reads. known: unit -> labels [B, n, G] that stay.
+        told: one `Told` per video, or the conditioner's own record. known: labels [B, n, G] of the units that are given
+        and stay unchanged.
         """
         codes, seconds = self.units(told, rngs, known, frames, guidance)
         map = self.setting(frames=frames).system.frames
@@ -320,14 +326,14 @@ class VideoModel:
         frames: int | None = None,
         guidance: GuideConfig | None = None,
     ) -> tuple[dict[int, Tensor], list[float]]:
-        """As `clip`: labels [B, n, G] of every unit."""
+        """As `clip`, but returns the labels [B, n, G] by unit instead of frames."""
         return make_clip(self.setting(None, frames, guidance), told, rngs, known or {})
 
     @torch.inference_mode()
     def known(self, video: Tensor, batch: int, frames: int | None = None) -> dict[int, Tensor]:
-        """uint8 [B, T, H, W, 3], the first pyramids of a clip of `frames` -> their labels [B, n, G] by unit.
+        """Labels [B, n, G] by unit of the context uint8 [B, T, H, W, 3], the first pyramids of a clip of `frames`.
 
-        Raises UsageError for other sizes.
+        Raises UsageError for other shapes.
         """
         want = (batch, self.config.height, self.config.width, 3)
         if video.dtype != torch.uint8 or video.ndim != 5 or (len(video), *video.shape[2:]) != want:
@@ -355,20 +361,20 @@ def rows(seed: int, batch: int) -> list[Rng]:
 
 
 def _rngs(seed: int | Many, batch: int) -> list[Rng]:
-    """One per row. Raises UsageError for another number of seeds."""
+    """One Rng per row. Raises UsageError for another number of seeds."""
     if isinstance(seed, int):
         return rows(seed, batch)
     if len(seed) != batch:
-        raise UsageError(f"{len(seed)} seeds for {batch} pictures; give one number, or one for each")
+        raise UsageError(f"{len(seed)} seeds for {batch} videos; give one seed, or one per video")
     return [Rng(one) for one in seed]
 
 
 def _each(prompt: Any, label: int | Many | None) -> list[Told]:
-    """One for each prompt or label. Raises UsageError where they are not equally many."""
+    """One `Told` per prompt or label. Raises UsageError if their numbers differ."""
     prompts = [prompt] if isinstance(prompt, str | tuple | None) else list(prompt)
     labels = [label] if isinstance(label, int | None) else list(label)
     if min(len(prompts), len(labels)) > 1 and len(prompts) != len(labels):
-        raise UsageError(f"{len(prompts)} prompts and {len(labels)} labels; give as many of both")
+        raise UsageError(f"{len(prompts)} prompts and {len(labels)} labels; give the same number of both")
     count = max(len(prompts), len(labels))
     pairs = zip(prompts * (count if len(prompts) == 1 else 1), labels * (count if len(labels) == 1 else 1))
     return [Told(*pair) for pair in pairs]

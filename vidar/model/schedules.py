@@ -1,4 +1,4 @@
-"""Schedules as configs, and which of them a world can play by."""
+"""Configs of schedules, and the check that a world can use one."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ class ScheduleConfig(Config):
 
     @property
     def one_by_one(self) -> bool:
-        """Whether a unit is made alone, and committed with the next."""
+        """Whether units are generated one by one, each committed with the next."""
         return False
 
     @abstractmethod
     def build(self) -> Schedule:
-        """The schedule. It may raise UsageError for a number of calls that does not fit."""
+        """The schedule. The schedule may raise UsageError for a number of calls that does not fit."""
 
 
 class OneByOneConfig(ScheduleConfig):
-    """One unit after the other; its commit rides on the first call of the next."""
+    """One unit after another; a unit is committed in the first call of the next one."""
 
     @property
     def one_by_one(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     def build(self) -> OneByOne:
@@ -46,7 +46,7 @@ class OneByOneConfig(ScheduleConfig):
 
 
 class ChunksConfig(ScheduleConfig):
-    """length: units in flight together, refined alike and committed with the next chunk's first call."""
+    """Chunks of `length` units, refined together and committed in the first call of the next chunk."""
 
     length: int = Field(ge=1)
 
@@ -56,7 +56,10 @@ class ChunksConfig(ScheduleConfig):
 
 
 class PyramidConfig(ScheduleConfig):
-    """delay: calls between the begin of a unit and of the next, at most those of a unit (Diffusion Forcing, 10.1)."""
+    """Pyramid scheduling (Diffusion Forcing, arXiv 2407.01392, scheduling matrix).
+
+    delay: number of calls between the starts of two consecutive units, at most the calls of a unit.
+    """
 
     delay: float = Field(default=1.0, gt=0)
 
@@ -66,44 +69,48 @@ class PyramidConfig(ScheduleConfig):
 
 
 class PipelineConfig(ScheduleConfig):
-    """stages: units in flight, each a stage of calls / stages steps before the next (MAGI-1, 12)."""
+    """Pipeline of chunks (MAGI-1, arXiv 2505.13211): `stages` units in flight, each calls / stages steps apart."""
 
     stages: int = Field(default=2, ge=1)
 
     def build(self) -> Staggered:
-        """The schedule. It raises UsageError for calls that are not whole stages."""
+        """The schedule. It raises UsageError if the calls do not divide into the stages."""
         return Staggered(self._delay)
 
     def _delay(self, calls: int) -> int:
         if calls % self.stages:
-            raise UsageError(f"schedule.stages: {calls} calls a unit are not whole steps of {self.stages} stages")
+            raise UsageError(f"schedule.stages: {calls} calls per unit do not divide into {self.stages} stages")
         return calls // self.stages
 
 
 class AsynchronousConfig(ScheduleConfig):
-    """ar_step: calls between the begin of a unit and of the next; 0: `window` units at once (SkyReels-V2, 13)."""
+    """Asynchronous denoising (SkyReels-V2, arXiv 2504.13074).
+
+    ar_step: number of calls between the starts of two consecutive units; 0: `window` units start together.
+    """
 
     ar_step: int = Field(default=1, ge=0)
     window: int = Field(default=4, ge=1)
 
     def build(self) -> Staggered | Chunks:
-        """The schedule. It raises UsageError where more units than the window would be in flight."""
+        """The schedule. It raises UsageError if more than `window` units would be in flight."""
         return Staggered(self._delay) if self.ar_step else Chunks(self.window)
 
     def _delay(self, calls: int) -> int:
         least = -(-calls // self.window)
         if self.ar_step < least:
             raise UsageError(
-                f"schedule.ar_step {self.ar_step}: {calls} calls a unit fill more than the window of {self.window} "
-                f"units; use {least} or more"
+                f"schedule.ar_step {self.ar_step}: with {calls} calls per unit more units than the window of "
+                f"{self.window} would be in flight; use {least} or more"
             )
         return min(self.ar_step, calls)
 
 
 class RollingConfig(ScheduleConfig):
-    """As many units in flight as calls, one level apart, all reading each other; each call emits one (11.4).
+    """Rolling Forcing (arXiv 2509.25161): one unit in flight per call, one level apart; each call finishes one unit.
 
-    Choice: what leaves is committed with the next call, not by a call of its own; its keys are the same.
+    All units in flight read each other. Choice: a finished unit is committed with the next call, not by a call of its
+    own; its keys are the same.
     """
 
     def build(self) -> Staggered:
@@ -116,26 +123,26 @@ class Scheduled(Protocol):
 
     @property
     def name(self) -> str:
-        """Of the world."""
+        """Name of the world."""
         ...
 
     @property
     def order(self) -> OrderConfig:
-        """Of its frames."""
+        """Order of its frames."""
         ...
 
     @property
     def schedule(self) -> ScheduleConfig:
-        """When each unit is made."""
+        """When each unit is generated."""
         ...
 
     @property
     def by_scales(self) -> bool:
-        """Whether frames are predicted scale by scale."""
+        """Whether the world predicts frames scale by scale."""
         ...
 
     def system(self) -> System[Any]:
-        """What it compiles to."""
+        """The System that the config compiles to."""
         ...
 
     def replace(self, **changes: Any) -> Self:
@@ -147,11 +154,11 @@ Played = TypeVar("Played", bound=Scheduled)
 
 
 def check_schedule(config: Scheduled) -> None:
-    """Raises UsageError, one line, where the units of a world cannot be in flight together as its schedule says."""
+    """Raises UsageError, in one line, if the units of a world cannot be in flight together as its schedule requires."""
     together = config.order.together
     if together is not None and config.schedule != ChunksConfig(length=together):
         raise UsageError(
-            f"world {config.name!r} makes order.chunk frames together; its schedule is ChunksConfig with length "
+            f"world {config.name!r} makes order.chunk frames together; set its schedule to ChunksConfig with length "
             f"{together}"
         )
     if config.schedule.one_by_one:
@@ -167,11 +174,13 @@ def check_schedule(config: Scheduled) -> None:
         return
     relations = order.relations.values()
     if not any(relation.joint for relation in relations):
-        raise UsageError(f"world {name!r}: its {depth} units in flight do not read each other; order.in_flight={depth}")
+        raise UsageError(
+            f"world {name!r}: its {depth} units in flight do not read each other; set order.in_flight={depth}"
+        )
     first, last = (grid.cell(grid.sites(unit)[:1]) for unit in (order.reach, order.reach + depth - 1))
     if schedule.both_ways and not any(bool(relation.sees(first, last).all()) for relation in relations):
         raise UsageError(
-            f"world {name!r}: its {depth} units in flight do not read the later ones; order.forward=true and "
+            f"world {name!r}: its {depth} units in flight do not read the later ones; set order.forward=true and "
             f"order.in_flight={depth}"
         )
     if depth > order.reach:
@@ -179,13 +188,13 @@ def check_schedule(config: Scheduled) -> None:
     steps = partial(schedule.steps, system.objective, system.frames)
     if not any(_in_turn_known(order, steps(), first, most) for first in range(depth + 1)):
         raise UsageError(
-            f"world {name!r} makes a unit from the code of one before (objective.hint) that would be in flight with it;"
-            " use a schedule with one unit in flight, or train a world without a hint"
+            f"world {name!r} makes a unit from the code of an earlier one (objective.hint) that would be in flight "
+            "with it; use a schedule with one unit in flight, or train a world without a hint"
         )
 
 
 def _in_turn_known(order: Order, steps: Iterator[Step], first: int, calls: int) -> bool:
-    """Whether in these calls, from unit `first` on, every unit begins when all that its input needs is finished."""
+    """Whether every unit, from `first` on, starts only after all units that its input needs are finished."""
     clock, begun, done = first, set[int](), set(range(first))
     for step in islice(steps, calls):
         fresh = {clock + row.unit for row in step.rows if row.step is not None} - begun
@@ -198,9 +207,9 @@ def _in_turn_known(order: Order, steps: Iterator[Step], first: int, calls: int) 
 
 
 def with_schedule(config: Played, schedule: ScheduleConfig) -> Played:
-    """A world that plays by another schedule, its order letting what is in flight read each other.
+    """The same world with another schedule; its order is changed so that units in flight read each other.
 
-    One that was trained frame by frame has never seen a frame in flight before another. Raises UsageError where the
+    A world that was trained frame by frame has never seen a frame in flight before another. Raises UsageError if the
     schedule does not fit.
     """
     made, calls = schedule.build(), refinements(config.system().objective)

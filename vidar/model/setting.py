@@ -1,4 +1,4 @@
-"""What a rollout of a model is made of, and its network as functions for the calls of a frame."""
+"""The Setting of a rollout of a model, and its compiled network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ from vidar.types import Model, UsageError
 def setting(
     config: ModelConfig, net: WorldNet, call: Model, codec: Codec, pyramid: Any, frames: int | None = None
 ) -> Setting:
-    """See `Setting`. call: of the network, from and to the CPU; frames: of a clip, None: as many as usual."""
+    """The `Setting` of a model.
+
+    call: the network, with inputs and outputs on the CPU. frames: length of a clip; None: that of the config.
+    """
     network = Network(call, net.ring_shapes(), next(net.parameters()).dtype, net.backbone.row.device)
 
     def system(steps: int) -> System[Any]:
@@ -47,11 +50,11 @@ def setting(
 
 
 def compiled(net: WorldNet, build: Build | None = None) -> Model:
-    """Ahead of time on the CPU, CUDA graphs on a GPU; see `VideoModel.compiled`."""
+    """The network compiled ahead of time on the CPU, or as CUDA graphs on a GPU; see `VideoModel.compiled`."""
     kinds: dict[str, Callable[[], Build]] = {"cpu": AheadOfTime, "cuda": Graphed}
     device = net.backbone.row.device
     if device.type not in kinds:
-        raise UsageError(f"worlds are compiled for play on {' or '.join(kinds)}, this one is on {device}")
+        raise UsageError(f"worlds are compiled on {' or '.join(kinds)}, this one is on {device}; move it first")
     backbone = StaticBackbone(net.backbone, build or kinds[device.type]())
 
     def model(inputs: Tensor, layout: Any, cond: Any = None, state: Any = None) -> Tensor:

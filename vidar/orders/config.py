@@ -17,9 +17,9 @@ Size = tuple[int, int, int]  # frames, height, width
 
 
 class OrderConfig(Config):
-    """The order in which the frames of a model are generated, and what sees what.
+    """Base of the configs of orders: in which order frames are generated, and which parts see each other.
 
-    codes: what its units hold: "latents", or "scales" of a pyramid tokenizer.
+    codes: the content of a unit: "latents", "scales" of a pyramid tokenizer, or whole "pyramids".
     """
 
     codes: ClassVar[str] = "latents"
@@ -46,32 +46,32 @@ class OrderConfig(Config):
 
     @property
     def chain(self) -> Any:
-        """How planned segments lie in a video, a `vidar.orders.plan.Chain`; None: nothing is planned."""
+        """How planned segments follow one another in a video, a `vidar.orders.plan.Chain`; None without a plan."""
         return None
 
     @property
     def together(self) -> int | None:
-        """Units that are always in flight together, as a chunk; None: as the schedule says."""
+        """Number of units that are always in flight together, as a chunk; None: the schedule decides."""
         return None
 
     @property
     def in_parts(self) -> bool:
-        """Whether a frame is made part by part, one after another."""
+        """Whether a frame is generated in several parts, one after another."""
         return False
 
     def flying(self, depth: int, both_ways: bool) -> Self:
-        """The same order where `depth` units in flight read each other, the later ones too where `both_ways`."""
+        """The same order with `depth` units in flight that read each other; with `both_ways` also later ones."""
         return self
 
     def check_scales(self, sides: Sequence[Side]) -> None:
-        """Raises ValueError where these, of the tokenizer, are not those of the order."""
+        """Raises ValueError if these scales of the tokenizer are not the scales of the order."""
 
     def over(self, sides: Sequence[Side]) -> Self:
-        """The same order over these scales of a tokenizer, where it takes them from there."""
+        """The same order with the scales of a tokenizer, if the order takes its scales from the tokenizer."""
         return self
 
     def sizes(self, frames: int) -> list[tuple[Size, ...]]:
-        """Of every scale of every pyramid of so many latent frames; empty where its units are no pyramids."""
+        """The size of every scale of every pyramid of `frames` latent frames; empty if units are not pyramids."""
         return []
 
     @abstractmethod

@@ -20,9 +20,9 @@ from vidar.types import UsageError
 
 
 class ClipOrderConfig(OrderConfig):
-    """Base of the configs of orders over whole pyramids, scale by scale. sides: of the scales, those of the tokenizer.
+    """Base of the configs of orders over whole pyramids, scale by scale, for clips of a fixed length.
 
-    They make a clip of a fixed length.
+    sides: height and width of the scales, those of the tokenizer.
     """
 
     codes: ClassVar[str] = "pyramids"
@@ -39,7 +39,7 @@ class ClipOrderConfig(OrderConfig):
         return self.replace(sides=tuple(sides))
 
     def frame_map(self, grid: Grid, patch: int, objective: Objective) -> PyramidFrames:
-        """Groups of frames that are one pyramid each; of an objective over pyramids."""
+        """Groups of frames that are one pyramid each. The objective must be one over pyramids (`OverPyramids`)."""
         made = cast(OverPyramids, objective)
         lengths = [sizes[-1][0] for sizes in made.sizes]
         return PyramidFrames(lengths, len(made.sizes[0]), objective.latents, made.labels)
@@ -65,7 +65,7 @@ class ClipScaleOrderConfig(ClipOrderConfig):
     clip: int = Field(default=20, ge=1)
 
     def sizes(self, frames: int) -> list[tuple[Size, ...]]:
-        """See `OrderConfig`. Raises UsageError for anything but whole clips."""
+        """See `OrderConfig`. Raises UsageError unless the frames are the first frame and whole clips."""
         clips, rest = divmod(frames - 1, self.clip)
         if clips < 1:
             raise UsageError(
@@ -80,16 +80,16 @@ class ClipScaleOrderConfig(ClipOrderConfig):
         return [tuple((t, h, w) for h, w in self.sides) for t in (1, *[self.clip] * clips)]
 
     def build(self, height: int, width: int, num_frames: int | None = None) -> tuple[Order, Grid]:
-        """See `clip_scale_order`; without `num_frames` of one clip."""
+        """See `clip_scale_order`; without `num_frames`, the first frame and one clip."""
         return clip_scale_order(self.sizes(num_frames or 1 + self.clip))
 
 
 class OverPyramids(Protocol):
-    """What an objective over pyramids knows of them."""
+    """The properties of an objective over pyramids that the frame map needs."""
 
     @property
     def sizes(self) -> Sequence[Sequence[Size]]:
-        """Of every scale of every pyramid."""
+        """The size of every scale of every pyramid."""
         ...
 
     def labels(self, number: int, latents: Tensor) -> Sequence[Tensor]:

@@ -1,1 +1,1 @@
-"""The one driver of every System, and its hooks."""
+"""Rollouts: the driver that generates frames with any System, and its hooks."""

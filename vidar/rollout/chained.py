@@ -1,4 +1,4 @@
-"""A chain of planned segments as a rollout (MMPL): a group of frames is what one segment adds to the video."""
+"""A chain of planned segments as a rollout (MMPL, arXiv 2508.03334): a group is the frames that one segment adds."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ from vidar.rollout.setting import Setting
 from vidar.rollout.turns import Turns
 from vidar.types import Model, UsageError
 
-START = "start"  # its name in RowState.extras
+START = "start"  # the key in RowState.extras
 
 
 @dataclass(frozen=True)
 class Start:
-    """What the next segment of a row starts from: codes [k, n, C], their actions [k, A], unknown [k]; its number."""
+    """The frames that the next segment of a row starts from: codes [k, n, C], actions [k, A], unknown bool [k].
+
+    segment: the number of that segment.
+    """
 
     codes: Tensor
     actions: Tensor
@@ -32,7 +35,7 @@ class Start:
 
 
 class Pictures(Decoding):
-    """Frames that are decoded one by one, however many are asked for at once."""
+    """The pictures of several frames, each of which is decoded in a call of its own."""
 
     def __init__(self, frames: Sequence[Decoding]) -> None:
         self.each = frames
@@ -43,11 +46,11 @@ class Pictures(Decoding):
 
 
 class SegmentRollout(Turns):
-    """`capacity` rows of a model that plans, each at a segment of its own.
+    """`capacity` rows of a model that plans segments; each row may be at another segment.
 
-    A segment begins from the last frames of the one before, decoded and encoded anew; no keys outlive it. It is planned
-    as a whole, so that it reads the actions of `ahead` frames behind its own; where they are not given, what was asked
-    last stays pressed.
+    A segment starts from the last frames of the previous segment, decoded and re-encoded; its KV cache ends with it. A
+    segment is planned as a whole, so it also reads the actions of the `ahead` frames that follow its own frames. Where
+    these are not given, the last given action is repeated.
     """
 
     def __init__(self, setting: Setting, capacity: int, model: Model | None = None) -> None:
@@ -66,14 +69,16 @@ class SegmentRollout(Turns):
 
     @property
     def due(self) -> int:
-        """See `Turns`: more in the first segment, where its context was shorter than what later ones begin from."""
+        """See `Turns`. The first segment makes more frames if its context was shorter than `Chain.first`."""
         known = {len(start.codes) for start in self._starts()}
         if len(known) > 1:
-            raise UsageError(f"rows begin from {' and '.join(map(str, sorted(known)))} frames; give all as many")
+            raise UsageError(
+                f"rows have contexts of {' and '.join(map(str, sorted(known)))} frames; give all rows the same number"
+            )
         return self.chain.made - known.pop()
 
     def least(self) -> int:
-        """See `Turns`: as many frames as every segment begins from, so that all groups are of one length."""
+        """See `Turns`. Returns `Chain.first`, so that all groups have the same length."""
         return self.chain.first
 
     @torch.inference_mode()
@@ -86,7 +91,10 @@ class SegmentRollout(Turns):
         first: int = 0,
         told: Sequence[Told] | None = None,
     ) -> None:
-        """See `Turns.open`; first: 0, or where a segment begins. Of the codes the last k count, see `Chain.first`."""
+        """See `Turns.open`. Only the last k frames are used (`Chain.first`).
+
+        Raises UsageError unless a segment begins at frame `first`.
+        """
         segment, rest = divmod(first, self.chain.stride)
         if rest:
             raise UsageError(f"a segment begins every {self.chain.stride} frames, none at frame {first}")
@@ -102,7 +110,7 @@ class SegmentRollout(Turns):
 
     @torch.inference_mode()
     def group(self, actions: Tensor, steps: int | None = None) -> Tensor:
-        """See `Turns.group`; of the `ahead` frames behind them, as many actions as are known may follow."""
+        """See `Turns.group`. Up to `ahead` actions of the following frames may be appended."""
         due, count = self.due, actions.shape[1]
         if not due <= count <= due + self.ahead:
             raise UsageError(f"{self.setting.name} makes {due} frames next, not {count}")
@@ -124,14 +132,14 @@ class SegmentRollout(Turns):
         return codes[:, known:]
 
     def recache(self, rows: Sequence[int], codes: Tensor, actions: Tensor) -> None:
-        """See `Turns.recache`: the next segment reads other actions of the frames that it begins from."""
+        """See `Turns.recache`. Replaces the actions of the frames that the next segment starts from."""
         for row, told in zip(rows, actions, strict=True):
             start: Start = self._rows[row].extras[START]
             told = told[-len(start.codes) :]
             self._rows[row].extras[START] = replace(start, actions=told, unknown=torch.zeros_like(start.unknown))
 
     def decoding(self, codes: Tensor) -> Decoding:
-        """See `Turns.decoding`. Choice: frame by frame, so that bits do not depend on where segments end."""
+        """See `Turns.decoding`. Choice: frames are decoded one by one, so bits do not depend on where segments end."""
         return Pictures([following(self.codec, self._rows, code[:, None]) for code in codes.unbind(1)])
 
     def snapshot(self) -> list[RowState]:
@@ -144,13 +152,13 @@ class SegmentRollout(Turns):
             self._rows[row] = snapshot[row].copy()
 
     def release(self, snapshot: list[RowState]) -> None:
-        """See `Turns`: nothing is kept for it."""
+        """See `Turns`. Does nothing, because a snapshot holds no resources."""
 
     def _starts(self) -> list[Start]:
         return [row.extras[START] for row in self._rows]
 
     def _setting(self, steps: int | None) -> Setting:
-        """With the model of this rollout and so many calls of a unit."""
+        """The setting with the model of this rollout and `steps` calls per unit."""
         system = self.setting.system
         if steps not in (None, self.most):
             system = replace(system, objective=self.setting.faster(steps))

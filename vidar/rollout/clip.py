@@ -1,4 +1,4 @@
-"""A whole clip of a finite order, wave by wave: an image, or a video of a fixed length."""
+"""Generate a whole clip (an image, or a video of fixed length) by the waves of a finite order."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from vidar.rollout.task import Task
 def make_clip(
     setting: Setting, told: Any, rngs: Sequence[Rng], known: Mapping[int, Tensor]
 ) -> tuple[dict[int, Tensor], list[float]]:
-    """Codes [B, n, ..] of every unit, and the seconds of each call.
+    """Returns codes [B, n, ..] by unit, and the duration of each network call in seconds.
 
-    told: `vidar.conditioning.config.Told` of each video, or what the conditioner reads. known: unit -> codes that stay.
+    told: one `vidar.conditioning.config.Told` per video, or the conditioner's own record. known: codes of the units
+    that are given and stay unchanged.
     """
     cond = tell(setting, told, None)
     task = Task(setting.system, setting.network, rngs, lambda layout: cond, setting.guidance, setting.policy)

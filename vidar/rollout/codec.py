@@ -1,8 +1,8 @@
-"""Codes to pictures, frame after frame. What a tokenizer remembers of a row is one of the trees of the row's state.
+"""Decode codes to pictures frame by frame. The state of the tokenizer is stored in the state of each row.
 
-It is there as a promise (`Memory`): made with the frame, kept with its picture. So one other thread may decode frames,
-in their order, while the next one is made, and going back to a moment brings the older promise back. Where the
-tokenizer decodes every frame by itself, a row has none.
+It is stored as a promise (`Memory`): the promise is made together with the frame and fulfilled when the picture is
+decoded. Another thread may therefore decode frames, in their order, while the next frame is generated, and restoring a
+snapshot brings the older promise back. If the tokenizer decodes every frame by itself, rows have no such state.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from torch import Tensor
 from vidar.core.state import RowState
 from vidar.types import Tree
 
-EXTRA = "tokenizer"  # its name in RowState.extras
+EXTRA = "tokenizer"  # the key in RowState.extras
 
 
 class Codec(Protocol):
-    """Pictures to codes and back."""
+    """Encodes pictures to codes and decodes them."""
 
     @property
     def looks_back(self) -> bool:
@@ -29,21 +29,27 @@ class Codec(Protocol):
         ...
 
     def context_frames(self, context: Any) -> Tensor:
-        """Frames, one frame, a path, or None (its own start) -> uint8 [T, H, W, 3]. Raises VidarError otherwise."""
+        """Frames, one frame, a path, or None (the model's own start clip) -> uint8 [T, H, W, 3].
+
+        Raises VidarError for anything else.
+        """
         ...
 
     def encode(self, video: Tensor) -> Tensor:
-        """uint8 [B, T, H, W, 3] -> codes float32 [B, T, n, C], by frame."""
+        """uint8 [B, T, H, W, 3] -> codes float32 [B, T, n, C] per frame."""
         ...
 
     def decode(self, codes: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Codes [B, T, n, C] -> (uint8 [B, T, H, W, 3], what the tokenizer remembers)."""
+        """Codes [B, T, n, C] -> (uint8 [B, T, H, W, 3], the new tokenizer state)."""
         ...
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What the tokenizer remembers of a row after a decoding, of which it is row `row`. clock: the row's, then."""
+    """The tokenizer state of a row after a decoding.
+
+    row: the row's index in that decoding. clock: the clock of the row when the decoding was made.
+    """
 
     decoding: Decoding
     row: int
@@ -51,9 +57,10 @@ class Memory:
 
 
 class Decoding:
-    """Pictures that are decoded when they are first asked for; all decodings of a codec's rows by the same thread.
+    """Pictures that are decoded when they are first requested.
 
-    codes [B, T, n, C]; before: what is remembered of each row, None: nothing, it is a new video. Of all: None.
+    All decodings of a rollout's rows must run in the same thread. codes [B, T, n, C]. before: the tokenizer state of
+    each row, None for a row that starts a new video; None altogether if all rows do.
     """
 
     def __init__(self, codec: Codec, codes: Tensor, before: Sequence[Memory | None] | None = None) -> None:
@@ -62,20 +69,20 @@ class Decoding:
         self._after: list[tuple[Tree, int]] = []
 
     def frames(self) -> Tensor:
-        """uint8 [B, T, H, W, 3], not to be changed."""
+        """Returns uint8 [B, T, H, W, 3]; do not modify it in place."""
         if self._frames is None:
             self._frames, self._after = self._decoded()
-            self._codes, self._before = self._codes[:0], ()  # or all earlier ones would stay
+            self._codes, self._before = self._codes[:0], ()  # otherwise all earlier decodings would stay in memory
         return self._frames
 
     def after(self, row: int) -> tuple[Tree, int]:
-        """What the tokenizer remembers of a row: row i of a tree of tensors."""
+        """The tokenizer state of a row: a tree of tensors, and the index of the row in it."""
         self.frames()
         return self._after[row]
 
     @torch.inference_mode()
     def _decoded(self) -> tuple[Tensor, list[tuple[Tree, int]]]:
-        """Rows of equal trees in one call. Always the whole batch, as the bits of a row depend on its size."""
+        """Decode rows with equal trees in one call, always as the whole batch: the bits of a row depend on its size."""
         if not any(self._before):
             video, tree = self.codec.decode(self._codes)
             return video, [(tree, row) for row in range(len(video))]
@@ -97,13 +104,13 @@ class Decoding:
 
 
 def remember(codec: Codec, rows: Sequence[RowState], codes: Tensor) -> None:
-    """Rows go on after a context, codes [b, T, n, C]: the tokenizer has seen it, and nothing before it."""
+    """Start rows after a context, codes [b, T, n, C]: the tokenizer state then covers only the context."""
     if codec.looks_back:
         _note(rows, Decoding(codec, codes))
 
 
 def following(codec: Codec, rows: Sequence[RowState], codes: Tensor) -> Decoding:
-    """The pictures [b, F, H, W, 3] of the next frames of some rows, codes [b, F, n, C]."""
+    """The pictures [b, F, H, W, 3] of the next frames of some rows, whose codes are [b, F, n, C]."""
     decoding = Decoding(codec, codes, [row.extras.get(EXTRA) for row in rows])
     if codec.looks_back:
         _note(rows, decoding)
@@ -111,7 +118,7 @@ def following(codec: Codec, rows: Sequence[RowState], codes: Tensor) -> Decoding
 
 
 def last_picture(codec: Codec, row: RowState, context: Tensor) -> Tensor:
-    """Of the context that a row was begun after, codes [T, n, C]: uint8 [H, W, 3]."""
+    """The last picture, uint8 [H, W, 3], of the context [T, n, C] after which a row was opened."""
     memory: Memory | None = row.extras.get(EXTRA)
     if memory is None:
         return codec.decode(context[None, -1:])[0][0, 0]
@@ -124,14 +131,14 @@ def _note(rows: Sequence[RowState], decoding: Decoding) -> None:
 
 
 def _kind(tree: Any) -> Hashable:
-    """Equal for trees that can be rows of one."""
+    """A key that is equal for trees that can be joined into one batch."""
     if isinstance(tree, Mapping):
         return tuple((name, _kind(value)) for name, value in sorted(tree.items()))
     return tuple(tree.shape[1:]) if isinstance(tree, Tensor) else tree
 
 
 def _joined(trees: Sequence[Any], rows: Sequence[int]) -> Any:
-    """The tree whose row i is row `rows[i]` of tree i."""
+    """Join trees into one batch: row i of the result is row `rows[i]` of tree i."""
     first = trees[0]
     if isinstance(first, Mapping):
         return {name: _joined([tree[name] for tree in trees], rows) for name in first}

@@ -1,4 +1,7 @@
-"""The one driver: rows of one System in one batched forward, each with its own clock, context, actions and noise."""
+"""The rollout driver: generates the rows of one System in one batched forward pass.
+
+Each row has its own clock, context, actions and noise.
+"""
 
 from __future__ import annotations
 
@@ -29,20 +32,21 @@ from vidar.types import Model, UsageError
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A point of all rows to come back to."""
+    """The state of all rows at one point, for `Rollout.restore`."""
 
     mark: Mark
     tape: tuple[Tensor, Tensor, Tensor]
 
 
 class Rollout(Turns):
-    """`capacity` rows of an endless order, moved on together.
+    """`capacity` rows of an endless order, which advance together.
 
-    A row that was never opened dreams from nothing, so that every call has the same shapes. What a row shows depends
-    on its own context, actions and noise alone; its bits also on the capacity, on how many rows one `open` begins, and
-    on whether the calls are compiled.
+    A row that was never opened generates without context, so every call has the same shapes. The content of a row
+    depends only on its own context, actions and noise; its bits also depend on the capacity, on the number of rows that
+    one `open` starts, and on whether the calls are compiled.
 
-    model: makes the calls of frames; what is known is read by `Setting.network` in any case.
+    model: the function that generates frames, for example a compiled one. The context is always read by
+    `Setting.network`.
     """
 
     def __init__(self, setting: Setting, capacity: int, model: Model | None = None) -> None:
@@ -54,7 +58,7 @@ class Rollout(Turns):
         total = capacity if self.guidance is None else 2 * capacity
         self.tape = ActionTape(total, len(setting.rest), self.keep)
         self.conditions = self._conditions()
-        self._untold = torch.arange(total) >= capacity  # rows of the branch without actions
+        self._untold = torch.arange(total) >= capacity  # rows of the unconditional branch of guidance
         self.rngs = [Rng(0, b % capacity) for b in range(total)]
         self.state = self._fresh(total)
 
@@ -73,11 +77,11 @@ class Rollout(Turns):
         first: int = 0,
         told: Sequence[Told] | None = None,
     ) -> None:
-        """See `Turns.open`. Of the codes the last ones count that are whole groups of frames (`FrameMap.whole`).
+        """See `Turns.open`. Only the last frames that form whole groups are used (`FrameMap.whole`).
 
-        first: a long video goes on elsewhere by it, with the noise and positions of its own frames (one that needs the
-        code of a frame before the context is not committed). What the schedule leaves pending is committed with the
-        first call.
+        first: lets a long video be continued elsewhere, with the noise and positions of its own frame numbers. A frame
+        that needs the code of a frame before the context is not committed. Units that the schedule leaves pending are
+        committed with the first call. Raises UsageError if the context is too short.
         """
         self.check_start(codes.shape[1])
         length = self.frames.whole(codes.shape[1])
@@ -101,7 +105,7 @@ class Rollout(Turns):
     def _given(
         self, codes: Tensor, known: Tensor, unknown: Tensor, rngs: Sequence[Rng], first: int, told: Sequence[Told]
     ) -> RingState:
-        """A state that goes on after these frames."""
+        """A fresh state in which these frames are committed."""
         state, objective, length = self._fresh(len(codes)), self.system.objective, codes.shape[1]
         per = self.per_group
         groups = range(first // per, (first + length) // per)
@@ -113,7 +117,9 @@ class Rollout(Turns):
                 units.append(unit - begin)
         units = [unit for unit in units if not self._lacks(begin + unit, begin)]
         if not units:
-            raise UsageError(f"a context of {length} frames from frame {first} on is too short; give those before it")
+            raise UsageError(
+                f"a context of {length} frames that starts at frame {first} is too short; include earlier frames"
+            )
         whole = units[: len(units) - self.system.schedule.pending]
         for row in state.rows:
             row.clock = begin if whole else end
@@ -126,12 +132,11 @@ class Rollout(Turns):
         return state
 
     def recache(self, rows: Sequence[int], codes: Tensor, actions: Tensor) -> None:
-        """Keys of the last frames made anew under other actions: a switch counts at once (LongLive, Yang et al., 2025,
-        at a new prompt).
+        """See `Turns.recache`: KV re-caching, so that a changed action takes effect at once.
 
-        Of the codes as many frames count as the next one can see. This is `open` at the row's own frame number and
-        noise. Choice: sinks that have left the window are not among them and are forgotten (LongLive's `global_sink`
-        false).
+        LongLive (Yang et al., 2025) does this when the prompt changes. Uses as many of the last frames as the next
+        frame can see. The implementation is `open` at the row's own frame number and noise. Choice: sinks that have
+        left the window are not recomputed but forgotten (LongLive with `global_sink` false).
         """
         per = self.per_group
         for row, known, told in zip(rows, codes, actions, strict=True):
@@ -139,18 +144,20 @@ class Rollout(Turns):
             keep = min(most, group, -(-self.order.reach // len(self.frames.units(0))))
             start = self.frames.units(group - keep).start
             if group > keep < most and self._lacks(start, start):
-                keep += 1  # the first one is only what the next is made from
+                keep += 1  # the first frame only provides the hint of the next
             seen, last = self.state.rows[row].extras.get(EXTRA), slice(-keep * per, None)
             mine = [self.rngs[row]], (group - keep) * per, [self.told[row]]
             self.open([row], known[None, last], told[None, last], *mine)
-            if seen is not None:  # no picture changes, the tokenizer has seen more than these frames
+            if seen is not None:  # no picture changes, and the tokenizer state covers more than these frames
                 self.state.rows[row].extras[EXTRA] = seen
 
     @torch.inference_mode()
     def group(self, actions: Tensor, steps: int | None = None) -> Tensor:
-        """See `Turns.group`. Raises UsageError too for a System whose groups are not made in turn."""
+        """See `Turns.group`. Also raises UsageError for a System that does not make its groups one after another."""
         if not self._in_turn or actions.shape[1] != self.per_group:
-            raise UsageError(f"{self.setting.name} does not make {actions.shape[1]} frames in turn; use `run`")
+            raise UsageError(
+                f"{self.setting.name} does not make groups of {actions.shape[1]} frames one after another; use `run`"
+            )
         for action in actions.unbind(1):
             self._tell(action)
         objective, calls = self._calls_of(steps or self.most)
@@ -163,9 +170,10 @@ class Rollout(Turns):
 
     @torch.inference_mode()
     def run(self, actions: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Codes [B, n, C] of frame after frame by the schedule of the System, until the actions [B, A] end.
+        """Yield the codes [B, n, C] of each frame by the schedule of the System, until the actions [B, A] end.
 
-        All rows stand at one clock. A frame that is begun ahead of its turn asks for its action then.
+        All rows share one clock. A frame that starts while earlier frames are in flight requests its action when it
+        starts.
         """
         objective, frames = self.system.objective, self.frames
         decoder = self._decoder(self.conditions, self.rngs, objective, self.model)
@@ -208,7 +216,7 @@ class Rollout(Turns):
         self.state.release(snapshot.mark)
 
     def _call(self, decoder: Decoder, step: Step) -> list[Emitted]:
-        """One call of the network; codes of the rows of the rollout."""
+        """Make one network call; returns the codes that it finished, without those of the unconditional branch."""
         objective = cast(Objective, decoder.objective)
         system = self.system if objective is self.system.objective else replace(self.system, objective=objective)
         clocks = [row.clock for row in self.state.rows[: self.capacity]]
@@ -220,11 +228,11 @@ class Rollout(Turns):
         self.tape.append(self._twice(actions), self._untold)
 
     def _both(self, rows: Sequence[int]) -> list[int]:
-        """Rows of the rollout -> rows of the forward."""
+        """Rows of the rollout -> rows of the forward pass, where guidance doubles them."""
         return [*rows] if self.guidance is None else [*rows, *(self.capacity + row for row in rows)]
 
     def _twice(self, x: Tensor, other: Tensor | None = None) -> Tensor:
-        """[b, ...] of rows -> of the rows of the forward; other: of those without actions, where it is not x."""
+        """x [b, ...] for the rows of the rollout -> for those of the forward pass. other: the unconditional values."""
         return x if self.guidance is None else torch.cat([x, x if other is None else other])
 
     def _conditions(self) -> Conditions:
@@ -239,18 +247,18 @@ class Rollout(Turns):
         return OneByOne().group(objective, self.frames)
 
     def _calls_of(self, steps: int) -> tuple[Objective, list[Step]]:
-        """The objective with so many calls of a frame, and these calls."""
+        """The objective with `steps` calls per frame, and the calls of one group."""
         if steps not in self._calls:
             objective = self.setting.faster(steps)
             self._calls[steps] = objective, self._group(objective)
         return self._calls[steps]
 
     def _joined(self, codes: Mapping[int, Tensor]) -> Tensor:
-        """Codes of the frames of the group that the newest of these units is of, [F, n, C]."""
+        """Codes [F, n, C] of the frames of the group that contains the newest of these units."""
         return self.frames.join(self.frames.group(max(codes)), codes)
 
     def _complete(self, codes: Mapping[int, Sequence[Tensor]], group: int) -> bool:
-        """Whether all units of a group that are asked for are there, of all rows."""
+        """Whether all units that a group generates are finished in all rows."""
         asked = [unit for unit in self.frames.units(group) if unit not in self.system.objective.given]
         return all(len(codes.get(unit, ())) == self.capacity for unit in asked)
 
@@ -262,7 +270,7 @@ class Rollout(Turns):
         return replace(step, rows=tuple(row for row in step.rows if first[row] < source.total))
 
     def _lacks(self, unit: int, start: int) -> bool:
-        """Whether a unit needs one before unit `start`."""
+        """Whether a unit needs the code of a unit before `start`."""
         return any(self.order.need(unit, v) for v in range(max(0, start - self.order.reach), start))
 
     def _decoder(self, told: Conditions, rngs: Sequence[Rng], objective: Objective, model: Model) -> Decoder:
@@ -271,7 +279,7 @@ class Rollout(Turns):
 
 
 def _kept_actions(setting: Setting) -> int:
-    """Frames whose actions some call may read."""
+    """The number of last frames whose actions a call may read."""
     system = setting.system
     depth = system.schedule.depth(refinements(system.objective))
     groups = -(-system.order.reach // len(system.frames.units(0))) + depth

@@ -1,4 +1,4 @@
-"""Guidance as a hook of every call: a weight for each unit that is refined, by its call and its frame."""
+"""Guidance of a rollout: each refined unit has a guidance weight, which depends on its call and its frame."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from vidar.sampling.guidance import GuideConfig
 def guided(
     decoder: Decoder, guide: GuideConfig | None, system: System[Objective], step: Step, clocks: Sequence[int]
 ) -> Decoder:
-    """The decoder for a call of rows at these clocks, the rows without the condition behind those with it."""
+    """The decoder with guidance for one Step of rows at these clocks.
+
+    The unconditional rows follow the conditional rows in the batch. Returns the decoder unchanged without `guide`.
+    """
     if guide is None:
         return decoder
     weights = {row: _weights(guide, system, [clock + row.unit for clock in clocks], row.step) for row in _asked(step)}
@@ -39,9 +42,10 @@ def _asked(step: Step) -> list[Row]:
 
 
 def _weights(guide: GuideConfig, system: System[Objective], units: Sequence[int], step: int | None) -> Tensor:
-    """[B] of one unit a row. Calls count over all units of a group of frames.
+    """Weights [B] for one unit per row. Calls are counted over all units of a group of frames.
 
-    Choice: a frame counts as the first of its group; those of a planned segment, whose units count anew, as frame 0.
+    Choice: every frame of a group has the number of the group's first frame; in a planned segment, whose units are
+    counted from 0, that is frame 0.
     """
     frames, number = system.frames, refinements(system.objective)
     group = frames.group(units[0])

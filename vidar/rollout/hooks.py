@@ -1,4 +1,4 @@
-"""Hooks of a rollout: periodic re-encoding (VideoAR, 2026) and keys made anew when actions change (LongLive, 2025)."""
+"""Hooks of a rollout: periodic re-encoding (VideoAR, 2026), KV re-caching on changed actions (LongLive, 2025)."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from vidar.rollout.turns import Turns
 from vidar.types import UsageError
 
 Picture = Callable[[], Tensor]  # -> uint8 [B, H, W, 3]
-APART = 2**32  # between the video numbers of noise before and after a renewal, as frames count from 0 again
+APART = 2**32  # added to the video number of the noise at each renewal, because the frame count restarts at 0
 
 
 class Hook:
-    """Told of every frame of all streams: before it is made, and after."""
+    """Base of hooks, which are called before and after every frame of a rollout."""
 
     def before(self, action: Tensor) -> None:
-        """The frame will be made under action [B, A]."""
+        """Called before a frame is generated under action [B, A]."""
 
     def after(self, code: Tensor, action: Tensor, picture: Picture) -> None:
-        """A frame was made: code [B, n, C], its action [B, A] and what gives its picture."""
+        """Called after a frame: its code [B, n, C], its action [B, A], and a function that returns its picture."""
 
 
 class ReencodeEvery(Hook):
-    """After every `every` frames all streams begin anew after the last ones of them, decoded and encoded.
+    """Every `every` frames, decode the last frames, re-encode them, and continue from them as a new context (VideoAR).
 
-    As many as a context may have, at most `every`; the frame counter starts at 0 again, so positions stay those of
-    training. What a code holds that no picture shows is dropped. Where the tokenizer looks back, the pictures are those
-    that were shown.
+    Uses as many frames as a context may have, at most `every`. The frame count restarts at 0, so positions stay in the
+    range of training. Re-encoding drops whatever a code holds that its picture does not show. If the tokenizer looks
+    back, the pictures are the ones that were shown.
     """
 
     def __init__(self, rollout: Turns, every: int, rngs: Sequence[Rng]) -> None:
-        """rngs: one per stream. Raises UsageError for `every` below 1."""
+        """rngs: one per row. Raises UsageError unless `every` is a positive multiple of the frames of a group."""
         if every < 1:
             raise UsageError(f"renew is {every}; give a number of frames, 1 or more")
         per = rollout.per_group
@@ -72,10 +72,10 @@ class ReencodeEvery(Hook):
 
 
 class RecacheOnAction(Hook):
-    """Streams whose action changes see their last frames as if they had been made under the new one (`recache`)."""
+    """When the action of a row changes, recompute the keys of its last frames under the new action (`recache`)."""
 
     def __init__(self, rollout: Turns, context: Tensor, actions: Tensor | None) -> None:
-        """context [B, T, n, C]; actions [B, T, A] or None: unknown, so that the first one is no switch."""
+        """context [B, T, n, C]; actions [B, T, A], or None if unknown: the first action is then not a change."""
         self.rollout = rollout
         self.codes = deque(context.unbind(1), maxlen=rollout.keep)
         self.last = None if actions is None else actions[:, -1]
@@ -104,7 +104,7 @@ def make_hook(
     renew: int | None,
     recache: bool,
 ) -> Hook:
-    """What `VideoModel.codes` asks for. Raises UsageError where it asks for both."""
+    """The hook for the arguments of `VideoModel.codes`. Raises UsageError for `renew` together with `recache`."""
     if renew is not None and recache:
         raise UsageError("renew and recache exclude each other: frames before a renewal are no longer seen")
     if recache:

@@ -1,9 +1,10 @@
-"""Worlds that plan: anchors of a segment first, the frames between them after, segments in a chain (MMPL).
+"""Worlds that plan: first the anchors of a segment, then the frames between them; segments form a chain (MMPL).
 
-`plan` and `populate` are the two tasks of a segment, plain functions of plain values, for one process as for many
-workers: `populate` needs the plan of its own segment alone, `plan` what the plan before it says in `after`. Only codes
-travel; keys are made again, so that bits do not depend on where a task runs. In segments, frame t of segment s is
-frame s (m - k) + t of the video; k first frames of a segment are the last ones of what the segment before gives.
+`plan` and `populate` are the two tasks of a segment. They are functions of plain values, so they run in one process or
+on many workers. `populate` needs only the plan of its own segment; `plan` needs `after` of the previous plan. Only
+codes are passed on and keys are recomputed, so that bits do not depend on where a task runs. Frame t of segment s is
+frame s (m - k) + t of the video; the k first frames of a segment are the last k frames that the previous segment
+yields.
 
     first = world.encode(video)[:, -k:]                            # k: `Chain.first`, video uint8 [B, T, H, W, 3]
     for s in range(chain.segments(frames, given)):                 # given: frames of `first`
@@ -13,9 +14,9 @@ frame s (m - k) + t of the video; k first frames of a segment are the last ones 
         video += codes[:, chain.new(s, given)]                     # the frames that segment s adds
         first = made.after
 
-Traps of the released code that are not here: it cuts frames from the first segment too, which has none to cut; it hides
-the terminal anchors by the number of a step (`StepMap.sees`); its noise at the ends of a fill is plain noise
-(`vidar.objectives.begin`).
+Three differences from the released code (MMPL, arXiv 2508.03334): it also cuts frames from the first segment, which has
+none to cut; it hides the terminal anchors by the number of a step (`StepMap.sees`); its noise at the ends of a fill is
+plain noise (`vidar.objectives.begin`).
 """
 
 from __future__ import annotations
@@ -38,16 +39,16 @@ from vidar.rollout.tape import tell
 from vidar.rollout.task import Task
 from vidar.types import UsageError
 
-Segment = int | Sequence[int]  # its number: of all rows, or of each
+Segment = int | Sequence[int]  # the number of the segment: one for all rows, or one per row
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What goes from `plan` to `populate` and to the next `plan`: codes, float32.
+    """The codes (float32) that `plan` passes to `populate` and to the next `plan`.
 
     first    [B, k, n, C]: the frames that the segment starts from
     anchors  [B, p, n, C]: the anchors, in the order of frames
-    after    [B, k, n, C]: those of them that the next segment starts from, decoded and encoded anew
+    after    [B, k, n, C]: the anchors that the next segment starts from, decoded and re-encoded
     """
 
     segment: Segment
@@ -58,7 +59,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class SegmentRng(Rng):
-    """The draws of one segment, whose units count from 0: those of unit `offset` + u of the whole video."""
+    """The draws of one segment: unit u of the segment draws the numbers of unit `offset` + u of the whole video."""
 
     offset: int = 0
 
@@ -68,7 +69,7 @@ class SegmentRng(Rng):
 
 
 def chain_of(setting: Setting) -> Chain:
-    """The segments of a model. Raises UsageError for one that does not plan."""
+    """The chain of segments of a model. Raises UsageError for a model that does not plan."""
     frames = setting.system.frames
     if not isinstance(frames, SegmentFrames):
         raise UsageError(f"{setting.name} does not plan segments; this needs an order of PlanOrderConfig")
@@ -78,14 +79,14 @@ def chain_of(setting: Setting) -> Chain:
 def segment_actions(
     chain: Chain, rest: Tensor, actions: Tensor, segment: int, given: int, before: Tensor | None = None
 ) -> Actions:
-    """What a segment is told: values [B, N, A], unknown [B, N]; row t acts between its frames t - 1 and t.
+    """The actions of a segment: values [B, N, A] and unknown [B, N]; row t acts between frames t - 1 and t.
 
-    actions: [B, T, A] of the new frames of the video, after their end nothing is pressed; given: frames of the context;
-    before [B, given, A]: their actions, None: unknown; rest [A]: nothing is pressed. The first action of a segment is
-    never told.
+    actions: [B, T, A], the actions of the new frames of the video; after their end `rest` [A] (no key pressed) is used.
+    given: number of context frames. before: their actions [B, given, A], or None if unknown. The first action of a
+    segment is always unknown.
     """
     rest = rest.to(actions)
-    start = segment * chain.stride - given  # of the segment, counted in new frames
+    start = segment * chain.stride - given  # the first frame of the segment, counted in new frames
     rows, unknown = [rest.expand(len(actions), -1)], [True]
     for new in range(start + 1, start + chain.map.length):
         row = rest
@@ -107,11 +108,11 @@ def plan(
     segment: Segment,
     told: Sequence[Told] | None = None,
 ) -> Plan:
-    """The anchors of a segment, jointly.
+    """Generate the anchors of a segment jointly.
 
-    first: codes [B, k, n, C], or fewer where a step between them and the plan makes the others (I2V: the image).
-    actions: see `segment_actions`. rngs: one per row, of the video. told: of each video as a whole.
-    Raises UsageError where `first` is no whole step.
+    first: codes [B, k, n, C], or fewer frames if a step before the plan generates the others (image to video: the
+    image). actions: see `segment_actions`. rngs: one per row, those of the video. told: prompt and label per video.
+    Raises UsageError if the frames of `first` are not whole steps.
     """
     chain = chain_of(setting)
     map, task = chain.map, _task(setting, rngs, actions, segment, told)
@@ -131,12 +132,12 @@ def populate(
     segment: Segment,
     told: Sequence[Told] | None = None,
 ) -> Tensor:
-    """The frames of a segment between its anchors: codes [B, m, n, C] of all frames that it gives, anchors included.
+    """Generate the frames between the anchors; returns codes [B, m, n, C] of all frames of the segment, with anchors.
 
-    Segments are independent given their plans.
+    Given their plans, segments are independent. Raises UsageError if `made` is the plan of another segment.
     """
     if made.segment != segment:
-        raise UsageError(f"the plan is that of segment {made.segment}, not {segment}")
+        raise UsageError(f"the plan belongs to segment {made.segment}, not to {segment}")
     chain = chain_of(setting)
     map, task = chain.map, _task(setting, rngs, actions, segment, told)
     for step, codes in {**_split(map, made.first), map.plan: made.anchors.flatten(1, 2)}.items():
@@ -149,17 +150,17 @@ def populate(
 
 @torch.inference_mode()
 def again(codec: Codec, codes: Tensor) -> Tensor:
-    """Codes [B, k, n, C] of neighbouring frames, decoded to pixels (uint8) and encoded anew, the same shape.
+    """Decode codes [B, k, n, C] of neighbouring frames to uint8 pixels and encode them again; the shape is the same.
 
-    The first frames of a segment were encoded from pixels in training, and so they are here: without it colours drift
-    and the seam flickers. The released code repeats the first of them to warm its tokenizer up; ours pads with it, to
-    the same effect. Choice: as many frames as latents, because a frame of ours is one latent.
+    In training the first frames of a segment are encoded from pixels, so they are here too: otherwise colours drift
+    and the seam flickers. The released code repeats the first frame to warm up its tokenizer; this tokenizer pads with
+    it, to the same effect. Choice: as many frames as latents, because one frame here is one latent.
     """
     return codec.encode(codec.decode(codes)[0])
 
 
 def boundaries(setting: Setting, num_segments: int) -> dict[int, Content]:
-    """For a run of the whole order at once: unit -> its code from the plan of the segment before (`again`)."""
+    """For a run of the whole order at once: first units of a segment -> their code from the previous plan (`again`)."""
     chain = chain_of(setting)
     map = chain.map
 
@@ -179,7 +180,7 @@ def boundaries(setting: Setting, num_segments: int) -> dict[int, Content]:
 
 
 def _next_first(chain: Chain, anchors: Tensor) -> Tensor:
-    """Anchors [B, p, n, C] -> those that the next segment starts from."""
+    """The anchors that the next segment starts from, out of anchors [B, p, n, C]."""
     frames = chain.map.frames(chain.map.plan)
     return anchors[:, [frames.index(t) for t in range(chain.stride, chain.made)]]
 
@@ -187,7 +188,7 @@ def _next_first(chain: Chain, anchors: Tensor) -> Tensor:
 def _task(
     setting: Setting, rngs: Sequence[Rng], actions: Actions, segment: Segment, told: Sequence[Told] | None
 ) -> Task:
-    """Of one segment, whose units count from 0."""
+    """The task of one segment, whose units are counted from 0."""
     units, numbers = chain_of(setting).map.units, [segment] * len(rngs) if isinstance(segment, int) else segment
     told = told or [NOTHING] * len(rngs)
     own = [SegmentRng(rng.seed, rng.video, rng.attempt, number * units) for rng, number in zip(rngs, numbers)]
@@ -196,15 +197,15 @@ def _task(
 
 
 def _split(map: StepMap, first: Tensor) -> dict[int, Tensor]:
-    """Codes [B, f, n, C] of the first frames -> by unit, [B, N, C]. Raises UsageError where steps are not whole."""
+    """Codes [B, f, n, C] of the first frames -> codes [B, N, C] by unit. Raises UsageError for incomplete steps."""
     given = [step for step in range(map.plan) if map.frames(step)[-1] < first.shape[1]]
     need = [len(map.frames(step)) for step in range(map.plan)]
     if not given or first.shape[1] != sum(need[: len(given)]):
         ways = " or ".join(str(sum(need[: n + 1])) for n in range(len(need)))
-        raise UsageError(f"a segment starts from {ways} frames, not {first.shape[1]}; give a context of as many")
+        raise UsageError(f"a segment starts from {ways} frames, not {first.shape[1]}; give that many context frames")
     return {step: first[:, list(map.frames(step))].flatten(1, 2) for step in given}
 
 
 def _frames(map: StepMap, codes: Mapping[int, Tensor]) -> dict[int, Tensor]:
-    """Codes of units [B, N, C] -> of their frames, [B, f, n, C]."""
+    """Codes [B, N, C] of units -> codes [B, f, n, C] of their frames."""
     return {unit: code.unflatten(1, (len(map.frames(unit)), -1)) for unit, code in codes.items()}

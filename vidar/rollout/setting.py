@@ -1,4 +1,4 @@
-"""What a rollout is made of."""
+"""Setting: everything that a rollout needs of a model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vidar.types import Model
 
 @dataclass(frozen=True)
 class Network:
-    """What a rollout needs of a network: its calls, the rings of its state, and where these are."""
+    """The network of a rollout: its forward function, and the rings, dtype and device of its state."""
 
     call: Model
     rings: Mapping[str, RingShape]
@@ -30,15 +30,16 @@ class Network:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a rollout is made of.
+    """Everything that a rollout needs of a model.
 
-    steps        calls of a frame; faster: the objective with another number of them
-    context      frames of a context at most
+    steps        network calls per frame
+    faster       returns the objective with another number of calls
+    context      maximum number of context frames
     frame_shape  sites and channels of the code of a frame, (n, C)
-    rest         float [A]: nothing is pressed
-    conditioner  how what is told becomes what the network reads; None: it is told nothing
-    guidance     of what is dreamed, by what is told: it doubles the rows of every call
-    policy       what the cache forgets between calls; None: what the order forgets
+    rest         float [A], the action with no key pressed
+    conditioner  builds the conditioner's record from prompt, label and actions; None: no conditions
+    guidance     classifier-free guidance on the conditions; doubles the batch of every call
+    policy       cache policy: which slots are evicted between calls; None: those that the order forgets
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Frames of a rollout one after another, with what happens between them, and their pictures."""
+"""Stream the frames of a rollout one after another, with their pictures and the hooks between frames."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vidar.rollout.setting import Setting
 from vidar.rollout.turns import Turns, check_in_turn
 from vidar.types import Model, UsageError
 
-Shown = tuple[Tensor, Callable[[], Tensor]]  # codes [B, n, C] of a frame, and what gives its picture [B, H, W, 3]
+Shown = tuple[Tensor, Callable[[], Tensor]]  # codes [B, n, C] of a frame; a function that decodes it [B, H, W, 3]
 
 
 def shown(
@@ -33,27 +33,26 @@ def shown(
     recache: bool = False,
     told: Sequence[Told] | None = None,
 ) -> Iterator[Shown]:
-    """Codes and pictures of the frames after a context [B, T, n, C], until the actions [B, A] end, by any order.
+    """Codes and pictures of the frames after a context [B, T, n, C], until the actions [B, A] end, for any order.
 
-    Pictures are asked for of every frame, in turn, or of none. renew, recache: see `vidar.rollout.hooks`. told: of each
-    video as a whole. Raises
-    UsageError where they are asked of a model whose frames are in flight together.
+    Decode either every frame, in order, or none. renew, recache: see `vidar.rollout.hooks`. told: prompt and label per
+    video. Raises UsageError for `renew` or `recache` if the model has several frames in flight together.
     """
     if setting.system.in_turn:
         return _in_turn(setting, context, actions, context_actions, rngs, renew, recache, told)
     if renew is not None or recache:
         name = "--recache" if recache else "--renew"
-        raise UsageError(f"{setting.name} makes frames that are in flight together; leave {name} out")
+        raise UsageError(f"{setting.name} has several frames in flight together; leave {name} out")
     rollout = Rollout(setting, len(context))
     rollout.open(range(len(context)), context, context_actions, rngs, 0, told)
     return _pictured(setting.codec, context, rollout.run(actions))
 
 
 def in_turns(setting: Setting, capacity: int, model: Model | None = None) -> Turns:
-    """A rollout that makes group of frames after group. model: makes the calls of frames, and is warmed up by a group
-    that is taken back.
+    """A rollout that generates one group of frames after another.
 
-    Raises UsageError for a model whose groups are not made one after the other.
+    model: the function that generates frames, for example a compiled one; it is warmed up by one group, which is then
+    discarded. Raises UsageError for a model that does not make its groups one after another.
     """
     check_in_turn(setting.system, setting.name)
     kind = SegmentRollout if setting.system.frames.chained else Rollout
@@ -74,11 +73,11 @@ def _in_turn(
     recache: bool,
     whole: Sequence[Told] | None,
 ) -> Iterator[Shown]:
-    """Group of frames after group; what happens between frames happens between groups."""
+    """Generate group after group; the hooks between frames run between groups."""
     rollout = in_turns(setting, len(context))
     rollout.open(range(len(context)), context, context_actions, rngs, 0, whole)
     hook, source = make_hook(rollout, context, context_actions, rngs, renew, recache), iter(actions)
-    told = list[Tensor]()  # of the frames to come
+    told = list[Tensor]()  # actions of the coming frames
     while True:
         due = rollout.due
         read = due + rollout.ahead

@@ -1,4 +1,4 @@
-"""The actions of a rollout: the latest ones of each row, and those that are asked for ahead of their turn."""
+"""The conditions of a rollout: the latest actions of each row, prompts and labels, and actions requested ahead."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from vidar.rollout.setting import Setting
 
 
 class ActionTape:
-    """The latest `keep` actions of each row, the newest in the last column; what a conditioner is given at each call.
+    """The latest `keep` actions of each row, the newest in the last column; each call passes them to the conditioner.
 
-    next: long [B], the frame that the next column will belong to. Tensors in it are replaced, never changed in place.
+    values: float [B, keep, A]. unknown: bool [B, keep]. next: long [B], the frame number of the next column. The
+    tensors are replaced, never changed in place.
     """
 
     def __init__(self, batch: int, width: int, keep: int) -> None:
@@ -26,13 +27,13 @@ class ActionTape:
         self._told, self._told_of = Actions(self.values, self.unknown, self.next - keep, {}), self._now()
 
     def append(self, values: Tensor, unknown: Tensor) -> None:
-        """One frame of every row: values [B, A], unknown [B]."""
+        """Append the action of one frame to every row: values [B, A], unknown [B]."""
         self.values = torch.cat([self.values[:, 1:], values[:, None].to(self.values)], 1)
         self.unknown = torch.cat([self.unknown[:, 1:], unknown[:, None]], 1)
         self.next = self.next + 1
 
     def start(self, rows: Sequence[int], values: Tensor, unknown: Tensor, first: int = 0) -> None:
-        """Some rows begin anew with n frames, from number `first` on: values [b, n, A], unknown [b, n]."""
+        """Restart some rows with the actions of n frames from number `first` on: values [b, n, A], unknown [b, n]."""
         pick, count, keep = torch.tensor(list(rows)), values.shape[1], self.values.shape[1]
         fresh = torch.zeros(len(pick), keep, values.shape[2]), torch.ones(len(pick), keep, dtype=torch.bool)
         used = min(count, keep)
@@ -42,7 +43,7 @@ class ActionTape:
         self.next = self.next.index_fill(0, pick, first + count)
 
     def __call__(self, layout: Any) -> Actions:
-        """The conditions of one call: the same for all calls of a frame, whose columns are embedded once."""
+        """The actions of one call; all calls of a frame get the same object, so its columns are embedded once."""
         now = self._now()
         if any(a is not b for a, b in zip(now, self._told_of)):
             self._told, self._told_of = Actions(self.values, self.unknown, self.next - self.values.shape[1], {}), now
@@ -53,7 +54,7 @@ class ActionTape:
 
 
 class Conditions:
-    """What a network is told at each call: actions by frame, and what is told of whole videos."""
+    """The conditions of each network call: actions per frame, prompts and labels per video."""
 
     def __init__(self, setting: Setting, tape: ActionTape, told: Sequence[Told], doubled: bool) -> None:
         self.setting, self.tape = setting, tape
@@ -67,7 +68,7 @@ class Conditions:
         return actions if not self.whole else self.of(actions)
 
     def of(self, actions: Actions) -> Any:
-        """Those under these actions."""
+        """The conditions with these actions."""
         if actions is not self._actions:
             conditioner = self.setting.conditioner
             told = {"actions": actions, **self.whole}
@@ -76,9 +77,10 @@ class Conditions:
 
 
 def tell(setting: Setting, told: Any, actions: Actions | None) -> Any:
-    """The conditions of calls that all have the same: told of each video, or what the conditioner reads; actions.
+    """Conditions for calls that all share the same ones.
 
-    With guidance of twice as many rows, those that are told nothing last.
+    told: one `Told` per video, or the conditioner's own record. With guidance the batch is doubled; the unconditional
+    rows come last.
     """
     if not isinstance(told, Sequence):
         return told if setting.guidance is None else told.doubled()
@@ -101,18 +103,18 @@ def _whole(setting: Setting, told: Sequence[Told], doubled: bool) -> dict[str, A
 class ActionPrefetcher:
     """The actions of rows, taken from an iterator as frames are begun; after its end nothing is pressed.
 
-    total: frames whose action was asked for and given, those of the context included.
+    total: number of frames whose action the iterator gave, plus the frames of the context.
     """
 
     def __init__(
         self, tape: ActionTape, source: Iterator[Tensor], tell: Callable[[Tensor], None], rest: Tensor
     ) -> None:
-        """tell: puts actions [B, A] of the next frame on the tape; rest: those of nothing pressed."""
+        """tell: appends the actions [B, A] of the next frame to the tape. rest: actions with no key pressed."""
         self.tape, self.source, self.tell, self.rest = tape, source, tell, rest
         self.total, self.ended = int(tape.next[0]), False
 
     def until(self, frames: int) -> None:
-        """Actions of all frames before number `frames` are on the tape."""
+        """Fill the tape with the actions of all frames before number `frames`."""
         while int(self.tape.next[0]) < frames:
             action = None if self.ended else next(self.source, None)
             self.ended = action is None

@@ -1,4 +1,4 @@
-"""Some units of a finite order in a state of their own: a segment, its plan, an image, a clip."""
+"""Generate units of a finite order in a state of their own: a segment, its plan, an image, a clip."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ from vidar.sampling.guidance import GuideConfig
 
 
 class Task:
-    """rngs: one per row. cond: what the calls are told. guide: cond then is of twice as many rows, those without last.
+    """A run of a finite order, or of a part of it.
 
-    seconds: of each call that was made.
+    rngs: one per row. cond: returns the conditions of a layout; with `guide` they have twice as many rows, the
+    unconditional rows last. seconds: duration of each call.
     """
 
     def __init__(
@@ -46,16 +47,16 @@ class Task:
         self.seconds = list[float]()
 
     def give(self, unit: int, codes: Tensor) -> None:
-        """A unit that is known: codes [B, n, ..]."""
+        """Supply the codes [B, n, ..] of a unit, which is then not generated."""
         self.given[unit] = codes
         self.state.give(unit, codes if self.guide is None else torch.cat([codes, codes]))
 
     def run(
         self, units: Collection[int] | None = None, wanted: Collection[int] | None = None, fused: bool = True
     ) -> dict[int, Tensor]:
-        """The waves of some units (None: of all), until the wanted ones are made: codes [B, n, ..] by unit.
+        """Run the waves of some units (None: all) until the wanted units exist; returns codes [B, n, ..] by unit.
 
-        fused: commits ride on the next call. A commit that nobody reads is left out.
+        fused: a commit is part of the next call. A commit that no unit reads is omitted.
         """
         made, order, objective = dict[int, list[Tensor]](), self.system.order, self.system.objective
         clocks = [0] * self.rows

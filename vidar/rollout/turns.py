@@ -1,4 +1,4 @@
-"""What all rollouts share that make one group of frames after another: a stream, or a chain of segments."""
+"""Base of the rollouts that generate one group of frames after another: streams and chains of segments."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from vidar.types import Model, UsageError
 
 
 class Turns(ABC):
-    """`capacity` rows that make group after group of frames, each with its own clock, context, actions and noise.
+    """`capacity` rows that generate group after group of frames, each with its own clock, context, actions and noise.
 
-    per_group: frames of a group. ahead: frames behind a group whose actions it reads too, 0: none. keep: the latest
-    frames whose codes a `recache` may read. model: makes the calls of frames. Codes are float32 [B, n, C].
+    per_group: frames per group. ahead: number of following frames whose actions a group also reads. keep: number of
+    last frames whose codes `recache` may read. model: the function that generates frames. Codes are float32 [B, n, C].
     """
 
     ahead = 0
@@ -36,16 +36,16 @@ class Turns(ABC):
     def __init__(self, setting: Setting, capacity: int, model: Model | None = None) -> None:
         self.setting, self.capacity, self.model = setting, capacity, model or setting.network.call
         self.codec, self.frames, self.most = setting.codec, setting.system.frames, setting.steps
-        self.told = [NOTHING] * capacity  # what is told of the video of each row
+        self.told = [NOTHING] * capacity  # prompt and label of each row's video
 
     @property
     @abstractmethod
     def rows(self) -> Sequence[RowState]:
-        """The small state of every row."""
+        """The state of every row apart from its rings."""
 
     @property
     def due(self) -> int:
-        """Frames of the next group. Raises UsageError where rows differ in it."""
+        """Number of frames of the next group. Raises UsageError if the rows differ."""
         return self.per_group
 
     @abstractmethod
@@ -58,60 +58,60 @@ class Turns(ABC):
         first: int = 0,
         told: Sequence[Told] | None = None,
     ) -> None:
-        """Begin some rows anew after their context. No snapshot may be held.
+        """Restart some rows after a context. No snapshot may be held.
 
-        codes [b, T, n, C]; actions [b, T, A], row t acts between frames t-1 and t, None: unknown; rngs: one per row.
-        first: number of the context's first frame; told: of each video as a whole, None: nothing. Raises UsageError
-        where the context is too short.
+        codes [b, T, n, C]; actions [b, T, A]: row t acts between frames t-1 and t; None: unknown. rngs: one per row.
+        first: number of the context's first frame. told: prompt and label per video, or None. Raises UsageError if the
+        context is too short.
         """
 
     @abstractmethod
     def group(self, actions: Tensor, steps: int | None = None) -> Tensor:
-        """The next group of frames of every row under their actions, [B, F, A] -> codes [B, F, n, C].
+        """Generate the next group of frames of every row: actions [B, F, A] -> codes [B, F, n, C].
 
-        steps: calls of the solver, None: as many as usual. Raises UsageError for another number of frames than `due`.
+        steps: number of solver calls; None: that of the setting. Raises UsageError unless F fits `due`.
         """
 
     @abstractmethod
     def recache(self, rows: Sequence[int], codes: Tensor, actions: Tensor) -> None:
-        """The last frames of some rows seen from now on as if made under other actions. No snapshot may be held.
+        """Recompute the context of some rows as if their last frames had been generated under other actions.
 
-        codes [b, T, n, C]: these frames; actions [b, T, A], as in `open`.
+        codes [b, T, n, C]: these frames. actions [b, T, A]: as in `open`. No snapshot may be held.
         """
 
     @abstractmethod
     def snapshot(self) -> Any:
-        """A point to come back to; `release` it. While it is held, what is overwritten is kept."""
+        """A snapshot for `restore`. While it is held, overwritten state is kept; call `release` when done."""
 
     @abstractmethod
     def restore(self, snapshot: Any, rows: Sequence[int] | None = None) -> None:
-        """Go back to a snapshot: all rows, or some. The snapshot stays held."""
+        """Return all rows, or some, to a snapshot. The snapshot stays held."""
 
     @abstractmethod
     def release(self, snapshot: Any) -> None:
-        """Give a snapshot up."""
+        """Release a snapshot, so that overwritten state is no longer kept."""
 
     def least(self) -> int:
-        """Frames that a context must have."""
+        """Minimum number of context frames."""
         return next(frames for frames in count(1) if self.frames.whole(frames))
 
     def check_start(self, frames: int) -> None:
-        """Raises UsageError where a start of so many frames is too short to go on from."""
+        """Raises UsageError if a context of `frames` frames is too short."""
         if frames < self.least():
             per, name = self.per_group, self.setting.name
             raise UsageError(f"{name} makes {per} frames together; give a context of at least {self.least()} frames")
 
     def warm_up(self) -> None:
-        """Make a group and take it back, so that its calls are compiled. No snapshot may be held."""
+        """Generate a group and discard it, so that its calls are compiled. No snapshot may be held."""
         snapshot = self.snapshot()
         self.group(self.setting.rest.expand(self.capacity, self.due, -1))
         self.restore(snapshot)
         self.release(snapshot)
 
     def begin(self, row: int, frames: Any, actions: Any, seed: int, told: Told = NOTHING) -> Tensor:
-        """`open` one row after frames, uint8 [T, H, W, 3] or None (the world's own start), and actions [T, A] or None.
+        """`open` one row after frames, uint8 [T, H, W, 3] or None (the world's start clip), and actions [T, A] or None.
 
-        Of both the last `context` count; returns their codes [T, n, C]. Raises VidarError where they do not fit.
+        Only the last `context` frames are used; returns their codes [T, n, C]. Raises VidarError if they do not fit.
         """
         keep = self.setting.context
         codes = self.codec.encode(self.codec.context_frames(frames)[None, -keep:])
@@ -122,13 +122,13 @@ class Turns(ABC):
 
     @torch.inference_mode()
     def frame(self, actions: Tensor, steps: int | None = None) -> Tensor:
-        """The next frame of every row under its action, [B, A] -> codes [B, n, C], where a group is one frame."""
+        """Generate the next frame of every row, if a group is one frame: actions [B, A] -> codes [B, n, C]."""
         return self.group(actions[:, None], steps)[:, 0]
 
     def decoding(self, codes: Tensor) -> Decoding:
-        """Of what was just made, codes [B, n, C] or [B, F, n, C]: its pictures [B, F, H, W, 3], not yet decoded.
+        """A promise of the pictures [B, F, H, W, 3] of the newest codes, [B, n, C] or [B, F, n, C].
 
-        To be taken before a row goes back, and of every frame or of none. Raises ValueError where one was left out.
+        Call it before a row is restored, and for every frame or for none. Raises ValueError if a frame was skipped.
         """
         codes = codes[:, None] if codes.ndim == 3 else codes
         if not self.codec.looks_back:
@@ -141,14 +141,17 @@ class Turns(ABC):
         return following(self.codec, rows, codes)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """As `decoding`, at once: uint8 [B, H, W, 3]."""
+        """Decode the newest codes at once: uint8 [B, H, W, 3]. See `decoding`."""
         return self.decoding(codes).frames()[:, 0]
 
 
 def check_in_turn(system: System[Objective], name: str) -> None:
-    """Raises UsageError for a system whose groups of frames are not made one after the other."""
+    """Raises UsageError for a system that does not generate its groups of frames one after another."""
     if system.in_turn:
         return
     if system.order.endless:
-        raise UsageError(f"{name} has frames in flight together, so nothing can happen between two of them; generate")
-    raise UsageError(f"{name} makes clips of a fixed length, which have no next frame; generate")
+        raise UsageError(
+            f"{name} has several frames in flight together, so no action can be given between two frames; use "
+            "`vidar generate`"
+        )
+    raise UsageError(f"{name} makes clips of a fixed length, which have no next frame; use `vidar generate`")

@@ -19,27 +19,27 @@ class QuantiserConfig(Config):
 
 
 class TokenizerConfig(Config):
-    """What a model must know of the tokenizer that makes its codes.
+    """Base of the configs of tokenizers: the properties that a model needs.
 
-    codes: what an order and an objective may make of them, see `vidar.objectives.protocols.ObjectiveConfig`.
+    codes: the kinds of codes that orders and objectives can use, see `vidar.objectives.protocols.ObjectiveConfig`.
     """
 
     codes: ClassVar[tuple[str, ...]] = ("latents",)
 
     @property
     def sides(self) -> tuple[Side, ...]:
-        """Height and width of every scale; empty where it has none."""
+        """Height and width of every scale; empty without scales."""
         return ()
 
     @property
     @abstractmethod
     def strides(self) -> tuple[int, int]:
-        """Frames of a latent, and pixels of a latent along a side."""
+        """Temporal and spatial stride: frames per latent frame, and pixels per latent along a side."""
 
     @property
     @abstractmethod
     def channels(self) -> int:
-        """Of a latent."""
+        """Number of channels of a latent."""
 
     @property
     @abstractmethod
@@ -49,19 +49,19 @@ class TokenizerConfig(Config):
     @property
     @abstractmethod
     def memory(self) -> int:
-        """Latents before its own that the picture of a latent depends on; 0: every frame is decoded by itself."""
+        """Number of earlier latent frames that a decoded picture depends on; 0: every frame is decoded by itself."""
 
     @property
     def pyramid_config(self) -> Any:
-        """The config of its multi-scale quantiser, None: it has none."""
+        """The config of its multi-scale quantiser, or None."""
         return None
 
     @abstractmethod
     def image(self) -> TokenizerConfig:
-        """The tokenizer of single frames that differs from this one in time alone."""
+        """The config of the image tokenizer that differs from this one only in time (kernels and strides of 1)."""
 
     def rescaled(self, sides: tuple[Side, ...]) -> Self:
-        """This one with other sizes of its scales, where they are as many: no weight depends on them."""
+        """This config with other sizes of its scales, if their number is the same: no weight depends on the sizes."""
         return self
 
     @abstractmethod

@@ -86,7 +86,7 @@ def every_frame(weight: Tensor, factor: int) -> Tensor:
 
 
 def _difference(known: nn.Module, want: TokenizerConfig) -> str:
-    """The first key in which the tokenizers differ, in words; of an image tokenizer one other than time."""
+    """A description of the first key in which the tokenizers differ; for an image tokenizer, one not about time."""
     have = getattr(known, "config", None)
     if not isinstance(have, type(want)):
         return f", but a {type(known).__name__}"

@@ -20,7 +20,7 @@ from vidar.types import CodeKind, Codes, Loss, Tree, UsageError
 
 
 class PyramidAutoencoderConfig(TokenizerConfig):
-    """Every latent frame is its own pyramid (VideoAR; scale-wise 2.5, layout 2): all scales have t = 1.
+    """Every latent frame is its own pyramid (VideoAR): all scales have t = 1.
 
     fold: patches of fold x fold latents of the autoencoder form one latent here, so that training can start from a
     tokenizer of finer latents. The quantiser has the channels of the folded latents. scale: initial value of the

@@ -1,1 +1,1 @@
-"""Engine, loop, checkpoints and training methods."""
+"""Training: engine, loop, checkpoints, data sets and methods."""

@@ -1,4 +1,4 @@
-"""Checkpoints that a kill at any instant cannot spoil: safetensors + JSON in one directory per step.
+"""Checkpoints that a kill at any time cannot damage: safetensors and JSON in one directory per step.
 
     checkpoints/step-00001234/{model,ema,optimizer}.safetensors  state.json  COMPLETE
 
@@ -33,9 +33,10 @@ DISCARDED = ".old-"
 
 @dataclass
 class Counters:
-    """Where a run stands. cursor: the next batch index; elapsed: seconds of training, over all its parts.
+    """The position of a run.
 
-    window: the values of the steps since the last log line, which are averaged in the next one.
+    cursor: the next batch index. elapsed: seconds of training over all resumes. skipped: number of non-finite batches.
+    window: the values of the steps since the last log line, which the next one averages.
     """
 
     step: int = 0
@@ -59,9 +60,10 @@ def save(
 
 
 def write(folder: Path, counters: Counters, config: Config, parts: Callable[[Path], None]) -> Path:
-    """Write `folder/step-N`, what `parts` puts into the place it is given beside state.json, and return it.
+    """Write `folder/step-N` and return it.
 
-    Raises VidarError where the disk refuses; older checkpoints stay.
+    parts: writes its files into the directory it receives; state.json is added. Raises VidarError if the checkpoint
+    cannot be written; older checkpoints stay.
     """
     final = folder / f"step-{counters.step:08d}"
     if is_complete(final):
@@ -110,7 +112,7 @@ def load(path: Path, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimize
 
 
 def read(path: Path) -> Counters:
-    """The counters of a checkpoint. Raises VidarError where it is not complete, or damaged."""
+    """The counters of a checkpoint. Raises VidarError if it is incomplete or damaged."""
     if not is_complete(path):
         raise VidarError(f"{path}: not a complete checkpoint; resume='auto' takes the newest complete one")
     try:
@@ -131,7 +133,7 @@ def complete(folder: Path) -> list[Path]:
 
 
 def is_complete(path: Path) -> bool:
-    """The marker is there and every file has the size that it states."""
+    """Whether the marker exists and every file has the size that the marker states."""
     try:
         sizes: dict[str, Any] = json.loads((path / MARKER).read_text())
         return all((path / name).stat().st_size == size for name, size in sizes.items())
@@ -140,13 +142,13 @@ def is_complete(path: Path) -> bool:
 
 
 def retain(folder: Path, keep: int) -> None:
-    """Keep the newest `keep` complete checkpoints; a deletion that fails stops nothing."""
+    """Delete all but the newest `keep` complete checkpoints; a failed deletion is ignored."""
     for path in complete(folder)[:-keep]:
         _discard(path)
 
 
 def clean(folder: Path) -> None:
-    """Remove what a killed run left half-written or half-deleted."""
+    """Remove partly written or partly deleted checkpoints of a killed run."""
     for prefix in (TEMPORARY, DISCARDED):
         for path in folder.glob(f"{prefix}*"):
             shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What the config of a method may bring beside `build`: checks before anything expensive, a step without storage."""
+"""Optional protocols of a method's config: checks before anything expensive, and a dry run without storage."""
 
 from __future__ import annotations
 
@@ -17,28 +17,30 @@ from vidar.types import UsageError, VidarError
 
 @runtime_checkable
 class Checks(Protocol):
-    """A config whose parts have to fit."""
+    """A config that checks whether its parts fit each other."""
 
     def check(self, data: Any) -> None:
-        """They fit one another, and the config of the data. Raises UsageError or VidarError naming the key."""
+        """Check the parts against each other and the data config. Raises UsageError or VidarError naming the key."""
         ...
 
 
 @runtime_checkable
 class ChecksData(Protocol):
-    """A config that not all data on disk fits."""
+    """A config that checks the data on disk."""
 
     def check_data(self, data: Any, index: Index | None) -> None:
-        """The data on disk has the size and actions of the model (None: there is none), and what is gone on from is
-        there. Raises UsageError or VidarError naming the file."""
+        """Check size and actions of the data on disk (index None: no data), and that all files to start from exist.
+
+        Raises UsageError or VidarError naming the file.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """model: without storage. step: a call that makes the graph of one batch; None: the frame size is unknown.
+    """model: on the device "meta". step: a call that builds the graph of one batch; None: the frame size is unknown.
 
-    teacher: beside the model, which nothing trains or averages.
+    teacher: a frozen network beside the model, which is not averaged, or None.
     """
 
     model: nn.Module
@@ -48,23 +50,23 @@ class DryRun:
 
 @runtime_checkable
 class DryRuns(Protocol):
-    """A config that can say what a step takes of memory."""
+    """A config that can make a step without storage, to estimate memory."""
 
     def dry_run(self, data: Any) -> DryRun | None:
-        """A step on a batch of this data, on the device "meta"; None where its shapes are not known."""
+        """A step on a batch of this data, on the device "meta"; None if its shapes are unknown."""
         ...
 
 
 @runtime_checkable
 class OnDisk(Protocol):
-    """The config of data that lies in a folder of shards."""
+    """The config of data in a folder of shards."""
 
     path: str
     split: str
 
 
 def blank(data: Any) -> Tensor | None:
-    """A batch of clips of the data without storage, uint8 [B, T, H, W, 3]; None where the data is not there."""
+    """A batch of clips on the device "meta", uint8 [B, T, H, W, 3]; None if the data is missing."""
     try:
         index = load_index(data.path)
     except VidarError:
@@ -73,7 +75,7 @@ def blank(data: Any) -> Tensor | None:
 
 
 def check_equal(data: Any, theirs: dict[str, Any]) -> None:
-    """Raises UsageError unless data and method agree on these fields of the data, where it has them."""
+    """Raises UsageError unless data and method agree on these fields, as far as the data has them."""
     for key, value in theirs.items():
         if getattr(data, key, value) != value:
             raise UsageError(
@@ -82,7 +84,7 @@ def check_equal(data: Any, theirs: dict[str, Any]) -> None:
 
 
 def check_tokenizer(directory: str, declared: Config) -> None:
-    """The trained tokenizer is there and of the declared kind. Raises UsageError."""
+    """Raises UsageError unless the trained tokenizer exists and has the declared config."""
     folder = Path(directory)
     if not (folder / "model.safetensors").is_file():
         raise UsageError(f"{folder}: no tokenizer there; train one first and give its folder: tokenizer=RUN/model")

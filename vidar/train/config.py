@@ -11,13 +11,13 @@ from vidar.train.optim import OptimConfig
 
 
 class TrainConfig(Config):
-    """One training run. `method.build()` gives a Method with `build_model()`, `data.build()` a `batch(index)`.
+    """One training run. `method.build()` returns a Method with `build_model()`; `data.build()` has `batch(index)`.
 
-    minutes  time budget: the schedule follows the larger of step / steps and elapsed / minutes, so a run that is
-             bounded by time also ends with its rate annealed
-    out      where the run is written; default runs/NAME
-    precision  auto: bf16 where the device multiplies it fast
-    check_memory  refuse to start where the estimate of `vidar budget` is more than the device has left
+    minutes       time budget: the schedule follows the larger of step / steps and elapsed / minutes, so the learning
+                  rate of a run that is bounded by time is annealed too
+    out           output directory; default runs/NAME
+    precision     auto: bf16 if the device multiplies it fast
+    check_memory  refuse to start if the estimate of `vidar budget` exceeds the free memory of the device
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")

@@ -1,4 +1,4 @@
-"""Frames of a data set, each beside the latent of it that a world has dreamed: what a decoder meets in play."""
+"""Frames of a data set, each with the latent that a world generated for it: the input of a decoder in play."""
 
 from __future__ import annotations
 
@@ -30,11 +30,12 @@ class DreamBatch:
 
 
 class DreamClipsConfig(Config):
-    """Clips of shards at `path`, dreamed by the world in directory `world` under their own actions.
+    """Clips of shards at `path`, generated anew by the world in directory `world` under their recorded actions.
 
-    clips: how many. context: real frames the world sees first. frames: dreamed ones after them. share: of the samples
-    that hold the dreamed latent; the others hold the encoder's own, so that the decoder stays one of real frames too.
-    Choice: 4 frames, because a dream that has left the recording is no picture of its frames any more.
+    clips: number of clips. context: number of real frames that the world sees first. frames: number of generated frames
+    after them. share: share of samples with the generated latent; the others have the encoder's latent, so that the
+    decoder also stays trained on real frames. Choice: 4 frames, because a dream that has left the recording no longer
+    shows its frames.
     """
 
     path: str
@@ -48,14 +49,14 @@ class DreamClipsConfig(Config):
     seed: int = 0
 
     def build(self) -> DreamClips:
-        """Dreams every clip. Raises VidarError where data or world are missing or do not fit each other."""
+        """Generate every clip. Raises VidarError if data or world are missing or do not fit each other."""
         return DreamClips(self)
 
 
 class DreamClips:
-    """`batch(index)` is a pure function of the index; every frame of every clip once in an epoch, in a new order.
+    """`batch(index)` is a pure function of the index; an epoch has every frame of every clip once, in a new order.
 
-    frames uint8 [N, H, W, 3]; latents float32 [2, N, C, h, w]: the encoder's, the world's.
+    frames: uint8 [N, H, W, 3]. latents: float32 [2, N, C, h, w], those of the encoder, then those of the world.
     """
 
     def __init__(self, config: DreamClipsConfig):
@@ -100,9 +101,8 @@ class DreamClips:
 
 @torch.inference_mode()
 def dreamed(world: VideoModel, video: Tensor, actions: Tensor, context: int, numbers: list[int], seed: int) -> Tensor:
-    """Clips uint8 [B, T, H, W, 3], actions [B, T, A] -> latents of frames context.. [2, B (T - context), C, h, w].
-
-    First the encoder's, then the world's own after `context` real frames; noise keyed by the number of the clip.
+    """Clips uint8 [B, T, H, W, 3], actions [B, T, A] -> latents [2, B (T - context), C, h, w] of the frames after
+    the context: those of the encoder, then those that the world generates. The noise is keyed by the clip's number.
     """
     codes = world.encode(video)
     rngs = [Rng(seed, number) for number in numbers]
@@ -122,4 +122,6 @@ def _latents(world: VideoModel, codes: Tensor) -> Tensor:
 
 def _check(config: DreamClipsConfig, world: VideoModel, spec: object) -> None:
     if spec != world.config.actions:
-        raise VidarError(f"{config.path}: its actions are not those of world {config.world}; take the data it knows")
+        raise VidarError(
+            f"{config.path}: its actions differ from those of world {config.world}; use data of the world's game"
+        )

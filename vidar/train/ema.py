@@ -11,7 +11,7 @@ from torch import Tensor, nn
 class Ema:
     """`model` is the averaged copy, always in eval mode: e <- d e + (1 - d) p after each update; buffers are copied.
 
-    Choice: d = min(decay, (1 + n) / (10 + n)) at update n (from 0), so that a short run is not held by its start.
+    Choice: d = min(decay, (1 + n) / (10 + n)) at update n (from 0), so that initial weights do not dominate short runs.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -23,7 +23,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, count: int) -> None:
-        """Take in the weights of the model it was made from; `count` is the number of updates before this one."""
+        """Update the average with the current weights; `count` is the number of earlier updates."""
         decay = min(self.decay, (1 + count) / (10 + count))
         torch._foreach_lerp_(self._averaged, self._trained, 1.0 - decay)  # pyright: ignore[reportPrivateUsage]
         for mine, theirs in self._buffers:

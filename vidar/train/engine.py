@@ -1,4 +1,7 @@
-"""The engine of a run: where a batch is, and how a loss becomes a step. The loop and the methods know neither."""
+"""The engine of a run: moves batches to the device and turns a loss into an optimiser step.
+
+The loop and the methods do not depend on either.
+"""
 
 from __future__ import annotations
 
@@ -21,41 +24,41 @@ from vidar.train.ranks import ALONE, Ranks
 
 
 class Engine(Protocol):
-    """What the loop asks for: one per process. model: what is trained, on `device`. ranks: all processes."""
+    """One per process. model: the model that is trained, on `device`. ranks: all processes of the run."""
 
     model: nn.Module
     device: torch.device
     ranks: Ranks
 
     def averaged(self) -> nn.Module:
-        """The model with the averages of its weights, whole: all ranks ask for it, rank 0 uses it."""
+        """The whole model with averaged weights. All ranks must call this; only rank 0 uses the result."""
         ...
 
     def seed(self, index: int) -> None:
-        """Seed what torch draws by itself (dropout) in batch `index` of the run."""
+        """Seed torch's own generators (dropout) for batch `index` of the run."""
         ...
 
     def forward(self) -> AbstractContextManager[Any]:
-        """Within it networks compute, at the precision of the run."""
+        """A context for forward passes, which sets the precision of the run."""
         ...
 
     def move(self, batch: Any) -> Any:
-        """The record with its tensors where the model is."""
+        """The batch with its tensors on the device of the model."""
         ...
 
     def step(self, loss: Tensor, lr: float, count: int) -> Tensor | None:
-        """One step of optimiser and average down the gradient of a scalar; its norm before clipping.
+        """Update the weights and their average with the gradient of a scalar; returns its norm before clipping.
 
-        count: of steps before. None where loss or gradient are not finite on any rank: then nothing has changed.
+        count: number of earlier steps. Returns None, and changes nothing, if loss or gradient are not finite on a rank.
         """
         ...
 
     def save(self, folder: Path, counters: Counters) -> Path:
-        """Write a checkpoint (`vidar.train.checkpoint.write`), drop the oldest. Raises VidarError where it cannot."""
+        """Write a checkpoint (`vidar.train.checkpoint.write`) and delete the oldest. Raises VidarError on failure."""
         ...
 
     def load(self, path: Path) -> Counters:
-        """Restore a checkpoint in place. Raises VidarError where it does not fit."""
+        """Restore a checkpoint in place. Raises VidarError if it does not fit."""
         ...
 
 
@@ -63,15 +66,15 @@ class Engine(Protocol):
 class HasRunningStats(Protocol):
     """A module that counts what it sees within a step: a codebook its hits, an adversary its scores.
 
-    Choice: found in the model, whatever the method; a method that trains such a module cannot forget to tell it.
+    Choice: the engine finds these modules in the model, whatever the method, so no method can forget to update them.
     """
 
     def update(self) -> None:
-        """Take in what was counted, once per optimiser step."""
+        """Apply the collected statistics, once per optimiser step."""
         ...
 
     def forget(self) -> None:
-        """Drop what was counted: the step was not made."""
+        """Discard the collected statistics, because the step was skipped."""
         ...
 
 
@@ -92,9 +95,9 @@ class PlainEngine:
         return self.ema.model
 
     def seed(self, index: int) -> None:
-        """From (seed, batch index), so that dropout and the like survive a resume, as EDM2's loop does.
+        """Seed from (seed, batch index), so that dropout does not change with a resume, as in EDM2's training loop.
 
-        The generators are set directly: torch.manual_seed visits every device type, 0.2 ms per step.
+        The generators are set directly, because torch.manual_seed visits every device type (0.2 ms per step).
         """
         word = int(Rng(self.config.seed, index).raw("torch", 0, 0, 1)[0] >> 1)
         torch.default_generator.manual_seed(word)
@@ -102,7 +105,7 @@ class PlainEngine:
             torch.cuda.manual_seed(word)
 
     def forward(self) -> torch.autocast:
-        """bf16 where the config says so, or the device is fast at it."""
+        """bf16 if the config says so, or for "auto" if the device multiplies it fast."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
     def move(self, batch: Any) -> Any:
@@ -112,7 +115,7 @@ class PlainEngine:
         return replace(batch, **moved)
 
     def backward(self, loss: Tensor) -> None:
-        """Leave the gradients of a scalar, averaged over the ranks, at the weights."""
+        """Compute the gradients of a scalar, averaged over the ranks."""
         loss.backward()
 
     def step(self, loss: Tensor, lr: float, count: int) -> Tensor | None:
@@ -126,7 +129,7 @@ class PlainEngine:
         return norm
 
     def _descended(self, loss: Tensor, lr: float) -> Tensor | None:
-        """One step of the optimiser where loss and gradient are finite: the norm of the gradient."""
+        """One optimiser step if loss and gradient are finite; returns the norm of the gradient, otherwise None."""
         if not math.isfinite(self.ranks.mean(loss.detach()).item()):
             return None
         self.backward(loss)

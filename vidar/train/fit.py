@@ -28,7 +28,7 @@ MakeEngine = Callable[[TrainConfig, nn.Module, torch.device], Engine]
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a run left. stopped: the signal that ended it early, or None; model: the exported directory."""
+    """The result of a run. stopped: the signal that ended it early, or None. model: the exported directory."""
 
     out: Path
     step: int
@@ -40,10 +40,10 @@ class FitResult:
 
 
 class Trains(Method, Protocol):
-    """A method that makes what it trains."""
+    """A method that builds the model it trains."""
 
     def build_model(self) -> nn.Module:
-        """The model, with fresh weights or those it goes on from."""
+        """The model, with fresh weights or those of an earlier run."""
         ...
 
 
@@ -52,16 +52,16 @@ class Exports(Protocol):
     """A method that writes a model directory."""
 
     def export(self, model: nn.Module, directory: Path) -> None:
-        """Write `model` in the layout that `vidar.load` reads, over what an earlier run left in `directory`."""
+        """Write `model` in the layout that `vidar.load` reads, replacing an earlier model in `directory`."""
         ...
 
 
 @runtime_checkable
 class Calibrates(Protocol):
-    """A method whose model holds constants of the data."""
+    """A method whose model contains constants that depend on the data."""
 
     def calibrate(self, model: nn.Module, data: Any) -> None:
-        """Set them, before the first step."""
+        """Set the constants before the first step."""
         ...
 
 
@@ -70,7 +70,7 @@ class Closes(Protocol):
     """Data that holds threads or files."""
 
     def close(self) -> None:
-        """Let them go."""
+        """Release them."""
         ...
 
 
@@ -90,14 +90,13 @@ def fit(
     device: str | None = None,
     engine: MakeEngine = PlainEngine,
 ) -> FitResult:
-    """Train, save checkpoints, export the averaged model to out/model.
+    """Train, save checkpoints, and export the averaged model to out/model.
 
-    engine: what makes steps of losses; of several processes, each calls this and rank 0 writes.
-
-    resume: "auto" continues from the newest complete checkpoint of `out` (from the start where there is none); a path
-    names one. SIGTERM and SIGINT save and return. Raises UsageError before anything is built where `out` cannot be
-    used, the checkpoint is of another config (see `vidar.train.resume`) or memory is short, VidarError where training
-    cannot go on.
+    engine: makes the Engine of the run; with several processes, each calls `fit` and rank 0 writes. resume: "auto"
+    continues from the newest complete checkpoint of `out`, or starts anew if there is none; or the path of a
+    checkpoint. SIGTERM and SIGINT save a checkpoint and return. Raises UsageError before anything is built if `out`
+    cannot be used, the checkpoint belongs to another config (see `vidar.train.resume`) or memory is short; VidarError
+    if training cannot continue.
     """
     folder = Path(out or config.out or Path("runs") / config.name)
     start = check(folder, resume)
@@ -130,7 +129,7 @@ def fit(
 
 
 def check(folder: Path, resume: str | os.PathLike[str] | None) -> Path | None:
-    """Refuse an `out` that cannot be used; make it; find the checkpoint to start from."""
+    """Create `out` and return the checkpoint to start from, or None. Raises UsageError if `out` cannot be used."""
     checkpoints = folder / "checkpoints"
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: out is not a directory; choose another out")
@@ -138,13 +137,13 @@ def check(folder: Path, resume: str | os.PathLike[str] | None) -> Path | None:
         raise UsageError(f"{folder} already holds a run; resume='auto' continues it, or choose another out")
     if resume not in (None, "auto") and not checkpoint.is_complete(Path(resume)):
         raise UsageError(f"{resume}: not a complete checkpoint; resume='auto' takes the newest complete one")
-    if is_first():  # another process would take the probe for something left behind
+    if is_first():  # another process would delete the probe as a leftover
         _prepare(folder, checkpoints)
     return checkpoint.newest(checkpoints) if resume == "auto" else Path(resume) if resume else None
 
 
 def _prepare(folder: Path, checkpoints: Path) -> None:
-    """Make `out`, and clear what was left half-written. Raises UsageError where it cannot be written."""
+    """Create `out` and remove partly written checkpoints. Raises UsageError if it cannot be written."""
     try:
         checkpoints.mkdir(parents=True, exist_ok=True)
         probe = checkpoints / f"{checkpoint.TEMPORARY}probe-{os.getpid()}"

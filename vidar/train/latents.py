@@ -1,4 +1,4 @@
-"""Clips of latents: a data set encoded once with a frozen tokenizer, then read from memory."""
+"""Clips of latents: a frozen tokenizer encodes the data set once; batches are then read from memory."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class LatentBatch:
 class LatentClipsConfig(Config):
     """Clips of `clip_frames` latent frames from shards at `path`, encoded by the tokenizer in directory `tokenizer`.
 
-    The latents are kept beside the shards, under a name made of the tokenizer's weights; where it quantises, as they
-    are before that.
+    The latents are stored beside the shards, under a name that is a hash of the tokenizer's weights. For a tokenizer
+    that quantises, they are the latents before quantisation.
     """
 
     path: str
@@ -62,10 +62,9 @@ class LatentClipsConfig(Config):
     most: int = Field(default=256, ge=1)
 
     def build(self) -> LatentClips:
-        """Reads the latents, or encodes them first.
+        """Read the stored latents, or encode the data first.
 
-        Raises, before anything is encoded, UsageError for a missing tokenizer, VidarError for missing data or data of
-        too short episodes.
+        Before encoding, raises UsageError for a missing tokenizer, VidarError for missing data or too short episodes.
         """
         return LatentClips(self)
 
@@ -103,7 +102,7 @@ class LatentClips:
         return LatentBatch(self.codes[rows], self.actions[rows], unknown, numbers, names, told)
 
     def windows_of(self, index: int) -> tuple[Tensor, Tensor, list[str]]:
-        """Of running batch `index`: the frames of each clip, long [B, T], counted over all episodes; numbers; names."""
+        """The clips of running batch `index`: frame numbers over all episodes, long [B, T]; sample numbers; names."""
         count, size = int(self.windows[-1]), self.config.batch
         numbers = torch.arange(index * size, (index + 1) * size)
         frames, names = [], []
@@ -146,7 +145,7 @@ def clip_annotations(config: LatentClipsConfig) -> dict[str, int | str]:
 
 @torch.inference_mode()
 def encode_split(config: LatentClipsConfig, stored: Path) -> None:
-    """Encode every episode of a split, each as one stream, and store codes, actions and lengths."""
+    """Encode every episode of a split as one stream and store codes, actions and lengths."""
     tokenizer = load_component(config.tokenizer)
     encode = tokenizer.latents if isinstance(tokenizer, PyramidAutoencoder) else tokenizer.encode
     codes, actions, lengths, names = [], [], [], []

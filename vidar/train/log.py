@@ -16,38 +16,38 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 
 class Log(Protocol):
-    """What the loop tells of a run."""
+    """The log that the training loop writes to."""
 
     def step(self, record: Mapping[str, float], progress: float) -> None:
-        """Log the numbers of a step; `progress` in [0, 1] gives the time that is left."""
+        """Log the numbers of a step; the remaining time is estimated from `progress` in [0, 1]."""
         ...
 
     def event(self, event: str, step: int, **details: Any) -> None:
-        """Log something that is not a number per step: a skipped batch, a checkpoint, the end."""
+        """Log an event: a skipped batch, a checkpoint, the end of the run."""
         ...
 
     def close(self) -> None:
-        """Flush and end all writers."""
+        """Flush and close all writers."""
         ...
 
 
 class NoLog:
-    """That of a process whose run another one writes down."""
+    """A log that writes nothing, for the processes other than rank 0."""
 
     def step(self, record: Mapping[str, float], progress: float) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def event(self, event: str, step: int, **details: Any) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class RunLog:
-    """Appends to `out/log.jsonl`: one object per log step, and one per event (`event`: what happened).
+    """Appends to `out/log.jsonl`: one object per log step, and one per event (with the key `event`).
 
-    Lines past `step`, which a killed run wrote after its last checkpoint, are dropped first.
+    Lines after `step`, which a killed run wrote after its last checkpoint, are removed first.
     """
 
     def __init__(self, out: Path, name: str, step: int) -> None:
@@ -96,7 +96,7 @@ class RunLog:
 
 
 def read_log(file: Path) -> list[dict[str, Any]]:
-    """The whole objects of a log; a line torn by a kill is left out."""
+    """The records of a log; a line that a kill left incomplete is skipped."""
     records = []
     for line in file.read_text().splitlines():
         try:

@@ -1,4 +1,4 @@
-"""The training loop: one for every method. It knows batches, losses and time; it does not know what a model is."""
+"""The training loop of all methods. It handles batches, losses and time, and does not depend on the kind of model."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ class Method(Protocol):
     """A training method."""
 
     def step(self, model: Any, batch: Any, rngs: Sequence[Rng], ranks: Ranks) -> Loss:
-        """One loss on one batch, one Rng per sample; the engine owns backward and the optimiser.
+        """The loss on one batch, with one Rng per sample; the engine does backward and the optimiser step.
 
-        What is drawn for the batch as a whole, such as the number of its forwards, is agreed on by all `ranks`.
+        Draws for the batch as a whole, such as the number of its forward passes, must agree on all `ranks`.
         """
         ...
 
 
 @runtime_checkable
 class Samples(Protocol):
-    """A method that can show what its model does."""
+    """A method that can write samples of its model."""
 
     def sample(self, model: nn.Module, batch: Any, path: Path) -> None:
-        """Write samples to `path`, a name without suffix; the method adds its own."""
+        """Write samples to `path`, a name without suffix; the method adds the suffix."""
         ...
 
 
 class Batches(Protocol):
-    """Data: a pure function of the running batch index, so that the place in it is one integer."""
+    """Data as a pure function of the running batch index, so that the position of a run is one integer."""
 
     def batch(self, index: int) -> Any:
         """A record with `number` (long [B], running sample numbers) and `names`."""
@@ -57,10 +57,10 @@ class Batches(Protocol):
 
 @runtime_checkable
 class Streams(Protocol):
-    """Data that prepares batches ahead."""
+    """Data that prefetches batches."""
 
     def stream(self, start: int) -> Iterator[Any]:
-        """batch(start), batch(start + 1), ... without end."""
+        """Yield batch(start), batch(start + 1), ... endlessly."""
         ...
 
 
@@ -78,16 +78,16 @@ class TrainState:
 
     @property
     def model(self) -> nn.Module:
-        """What is trained."""
+        """The model that is trained."""
         return self.engine.model
 
     @property
     def index(self) -> int:
-        """The batch that this process takes next, among those of the run."""
+        """The index, among the batches of the run, of the next batch of this process."""
         return self.counters.cursor * self.engine.ranks.world_size + self.engine.ranks.rank
 
     def progress(self) -> float:
-        """The share of the run that is over, in [0, 1]: of the steps or of the minutes, whichever is larger."""
+        """The finished share of the run in [0, 1]: of the steps or of the minutes, whichever is larger."""
         config = self.config
         spent = 0.0 if config.minutes is None else self.counters.elapsed / (60.0 * config.minutes)
         return min(1.0, max(self.counters.step / config.optim.steps, spent))
@@ -122,7 +122,7 @@ class Stop:
 
 
 class Window:
-    """What happened since the last log line. known: the values of steps before a resume."""
+    """The values since the last log line. known: values of steps before a resume."""
 
     def __init__(self, device: torch.device, known: Iterable[Mapping[str, float]] = ()) -> None:
         self.values: list[Mapping[str, Tensor]] = [
@@ -133,7 +133,7 @@ class Window:
         self.started = monotonic()
 
     def plain(self) -> list[dict[str, float]]:
-        """The values as numbers: exact, float32 fits into JSON."""
+        """The values as plain numbers; JSON represents float32 exactly."""
         return [{k: float(v.detach().float()) for k, v in step.items()} for step in self.values]
 
     def means(self) -> dict[str, float]:
@@ -190,7 +190,7 @@ def train(state: TrainState, log: Log, stop: Stop) -> None:
 
 
 def batches(data: Batches, start: int, step: int = 1) -> Generator[Any, None, None]:
-    """Every `step`-th batch from number `start` on: prepared ahead where the data can and none is left out."""
+    """Yield every `step`-th batch from index `start` on; prefetched if the data supports it and `step` is 1."""
     if isinstance(data, Streams) and step == 1:
         yield from data.stream(start)
     else:
@@ -200,7 +200,7 @@ def batches(data: Batches, start: int, step: int = 1) -> Generator[Any, None, No
 
 
 def refuse(bad: list[list[str]], step: int, log: Log) -> None:
-    """Note the newest of the non-finite batches in a row; too many are the end of the run."""
+    """Log the newest non-finite batch. Raises VidarError after `MOST_SKIPPED` of them in a row."""
     log.event("skipped", step, reason="non-finite loss or gradient", names=bad[-1])
     if len(bad) == MOST_SKIPPED:
         names = ", ".join(dict.fromkeys(name for names in bad for name in names))

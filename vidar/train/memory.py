@@ -1,4 +1,4 @@
-"""What a training run takes of memory, known before anything is allocated, and the refusal where there is less."""
+"""Estimate the memory of a training run before anything is allocated, and refuse to start if there is too little."""
 
 from __future__ import annotations
 
@@ -13,25 +13,21 @@ from vidar.train.checks import DryRun, DryRuns
 from vidar.train.config import TrainConfig
 from vidar.types import UsageError
 
-TRAINED_BYTES = 20  # fp32 weight, gradient, two moments of Adam: 16; the averaged weight: 4
-FROZEN_BYTES = 8  # weight and its copy in the average
-TEACHER_BYTES = 4  # a weight that is no part of what is trained
-PEAK = 1.4  # what a backward pass holds for an instant, and the allocator's slack; Choice: measured, see below
+TRAINED_BYTES = 20  # fp32 weight, gradient and two moments of Adam (16), and the averaged weight (4)
+FROZEN_BYTES = 8  # a frozen weight and its copy in the averaged model
+TEACHER_BYTES = 4  # a weight of the teacher, which is not part of the trained model
+PEAK = 1.4  # temporary buffers of a backward pass, and slack of the allocator; Choice: see docs/notes/training.md
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
 
 
 def training_bytes(config: TrainConfig) -> dict[str, int | None]:
-    """states: weights, gradients, moments, average; activations: the most that one step holds; total.
+    """Estimated bytes by part. Measured runs: docs/notes/training.md.
 
-    teacher: of a student, the world that it learns from; its activations are among those of the step.
-
-    A step runs on tensors without storage; every distinct storage that autograd keeps is counted in fp32, times 1.4.
-    With bf16, or compiled, it is less. Cached data is not counted. null where the method is unknown, or the frame size
-    because the data is not there.
-
-    Growth of the resident memory of a CPU process over 6 steps in fp32, beside the total, in MB: world_doom batch 6
-    943 (978), 24 3,243 (3,358), 48 5,900 (6,530); tokenizer_doom batch 6 100 (86), 48 434 (422).
+    states: weights, gradients, moments, average. teacher: weights of a student's teacher (its activations count for
+    the step). activations: maximum of one step. total: the sum. A step runs on tensors without storage (device "meta");
+    every distinct storage that autograd keeps is counted in fp32, times 1.4. bf16 or compiled runs need less. Cached
+    data is not counted. A value is None if the method cannot say, or if the data is missing and the frame size unknown.
     """
     run = dry_run(config)
     if run is None:
@@ -53,14 +49,14 @@ def training_bytes(config: TrainConfig) -> dict[str, int | None]:
 
 
 def kept_bytes(model: nn.Module, call: Any) -> int:
-    """Bytes of the storages that the graph of `call()` keeps, without those of the model."""
+    """Bytes of the storages that the autograd graph of `call()` keeps, without those of the model."""
     own = {_address(tensor.untyped_storage()) for tensor in (*model.parameters(), *model.buffers())}
     found: dict[int, torch.UntypedStorage] = {}
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if (address := _address(storage)) not in own:
-            found[address] = storage  # held, so that no other storage takes its address
+            found[address] = storage  # kept alive, so that no other storage gets its address
         return tensor
 
     with saved_tensors_hooks(note, lambda tensor: tensor):
@@ -69,30 +65,30 @@ def kept_bytes(model: nn.Module, call: Any) -> int:
 
 
 def _address(storage: torch.UntypedStorage) -> int:
-    """Of the object, as a storage without memory has no other."""
+    """The address of the storage object, because a storage without memory has no data address."""
     return storage._cdata  # pyright: ignore[reportPrivateUsage]
 
 
 def dry_run(config: TrainConfig) -> DryRun | None:
-    """The model without storage and a step of it; None where the method cannot say, or the data has no batches."""
+    """The model on the device "meta" and one step; None if the method has no dry run, or the data has no batches."""
     if isinstance(config.method, DryRuns) and hasattr(config.data, "batch"):
         return config.method.dry_run(config.data)
     return None
 
 
 def check_memory(config: TrainConfig, device: torch.device) -> None:
-    """Raises UsageError where the estimate is more than the device has left."""
+    """Raises UsageError if the estimate exceeds the free memory of the device."""
     free = available(device)
     needed = training_bytes(config)["total"] if config.check_memory and free is not None else None
     if needed is not None and free is not None and needed > free:
         raise UsageError(
-            f"training needs about {needed / 1e9:.1f} GB and {device} has {free / 1e9:.1f} GB left; take a smaller "
-            "data.batch or preset (check_memory=false tries all the same)"
+            f"training needs about {needed / 1e9:.1f} GB and {device} has {free / 1e9:.1f} GB left; use a smaller "
+            "data.batch or preset (check_memory=false starts anyway)"
         )
 
 
 def available(device: torch.device) -> int | None:
-    """Bytes that can still be allocated, or None where the system does not say."""
+    """Bytes that can still be allocated, or None if the system does not report it."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if device.type != "cpu":

@@ -15,7 +15,7 @@ UNDECAYED = (nn.Embedding, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 class OptimConfig(Config):
-    """The optimiser and its schedule. `steps` is the length of the run, `clip` the largest gradient norm."""
+    """The optimiser and its schedule. steps: length of the run. clip: maximum gradient norm."""
 
     lr: float = Field(gt=0)
     steps: int = Field(ge=1)
@@ -30,7 +30,7 @@ class OptimConfig(Config):
         return torch.optim.AdamW(param_groups(model, self.weight_decay), lr=self.lr, betas=self.betas, fused=True)
 
     def lr_at(self, step: int, progress: float) -> float:
-        """The learning rate of update `step` (from 0) when the share `progress` in [0, 1] of the run is over.
+        """The learning rate of update `step` (from 0) at `progress` in [0, 1] of the run.
 
         SGDR (Loshchilov, Hutter 2017) eq. 5 over one period. Choice: the warm-up is a factor on the cosine, so that
         a run bounded by time and one bounded by steps share one formula.
@@ -41,9 +41,10 @@ class OptimConfig(Config):
 
 
 def param_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups: decayed matrices, and the rest. Tied parameters stand once, undecayed if any owner says so.
+    """Two groups: matrices with weight decay, and all other parameters.
 
-    Choice: axes of length 1 do not count, so a token [1, 1, D] or a gain [C, 1, 1] is a vector.
+    Tied parameters appear once, without decay if any of their modules is undecayed. Choice: axes of length 1 do not
+    count, so a token [1, 1, D] or a gain [C, 1, 1] is a vector.
     """
     decay: dict[nn.Parameter, bool] = {}
     for module in model.modules():

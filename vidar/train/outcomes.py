@@ -1,7 +1,7 @@
-"""Steps of recorded play: two latent frames, the action between them, the reward it brought, whether the game ended.
+"""Steps of recorded play: two latent frames, the action between them, its reward, and whether the episode ended.
 
-Rewards and ends are the extras `rewards` and `ended` of the episodes. An episode recorded without one of them teaches
-nothing of it: NaN stands where it would.
+Rewards and ends are the extras `rewards` and `ended` of the episodes. If an episode was recorded without one of them,
+its values are NaN and do not contribute to the loss.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ class OutcomeClipsConfig(Config):
     seed: int = 0
 
     def build(self) -> OutcomeClips:
-        """Reads the data. Raises VidarError where it is not the world's, or holds nothing to learn."""
+        """Read the data. Raises VidarError if it does not fit the world, or contains nothing to learn."""
         return OutcomeClips(self)
 
 
 class OutcomeClips:
     """`batch(index)` is a pure function of the index.
 
-    reward_scale: root mean square of the rewards, 1 where all are 0.
+    reward_scale: root mean square of the rewards, or 1 if all are 0.
     """
 
     def __init__(self, config: OutcomeClipsConfig):
@@ -75,7 +75,7 @@ class OutcomeClips:
             seed=config.seed,
         ).build()
         if self.clips.names != self.names or len(self.clips.codes) != len(self.rewards):
-            raise VidarError(f"{config.path}: its latents-*.safetensors are of other episodes; remove them")
+            raise VidarError(f"{config.path}: its latents-*.safetensors belong to other episodes; remove them")
 
     def batch(self, index: int) -> OutcomeBatch:
         """Running batch `index`, from 0."""
@@ -86,14 +86,16 @@ class OutcomeClips:
 
 
 def check_known(path: str, world: VideoModelConfig) -> None:
-    """Raises VidarError where the data is not of the game that the world knows."""
+    """Raises VidarError if the frame size or the actions of the data differ from those of the world."""
     data = load_index(path)
     if (data.height, data.width, data.spec) != (world.height, world.width, world.actions):
-        raise VidarError(f"{path}: its size or actions are not those of world {world.name!r}; take the data it knows")
+        raise VidarError(
+            f"{path}: its size or actions are not those of world {world.name!r}; use data of the world's game"
+        )
 
 
 def recorded(path: str, split: str) -> tuple[list[str], list[Tensor], list[Tensor]]:
-    """Of every episode, in writing order: its name, rewards float32 [T], ended float32 [T]; NaN: not recorded.
+    """Name, rewards float32 [T] and ended float32 [T] of every episode, in writing order; NaN: not recorded.
 
     Raises VidarError naming a sample whose extras are not T finite numbers.
     """
@@ -107,15 +109,15 @@ def recorded(path: str, split: str) -> tuple[list[str], list[Tensor], list[Tenso
             if extra in side["sha256_extras"]:
                 column = read_extra(sample, side, extra)
                 if column.ndim != 1 or column.dtype.kind not in "bfiu" or not np.isfinite(column).all():
-                    raise VidarError(f"{sample.name}: extra {extra!r} is not one finite number a frame")
+                    raise VidarError(f"{sample.name}: extra {extra!r} is not one finite number per frame")
             values.append(torch.from_numpy(column.astype(np.float32)))
     return names, found["rewards"], found["ended"]
 
 
 def check(path: str, rewards: Sequence[Tensor], ended: Sequence[Tensor]) -> float:
-    """The root mean square of the rewards of all steps; frame 0 of an episode is no step.
+    """The root mean square of the rewards of all steps; frame 0 of an episode is not a step.
 
-    Raises VidarError where there is nothing to learn: rewards that do not vary, and no end.
+    Raises VidarError if there is nothing to learn: the rewards do not vary and no episode ends.
     """
     brought = torch.cat([values[1:] for values in rewards]).double()
     brought = brought[~brought.isnan()]

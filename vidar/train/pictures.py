@@ -1,4 +1,4 @@
-"""Images and clips as latents, each with its class or caption: a data set encoded once with a frozen tokenizer."""
+"""Latents of images and clips with their classes or captions; a frozen tokenizer encodes the data set once."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ ENCODED_AT_ONCE = 16  # clips
 
 @dataclass(frozen=True)
 class PictureBatch:
-    """codes bfloat16 [B, t, n, C], latents before quantisation; number long [B]; names.
+    """codes: bfloat16 [B, t, n, C], latents before quantisation. number: long [B]. names: sources of the samples.
 
-    told: classes long [B], or bytes long [B, J] (features float [B, J, W]) with mask bool [B, J]; of classes all True.
+    told: classes long [B], or captions as bytes long [B, J] (or features float [B, J, W]). mask: bool [B, J], all True
+    for classes.
     """
 
     codes: Tensor
@@ -46,11 +47,10 @@ class PictureBatch:
 
 
 class PictureClipsConfig(Config):
-    """Clips of `frames` frames (1: images) from shards at `path`, `stride` frames between the starts of neighbours.
+    """Clips of `frames` frames (1: images) from shards at `path`; consecutive clips start `stride` frames apart.
 
-    Every clip is encoded by itself, from its first frame on, by the tokenizer in directory `tokenizer`. The latents
-    are kept beside the shards, under a name made of the tokenizer's weights and of these settings. most: bytes of a
-    caption.
+    The tokenizer in directory `tokenizer` encodes every clip by itself. The latents are stored beside the shards, under
+    a name that is a hash of the tokenizer's weights and of these settings. most: maximum number of bytes of a caption.
     """
 
     path: str
@@ -64,10 +64,9 @@ class PictureClipsConfig(Config):
     seed: int = 0
 
     def build(self) -> PictureClips:
-        """Reads the latents, or encodes them first.
+        """Read the stored latents, or encode the data first.
 
-        Raises, before anything is encoded, UsageError for a missing tokenizer, VidarError for missing data or data of
-        too short episodes.
+        Before encoding, raises UsageError for a missing tokenizer, VidarError for missing data or too short episodes.
         """
         return PictureClips(self)
 
@@ -108,7 +107,7 @@ class PictureClips:
 
 
 def told_tensors(told: Sequence[int | str], most: int) -> tuple[Tensor, Tensor]:
-    """Classes or captions -> `told` and `mask` of a batch."""
+    """Classes or captions -> `told` and `mask` of a `PictureBatch`."""
     words = [one for one in told if isinstance(one, str)]
     if words:
         return utf8(words, most)
@@ -116,7 +115,7 @@ def told_tensors(told: Sequence[int | str], most: int) -> tuple[Tensor, Tensor]:
 
 
 def clips_of(config: PictureClipsConfig) -> Iterator[tuple[str, int | str, np.ndarray]]:
-    """Name, class or caption, and frames uint8 [T, H, W, 3] of every clip of a split, in order."""
+    """Yield name, class or caption, and frames uint8 [T, H, W, 3] of every clip of a split, in order."""
     said = config.annotation.build()
     for episode in episodes(config.path, config.split, extras=()):
         for start in range(0, len(episode.frames) - config.frames + 1, config.stride):
@@ -126,13 +125,13 @@ def clips_of(config: PictureClipsConfig) -> Iterator[tuple[str, int | str, np.nd
 
 @torch.inference_mode()
 def encode_clips(config: PictureClipsConfig, stored: Path) -> None:
-    """Encode every clip of a split and store latents, names and what is told of them.
+    """Encode every clip of a split and store latents, names, and classes or captions.
 
-    Raises VidarError where the tokenizer makes no pyramids.
+    Raises VidarError if the tokenizer does not make pyramids.
     """
     tokenizer = load_component(config.tokenizer)
     if not isinstance(tokenizer, PyramidAutoencoder):
-        raise VidarError(f"{config.tokenizer}: holds a {type(tokenizer).__name__}; pictures take one of pyramids")
+        raise VidarError(f"{config.tokenizer}: holds a {type(tokenizer).__name__}; pictures need PyramidAutoencoder")
     codes, names, told, waiting = list[Tensor](), list[str](), list[int | str](), list[np.ndarray]()
 
     def encode() -> None:

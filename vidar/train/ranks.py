@@ -1,7 +1,8 @@
-"""The processes of a run: what they say to each other, so that all of them take the same way through every step.
+"""Communication between the processes of a run, so that all of them take the same branches in every step.
 
-A collective call waits for every process. So whatever decides how many forwards a step makes, on what layout, or
-whether there is another step, is the same everywhere by itself (the seed, the number of the step), or asked here.
+A collective call waits for every process. Every decision about the number of forward passes of a step, their layout, or
+whether there is another step must therefore be the same on all ranks: either by itself (seed, step number), or agreed
+on through `Ranks`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor
 
 
 class Ranks(Protocol):
-    """rank: of this process, from 0. world_size: how many there are."""
+    """rank: number of this process, from 0. world_size: number of processes."""
 
     rank: int
     world_size: int
@@ -24,12 +25,12 @@ class Ranks(Protocol):
         ...
 
     def mean(self, value: Tensor) -> Tensor:
-        """The mean over all ranks of a tensor of one shape."""
+        """The mean of a tensor over all ranks; its shape is the same on all."""
         ...
 
 
 class Alone:
-    """One process: nobody to wait for."""
+    """The Ranks of a single process."""
 
     rank = 0
     world_size = 1
@@ -47,10 +48,10 @@ ALONE = Alone()
 
 
 def is_first() -> bool:
-    """Whether this process is rank 0, or alone; before an engine says so."""
+    """Whether this process is rank 0, or the only one; usable before there is an engine."""
     return not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
 
 
 def anywhere(ranks: Ranks, here: bool) -> bool:
-    """Whether something is so on any rank."""
+    """Whether `here` is true on any rank."""
     return here if ranks.world_size == 1 else float(ranks.mean(torch.tensor(float(here)))) > 0

@@ -1,4 +1,4 @@
-"""Is this the run that the checkpoint belongs to? Its config is compared with the new one before anything is built."""
+"""Check that a checkpoint belongs to this run: its config is compared with the new one before anything is built."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from vidar.config import Config, current_type, to_dict
 from vidar.types import UsageError, VidarError
 
-# What a run may change on its way. Choice: how long it is, what it writes and when, how fast it computes; the weights
-# remain those of one experiment. Seeds, data, batch, network, losses, precision and learning rate are the experiment.
+# Keys that may change on resume. Choice: the length of the run, its output and its speed, because the weights remain
+# those of one experiment. Seeds, data, batch, network, losses, precision and learning rate define the experiment.
 HARMLESS = frozenset(
     ("name", "out", "minutes", "optim.steps", "compile", "check_memory", "data.prefetch", "data.cache_bytes")
     + ("log_every", "save_every_s", "sample_every", "keep_checkpoints")
@@ -20,7 +20,7 @@ ABSENT = "absent"
 
 
 def check_same(checkpoint: Path, config: Config) -> None:
-    """Raises UsageError naming the first key, in the order of the config, that the checkpoint has otherwise."""
+    """Raises UsageError naming the first key, in the order of the config, whose value differs in the checkpoint."""
     try:
         stored = json.loads((checkpoint / "state.json").read_text())["config"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -34,7 +34,7 @@ def check_same(checkpoint: Path, config: Config) -> None:
 
 
 def differences(stored: Any, config: Config, at: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """(key, stored value, new value) of all that differs. A field younger than the checkpoint counts as its default."""
+    """Yield (key, stored value, new value) of all differences. A field newer than the checkpoint has its default."""
     now = json.loads(json.dumps(to_dict(config)))
     if not isinstance(stored, Mapping) or current_type(str(stored.get("type"))) != now["type"]:
         yield at.rstrip(".") or "type", stored, now

@@ -1,1 +1,1 @@
-"""Training methods: step(model, batch, rng) -> Loss."""
+"""Training methods: `step(model, batch, rngs, ranks) -> Loss`."""

@@ -1,8 +1,8 @@
-"""Adversarial term of a student: its frames, noised again, must look to its frozen teacher like real ones.
+"""Adversarial term of a student: its frames, noised again, must give the features of real frames in its teacher.
 
 LADD (Sauer et al., "Fast High-Resolution Image Synthesis with Latent Adversarial Diffusion Distillation", 2024) with
-hinge losses, as NFD+ adds it to consistency distillation (causal-diffusion 3.4): the discriminator is small heads on
-what leaves some blocks of the teacher. The heads alone are trained.
+hinge losses, as Next-Frame Diffusion (NFD+, Cheng et al., 2025) adds it to consistency distillation. The discriminator
+consists of small heads on the outputs of some blocks of the frozen teacher; only the heads are trained.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from vidar.nn.embed import linear
 from vidar.nn.norm import RMSNorm
 from vidar.tokenizers.discriminator import discriminator_hinge, generator_hinge
 
-Features = Callable[[Tensor, Tensor], list[Tensor]]  # x [.., C], level [.., 1] -> [.., D] of each judged block
+Features = Callable[[Tensor, Tensor], list[Tensor]]  # x [.., C], level [.., 1] -> [.., D] per judged block
 
 
 class AdversaryConfig(Config):
-    """blocks: of the teacher, counted from 0, whose outputs are judged. width: D of the teacher. hidden: of a head.
+    """blocks: numbers (from 0) of the teacher's blocks whose outputs are judged. width: D of the teacher.
 
-    weight: lambda of the term, once `start` + `warmup` steps have passed. mean, std: of the logit-normal level to which
-    frames are noised again. Choice: lambda 0.1, which NFD+ does not give; levels around 0.73, where form counts and
-    grain is gone; a late start, so that the heads are not taught by what the student begins with.
+    hidden: hidden width of a head. weight: lambda of the term after `start` + `warmup` steps. mean, std: of the
+    logit-normal level to which frames are noised again. Choice: lambda 0.1, because NFD+ does not state it; levels
+    around 0.73, where shapes matter and grain is hidden; a late start, so that the heads do not learn from the first
+    outputs of the student.
     """
 
     blocks: tuple[int, ...] = Field(min_length=1)
@@ -46,14 +47,15 @@ class AdversaryConfig(Config):
         return Judge(self)
 
     def lambda_at(self, steps: Tensor) -> Tensor:
-        """0 before `start`, then rising to `weight` over `warmup` steps."""
+        """The weight of the term: 0 before `start`, then rising to `weight` over `warmup` steps."""
         return self.weight * ((steps - self.start) / self.warmup).clamp(0, 1)
 
 
 class Judge(nn.Module):
-    """One score per site and judged block: real is high. [.., D] of each block -> [.., blocks].
+    """One score per site and judged block, high for real frames: features [.., D] per block -> [.., blocks].
 
-    Choice: a norm and a two-layer MLP per block; the level is in the features, which the teacher modulates by it.
+    Choice: a norm and a two-layer MLP per block. The heads do not receive the level, because the teacher modulates the
+    features by it.
     """
 
     def __init__(self, config: AdversaryConfig) -> None:
@@ -70,10 +72,10 @@ class Judge(nn.Module):
 
 
 class Student(nn.Module):
-    """What is trained and saved of a distillation: the network, its steps so far, its adversary if there is one.
+    """The trained and saved modules of a distillation: the network, its step count, and its adversary if there is one.
 
-    critic: of distribution matching, a network that follows what the student makes. One optimiser trains all: no loss
-    reaches the others' weights.
+    critic: for distribution matching, a network that is trained on the student's outputs. One optimiser trains all
+    modules; no loss reaches the weights of another module.
     """
 
     steps: Tensor
@@ -91,7 +93,7 @@ class Student(nn.Module):
 
 
 def product(model: WorldNet | Student) -> WorldNet:
-    """What is kept of a trained model."""
+    """The network of a trained model, which is exported."""
     return model.net if isinstance(model, Student) else model
 
 
@@ -100,8 +102,8 @@ def hinge_terms(
 ) -> tuple[Tensor, Tensor]:
     """(loss of the student, loss of the adversary) on real and fake frames [.., C], noised to level [.., 1].
 
-    Gradients of the first reach `fake` alone, those of the second the judge alone. Choice: the same level and noise for
-    both, so that they differ in the frame alone.
+    Gradients of the first reach only `fake`, those of the second only the judge. Choice: real and fake frames have the
+    same level and noise, so that they differ only in the frame.
     """
     seen = features((1 - level) * fake + level * noise, level)
     with torch.no_grad():

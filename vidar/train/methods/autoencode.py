@@ -34,15 +34,15 @@ from vidar.types import Loss, Segment, UsageError
 
 
 class AutoencodeConfig(Config):
-    """Weights of the terms; 0 leaves a term out.
+    """Weights of the loss terms; 0 leaves a term out.
 
-    Choice: a posterior of fixed deviation `latent_noise` and its KL to a unit normal, which is z^2 / 2 up to a
-    constant. The decoder learns to bear errors of that size, encoding stays deterministic, latents stay bounded.
+    Choice: a posterior of fixed standard deviation `latent_noise` and its KL divergence to a unit normal, which is
+    z^2 / 2 up to a constant. The decoder learns to tolerate errors of that size, encoding stays deterministic, and
+    latents stay bounded.
 
-    start: directory of a tokenizer to go on from: of this kind, or for one that quantises the autoencoder in it (an
-    image tokenizer, made discrete). A tokenizer of single frames is inflated for one that sees time.
-
-    gan: the adversary that judges single frames. video_gan: another, beside it or alone, that judges whole clips.
+    start: directory of a tokenizer to start from: one of the same kind or, for a quantising tokenizer, a plain
+    autoencoder (an image tokenizer made discrete). A tokenizer of single frames is inflated for a video tokenizer. gan:
+    discriminator of single frames. video_gan: discriminator of whole clips, with `gan` or without it.
     """
 
     tokenizer: TokenizerConfig = AutoencoderConfig()
@@ -56,7 +56,7 @@ class AutoencodeConfig(Config):
     energy: float = Field(default=0.0, ge=0)
     latent_penalty: float = Field(default=1e-4, ge=0)
     latent_noise: float = Field(default=0.1, ge=0)
-    quantiser: float = Field(default=1.0, ge=0)  # of a tokenizer that has one
+    quantiser: float = Field(default=1.0, ge=0)  # weight of the quantiser's loss, if the tokenizer has one
     gan: DiscriminatorConfig | None = None
     video_gan: DiscriminatorConfig | None = None
 
@@ -76,11 +76,11 @@ class AutoencodeConfig(Config):
             )
 
     def build(self) -> Autoencode:
-        """The method; `build_model` gives what it trains."""
+        """The method."""
         return Autoencode(self)
 
     def check_data(self, data: Any, index: Index | None) -> None:
-        """See `vidar.train.checks.ChecksData`: length of clips, frame size."""
+        """See `vidar.train.checks.ChecksData`. Checks clip length and frame size."""
         if hasattr(data, "clip_frames"):
             self.check_frames(data.clip_frames)
         if index is None:
@@ -97,7 +97,7 @@ class AutoencodeConfig(Config):
             )
 
     def dry_run(self, data: Any) -> DryRun:
-        """See `vidar.train.checks.DryRuns`: the whole step, with its losses and adversaries."""
+        """See `vidar.train.checks.DryRuns`. Runs the whole step, with its losses and discriminators."""
         built = self.replace(start=None).build()
         with torch.device("meta"):
             model = built.build_model()
@@ -115,9 +115,9 @@ Judged = TypeVar("Judged", bound=AnyAutoencoder)
 
 
 class AdversarialPair(nn.Module):
-    """An autoencoder and its adversaries, trained by one optimiser: neither loss reaches the other's weights.
+    """An autoencoder and its discriminators, trained by one optimiser; neither loss reaches the other's weights.
 
-    discriminator judges single frames, video_discriminator clips; one of them may be None.
+    discriminator: of single frames. video_discriminator: of clips. One of them may be None.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class AdversarialPair(nn.Module):
         self.video_discriminator = video_discriminator
 
     def judges(self) -> dict[str, Discriminator]:
-        """The adversaries, by the prefix of their parts of the loss."""
+        """The discriminators, by the prefix of their loss parts."""
         both = {"": self.discriminator, "video_": self.video_discriminator}
         return {prefix: judge for prefix, judge in both.items() if judge is not None}
 
@@ -144,9 +144,9 @@ class Autoencode:
         self.config = config
 
     def build_model(self) -> AnyAutoencoder | AdversarialPair:
-        """What is trained: the autoencoder, with its adversaries if there are any.
+        """The autoencoder, with its discriminators if the config has any.
 
-        Raises UsageError where `start` is another one and cannot be inflated.
+        Raises UsageError if the tokenizer in `start` does not fit and cannot be inflated.
         """
         model, start = self.config.tokenizer.build(), self.config.start
         if start is not None:
@@ -166,13 +166,13 @@ class Autoencode:
 
     @staticmethod
     def product(model: AnyAutoencoder | AdversarialPair) -> AnyAutoencoder:
-        """What is kept of a trained model."""
+        """The autoencoder of a trained model, which is exported."""
         return model.autoencoder if isinstance(model, AdversarialPair) else model
 
     def step(
         self, model: AnyAutoencoder | AdversarialPair, batch: Segment, rngs: Sequence[Rng], ranks: Ranks = ALONE
     ) -> Loss:
-        """Loss on a batch of clips; one Rng per clip."""
+        """The loss on a batch of clips, with one Rng per clip."""
         autoencoder = self.product(model)
         video = to_float(batch.video)
         raw, _ = autoencoder.encode_raw(video)
@@ -185,7 +185,7 @@ class Autoencode:
         return Loss(loss.total + self.config.quantiser * quantised.total, {**loss.parts, **quantised.parts})
 
     def decoded(self, model: AnyAutoencoder | AdversarialPair, raw: Tensor, video: Tensor, rngs: Sequence[Rng]) -> Loss:
-        """Loss of what comes back from raw latents [B, C, t, h, w], against video [B, 3, T, H, W] in [-1, 1]."""
+        """The loss of decoding raw latents [B, C, t, h, w] against video [B, 3, T, H, W] in [-1, 1]."""
         config, autoencoder = self.config, self.product(model)
         config.check_frames(video.shape[2])
         noise = torch.stack([rng.normal("latent_noise", shape=raw.shape[1:]) for rng in rngs]).to(raw)
@@ -213,7 +213,7 @@ class Autoencode:
     def _adversary(
         pair: AdversarialPair, judge: Discriminator, video: Tensor, out: Tensor, total: Tensor
     ) -> tuple[Tensor, Loss]:
-        """The weighted term for the autoencoder and the loss of the adversary."""
+        """The weighted adversarial term of the autoencoder, and the loss of the discriminator."""
         frozen = {name: value.detach() for name, value in judge.named_parameters()}
         gan = generator_hinge(functional_call(judge, frozen, (out,)))
         weight = judge.config.weight * judge.ramp()
@@ -223,7 +223,7 @@ class Autoencode:
 
     @torch.no_grad()
     def evaluate(self, model: AnyAutoencoder | AdversarialPair, video: Tensor) -> dict[str, float]:
-        """PSNR in dB (mean over frames, of 8-bit pixels) and structure loss on uint8 video [B, T, H, W, 3]."""
+        """PSNR in dB (mean over frames, on 8-bit pixels) and structure loss, on uint8 video [B, T, H, W, 3]."""
         autoencoder = self.product(model)
         video = video.to(autoencoder.latent_mean.device)
         x = to_float(video)
@@ -238,7 +238,7 @@ class Autoencode:
 
     @torch.no_grad()
     def sample(self, model: AnyAutoencoder | AdversarialPair, batch: Segment, path: Path) -> None:
-        """Write PATH.png: the first frames of eight clips, below them what comes back."""
+        """Write PATH.png: the first frames of eight clips above, their reconstructions below."""
         autoencoder = self.product(model)
         video = batch.video[:8]
         out, _ = autoencoder.decode(autoencoder.encode(to_float(video))[0])

@@ -1,8 +1,8 @@
-"""Consistency distillation of a world, discrete: a student that answers in a few calls what its teacher needs many for.
+"""Discrete consistency distillation of a world: a student that needs few calls where its teacher needs many.
 
-dCM: a point on the teacher's path is moved one step of its solver towards the data, and the student has to give the
-same answer from both ends (causal-diffusion 15.2; Song et al., "Consistency Models", 2023, algorithm 2 with the student
-itself as target network). Every frame has its own level. The student plays with fresh noise between its calls.
+A point on the teacher's path is moved one solver step towards the data, and the student must predict the same x0 from
+both points (Song et al., "Consistency Models", 2023, algorithm 2 with the student itself as target network; dCM in the
+code of rCM, NVlabs/rcm). Every frame has its own level. The student plays with fresh noise between its calls.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ Net = Callable[[Tensor, Tensor], Tensor]  # x, level [.., 1] -> x0
 
 
 class ConsistencyConfig(DistillationConfig):
-    """teacher: a world of the same network. world: of the student, its `steps` those of play, with RenoiseConfig.
+    """See `DistillationConfig`; the student plays with RenoiseConfig.
 
-    intervals: steps of the teacher's solver from noise to data; levels are shifted by `shift`. Choice: they begin
-    anywhere, not on a grid, so that the student is asked at every level.
+    intervals: number of steps of the teacher's solver from noise to data; levels are shifted by `shift`. Choice: a step
+    starts at any level, not on a grid, so that the student is trained at every level.
     """
 
     intervals: int = Field(default=48, ge=2)
     shift: float = Field(default=3.0, gt=0)
 
     def build(self) -> Consistency:
-        """The method. Raises UsageError where the student does not play as one."""
+        """The method. Raises UsageError if the student's stepper cannot play students."""
         return Consistency(self)
 
 
 class Consistency(Distilled):
-    """`step` is one loss on latent clips; `export` writes the student with the tokenizer of its teacher."""
+    """`step` computes the loss on latent clips; `export` writes the student with the tokenizer of its teacher."""
 
     def __init__(self, config: ConsistencyConfig) -> None:
         self.config = config
@@ -57,12 +57,12 @@ class Consistency(Distilled):
         return self.pair.regression(model, clips, student(clips.x, level), wanted, rngs)
 
     def gap(self, model: WorldNet | Student, batch: LatentBatch, rngs: Sequence[Rng]) -> float:
-        """See `Distillation.gap`: over the intervals of the config."""
+        """See `Distillation.gap`; the teacher's path has the intervals of the config."""
         levels = [shift(1 - n / self.config.intervals, self.config.shift) for n in range(self.config.intervals + 1)]
         return self.pair.gap(product(model), batch, rngs, levels)
 
     def levels(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Uniform [..] -> the level of a point, and that of the same point one interval nearer to the data."""
+        """Uniform [..] -> the level of a point, and the level one interval closer to the data."""
         both = u, (u - 1 / self.config.intervals).clamp_min(0)
         k = self.config.shift
         return shift(both[0], k), shift(both[1], k)
@@ -70,7 +70,7 @@ class Consistency(Distilled):
 
 @torch.no_grad()
 def consistency_target(student: Net, teacher: Net, x: Tensor, level: Tensor, later: Tensor) -> Tensor:
-    """The student's x0 one Euler step of the teacher nearer to the data; at level 0 the point itself is the answer.
+    """The student's x0 after one Euler step of the teacher towards the data; at level 0, the point itself.
 
     student, teacher: (x, level) -> x0, [.., C]. level > later >= 0, [.., 1].
     """

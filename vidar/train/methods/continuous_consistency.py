@@ -1,8 +1,9 @@
-"""Consistency distillation of a world, continuous: the interval of the discrete form shrunk to nothing.
+"""Continuous-time consistency distillation of a world: the limit of discrete consistency for an interval of zero.
 
-sCM (Lu and Song, "Simplifying, Stabilizing and Scaling Continuous-Time Consistency Models", 2024, algorithm 1), written
-as in causal-diffusion 15.2. The answer f = cos t x - sin t F must not change along the teacher's path, so the student
-is moved against df/dt. NFD+ gives every frame a time and a norm of its own (causal-diffusion 3.4).
+sCM (Lu and Song, "Simplifying, Stabilizing and Scaling Continuous-Time Consistency Models", 2024, algorithm 1), in the
+form of the released code of rCM (NVlabs/rcm). The prediction f = cos t x - sin t F must not change along the teacher's
+path, so the student moves against df/dt. As in Next-Frame Diffusion (NFD+, Cheng et al., 2025), every frame has its own
+time and its own tangent norm.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from vidar.train.methods.distillation import DistillationConfig, Distilled
 from vidar.train.ranks import ALONE, Ranks
 from vidar.types import Loss
 
-FLOOR = 0.1  # added to the norm of a tangent
-PATH = 48  # steps of the teacher's path that `gap` measures against
+FLOOR = 0.1  # constant added to the norm of a tangent
+PATH = 48  # number of steps of the teacher's path in `gap`
 
 
 class Change(NamedTuple):
-    """F of the student [.., C], its cos t sin t dF/dt along the teacher's path, and the t [.., 1] that this is for."""
+    """here: F of the student [.., C]. pace: cos t sin t dF/dt along the teacher's path. time: the t [.., 1] of both."""
 
     here: Tensor
     pace: Tensor
@@ -42,10 +43,10 @@ class Change(NamedTuple):
 
 
 class Derivative(Protocol):
-    """How F of the student changes along its teacher's path."""
+    """The derivative of the student's F along the teacher's path."""
 
     def network(self, net: WorldNet) -> Callable[..., Tensor]:
-        """The student's network as it is differentiated: the same weights."""
+        """The network to differentiate, with the same weights as the student."""
         ...
 
     def __call__(self, student: Net, x: Tensor, time: Tensor, slope: Tensor) -> Change:
@@ -62,7 +63,7 @@ class DerivativeConfig(Config):
 
 
 class ForwardModeConfig(DerivativeConfig):
-    """The derivative by forward-mode differentiation: exact, one call of the student with twice the work."""
+    """The exact derivative by forward-mode differentiation: one call of the student with twice the work."""
 
     def build(self) -> ForwardMode:
         """The derivative."""
@@ -70,10 +71,10 @@ class ForwardModeConfig(DerivativeConfig):
 
 
 class ForwardMode:
-    """torch.func.jvp along (cos t sin t F_T, cos t sin t), the rearranged product of sCM."""
+    """torch.func.jvp along (cos t sin t F_T, cos t sin t), the rearranged Jacobian-vector product of sCM."""
 
     def network(self, net: WorldNet) -> Callable[..., Tensor]:
-        """The same weights in a network that attends explicitly: fused attention has no forward-mode derivative."""
+        """The same weights with explicit attention, because fused attention has no forward-mode derivative."""
         backbone = net.config.backbone.replace(attention=ExplicitConfig())
         with torch.device("meta"):
             shell = net.config.replace(backbone=backbone).build()
@@ -89,11 +90,12 @@ class ForwardMode:
 
 
 class DifferenceConfig(DerivativeConfig):
-    """The derivative from a second call, `size` radians nearer to the data: any network, any attention.
+    """The derivative by finite differences, from a second call `size` radians closer to the data.
 
-    Its error grows with the size; as the discrete form on arcs of that size it has none. Choice: 0.02, 79 arcs from
-    noise to data, not rCM's 1e-4: the waves of a level embedding turn by up to 1,000 radians, and over a short arc
-    what is left of them in an answer outweighs the rest. At most half of the way that is left.
+    It works with any network and any attention. Its error grows with the size (seen as discrete consistency on arcs of
+    that size, it is exact). Choice: 0.02, which is 79 arcs from noise to data, instead of rCM's 1e-4: a level embedding
+    has frequencies of up to 1,000 radians, and over a short arc their remainder in the output outweighs the rest. The
+    arc is at most half of the remaining time. Measurement: docs/notes/students.md.
     """
 
     size: float = Field(default=0.02, gt=0)
@@ -106,8 +108,8 @@ class DifferenceConfig(DerivativeConfig):
 class Difference:
     """(cos h F(x, t) - F(x', t - h)) / sin h at x' = cos h x - sin h F_T, for the time t - h.
 
-    Choice: 15.2 puts t. With t - h the tangent is cos(t - h) (f(x, t) - f(x', t - h)) / sin h to the last digit, also
-    where F is large because the network says x0; with t, an error of the order h F / t is added.
+    Choice: the code of rCM uses t. With t - h the tangent is exactly cos(t - h) (f(x, t) - f(x', t - h)) / sin h, even
+    if F is large because the network predicts x0; with t there is an additional error of the order h F / t.
     """
 
     def __init__(self, size: float) -> None:
@@ -126,13 +128,14 @@ class Difference:
 
 
 class ContinuousConsistencyConfig(DistillationConfig):
-    """mean, std: of t = arctan(exp(mean + std n)), each frame its own. warmup_steps: until the tangent counts in full.
+    """mean, std: of t = arctan(exp(mean + std n)), drawn per frame. warmup_steps: steps until the full tangent is used.
 
-    anchor: time in radians below which the student only imitates its teacher (r = 0), whose answers are right there but
-    for terms in t^2. Choice: in 15.2 the network says F, so f(x, 0) = x whatever it says; one that says x0 is bound by
-    nothing at t = 0, and an answer that only must not change along a path can be anything.
+    anchor: time in radians below which the student only imitates its teacher (r = 0), whose predictions are correct
+    there up to terms in t^2. Choice: in sCM the network predicts F, so f(x, 0) = x always holds; a network that
+    predicts x0 is not constrained at t = 0, and a prediction that only has to be constant along a path can be anything.
 
-    Choice: P_mean 0 and P_std 1.6, those of NFD's ablation; no guidance of the teacher, as a world is played without.
+    Choice: P_mean 0 and P_std 1.6, as in the ablation of NFD; no guidance of the teacher, because worlds are played
+    without it.
     """
 
     mean: float = 0.0
@@ -142,15 +145,16 @@ class ContinuousConsistencyConfig(DistillationConfig):
     derivative: DerivativeConfig = ForwardModeConfig()
 
     def build(self) -> ContinuousConsistency:
-        """The method. Raises UsageError where the student does not play as one."""
+        """The method. Raises UsageError if the student's stepper cannot play students."""
         return ContinuousConsistency(self)
 
 
 class ContinuousConsistency(Distilled):
-    """`step` is one loss on latent clips; `export` writes the student with the tokenizer of its teacher.
+    """`step` computes the loss on latent clips; `export` writes the student with the tokenizer of its teacher.
 
-    Choices: the teacher and the derivative in float32 whatever the precision of the run, as a tangent is a small
-    difference. Not rCM's factor 100, which Adam does not see and which would leave all to the clipping of gradients.
+    Choices: teacher and derivative run in float32 whatever the precision of the run, because a tangent is a small
+    difference. The loss does not have rCM's factor of 100, to which Adam is invariant and which would only activate the
+    gradient clipping.
     """
 
     def __init__(self, config: ContinuousConsistencyConfig) -> None:
@@ -159,11 +163,11 @@ class ContinuousConsistency(Distilled):
         self.derivative = config.derivative.build()
 
     def build_model(self) -> Student:
-        """The student, which begins as its teacher, with an adversary if there is one."""
+        """The student, which starts with the teacher's weights, with an adversary if the config has one."""
         return self.pair.judged()
 
     def step(self, model: Student, batch: LatentBatch, rngs: Sequence[Rng], ranks: Ranks = ALONE) -> Loss:
-        """Loss on a batch of latent clips, one Rng per clip."""
+        """The loss on a batch of latent clips, with one Rng per clip."""
         layout, rows = self.pair.clips.layout, self.times(rngs)
         clips = self.pair.noised(model.net, batch, rngs, level_of(rows), ranks)
         time, slots = clips.slots(rows), slot_tables(layout, clips.seen.device)
@@ -183,17 +187,17 @@ class ContinuousConsistency(Distilled):
         return Loss(sum(parts.values(), total.new_zeros(())), {name: value.detach() for name, value in known.items()})
 
     def times(self, rngs: Sequence[Rng]) -> Tensor:
-        """t of each row of each clip, float64 [B, M]: log tan t is normal."""
+        """The time t of each row of each clip, float64 [B, M]; log tan t is normally distributed."""
         rows = self.pair.clips.layout.num_rows
         drawn = torch.stack([rng.normal("student_time", shape=(rows,)) for rng in rngs])
         return torch.atan(torch.exp(self.config.mean + self.config.std * drawn))
 
     def ratio(self, steps: Tensor) -> Tensor:
-        """r: from 0, where the student imitates F of the teacher, to 1 after `warmup_steps`."""
+        """The warm-up factor r: from 0, where the student imitates the teacher's F, to 1 after `warmup_steps`."""
         return (steps / self.config.warmup_steps).clamp(max=1.0) if self.config.warmup_steps else steps.new_ones(())
 
     def gap(self, model: Student, batch: LatentBatch, rngs: Sequence[Rng]) -> float:
-        """See `Distillation.gap`: over 48 steps, shifted as in play."""
+        """See `Distillation.gap`; the teacher's path has 48 steps, shifted as in play."""
         k = self.config.world.flow.shift
         return self.pair.gap(model.net, batch, rngs, [shift(1 - n / PATH, k) for n in range(PATH + 1)])
 
@@ -201,9 +205,9 @@ class ContinuousConsistency(Distilled):
 def tangent(change: Change, slope: Tensor, x: Tensor, ratio: Tensor | float) -> Tensor:
     """-cos t sqrt(1 - (r sin t)^2) (F - F_T) - r (cos t sin t x + pace); with r = 1 it is cos t df/dt along the path.
 
-    slope: F of the teacher, x [.., C]. The warm-up is that of rCM's code: r multiplies all of the second term, the
-    change of F with it, as in sCM (algorithm 1); the first one is cos t at r = 0 and cos^2 t at r = 1, where sCM has
-    cos^2 t throughout. So r = 0 is plain distillation of F.
+    slope: the teacher's F [.., C]. x: [.., C]. ratio: r. The warm-up is that of rCM's code: r multiplies the whole
+    second term, including the change of F, as in sCM (algorithm 1). The factor of the first term is cos t at r = 0 and
+    cos^2 t at r = 1, while sCM always has cos^2 t. With r = 0 this is plain distillation of F.
     """
     cos, sin = change.time.cos(), change.time.sin()
     imitate = -cos * (1 - ratio**2 * sin**2).sqrt() * (change.here - slope)
@@ -211,9 +215,9 @@ def tangent(change: Change, slope: Tensor, x: Tensor, ratio: Tensor | float) -> 
 
 
 def tangent_loss(made: Tensor, g: Tensor, row: Tensor, num_rows: int) -> Tensor:
-    """|F - sg(F) - g / (|g| + 0.1)|^2 of each frame: F and g [B, S, C], row long [S] -> [B, M].
+    """|F - sg(F) - g / (|g| + 0.1)|^2 per frame: F and g [B, S, C], row long [S] -> [B, M].
 
-    The norm is that of a frame over its slots and channels. A frame with a number that is not finite counts as zero.
+    The norm is taken over the slots and channels of a frame (NFD+). A frame with a non-finite value has loss zero.
     """
     bad = per_row((~(made.isfinite() & g.isfinite())).sum(-1), row, num_rows)[:, row, None] > 0
     g = g / (per_row(g.square().sum(-1), row, num_rows).sqrt() + FLOOR)[:, row, None]

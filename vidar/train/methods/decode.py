@@ -1,7 +1,7 @@
-"""Training of a world's decoder on what the world dreams; encoder and world stay as they are.
+"""Training of a world's decoder on latents that the world generates; encoder and world stay unchanged.
 
-A world answers uncertainty with smooth latents, which a decoder trained on real ones turns into blur. Choice: it learns
-to paint the game from both; the losses are those of the autoencoder.
+Under uncertainty a world predicts smooth latents, which a decoder trained on real latents turns into blur. Choice: the
+decoder learns to reconstruct the frames from both; the losses are those of the autoencoder.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ from vidar.types import Loss, UsageError, VidarError
 
 
 class DecodeConfig(Config):
-    """world: directory of the trained one, whose tokenizer is gone on from. losses: weights, and the same tokenizer."""
+    """world: directory of the trained world, whose decoder is trained further.
+
+    losses: weights of the losses; its tokenizer config must equal that of the world.
+    """
 
     world: str
     losses: AutoencodeConfig
@@ -59,21 +62,21 @@ class DecodeConfig(Config):
 
 
 class Decode:
-    """`step` is one loss on dreamed latents; `export` writes the world with its new decoder."""
+    """The method: `step` computes the loss on generated latents; `export` writes the world with its new decoder."""
 
     def __init__(self, config: DecodeConfig) -> None:
         self.config = config
         self.losses = config.losses.build()
 
     def world(self) -> VideoModel:
-        """The world as it was. Raises UsageError where its tokenizer is another one."""
+        """The original world. Raises UsageError if its tokenizer differs from that of the losses."""
         world = load(self.config.world, dtype=torch.float32)
         if world.config.tokenizer != self.config.losses.tokenizer:
             raise UsageError(f"{self.config.world}: has another tokenizer than method.losses.tokenizer; use its config")
         return world
 
     def build_model(self) -> Autoencoder | AdversarialPair:
-        """The tokenizer of the world, its encoder frozen, and an adversary."""
+        """The tokenizer of the world with a frozen encoder, and its discriminators if the config has any."""
         autoencoder = cast(Autoencoder, self.world().tokenizer).train()  # `world` has compared the configs
         autoencoder.encoder.requires_grad_(False)
         return self.losses.judged(autoencoder)
@@ -81,7 +84,7 @@ class Decode:
     def step(
         self, model: Autoencoder | AdversarialPair, batch: DreamBatch, rngs: Sequence[Rng], ranks: Ranks = ALONE
     ) -> Loss:
-        """Loss on a batch of frames; one Rng per frame."""
+        """The loss on a batch of frames, with one Rng per frame."""
         known = self.losses.product(model)
         raw = batch.latents * column(known.latent_std) + column(known.latent_mean)
         return self.losses.decoded(model, raw, to_float(batch.video), rngs)
@@ -97,7 +100,7 @@ class Decode:
 
     @torch.no_grad()
     def sample(self, model: Autoencoder | AdversarialPair, batch: DreamBatch, path: Path) -> None:
-        """Write PATH.png: eight frames, below them what is painted from their latents."""
+        """Write PATH.png: eight frames above, the pictures decoded from their latents below."""
         known = self.losses.product(model)
         raw = batch.latents[:8] * column(known.latent_std) + column(known.latent_mean)
         painted = to_uint8(known.decode_raw(raw)[0].clamp(-1, 1))

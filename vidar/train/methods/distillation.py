@@ -1,4 +1,4 @@
-"""A student beside its teacher: what every consistency distillation shares, whatever its loss."""
+"""Teacher and student: the base of all distillation methods, whatever their loss."""
 
 from __future__ import annotations
 
@@ -35,10 +35,11 @@ from vidar.types import Loss, UsageError
 
 
 class DistillationConfig(Config):
-    """teacher: a world of the same network. world: of the student, its `steps` those of play; between them fresh noise
-    (RenoiseConfig, as consistency models are played) or the noise it began with (EulerConfig, AdamsBashforthConfig).
+    """teacher: directory or name of a world with the same network. world: config of the student.
 
-    start: directory of a student that is gone on from; None: it begins as its teacher.
+    The `steps` of the student are those of play. Between them it receives fresh noise (RenoiseConfig, as in consistency
+    models) or keeps its initial noise (EulerConfig, AdamsBashforthConfig). start: directory of a student whose training
+    is continued; None: the student starts with the teacher's weights.
     """
 
     teacher: str
@@ -50,14 +51,17 @@ class DistillationConfig(Config):
     adversary: AdversaryConfig | None = None
 
     def dry_run(self, data: Any) -> DryRun:
-        """See `vidar.train.checks.DryRuns`. Of a step, what keeps a graph: the one answers of student and critic and,
-        through the teacher, the adversary."""
+        """See `vidar.train.checks.DryRuns`.
+
+        Runs the parts of a step that keep a graph: one forward pass of student and critic each and, through the
+        teacher, the adversary.
+        """
         config: Any = self.replace(start=None)
         built, world, batch = config.build(), self.world, data.batch
         pair: Distillation = built.pair
         with torch.device("meta"):
             tokenizer, known = world.tokenizer.build(), world.net.build().requires_grad_(False)
-        pair.teacher = VideoModel(world, tokenizer, known)  # in the place of one that is read from a folder
+        pair.teacher = VideoModel(world, tokenizer, known)  # instead of the one read from a folder
         with torch.device("meta"):
             model: Any = built.build_model()
         model = model if isinstance(model, Student) else Student(model, None)
@@ -72,7 +76,7 @@ class DistillationConfig(Config):
         levels = torch.full((batch, layout.num_rows), 0.5)
         real = noised(pair.clips, clips, rngs, levels)
         told = Actions(real.actions.values.to("meta"), real.actions.unknown.to("meta"))
-        # weights stay: which slots are judged is read from them
+        # weight stays on the CPU, because it selects the judged slots
         moved = {name: getattr(real, name).to("meta") for name in ("seen", "asked", "clean")}
         seen = replace(real, actions=told, **moved)
 
@@ -85,12 +89,12 @@ class DistillationConfig(Config):
 
 
 class Distillation:
-    """The frozen teacher, the student that begins as it, noisy clips for both, and the adversarial term."""
+    """The frozen teacher, the student that starts with its weights, noisy clips for both, and the adversarial term."""
 
     def __init__(self, config: DistillationConfig) -> None:
         if not config.world.flow.stepper.plays_students:
             raise UsageError(
-                "method.world.objective.stepper: a student plays with one call a step, "
+                "method.world.objective.stepper: a student plays with one call per step, "
                 "by RenoiseConfig, EulerConfig or AdamsBashforthConfig"
             )
         backbone, adversary = config.world.net.backbone, config.adversary
@@ -104,40 +108,40 @@ class Distillation:
 
     @cached_property
     def teacher(self) -> VideoModel:
-        """The teacher in float32, frozen, read once. Raises UsageError where it is another network."""
+        """The teacher in float32, frozen, read once. Raises UsageError if its network differs from the student's."""
         known = load(self.config.teacher, dtype=torch.float32)
         if known.config.net != self.config.world.net:
-            raise UsageError(f"{self.config.teacher}: its network differs from method.world.net; a student has it")
+            raise UsageError(f"{self.config.teacher}: its network differs from method.world.net; make them equal")
         known.net.requires_grad_(False)
         return known
 
     def student(self) -> WorldNet:
-        """A network that begins as the teacher, or as the student that is gone on from."""
+        """A network with the weights of the teacher, or of the student in `start`."""
         if self.config.start is not None:
             return network(self.config.world.net, self.config.start)
         return self.copy()
 
     def copy(self) -> WorldNet:
-        """A network to be trained that begins as the teacher."""
+        """A trainable network with the weights of the teacher."""
         net = self.config.world.net.build()
         net.load_state_dict(self.teacher.net.state_dict())
         return net
 
     def judged(self, critic: WorldNet | None = None) -> Student:
-        """A student with a fresh adversary, if there is one, and with a critic, if it is given one."""
+        """A student with a fresh adversary, if the config has one, and with the given critic."""
         adversary = self.config.adversary
         return Student(self.student(), None if adversary is None else adversary.build(), critic)
 
     def noised(
         self, net: WorldNet, batch: LatentBatch, rngs: Sequence[Rng], levels: Tensor, ranks: Ranks = ALONE
     ) -> Noised:
-        """The batch at levels [B, M], in the student's own context where the clips ask for that."""
+        """The batch at levels [B, M], with self-generated context if the config has it."""
         return noised(self.clips, batch, rngs, levels, net, ranks)
 
     def regression(
         self, model: WorldNet | Student, clips: Noised, made: Tensor, wanted: Tensor, rngs: Sequence[Rng]
     ) -> Loss:
-        """Squared error of answers x0 [B, S, C] from what is wanted, and the adversarial term where there is one."""
+        """Squared error of predictions x0 [B, S, C] from their targets, plus the adversarial term if there is one."""
         total = (squared(made - wanted) * clips.weight).sum() / clips.weight.sum()
         parts = {"consistency": total}
         if isinstance(model, Student):
@@ -147,7 +151,10 @@ class Distillation:
         return Loss(total, {name: value.detach() for name, value in parts.items()})
 
     def adversarial(self, model: Student, clips: Noised, made: Tensor, rngs: Sequence[Rng]) -> dict[str, Tensor]:
-        """`gan` (weighted, of the student) and `adversary` (of its judge) on answers x0 [B, S, C]; none without one."""
+        """Adversarial losses on predictions x0 [B, S, C]: `gan` of the student (weighted), `adversary` of the heads.
+
+        Returns an empty dict without an adversary.
+        """
         config, judge, layout = self.config.adversary, model.judge, self.clips.layout
         if config is None or judge is None:
             return {}
@@ -167,9 +174,9 @@ class Distillation:
 
     @torch.no_grad()
     def gap(self, net: WorldNet, batch: LatentBatch, rngs: Sequence[Rng], levels: Sequence[float]) -> float:
-        """Mean squared difference of the student's answer to pure noise from the end of the teacher's path over levels.
+        """Mean squared difference between the student's prediction from pure noise and the end of the teacher's path.
 
-        levels: 1 down to 0.
+        levels: those of the teacher's Euler steps, from 1 down to 0.
         """
         rows = [torch.full((len(rngs), self.clips.layout.num_rows), level) for level in levels]
         clips = self.noised(net, batch, rngs, rows[0])
@@ -188,7 +195,7 @@ class Distillation:
 
 
 class Distilled:
-    """What every method of a student shares: `export` writes it with the tokenizer of its teacher."""
+    """Base of the distillation methods: `export` writes the student with the tokenizer of its teacher."""
 
     def __init__(self, config: DistillationConfig) -> None:
         self.pair = Distillation(config)
@@ -203,7 +210,7 @@ class Distilled:
         self.teacher.net.to(device)
 
     def build_model(self) -> WorldNet | Student:
-        """The student, which begins as its teacher, with an adversary if there is one."""
+        """The student, which starts with the teacher's weights, with an adversary if the config has one."""
         return self.pair.student() if self.pair.config.adversary is None else self.pair.judged()
 
     def export(self, model: WorldNet | Student, directory: Path) -> None:

@@ -1,12 +1,12 @@
-"""Distribution matching: a student is moved to where its teacher finds its frames more likely than they are.
+"""Distribution matching distillation: move the distribution of the student's frames towards that of its teacher.
 
-DMD (Yin et al., "One-step Diffusion with Distribution Matching Distillation", 2024), as self-forcing has it
-(causal-diffusion 15.1). Frames x of the student are noised to level s, x_s = (1 - s) x + s n, and two networks say
-what they were: the frozen teacher, mu_real, and a critic, mu_fake, that is trained on the student's frames alone. With
+DMD (Yin et al., "One-step Diffusion with Distribution Matching Distillation", 2024), as in Self-Forcing (Huang et al.,
+2025; model/dmd.py of its code). Frames x of the student are noised to level s, x_s = (1 - s) x + s n, and two networks
+predict x0: the frozen teacher, mu_real, and a critic, mu_fake, which is trained only on the student's frames. With
 
     mu = (x_s + s^2 grad log p(x_s)) / (1 - s)      so      mu_fake - mu_real = s^2 / (1 - s) grad log (p_fake / p_real)
 
-the student goes down the gradient of the divergence KL(p_fake || p_real) of the noised frames.
+the student follows the negative gradient of the divergence KL(p_fake || p_real) of the noised frames.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from vidar.objectives.flow import shift
 from vidar.rng import Rng
 from vidar.train.methods.noised import Noised
 
-Net = Callable[[Tensor, Tensor], Tensor]  # x, level [.., 1] -> x0, or v where that is said
+Net = Callable[[Tensor, Tensor], Tensor]  # x, level [.., 1] -> x0, or v where stated
 
 
 class MatchingConfig(Config):
-    """critic_steps: of the critic for one of the student, in which it learns too. shift, edge: levels are uniform u,
-    one for each clip, shifted and kept within [edge, 1 - edge]. guidance: w of the teacher by its actions,
-    mu + w (mu - mu without actions).
+    """critic_steps: number of critic steps per student step; the critic also learns in the step of the student.
 
-    Defaults are those of Self-Forcing, but for w: 3 there, of a text. Choice: 0, as a world is played without.
+    shift, edge: levels are uniform, one per clip, then shifted and clamped to [edge, 1 - edge]. guidance: w of
+    classifier-free guidance of the teacher on the actions, mu + w (mu - mu without actions). The defaults are those of
+    Self-Forcing except for w, which is 3 there, on text. Choice: 0, because worlds are played without guidance.
     """
 
     critic_steps: int = Field(default=5, ge=1)
@@ -47,25 +47,26 @@ class MatchingConfig(Config):
 
 
 class Matching:
-    """The terms of student and critic on clips of the student.
+    """The losses of student and critic on clips of the student.
 
-    Choices: the critic learns as the world did, by its squared error, which for one that says x0 is that of v times
-    s^2; in the same step as the student on the same frames, at another level and under other noise. SiD is left out.
+    Choices: the critic has the squared error that the world was trained with (for a network that predicts x0, the error
+    of v times s^2); it learns in the same step as the student, on the same frames, at another level and with other
+    noise. SiD is not implemented.
     """
 
     def __init__(self, config: MatchingConfig) -> None:
         self.config = config
 
     def due(self, steps: Tensor) -> bool:
-        """Whether the student learns in the step after so many: in every `critic_steps`-th, the critic first."""
+        """Whether the student learns in the step after `steps` steps: it does in every `critic_steps`-th step."""
         return (int(steps) + 1) % self.config.critic_steps == 0
 
     def terms(
         self, clips: Noised, made: Tensor, teacher: WorldNet, critic: WorldNet, rngs: Sequence[Rng], due: bool
     ) -> dict[str, Tensor]:
-        """`matching` (of the student, where it is due) and `critic` on codes made [B, S, C].
+        """The losses `matching` (of the student, if it is due) and `critic` on the student's codes `made` [B, S, C].
 
-        Gradients of the first reach `made` alone, those of the second the critic alone. clips: what both see besides.
+        Gradients of the first reach only `made`, those of the second only the critic. clips: the context of both.
         """
         parts: dict[str, Tensor] = {}
         if due:
@@ -86,7 +87,7 @@ class Matching:
         return clips.slots(level[:, None].expand(-1, clips.clips.layout.num_rows)), noise.to(clips.clean)
 
     def guided(self, clips: Noised, teacher: WorldNet) -> Net:
-        """The teacher's x0 under the actions, away from that without them."""
+        """The teacher's x0 with classifier-free guidance on the actions."""
         told, weight = clips.data(teacher), self.config.guidance
         if not weight:
             return told
@@ -96,10 +97,10 @@ class Matching:
 
 
 def matching_loss(made: Tensor, real: Net, fake: Net, level: Tensor, noise: Tensor, weight: Tensor) -> Tensor:
-    """Causal-diffusion 15.1: 0.5 mean (x - sg(x - g))^2 over what counts, whose gradient is that of x . sg(g) / count.
+    """DMD loss 0.5 mean (x - sg(x - g))^2 over the weighted slots; its gradient is that of x . sg(g) / count.
 
-    made, noise [B, S, C], level [B, S, 1], weight [B, S]: 1 where it counts, else 0. real, fake: (x, level) -> x0.
-    x - sg(x) + sg(g) is the same with nothing lost to rounding, where the reference takes float64.
+    made, noise: [B, S, C]; level: [B, S, 1]; weight: [B, S], 1 for slots with a loss, else 0. real, fake: (x, level) ->
+    x0. It is computed as x - sg(x) + sg(g), which loses nothing to rounding; the code of Self-Forcing uses float64.
     """
     with torch.no_grad():
         x = (1 - level) * made + level * noise
@@ -109,15 +110,15 @@ def matching_loss(made: Tensor, real: Net, fake: Net, level: Tensor, noise: Tens
 
 
 def matching_gradient(made: Tensor, real: Tensor, fake: Tensor, weight: Tensor) -> Tensor:
-    """Causal-diffusion 15.1: g = (mu_fake - mu_real) / mean |x - mu_real|, the mean over what counts of a clip.
+    """g = (mu_fake - mu_real) / mean |x - mu_real|, with the mean over the weighted slots of a clip.
 
-    All [B, S, C], weight [B, S]. What is not finite is 0.
+    made, real, fake: [B, S, C]; weight: [B, S]. Values that are not finite become 0.
     """
     size = ((made - real).abs().mean(-1) * weight).sum(-1) / weight.sum(-1)
     return torch.nan_to_num((fake - real) / size[:, None, None], 0.0, 0.0, 0.0)
 
 
 def velocity_error(velocity: Net, made: Tensor, level: Tensor, noise: Tensor) -> Tensor:
-    """v(x_s, s) - (n - x) on frames whose makers it does not reach, [.., C]; velocity: (x, level) -> v."""
+    """v(x_s, s) - (n - x) on detached frames, [.., C]; velocity: (x, level) -> v."""
     made = made.detach()
     return velocity((1 - level) * made + level * noise, level) - (noise - made)

@@ -1,10 +1,10 @@
-"""Distillation of where a solver ends: the student answers in one call what its teacher plays in several.
+"""Distillation of a solver's end point: the student predicts in one call what its teacher computes in several.
 
 Luhman and Luhman, "Knowledge Distillation in Iterative Generative Models for Improved Sampling Speed", 2021: the
-teacher's sampler is deterministic, so its end is a function of the noise, and a squared error learns that function
-and not a mean. Choice: from every level of the path, not from noise alone, so that the student may be played in
-several calls with fresh noise between them; and with the teacher's own solver, second-order term and all, which gives
-its dreams the detail and motion that the exact path (consistency.py) has less of.
+teacher's sampler is deterministic, so its end point is a function of the noise, and a squared error learns that
+function and not a mean. Choice: the student learns from every level of the path, not only from noise, so that it can be
+played in several calls with fresh noise between them. The end point is that of the teacher's own solver, including its
+second-order term, which gives dreams more detail and motion than the exact path (consistency.py).
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ from vidar.types import Loss, UsageError
 
 
 class EndpointConfig(DistillationConfig):
-    """solver: of the teacher, one that makes one call a level and draws no noise: EulerConfig, AdamsBashforthConfig or
-    DPMSolverConfig. calls: of it from noise to data, over levels shifted by `shift`.
+    """solver: the teacher's stepper, with one call per level and no noise of its own.
 
-    p_noise: share of frames asked from pure noise, as the first call of play asks; the others from anywhere.
-    recentre: what a frame should be has the mean code of the true frame, so that a student whose context has grown too
-    bright or too dark learns to come back, which its teacher under the same context tells only in part. mean_weight: of
-    the squared error of a frame's mean code beside that of its sites, in which it has a share of one in as many sites.
+    These are EulerConfig, AdamsBashforthConfig and DPMSolverConfig. calls: number of its calls from noise to data, over
+    levels shifted by `shift`. p_noise: share of frames that start from pure noise, like the first call of play; the
+    others start from any level. recentre: give the target the mean code of the true frame, so that a student whose
+    context has become too bright or too dark learns to return; its teacher under the same context corrects this only in
+    part. mean_weight: weight of the squared error of a frame's mean code, beside the error of its sites (where the mean
+    has a share of 1 / number of sites).
     """
 
     solver: StepperConfig = AdamsBashforthConfig()
@@ -48,7 +49,7 @@ class EndpointConfig(DistillationConfig):
     mean_weight: float = Field(default=0.0, ge=0)
 
     def build(self) -> Endpoint:
-        """The method. Raises UsageError where the student does not play as one or the solver is none of these."""
+        """The method. Raises UsageError if the student's stepper cannot play students, or for another solver."""
         return Endpoint(self)
 
 
@@ -62,15 +63,15 @@ class Endpoint(Distilled):
         ends = self.levels(torch.tensor([[[0.0, 1.0], [1.0, 0.5]]], dtype=torch.float64))  # from noise, from between
         if not all(one_call_a_level(self.solver, walk) for walk in torch.stack(ends, -1)[0].tolist()):
             raise UsageError(
-                f"method.solver: {type(config.solver).__name__} makes other than one call a level or draws noise; "
-                "take EulerConfig, AdamsBashforthConfig or DPMSolverConfig"
+                f"method.solver: {type(config.solver).__name__} does not make one call per level, or draws noise; "
+                "use EulerConfig, AdamsBashforthConfig or DPMSolverConfig"
             )
         layout = self.pair.clips.layout
         asked = zip(layout.row_unit[0].tolist(), layout.row_step.tolist(), strict=True)
         self.units = {row: unit for row, (unit, step) in enumerate(asked) if step >= 0}
 
     def step(self, model: WorldNet | Student, batch: LatentBatch, rngs: Sequence[Rng], ranks: Ranks = ALONE) -> Loss:
-        """Loss on a batch of latent clips, one Rng per clip."""
+        """The loss on a batch of latent clips, with one Rng per clip."""
         net, rows = product(model), self.pair.clips.layout.num_rows
         path = self.levels(torch.stack([rng.uniform("endpoint_level", shape=(2, rows)) for rng in rngs]))
         clips = self.pair.noised(net, batch, rngs, path[0], ranks)
@@ -86,13 +87,13 @@ class Endpoint(Distilled):
         return Loss(loss.total + self.config.mean_weight * means, {**loss.parts, "means": means.detach()})
 
     def levels(self, drawn: Tensor) -> list[Tensor]:
-        """Two uniform numbers [B, 2, M] -> the levels of the teacher's calls from a point to 0, calls + 1 of [B, M]."""
+        """Two uniform numbers per row [B, 2, M] -> the levels of the teacher's calls, calls + 1 tensors [B, M]."""
         u = torch.where(drawn[:, 0] < self.config.p_noise, 1.0, drawn[:, 1].clamp_min(1e-3))
         return [shift(u * (1 - n / self.config.calls), self.config.shift) for n in range(self.config.calls + 1)]
 
 
 def row_means(x: Tensor, row: Tensor) -> Tensor:
-    """The mean over the slots of each row, at each of them: x [B, S, C], row long [S] -> [B, S, C]."""
+    """The mean of x over the slots of each row, at each slot: x [B, S, C], row long [S] -> [B, S, C]."""
     count = torch.bincount(row).to(x)
     return (x.new_zeros(len(x), len(count), x.shape[2]).index_add(1, row, x) / count[:, None])[:, row]
 
@@ -101,10 +102,10 @@ def row_means(x: Tensor, row: Tensor) -> Tensor:
 def solver_end(
     solver: Any, teacher: Net, x: Tensor, path: Sequence[Tensor], row: Tensor, units: Mapping[int, int]
 ) -> Tensor:
-    """Where a stepper leads from x [B, S, C] in the rows of `units` (row -> unit); the others stay as they are.
+    """The end point of a stepper from x [B, S, C] in the rows of `units` (row -> unit); other rows stay unchanged.
 
-    path: levels [B, M] of each row before each call, the last ones 0. row: long [S]. Every row walks as in play: over
-    levels that are numbers, as the unit that it is.
+    path: levels [B, M] of each row before each call; the last ones are 0. row: long [S]. Each row runs as in play, with
+    its levels as plain numbers and its own unit number.
     """
     history, walks = {}, torch.stack(list(path), -1).tolist()
     slots = {m: torch.nonzero(row == m)[:, 0] for m in units}
@@ -121,7 +122,7 @@ def solver_end(
 
 
 def one_call_a_level(solver: Any, levels: Sequence[float]) -> bool:
-    """Whether a stepper walks over these levels, the last of them 0, with one call at each and without noise."""
+    """Whether a stepper makes one call at each of these levels (the last is 0, without a call) and draws no noise."""
     if list(solver.evaluations(levels)) != list(levels[:-1]):
         return False
     x, history = torch.zeros(1, dtype=torch.float64), None
@@ -134,5 +135,5 @@ def one_call_a_level(solver: Any, levels: Sequence[float]) -> bool:
 
 
 def no_noise() -> Tensor:
-    """Raises UsageError: the end of a solver that draws noise is no function of where it began."""
-    raise UsageError("the end of a solver that draws noise is no function of where it began")
+    """Raises UsageError, because the end point of a solver that draws noise is not a function of its start."""
+    raise UsageError("the end point of a solver that draws noise is not a function of its start")

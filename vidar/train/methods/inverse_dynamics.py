@@ -1,4 +1,4 @@
-"""Training of an inverse-dynamics model on recorded play, on pictures made worse so that it also reads dreams."""
+"""Training of an inverse-dynamics model on recorded play, with degraded pictures so that it also works on dreams."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class WearConfig(Config):
-    """How much worse a clip becomes, at most; what a clip gets is uniform below it.
+    """Maximum degradation of a clip; each clip draws its own uniformly below this. Pixels have the range [-1, 1].
 
-    blur: deviation in pixels. light, tint: brightness of all colours and of each, of the range of 2. contrast: factor
-    in 1 +- contrast. noise: deviation. intact: share of the clips that stay as they are.
+    blur: standard deviation in pixels. light: change of brightness. tint: change of brightness per colour channel.
+    contrast: factor in 1 +- contrast. noise: standard deviation. intact: share of clips that stay unchanged.
     """
 
     blur: float = Field(default=2.0, ge=0)
@@ -37,9 +37,9 @@ class WearConfig(Config):
 
 
 class InverseDynamicsConfig(Config):
-    """model: what is trained. shares: for each group how often each label occurs; it need not be exact.
+    """model: config of the network. shares: frequency of each label, for each group; approximate values suffice.
 
-    wear: augmentation, None to leave it out.
+    wear: augmentation; None: none.
     """
 
     model: InverseDynamicsNetConfig
@@ -54,11 +54,11 @@ class InverseDynamicsConfig(Config):
         return self
 
     def build(self) -> InverseDynamics:
-        """The method; `build_model` gives what it trains."""
+        """The method."""
         return InverseDynamics(self)
 
     def dry_run(self, data: Any) -> DryRun:
-        """See `vidar.train.checks.DryRuns`: the network on clips."""
+        """See `vidar.train.checks.DryRuns`. Runs the network on clips."""
         with torch.device("meta"):
             model = self.model.build()
         video = blank(data)
@@ -72,11 +72,11 @@ class InverseDynamics:
         self.config = config
 
     def build_model(self) -> InverseDynamicsNet:
-        """What is trained."""
+        """The network with fresh weights."""
         return self.config.model.build()
 
     def step(self, model: InverseDynamicsNet, batch: Segment, rngs: Sequence[Rng], ranks: Ranks = ALONE) -> Loss:
-        """Balanced cross-entropy summed over the groups; one Rng per clip. Unknown actions are never asked."""
+        """Balanced cross-entropy summed over the groups, with one Rng per clip. Unknown actions have no loss."""
         config, video = self.config.model, batch.video
         if self.config.wear is not None:
             video = wear(video, self.config.wear, rngs)
@@ -101,8 +101,8 @@ class InverseDynamics:
 def balanced_cross_entropy(logits: Tensor, wanted: Tensor, shares: Sequence[float]) -> Tensor:
     """Menon et al., Long-tail learning via logit adjustment (2021), eq. 10: logits [N, K], labels [N] -> scalar.
 
-    shares: how often each class occurs. The arg max of the logits then is best for balanced accuracy. Weights on the
-    classes aim at the same, but a rare class then pulls hard in some steps and not at all in others.
+    shares: frequency of each class. The arg max of the logits is then optimal for balanced accuracy. Class weights have
+    the same aim, but then a rare class gives a large gradient in some steps and none in others.
     """
     return F.cross_entropy(logits + logits.new_tensor(shares).log(), wanted)
 
@@ -110,15 +110,15 @@ def balanced_cross_entropy(logits: Tensor, wanted: Tensor, shares: Sequence[floa
 def wear(video: Tensor, config: WearConfig, rngs: Sequence[Rng]) -> Tensor:
     """Clips uint8 [B, T, H, W, 3] -> float of the same shape in [0, 255]: blurred, tinted, noisy; one Rng per clip.
 
-    Blur varies a little from frame to frame and noise a lot, as they do in a dream; light, contrast and tint are the
-    clip's.
+    Blur varies a little from frame to frame and noise a lot, as in dreams; light, contrast and tint are constant within
+    a clip.
     """
     worn = [_worn(clip, config, rng) for clip, rng in zip(video.permute(0, 1, 4, 2, 3), rngs)]
     return torch.stack(worn).permute(0, 1, 3, 4, 2)
 
 
 def _worn(clip: Tensor, config: WearConfig, rng: Rng) -> Tensor:
-    """[T, 3, H, W] -> [T, 3, H, W]."""
+    """Degrade one clip, [T, 3, H, W] in [0, 255] -> the same shape."""
     (frames, _, height, width), x = clip.shape, clip.float()
     keep, blur, light, contrast, noise, coarse = rng.uniform("wear", shape=(6,)).tolist()
     if keep < config.intact:
@@ -133,14 +133,14 @@ def _worn(clip: Tensor, config: WearConfig, rng: Rng) -> Tensor:
 
 
 def gaussian(size: int, sigma: Tensor) -> Tensor:
-    """Blur of `size` samples as matrices [T, size, size], rows sum to 1 (also at the edge), for deviations [T]."""
+    """Gaussian blur as matrices [T, size, size] whose rows sum to 1, also at the edge; sigma: deviations [T]."""
     at = torch.arange(size, device=sigma.device, dtype=sigma.dtype)
     distance = (at[:, None] - at).square() / 2
     return torch.softmax(-distance / sigma.square().clamp_min(1e-3)[:, None, None], -1)
 
 
 def grain(shape: tuple[int, ...], cell: int, rng: Rng) -> Tensor:
-    """Standard normal [T, 3, H, W] in squares of `cell` pixels. The generator lives for one draw, from the key."""
+    """Standard normal [T, 3, H, W] in squares of `cell` pixels, from a torch generator that is seeded by the key."""
     frames, channels, height, width = shape
     generator = torch.Generator().manual_seed(int(rng.raw("wear_grain", 0, 0, 1)[0] >> 1))
     rows, columns = -(-height // cell), -(-width // cell)

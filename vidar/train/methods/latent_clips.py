@@ -1,4 +1,4 @@
-"""What configs share whose methods train a world on latent clips: checks, what is told of a clip, how it is shown."""
+"""Base config of the methods that train a world on latent clips: checks, conditions and samples."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from vidar.train.latents import LatentBatch
 from vidar.train.methods.supervised import SupervisedConfig
 from vidar.types import UsageError
 
-SHOWN = 4  # clips of a sample
+SHOWN = 4  # number of clips of a sample file
 
 
 class LearnsWorldConfig(SupervisedConfig):
-    """The config of such a method. p_unknown: share of clips whose actions are hidden from the model."""
+    """world: config of the model. p_unknown: share of clips whose actions are hidden from the model."""
 
     world: VideoModelConfig
     p_unknown: float = Field(default=0.05, ge=0, le=1)
 
     @abstractmethod
     def length(self) -> int:
-        """Frames of a clip."""
+        """Number of frames of a clip."""
 
     @property
     def net(self) -> WorldNetConfig:
@@ -47,7 +47,7 @@ class LearnsWorldConfig(SupervisedConfig):
 
     @property
     def reads_tokenizer(self) -> bool:
-        """See `SupervisedConfig`: frames that are predicted scale by scale are cut up by its pyramid."""
+        """See `SupervisedConfig`. True for worlds that predict scales, whose targets the tokenizer's pyramid makes."""
         return self.world.by_scales
 
     def clip_system(self, tokenizer: Any = None) -> System[Objective]:
@@ -78,7 +78,7 @@ class LearnsWorldConfig(SupervisedConfig):
         return VideoModel(self.world, tokenizer, net)
 
     def show(self, product: VideoModel, batch: LatentBatch, path: Path) -> None:
-        """Write PATH.mp4: clips of the data, below them the world's own after a quarter of each as context."""
+        """Write PATH.mp4: clips of the data above, generated clips below, with a quarter of each clip as context."""
         codes, actions = self.shown(product, batch.codes[:SHOWN].float()).cpu(), batch.actions[:SHOWN].cpu()
         known = max(1, codes.shape[1] // 4)
         told = None if batch.told is None else [annotated(one) for one in batch.told[:SHOWN]]
@@ -89,17 +89,17 @@ class LearnsWorldConfig(SupervisedConfig):
         write_video(path.with_suffix(".mp4"), torch.cat(rows, 1).numpy(), product.config.fps)
 
     def shown(self, product: VideoModel, codes: Tensor) -> Tensor:
-        """Codes [B, T, n, C] of the data as the world would make them at best."""
+        """Codes [B, T, n, C] of the data as the world could best reproduce them."""
         return codes
 
     def check(self, data: Any) -> None:
-        """See `vidar.train.checks.Checks`: tokenizer, patch and length."""
+        """See `vidar.train.checks.Checks`. Checks tokenizer, patch and clip length."""
         check_world(self.world)
         check_equal(data, {"tokenizer": self.tokenizer, "clip_frames": self.length(), "patch": self.world.patch})
         check_annotation(self.world, getattr(data, "annotation", None))
 
     def check_data(self, data: Any, index: Index | None) -> None:
-        """See `vidar.train.checks.ChecksData`: frame size, rate, actions, tokenizer."""
+        """See `vidar.train.checks.ChecksData`. Checks frame size, frame rate, actions and tokenizer."""
         world = self.world
         if index is not None:
             if (index.height, index.width) != (world.height, world.width):
@@ -132,12 +132,12 @@ def check_annotation(world: VideoModelConfig, annotation: AnnotationConfig | Non
 
 
 def stacked(video: Tensor) -> Tensor:
-    """uint8 [B, T, H, W, 3] -> [T, H, B W, 3]."""
+    """Place videos side by side: uint8 [B, T, H, W, 3] -> [T, H, B W, 3]."""
     return torch.cat(list(video), dim=2)
 
 
 def check_world(world: VideoModelConfig) -> None:
-    """Sizes divide; network, objective and actions fit one another. Raises UsageError."""
+    """Raises UsageError unless sizes, network, objective and actions of the world fit each other."""
     world.system()
     conditioner = world.net.conditioner
     if conditioner is not None and conditioner.action_spec() not in (None, world.spec):
@@ -145,5 +145,5 @@ def check_world(world: VideoModelConfig) -> None:
 
 
 def columns(spec: ActionSpec) -> list[str]:
-    """What has to agree of two action specs: names and ranges in order."""
+    """The parts of an action spec that data and world must agree on: names and ranges in order."""
     return [f"{action.name} {action.lowest:g}..{action.highest:g}" for action in spec.actions]

@@ -1,4 +1,4 @@
-"""Training of a world that predicts its frames scale by scale, on the latents of clips before quantisation."""
+"""Training of a world that predicts its frames scale by scale, on latents of clips before quantisation."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from vidar.train.methods.latent_clips import LearnsWorldConfig
 
 
 class TrainScalesConfig(LearnsWorldConfig):
-    """Every unit stands once: what predicts a scale is what is committed, and the memory unit of the last frame is left
-    out, since nobody reads it.
+    """Every unit occurs once, because the row that predicts a scale is also the committed row.
+
+    The memory unit of the last frame is left out, because no unit reads it.
     """
 
     clip_frames: int = Field(ge=2)
 
     def length(self) -> int:
-        """Frames of a clip."""
+        """Number of frames of a clip."""
         return self.clip_frames
 
     def layout(self, system: System[Objective]) -> Layout:
@@ -34,7 +35,7 @@ class TrainScalesConfig(LearnsWorldConfig):
         return compile_layout(single(units), system.order, [system.grid])
 
     def shown(self, product: VideoModel, codes: Tensor) -> Tensor:
-        """Latents [B, T, n, C] -> what their pyramids add up to."""
+        """Latents [B, T, n, C] -> the sums of their quantised pyramids, the same shape."""
         shape: Any = (codes.shape[1], *self.world.sites)
         grid = codes.flatten(1, 2).transpose(1, 2).unflatten(2, shape)
         pyramid = cast(PyramidAutoencoder, product.tokenizer).pyramid

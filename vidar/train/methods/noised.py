@@ -1,6 +1,6 @@
-"""A batch of clips whose frames stand at levels of their own, and what a network answers to it elsewhere.
+"""A batch of clips with one noise level per frame, and the outputs of a network at other levels of the same path.
 
-Losses of few-step students ask at two or three points of one path, with the rest of the clip as it was.
+Losses of few-step students evaluate two or three points of one path, while the rest of the clip stays the same.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from vidar.train.latents import LatentBatch
 from vidar.train.methods.world import TrainWorld, seen_alike
 from vidar.train.ranks import ALONE, Ranks
 
-Net = Callable[..., Tensor]  # a WorldNet, or what is called like one: (inputs, layout, actions) -> answer
+Net = Callable[..., Tensor]  # a WorldNet, or a function like it: (inputs, layout, actions) -> output
 
 
 @dataclass(frozen=True)
 class Noised:
-    """clips: whose layout and objective these are.
+    """A batch with noise. clips: the method that provides layout and objective.
 
-    seen    [B, S, I]: what the network is given, every asked slot at the level of its row
-    asked   bool [B, S, 1]: the slots that may be moved; commits and given frames are not among them
-    clean   [B, S, C]: the codes
-    weight  [B, S]: 1 where something is to be learned, else 0
+    seen    [B, S, I]: the network inputs, every asked slot at the level of its row
+    asked   bool [B, S, 1]: the slots whose x and level may be replaced; not commits and given frames
+    clean   [B, S, C]: the codes without noise
+    weight  [B, S]: 1 for slots with a loss, else 0
     """
 
     clips: TrainWorld
@@ -41,24 +41,27 @@ class Noised:
 
     @property
     def x(self) -> Tensor:
-        """[B, S, C]."""
+        """The noisy codes [B, S, C]."""
         return self.seen[..., : self.clips.flow.channels]
 
     def slots(self, rows: Tensor) -> Tensor:
-        """One number for each row of each clip, [B, M] -> [B, S, 1]."""
+        """Expand one number per row of each clip to its slots, [B, M] -> [B, S, 1]."""
         return rows.to(self.seen)[:, slot_tables(self.clips.layout, self.seen.device).row, None]
 
     def inputs(self, x: Tensor, level: Tensor, *size: Tensor) -> Tensor:
-        """The clip with x [B, S, C] at level [B, S, 1] in its asked slots, [B, S, I]; size: of the step, if told."""
+        """Network inputs [B, S, I] with x [B, S, C] at level [B, S, 1] in the asked slots.
+
+        size: the step size, for networks that receive it.
+        """
         return torch.where(self.asked, torch.cat([x, self._hint, *size, level], -1), self.seen)
 
     def data(self, net: Net) -> Callable[..., Tensor]:
-        """(x, level, step size if told) -> x0, [B, S, C]."""
+        """The function (x, level, step size if the network receives it) -> x0, [B, S, C]."""
         prediction = self.clips.flow.prediction
         return lambda x, level, *size: prediction.data(x, self._answer(net, x, level, *size), level, self._hint)
 
     def velocity(self, net: Net) -> Callable[..., Tensor]:
-        """(x, level, step size if told) -> v, [B, S, C]."""
+        """The function (x, level, step size if the network receives it) -> v, [B, S, C]."""
         prediction = self.clips.flow.prediction
         return lambda x, level, *size: prediction.velocity(x, self._answer(net, x, level, *size), level, self._hint)
 
@@ -78,9 +81,9 @@ def noised(
     net: WorldNet | None = None,
     ranks: Ranks = ALONE,
 ) -> Noised:
-    """A batch at levels [B, M], one for each row; given frames stand at that of context, commits at theirs.
+    """A batch at levels [B, M], one per row; given frames have the level of context, commits their own level.
 
-    net: whose own answers are the context where the clips ask for that; None: the context is true.
+    net: the network whose predictions are the self-generated context, if the clips have one; None: the true context.
     """
     objective, layout, rngs = clips.flow, clips.layout, seen_alike(rngs)
     actions = clips.config.told(batch, rngs)

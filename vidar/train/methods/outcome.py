@@ -1,4 +1,4 @@
-"""Training of a world's head of reward and end on recorded play, its latents noisy as those of a dream are."""
+"""Training of a world's reward and termination head on recorded play, with noise on the latents as in dreams."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from vidar.types import Loss
 
 
 class Scaled(Protocol):
-    """Data that knows the unit of its rewards."""
+    """Data with a scale of its rewards."""
 
     reward_scale: float
 
 
 class OutcomeConfig(Config):
-    """world: directory or name of the trained one. head: what is trained.
+    """world: directory or name of the trained world. head: config of the head that is trained.
 
-    noise: the most that is added to the latents, in deviations of the latent; of a step it is uniform below it.
-    Choice: 0.3. The latents of a dream are off, and how far differs from frame to frame.
+    noise: maximum standard deviation of the noise on the latents, in units of their own; each step draws it uniformly
+    below this. Choice: 0.3, because latents of dreams have errors that differ from frame to frame.
     """
 
     world: str
@@ -43,7 +43,7 @@ class OutcomeConfig(Config):
         return Outcome(self)
 
     def check(self, data: Any) -> None:
-        """See `vidar.train.checks.Checks`: the head fits the world."""
+        """See `vidar.train.checks.Checks`. The head must fit the world."""
         load_world_config(locate(self.world)).check_outcome(self.head)
 
     def dry_run(self, data: Any) -> DryRun:
@@ -57,25 +57,25 @@ class OutcomeConfig(Config):
 
 
 class Outcome:
-    """`step` is one loss on recorded steps; `export` writes the world again, with the head in it."""
+    """The method: `step` computes the loss on recorded steps; `export` writes a copy of the world with the head."""
 
     def __init__(self, config: OutcomeConfig) -> None:
         self.config = config
 
     def build_model(self) -> OutcomeNet:
-        """The head. Raises UsageError where it does not fit the world."""
+        """The head. Raises UsageError if it does not fit the world."""
         load_world_config(locate(self.config.world)).check_outcome(self.config.head)
         return self.config.head.build()
 
     def calibrate(self, model: OutcomeNet, data: Scaled) -> None:
-        """The head answers in units of the rewards of its data."""
+        """Set the scale of the head's rewards from the data."""
         model.scale.fill_(data.reward_scale)
 
     def step(self, model: OutcomeNet, batch: OutcomeBatch, rngs: Sequence[Rng], ranks: Ranks = ALONE) -> Loss:
-        """Squared error of the scaled reward plus cross-entropy of the end, each over the steps where it is known.
+        """Squared error of the scaled reward plus cross-entropy of termination, each over the steps with known values.
 
-        Choice: squared error, so that the answer is the mean of the rewards and a sum of them is right on average; no
-        class weights, so that the probability of an end is one.
+        Choice: squared error, so that the head predicts the mean reward and a sum of rewards is right on average; no
+        class weights, so that the output is a true probability of termination.
         """
         codes = worn(batch.codes.float(), self.config.noise, rngs)
         reward, logit = model(codes, batch.actions)
@@ -88,12 +88,12 @@ class Outcome:
         return Loss(parts["reward"] + parts["end"], {name: part.detach() for name, part in parts.items()})
 
     def export(self, model: OutcomeNet, directory: Path) -> None:
-        """Write the world directory with this head; every other file is a copy."""
+        """Write a copy of the world directory with this head."""
         add_outcome(locate(self.config.world), model, directory)
 
 
 def worn(codes: Tensor, most: float, rngs: Sequence[Rng]) -> Tensor:
-    """Codes [B, ...] with Gaussian noise, its deviation for each row uniform in [0, most]; one Rng per row."""
+    """Codes [B, ...] with Gaussian noise, whose deviation is uniform in [0, most] per row; one Rng per row."""
     levels = torch.stack([most * rng.uniform("outcome_level") for rng in rngs])
     noise = torch.stack([rng.normal("outcome_noise", shape=codes.shape[1:]) for rng in rngs])
     return codes + (levels.reshape(-1, *[1] * (codes.ndim - 1)) * noise).to(codes)

@@ -1,4 +1,4 @@
-"""Training of a model of pictures: classes or texts, and latents of images or clips before quantisation."""
+"""Training of a model of images or clips from classes or texts, on latents before quantisation."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from vidar.train.methods.supervised import SupervisedConfig
 from vidar.train.pictures import PictureBatch
 from vidar.types import Codes, UsageError
 
-SHOWN = 8  # pictures of a sample
+SHOWN = 8  # number of images or clips of a sample file
 
 
 class TrainPicturesConfig(SupervisedConfig):
-    """p_none: share of pictures whose class or text is hidden from the model (VAR, Infinity: 0.1)."""
+    """pictures: config of the model. p_none: share of samples whose class or text is hidden (VAR, Infinity: 0.1)."""
 
     pictures: VideoModelConfig
     p_none: float = Field(default=0.1, ge=0, le=1)
@@ -43,7 +43,7 @@ class TrainPicturesConfig(SupervisedConfig):
 
     @property
     def reads_tokenizer(self) -> bool:
-        """See `SupervisedConfig`: pictures are cut up by its pyramid."""
+        """See `SupervisedConfig`. Always true, because the tokenizer's pyramid quantises the latents."""
         return True
 
     def clip_system(self, tokenizer: Any = None) -> System[Objective]:
@@ -55,7 +55,7 @@ class TrainPicturesConfig(SupervisedConfig):
         return compile_layout(single(range(system.order.num_units or 0)), system.order, [system.grid])
 
     def told(self, batch: PictureBatch, rngs: Sequence[Rng]) -> Any:
-        """See `SupervisedConfig`: classes or texts."""
+        """See `SupervisedConfig`. The conditions are classes or texts."""
         hidden = [float(rng.uniform("hidden_label")) < self.p_none for rng in rngs]
         return self._conditions(batch, batch.mask.new_tensor(hidden))
 
@@ -64,7 +64,7 @@ class TrainPicturesConfig(SupervisedConfig):
         return self.net.conditioner.record(batch.told, batch.mask, hidden)
 
     def blank(self, data: Any) -> Any:
-        """See `SupervisedConfig`. Captions count as long as they may be."""
+        """See `SupervisedConfig`. Captions have the maximum length."""
         assert self.net.conditioner is not None
         return next(iter(self.net.conditioner.blank(data.batch, data.most).values()))
 
@@ -73,7 +73,7 @@ class TrainPicturesConfig(SupervisedConfig):
         return VideoModel(self.pictures, tokenizer, net)
 
     def show(self, product: VideoModel, batch: PictureBatch, path: Path) -> None:
-        """Write PATH.png or, of clips, PATH.mp4: above what the tokenizer leaves of the data, below what is made."""
+        """Write PATH.png or, for clips, PATH.mp4: reconstructions of the data above, generated samples below."""
         tokenizer, config = product.tokenizer, self.pictures
         h, w = config.tokenizer.sides[-1]
         latents = batch.codes[:SHOWN].float().flatten(1, 2).unflatten(1, (-1, h, w)).permute(0, 4, 1, 2, 3)
@@ -86,20 +86,21 @@ class TrainPicturesConfig(SupervisedConfig):
         _write(torch.cat(rows, 1), path, config.fps)
 
     def check(self, data: Any) -> None:
-        """See `vidar.train.checks.Checks`: widths, scales and clips; the data holds what the model is told."""
+        """See `vidar.train.checks.Checks`. Checks widths, scales, clips and the conditions of the data."""
         self.pictures.system()
         check_equal(data, {"tokenizer": self.tokenizer, "frames": self.pictures.frames})
         reader = self.pictures.conditioner
         if reader is None or not reader.reads_words:
-            raise UsageError("the model reads features of an outside text encoder, which no data set here holds")
+            raise UsageError("the model reads features of an external text encoder, which no data set here contains")
         told = getattr(data, "annotation", None)
         if told is not None and told.classes != ("label" in self.pictures.accepts):
             raise UsageError(
-                f"data.annotation gives {'classes' if told.classes else 'captions'}; the model reads the other"
+                f"data.annotation gives {'classes' if told.classes else 'captions'}; the model needs "
+                "the other kind of condition"
             )
 
     def check_data(self, data: Any, index: Index | None) -> None:
-        """See `vidar.train.checks.ChecksData`: frame size, tokenizer."""
+        """See `vidar.train.checks.ChecksData`. Checks the frame size and the tokenizer."""
         pictures = self.pictures
         if index is not None and (index.height, index.width) != (pictures.height, pictures.width):
             raise UsageError(

@@ -1,4 +1,4 @@
-"""Training rows of a planned segment (MMPL): TWIN without what nobody asks for and nobody reads."""
+"""Training rows of a planned segment (MMPL, arXiv 2508.03334): TWIN without rows that have no loss and no reader."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from vidar.types import MEMORY, QUERY
 
 
 class PlanTwinConfig(RowsConfig):
-    """Every unit as what is asked but the first ones, which are given; as what others see but the last one.
+    """Every unit occurs noisy (QUERY) except the first ones, which are given, and clean (MEMORY) except the last.
 
-    first: units that a segment starts from.
+    first: number of units that a segment starts from.
     """
 
     first: int = Field(default=1, ge=1)
 
     def rows(self, units: int) -> tuple[Row, ...]:
-        """Training rows of one segment."""
+        """The training rows of one segment."""
         seen = tuple(Row(u, MEMORY, None) for u in range(units - 1))
         return seen + tuple(Row(u, QUERY, 0) for u in range(self.first, units))

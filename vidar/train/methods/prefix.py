@@ -1,4 +1,4 @@
-"""Training of chunks over a clean prefix of random length (Ca2-VDM, 2.2): every frame of a clip stands once."""
+"""Training of chunks after a clean prefix of random length (Ca2-VDM, Gao et al., ICML 2025): frames occur once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vidar.types import MEMORY, QUERY, Target
 
 @runtime_checkable
 class Chunked(Protocol):
-    """What cuts a clip into chunks: `first` frames, then `chunk` at a time."""
+    """An order or hint that cuts a clip into chunks: `first` frames, then `chunk` frames at a time."""
 
     chunk: int
     first: int
@@ -30,18 +30,18 @@ class Chunked(Protocol):
 
 @runtime_checkable
 class OverPrefix(Chunked, Protocol):
-    """An order of chunks over at most `window` clean frames; positions: length of the table of temporal ones."""
+    """An order of chunks after at most `window` clean frames. positions: length of the temporal position table."""
 
     window: int
 
     @property
     def positions(self) -> int:
-        """L_max = P_max + l."""
+        """The length L_max = P_max + l of the temporal position table."""
         ...
 
 
 class TrainPrefixConfig(LearnsWorldConfig):
-    """A world whose order is one of chunks over a prefix; clips are as long as both."""
+    """Training of a world whose order has chunks after a prefix; a clip is the longest prefix and a chunk."""
 
     @model_validator(mode="after")
     def _check(self) -> TrainPrefixConfig:
@@ -55,7 +55,7 @@ class TrainPrefixConfig(LearnsWorldConfig):
 
     @property
     def order(self) -> OverPrefix:
-        """Of the world. Raises ValueError where it has no prefix."""
+        """The order of the world. Raises ValueError if it has no prefix."""
         order = self.world.order
         if not isinstance(order, OverPrefix):
             raise ValueError(f"world.order is a {type(order).__name__}; this trains those of PrefixOrderConfig")
@@ -63,7 +63,7 @@ class TrainPrefixConfig(LearnsWorldConfig):
 
     @property
     def clip_frames(self) -> int:
-        """Frames of a clip: the longest prefix and a chunk, P_max + l."""
+        """Number of frames of a clip: the longest prefix and a chunk, P_max + l."""
         return self.order.window + self.order.chunk
 
     def build(self) -> TrainPrefix:
@@ -71,11 +71,11 @@ class TrainPrefixConfig(LearnsWorldConfig):
         return TrainPrefix(self)
 
     def length(self) -> int:
-        """Frames of a clip."""
+        """Number of frames of a clip."""
         return self.clip_frames
 
     def layout(self, system: System[Objective], length: int | None = None) -> Layout:
-        """Prefix of `length` frames (None: the longest) and chunk in one call without a state."""
+        """The layout of a prefix of `length` frames (None: the longest) and a chunk, in one call without a state."""
         length = self.order.window if length is None else length
         clean = tuple(Row(u, MEMORY, None) for u in range(length))
         chunk = tuple(Row(length + u, QUERY, 0) for u in range(self.order.chunk))
@@ -83,10 +83,11 @@ class TrainPrefixConfig(LearnsWorldConfig):
 
 
 class TrainPrefix(Supervised[TrainPrefixConfig]):
-    """Supervised, on a layout that is drawn.
+    """Supervised training with a random prefix length and position offset.
 
-    A batch shares the length P of its prefix, one of first, first + l .. P_max, and the offset of its positions, so
-    that one layout serves: P frames as MEMORY, l as QUERY, all of one level in a clip, and the loss on those alone.
+    All clips of a batch share the prefix length P, one of first, first + l .. P_max, and the offset of the positions,
+    so that they have one layout: P frames as MEMORY, then l frames as QUERY, which have one level per clip and the
+    loss.
     """
 
     def __init__(self, config: TrainPrefixConfig):
@@ -97,16 +98,16 @@ class TrainPrefix(Supervised[TrainPrefixConfig]):
         self.layouts = {**shorter, order.window: self.layout}
 
     def drawn(self, rng: Rng, ranks: Ranks = ALONE) -> tuple[int, int]:
-        """Length of the prefix and offset of the positions of a batch, on all ranks those of rank 0.
+        """Prefix length and position offset of a batch; all ranks use those of rank 0.
 
-        The offset is 0 where not all positions are used, as at the beginning of a video, else uniform (2.2).
+        The offset is 0 if not all positions are used, as at the start of a video, otherwise uniform (Ca2-VDM).
         """
         length = self.lengths[int(ranks.agree(float(rng.uniform("prefix_length"))) * len(self.lengths))]
         offset = int(ranks.agree(float(rng.uniform("prefix_offset"))) * self.config.order.positions)
         return length, offset if length == self.config.order.window else 0
 
     def placed(self, length: int, offset: int) -> Layout:
-        """The layout of a prefix, its positions moved on; who reads whom stays."""
+        """The layout of a prefix with shifted positions and unchanged visibility."""
         layout = self.layouts[length]
         if not offset:
             return layout
@@ -115,12 +116,12 @@ class TrainPrefix(Supervised[TrainPrefixConfig]):
         return replace(layout, slots=replace(layout.slots, coord=coord), memo={}, block=None)
 
     def asked(self, codes: Tensor, rngs: Sequence[Rng], ranks: Ranks = ALONE) -> tuple[Tensor, Target, Layout]:
-        """See `Supervised.asked`; the first clip draws what the batch shares."""
+        """See `Supervised.asked`. The first clip draws prefix length and offset of the batch."""
         length, offset = self.drawn(rngs[0], ranks)
         return *self.prepared(codes, length, rngs), self.placed(length, offset)
 
     def prepared(self, codes: Tensor, length: int, rngs: Sequence[Rng]) -> tuple[Tensor, Target]:
-        """Codes [B, T, n, C] -> seen [B, S, I] and target; the frames of a chunk are at one level in each clip."""
+        """Codes [B, T, n, C] -> network inputs [B, S, I] and target; the frames of a chunk have one level per clip."""
         layout, objective = self.layouts[length], cast(Denoiser, self.objective)
         levels, used = objective.training_levels([length], rngs), codes[:, : length + self.config.order.chunk]
         return objective.prepare(used.flatten(1, 2), layout, rngs, levels=levels.expand(-1, layout.num_rows))[:2]

@@ -1,4 +1,4 @@
-"""Which rows stand in a training call: the slot of the configs that say so."""
+"""Base of the configs that choose the rows of a training call."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ class RowsConfig(Config):
 
     @abstractmethod
     def rows(self, units: int) -> tuple[Row, ...]:
-        """The rows of a clip of so many units, in the order of the call."""
+        """The rows of a clip of `units` units, in the order of the call."""

@@ -1,9 +1,9 @@
-"""Self-forcing: a student learns on what it dreams itself, in the decode loop and with the cache of play.
+"""Self-forcing: a student is trained on its own rollouts, with the decode loop and KV cache of play.
 
-Huang et al., "Self Forcing: Bridging the Train-Test Gap in Autoregressive Video Diffusion", 2025, algorithm 1
-(causal-diffusion 11.2). A unit leaves with the x0 of the exit step e, drawn anew for each batch and equal for all
-units; that call alone records gradients. Commits are calls of their own without gradients, so that none flows from a
-frame to the ones before it: the graph has one call a unit, however many steps are played.
+Huang et al., "Self Forcing: Bridging the Train-Test Gap in Autoregressive Video Diffusion", 2025, algorithm 1. A unit
+ends with the x0 prediction of the exit step e, which is drawn for each batch and equal for all units; only that call
+records gradients. Commits are separate calls without gradients, so no gradient flows from a frame to earlier frames,
+and the graph has one call per unit, whatever the number of steps.
 
     unit 0   e = 1:   step 0, step 1 *, commit        * gradients
     unit 1                                      step 0, step 1 *, commit
@@ -38,15 +38,15 @@ from vidar.types import MEMORY, QUERY, Loss, Pass
 
 
 class SelfForcingConfig(DistillationConfig):
-    """context: frames at the start of a clip that are given; the others are dreamed under the recorded actions.
+    """context: number of given frames at the start of a clip; the others are generated under the recorded actions.
 
-    matching: the loss of the paper, DMD. None: the squared error from the recorded frames, which pulls towards the mean
-    of what may come next. The adversary is added to either where there is one; SiD and the GAN of the paper are not
-    here.
+    matching: distribution matching (DMD), the loss of the paper. None: the squared error to the recorded frames, which
+    pulls towards the mean of the possible futures. The adversary, if there is one, is added to either loss; SiD and the
+    GAN of the paper are not implemented.
 
-    Choice: the scores are those of the teacher's own network, each frame after the student's frames before it, in place
-    of a larger network that sees the whole noisy clip in both directions. Where every frame after every context has the
-    right distribution, the clip has.
+    Choice: the scores come from the teacher's own causal network, which sees each frame after the student's earlier
+    frames, instead of a larger bidirectional network that sees the whole noisy clip. If every frame has the right
+    distribution given every context, the clip has the right distribution.
     """
 
     context: int = Field(default=4, ge=1)
@@ -57,11 +57,11 @@ class SelfForcingConfig(DistillationConfig):
         if self.context >= self.clip_frames or self.context % self.world.order.unit_frames:
             raise ValueError(f"context {self.context} must be whole units and shorter than {self.clip_frames} frames")
         if self.own_context is not None:
-            raise ValueError("own_context: all context is the student's own already; leave it out")
+            raise ValueError("own_context: all context is already the student's own; leave it out")
         return self
 
     def build(self) -> SelfForcing:
-        """The method. Raises UsageError where the student does not play as one."""
+        """The method. Raises UsageError if the student's stepper cannot play students."""
         return SelfForcing(self)
 
 
@@ -76,16 +76,16 @@ class EarlyExit:
         self.latents, self.prepare, self.loss = flow.latents, flow.prepare, flow.loss
 
     def update(self, unit: int, x: InFlight, out: Tensor, step: int, rng: Rng) -> InFlight:
-        """A step of the flow; at the last call the estimate of x0."""
+        """A step of the flow; at call `last`, the estimate of x0."""
         if step < self.last:
             return self.flow.update(unit, x, out, step, rng)
         return x._replace(x=self.flow.estimate(self.flow.inputs(unit, x, step)[None], out[None])[0])
 
 
 def rollout(decoder: Decoder, steps: Iterable[Step], state: ListState, last: int) -> dict[tuple[int, int], Tensor]:
-    """Codes [n, C] by (batch row, unit), with gradients of the calls that hold refinement step `last` and of no other.
+    """Codes [n, C] by (batch row, unit), with gradients only from the calls that contain refinement step `last`.
 
-    What later units see of a code is detached.
+    Later units see detached codes.
     """
     made: dict[tuple[int, int], Tensor] = {}
     for step in steps:
@@ -100,7 +100,7 @@ def rollout(decoder: Decoder, steps: Iterable[Step], state: ListState, last: int
 
 
 class SelfForcing(Distilled):
-    """`step` is one loss on latent clips; `export` writes the student with the tokenizer of its teacher."""
+    """`step` computes the loss on latent clips; `export` writes the student with the tokenizer of its teacher."""
 
     def __init__(self, config: SelfForcingConfig) -> None:
         self.config = config
@@ -115,13 +115,13 @@ class SelfForcing(Distilled):
         self.matching = None if config.matching is None else config.matching.build()
 
     def build_model(self) -> Student:
-        """The student, which begins as its teacher, with an adversary and a critic if there are any."""
+        """The student, which starts with the teacher's weights, with adversary and critic if the config has them."""
         return self.pair.judged(None if self.matching is None else self.pair.copy())
 
     def step(self, model: Student, batch: LatentBatch, rngs: Sequence[Rng], ranks: Ranks = ALONE) -> Loss:
-        """Loss on a batch of latent clips, one Rng per clip.
+        """The loss on a batch of latent clips, with one Rng per clip.
 
-        Scores and adversary are told and shown what the dream was: the same actions, hidden or not, the same noise.
+        Scores and adversary get the conditions of the rollout: the same actions, hidden or not, and the same noise.
         """
         rngs = [rng.kept("hidden_actions", "start") for rng in seen_alike(rngs)]
         actions = self.pair.clips.config.told(batch, rngs)
@@ -137,7 +137,7 @@ class SelfForcing(Distilled):
         return Loss(sum(terms.values(), error.new_zeros(())), {name: value.detach() for name, value in known.items()})
 
     def exit(self, steps: Tensor, rngs: Sequence[Rng]) -> int:
-        """The call with which units leave in this step: equal for all units, clips and machines."""
+        """The exit call of this training step, equal for all units, clips and ranks."""
         return int(len(self.flow.calls) * float(Rng(rngs[0].seed).uniform("exit", int(steps))))
 
     def dream(self, net: WorldNet, codes: Tensor, actions: Actions, rngs: Sequence[Rng], last: int) -> Tensor:
@@ -153,13 +153,14 @@ class SelfForcing(Distilled):
         grids = [self.grid] * len(codes)
         decoder = Decoder(model, self.order, grids, objective, rngs, self.flow.given, lambda layout: actions)
         steps = list(by_waves(self.order, objective.passes, self.given))
-        made = rollout(decoder, steps[:-1], state, last)  # nobody reads the last commit
+        made = rollout(decoder, steps[:-1], state, last)  # no unit reads the last commit
         return torch.cat([torch.stack([made[b, unit] for b in range(len(codes))]) for unit in self.new], 1)
 
     def seen(self, codes: Tensor, actions: Actions, rngs: Sequence[Rng]) -> Noised:
-        """Clips [B, N, C] as score networks see them: every new frame after the context that the student had.
+        """Clips [B, N, C] as inputs of score networks: every new frame after the context that the student had.
 
-        That is its own frames with the noise and the level of context in play; the given frames stand there too.
+        The context consists of the student's own frames and the given frames, with the noise and level of context in
+        play.
         """
         layout, codes = self.pair.clips.layout, codes.detach()
         new = torch.isin(layout.row_unit[0], torch.tensor(self.new))
@@ -171,7 +172,7 @@ class SelfForcing(Distilled):
         return Noised(self.pair.clips, seen, weight[..., None] > 0, clean, weight, actions)
 
     def _dreamed(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """The new frames, on a device: their sites, long [N'], and whether a slot is one of them, bool [S]."""
+        """The sites of the new frames, long [N'], and whether a slot belongs to them, bool [S], on a device."""
         layout = self.pair.clips.layout
         slots = torch.isin(layout.slots.unit[0], torch.tensor(self.new))
         return once(layout, f"dreamed {device}", lambda: (self.sites.to(device), slots.to(device)))
@@ -179,7 +180,7 @@ class SelfForcing(Distilled):
     def _matched(
         self, model: Student, codes: Tensor, made: Tensor, actions: Actions, rngs: Sequence[Rng], due: bool
     ) -> dict[str, Tensor]:
-        """The terms of distribution matching on the new frames; none without it."""
+        """The losses of distribution matching on the new frames; empty without it."""
         if self.matching is None or model.critic is None:
             return {}
         whole = codes.index_copy(1, self._dreamed(codes.device)[0], made)
@@ -190,7 +191,7 @@ class SelfForcing(Distilled):
     def _judged(
         self, model: Student, batch: LatentBatch, codes: Tensor, made: Tensor, rngs: Sequence[Rng]
     ) -> dict[str, Tensor]:
-        """The adversary's terms on the new frames. Choice: each is judged after the true frames before it."""
+        """The adversarial losses on the new frames. Choice: each frame is judged after the true earlier frames."""
         if model.judge is None:
             return {}
         levels = torch.ones(len(codes), self.pair.clips.layout.num_rows)

@@ -1,8 +1,9 @@
 """Shortcut models: one network for 1, 2, 4, 8, .. steps, trained from scratch without a teacher.
 
-Frans et al., "One Step Diffusion via Shortcut Models", 2024: a velocity that is told how far it will be taken. One step
-of size 2 d must lead where two of size d do, and size 0 is flow matching (causal-diffusion 15.3). Here a step goes from
-a level to a lower one, and levels are shifted as in play, so the halves of a step may differ in size.
+Frans et al., "One Step Diffusion via Shortcut Models", 2024: the network receives the size of the step that its
+velocity is used for. One step of size 2 d must lead to the same point as two steps of size d, and size 0 is flow
+matching. Here a step goes from a level to a lower level, and levels are shifted as in play, so the two halves of a step
+may differ in size.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ Net = Callable[[Tensor, Tensor, Tensor], Tensor]  # x [.., C], level, step size 
 
 
 class ShortcutConfig(TrainWorldConfig):
-    """share: of clips that learn self-consistency, the others learn flow matching as in any world.
+    """share: share of clips that learn self-consistency; the others learn flow matching as in any world.
 
-    finest: the largest number of steps from noise to data that is learned, a power of two. Choice: 32; its halves are
-    plain Euler steps, told size 0. A quarter of the clips, as in the paper; targets from the network itself, not from
-    its average.
+    finest: the largest number of steps from noise to data that is learned, a power of two. Choice: 32; the halves of
+    its steps are plain Euler steps, for which the network receives size 0. A quarter of the clips, as in the paper; the
+    targets come from the network itself, not from its average.
     """
 
     share: float = Field(default=0.25, ge=0, le=1)
@@ -44,7 +45,7 @@ class ShortcutConfig(TrainWorldConfig):
         if self.finest & (self.finest - 1):
             raise ValueError(f"finest {self.finest} is not a power of two")
         if not self.world.flow.step_size.told:
-            raise ValueError("world.objective.step_size: a shortcut model is told it; use ToldConfig")
+            raise ValueError("world.objective.step_size: a shortcut model must receive it; use ToldConfig")
         return self
 
     def build(self) -> Shortcut:
@@ -53,7 +54,7 @@ class ShortcutConfig(TrainWorldConfig):
 
 
 class Interval(NamedTuple):
-    """A step and its middle, levels start > middle > end >= 0; plain, bool: its halves are told size 0."""
+    """A step and its middle: start > middle > end >= 0. plain: bool, the network receives size 0 in both halves."""
 
     start: Tensor
     middle: Tensor
@@ -62,7 +63,7 @@ class Interval(NamedTuple):
 
 
 class Shortcut(Supervised[ShortcutConfig]):
-    """`step` is one loss on latent clips; the rest is that of any world."""
+    """Training of a shortcut model on latent clips; everything but the loss is as for any world."""
 
     def __init__(self, config: ShortcutConfig) -> None:
         super().__init__(config)
@@ -70,10 +71,10 @@ class Shortcut(Supervised[ShortcutConfig]):
         self.layout = self.clips.layout
 
     def step(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng], ranks: Ranks = ALONE) -> Loss:
-        """Loss on a batch of latent clips, one Rng per clip, which also says what its clip learns.
+        """The loss on a batch of latent clips, with one Rng per clip, which also draws which loss the clip has.
 
-        A rank without clips for a part that others have answers one of its own, of no weight: a rank that makes no
-        forward keeps all others waiting.
+        A rank that has no clip for one of the losses, while other ranks do, runs it on a clip with weight 0, because
+        all ranks must make the same forward passes.
         """
         chosen = [float(rng.uniform("consistency_share")) < self.config.share for rng in rngs]
         total, parts = batch.actions.new_zeros(()), dict[str, Tensor]()
@@ -91,7 +92,7 @@ class Shortcut(Supervised[ShortcutConfig]):
         return self.clips.step(model, batch, rngs, ranks).total
 
     def consistency(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng], ranks: Ranks = ALONE) -> Tensor:
-        """Squared error of one step from where its two halves lead, in the network's own answer."""
+        """Squared error between one step and its two halves, in the parameterisation of the network's output."""
         objective = self.clips.flow
         drawn = torch.stack([rng.uniform("interval", shape=(2, self.layout.num_rows)) for rng in rngs], 1)
         rows = intervals(drawn[0], drawn[1], self.config.finest, objective.config.shift)
@@ -105,7 +106,7 @@ class Shortcut(Supervised[ShortcutConfig]):
 
 
 def intervals(size: Tensor, place: Tensor, finest: int, k: float) -> Interval:
-    """Two uniform numbers [..] -> a step: 1, 2, 4, .. or `finest` of them from noise to data, all shifted by k."""
+    """Two uniform numbers [..] -> one of 1, 2, 4, .. or `finest` steps from noise to data, all shifted by k."""
     count = 2.0 ** torch.floor(size * finest.bit_length())
     first = torch.floor(place * count)
     start, middle, end = (shift(1 - (first + part) / count, k) for part in (0.0, 0.5, 1.0))
@@ -125,7 +126,7 @@ def shortcut_target(net: Net, x: Tensor, step: Interval) -> Tensor:
 
 
 def pick(batch: LatentBatch, index: Sequence[int]) -> LatentBatch:
-    """Some clips of a batch."""
+    """A batch of the clips with these indices."""
     rows = torch.tensor(list(index), device=batch.codes.device)
     tensors = {name: getattr(batch, name)[rows] for name in ("codes", "actions", "unknown", "number")}
     return replace(batch, names=[batch.names[b] for b in index], **tensors)

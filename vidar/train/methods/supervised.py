@@ -1,10 +1,10 @@
-"""Supervised training on known latents: the rows of a clip, what is told of it, and the loss of its objective.
+"""Supervised training on known latents: the rows of a clip, its conditions, and the loss of its objective.
 
     units of a clip      0 1 2 3
-    rows of the call     m0 m1 m2 q1 q2 q3      what is shown, and what is asked; chosen by the config
-    answers                       a1 a2 a3      compared with what the objective says they should be
+    rows of the call     m0 m1 m2 q1 q2 q3      clean (m) and noisy (q) rows, chosen by the config
+    outputs                       a1 a2 a3      compared with the targets of the objective
 
-Nothing here knows what the latents are of, or what is predicted of them.
+This module does not depend on the kind of latents, or on what the objective predicts.
 """
 
 from __future__ import annotations
@@ -31,12 +31,14 @@ from vidar.train.checks import DryRun
 from vidar.train.ranks import ALONE, Ranks
 from vidar.types import Loss, Target, UsageError
 
-MOST_SLOTS = 16_384  # of a sequence whose step is estimated: a table of who sees whom has its square
+MOST_SLOTS = 16_384  # maximum sequence length of a dry run, because the visibility table has the square of it
 
 
 class SupervisedConfig(Config):
-    """What tells one such method from another. tokenizer: directory of the trained one. start: directory of a model
-    whose network is gone on from.
+    """Base of the configs of supervised methods, which differ in rows, conditions, product and samples.
+
+    tokenizer: directory of the trained tokenizer. start: directory of a model whose network is trained further, or
+    None.
     """
 
     tokenizer: str
@@ -45,7 +47,7 @@ class SupervisedConfig(Config):
     @property
     @abstractmethod
     def net(self) -> WorldNetConfig:
-        """The network that is trained."""
+        """The config of the network that is trained."""
 
     @property
     @abstractmethod
@@ -54,42 +56,42 @@ class SupervisedConfig(Config):
 
     @abstractmethod
     def clip_system(self, tokenizer: Any = None) -> System[Objective]:
-        """What is trained, on one clip. tokenizer: the trained one; None: what it brings is fresh."""
+        """The System of one clip. tokenizer: the trained tokenizer; None: its pyramid has fresh weights."""
 
     @abstractmethod
     def layout(self, system: System[Objective]) -> Layout:
-        """The rows of a call."""
+        """The layout of a training call."""
 
     @abstractmethod
     def told(self, batch: Any, rngs: Sequence[Rng]) -> Any:
-        """What the network is told of a batch, for a share of the clips hidden; one Rng per clip."""
+        """The conditions of a batch, hidden for a share of the clips; one Rng per clip."""
 
     @abstractmethod
     def blank(self, data: Any) -> Any:
-        """The same without storage, for a batch of this data."""
+        """The conditions of a batch of this data on the device "meta"."""
 
     @abstractmethod
     def product(self, tokenizer: Any, net: WorldNet) -> VideoModel:
-        """The model that is written."""
+        """The model that is exported."""
 
     @abstractmethod
     def show(self, product: Any, batch: Any, path: Path) -> None:
-        """Write samples of it beside those of a batch to `path`, a name without suffix."""
+        """Write samples of the model beside those of a batch to `path`, a name without suffix."""
 
     def build(self) -> Supervised[Any]:
         """The method."""
         return Supervised(self)
 
     def dry_run(self, data: Any) -> DryRun:
-        """See `vidar.train.checks.DryRuns`: the forward pass of the network; of long sequences, its weights alone."""
+        """See `vidar.train.checks.DryRuns`. Runs the network's forward pass; for long sequences, only its weights."""
         return self.replace(start=None).build().dry_run(data)
 
 
-Its = TypeVar("Its", bound=SupervisedConfig)  # its config
+Its = TypeVar("Its", bound=SupervisedConfig)  # the config of a method
 
 
 class Supervised(Generic[Its]):
-    """`step` is one loss on known latents; `export` writes a model directory, `sample` what it makes."""
+    """The method: `step` computes the loss on known latents, `export` writes a model directory, `sample` samples."""
 
     def __init__(self, config: Its) -> None:
         self.config, self.system = config, config.clip_system()
@@ -99,42 +101,42 @@ class Supervised(Generic[Its]):
 
     @cached_property
     def objective(self) -> Objective:
-        """Of the system; with what the trained tokenizer brings, where it needs that."""
+        """The objective of the System, with the trained tokenizer's pyramid if it needs one."""
         if not self.config.reads_tokenizer:
             return self.system.objective
         return self.config.clip_system(self.tokenizer()).objective
 
     def tokenizer(self) -> nn.Module:
-        """The trained one, read when it is first asked for. Raises VidarError where it is missing or damaged."""
+        """The trained tokenizer, read on first use. Raises VidarError if it is missing or damaged."""
         if self._tokenizer is None:
             self._tokenizer = load_component(self.config.tokenizer).requires_grad_(False).to(self.device)
         return self._tokenizer
 
     def to(self, device: torch.device) -> None:
-        """Say where the tokenizer is needed."""
+        """Set the device of the tokenizer, which is loaded on first use."""
         self.device = device
 
     def build_model(self) -> WorldNet:
-        """The network, fresh or as `start` has it. Raises UsageError where that is another network."""
+        """The network, fresh or with the weights of `start`. Raises UsageError if that network differs."""
         return network(self.config.net, self.config.start)
 
     def step(self, model: WorldNet, batch: Any, rngs: Sequence[Rng], ranks: Ranks = ALONE) -> Loss:
-        """Loss on a batch of latents [B, T, n, C], one Rng per clip."""
+        """The loss on a batch of latents [B, T, n, C], with one Rng per clip."""
         seen, target, layout = self.asked(batch.codes, rngs, ranks)
         return self.objective.loss(model(seen, layout, self.config.told(batch, rngs)), target)
 
     def asked(self, codes: Tensor, rngs: Sequence[Rng], ranks: Ranks) -> tuple[Tensor, Target, Layout]:
-        """Codes [B, T, n, C] -> what the network is given [B, S, I], what it should answer, and on which layout."""
+        """Codes [B, T, n, C] -> network inputs [B, S, I], the target, and the layout."""
         with torch.no_grad():
             seen, target, keep = self.objective.prepare(self.spread(codes), self.layout, rngs)
         return seen, target, self.layout.with_keep(keep)
 
     def spread(self, codes: Tensor) -> Tensor:
-        """Codes of frames [B, T, n, C] -> of the sites of a clip in their order [B, N, C]."""
+        """Codes of frames [B, T, n, C] -> codes of all sites of a clip in site order [B, N, C]."""
         return self.system.frames.spread(codes).flatten(1, 2)
 
     def product(self, model: WorldNet) -> Any:
-        """A model of this network and the frozen tokenizer."""
+        """A model from this network and the frozen tokenizer."""
         return self.config.product(self.tokenizer(), model)
 
     def export(self, model: WorldNet, directory: Path) -> None:
@@ -143,7 +145,7 @@ class Supervised(Generic[Its]):
 
     @torch.no_grad()
     def sample(self, model: WorldNet, batch: Any, path: Path) -> None:
-        """Write PATH.mp4 or PATH.png: some of the batch, below it what the model makes."""
+        """Write PATH.mp4 or PATH.png: a part of the batch above, samples of the model below."""
         self.config.show(self.product(model), batch, path)
 
     def dry_run(self, data: Any) -> DryRun:
@@ -159,9 +161,9 @@ class Supervised(Generic[Its]):
 
 
 def network(config: WorldNetConfig, start: str | None) -> WorldNet:
-    """A network, fresh or as the model in directory `start` has it.
+    """A network, fresh or with the weights of the model in directory `start`.
 
-    Raises UsageError where that is another network.
+    Raises UsageError if the network of that model differs.
     """
     net = config.build()
     if start is not None:

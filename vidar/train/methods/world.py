@@ -31,7 +31,7 @@ from vidar.types import Loss
 
 
 class TwinConfig(RowsConfig):
-    """Every unit twice: as what later units see, and as what is asked."""
+    """Teacher forcing: every unit occurs twice, clean (seen by later units) and noisy (with a loss)."""
 
     def rows(self, units: int) -> tuple[Row, ...]:
         """Training rows."""
@@ -39,7 +39,7 @@ class TwinConfig(RowsConfig):
 
 
 class SingleConfig(RowsConfig):
-    """Every unit once, each with its own level."""
+    """Diffusion forcing: every unit occurs once, each at its own level."""
 
     def rows(self, units: int) -> tuple[Row, ...]:
         """Training rows."""
@@ -47,17 +47,17 @@ class SingleConfig(RowsConfig):
 
 
 class OwnContextConfig(Config):
-    """Drift medicine: context as the model itself would have made it.
+    """Self-generated context against drift: later frames see the model's own predictions of earlier frames.
 
-    For a share of the batches the model first answers every frame from pure noise, without gradients; in the step that
-    follows, what later frames see of a frame is moved from the truth towards that answer and beyond, by a factor drawn
-    uniformly from [0, most] for each clip. Targets stay true, so the model learns to come back. Choice: answers instead
-    of a rollout, their error stretched (most > 1) because errors add up in play; LongLive 2.0 recycles errors the same
-    way, from a buffer (causal-diffusion 11.3).
+    For a share of the batches, the model first predicts every frame from pure noise, without gradients. In the training
+    step, what later frames see of a frame is then moved from the truth towards that prediction and beyond it, by a
+    factor drawn uniformly from [0, most] for each clip. The targets stay true, so the model learns to return to them.
+    Choice: single predictions instead of a rollout, with their error enlarged (most > 1), because errors add up in
+    play. LongLive 2.0 uses recycled errors in the same way, from a buffer.
 
-    generations: answer k sees the answers k - 1 as its context, all frames at once (a Jacobi iteration: frame t of it
-    is what a rollout of one call a frame shows after min(k, t) frames). Their number is drawn for each batch. All
-    answer the same noise, which is not that of what is asked.
+    generations: prediction k has predictions k - 1 as its context, for all frames at once. This is a Jacobi iteration:
+    its frame t is what a rollout with one call per frame shows after min(k, t) frames. The number of generations is
+    drawn for each batch. All generations start from the same noise, which differs from the noise of the training rows.
     """
 
     share: float = Field(default=0.5, ge=0, le=1)
@@ -66,12 +66,12 @@ class OwnContextConfig(Config):
 
 
 class TrainWorldConfig(LearnsWorldConfig):
-    """stream: the rows of a clip. weight: of an answer in the loss, by its level.
+    """stream: the rows of a clip. weight: loss weight by level. own_context: self-generated context, or None.
 
-    guidance: w of classifier-free guidance by the actions that the answers learn, so that play needs no second answer
-    for it (model-guidance, Tang et al., "Diffusion Models without Classifier-free Guidance", 2025); 1: none. To the
-    target is added (1 - 1 / w) (cond - none) of the model's own answers: where that is learned, cond = target + (w - 1)
-    (target - none).
+    guidance: scale w of classifier-free guidance on the actions, which the model learns, so that play needs no second
+    forward pass (model guidance, Tang et al., "Diffusion Models without Classifier-free Guidance", 2025); 1: none. The
+    target becomes target + (1 - 1 / w) (cond - none), with the model's own outputs cond and none (actions hidden); at
+    the optimum cond = target + (w - 1) (target - none).
     """
 
     stream: RowsConfig = TwinConfig()
@@ -85,7 +85,7 @@ class TrainWorldConfig(LearnsWorldConfig):
         return TrainWorld(self)
 
     def length(self) -> int:
-        """Frames of a clip."""
+        """Number of frames of a clip."""
         return self.clip_frames
 
     def layout(self, system: System[Objective]) -> Layout:
@@ -95,16 +95,16 @@ class TrainWorldConfig(LearnsWorldConfig):
 
 
 class TrainWorld(Supervised[TrainWorldConfig]):
-    """Supervised, with what a model of rectified flow may see and be asked besides."""
+    """Supervised training with the options of rectified flow: self-generated context, guidance, loss weights."""
 
     def __init__(self, config: TrainWorldConfig):
         super().__init__(config)
         self.weight = config.weight.build()
         if config.own_context is not None or config.guidance > 1 or self.weight is not None:
-            config.world.flow  # noqa: B018  # says so where the world is none of rectified flow
+            config.world.flow  # noqa: B018  # raises UsageError unless the world is one of rectified flow
 
     def step(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng], ranks: Ranks = ALONE) -> Loss:
-        """Loss on a batch of latent clips, one Rng per clip."""
+        """The loss on a batch of latent clips, with one Rng per clip."""
         codes, actions, rngs = self.spread(batch.codes), self.config.told(batch, rngs), seen_alike(rngs)
         context = self.own_context(model, codes, actions, rngs, ranks)
         seen, target, keep = self.objective.prepare(codes, self.layout, rngs, context=context)
@@ -121,16 +121,16 @@ class TrainWorld(Supervised[TrainWorldConfig]):
 
     @property
     def flow(self) -> Flow:
-        """The objective of a world of rectified flow."""
+        """The rectified-flow objective of the world."""
         return cast(Flow, self.objective)
 
     @torch.no_grad()
     def own_context(
         self, model: WorldNet, codes: Tensor, actions: Any, rngs: Sequence[Rng], ranks: Ranks = ALONE
     ) -> Tensor | None:
-        """Codes [B, N, C] as later frames see them, or None: as they are (`OwnContextConfig`).
+        """Codes [B, N, C] as later frames see them (`OwnContextConfig`); None: the true codes.
 
-        The first clip draws whether, and how many generations: on all ranks that of rank 0.
+        The first clip of rank 0 draws, for all ranks, whether to use own context and how many generations.
         """
         own = self.config.own_context
         if own is None or ranks.agree(float(rngs[0].uniform("own_context"))) >= own.share:
@@ -152,5 +152,5 @@ class TrainWorld(Supervised[TrainWorldConfig]):
 
 
 def seen_alike(rngs: Sequence[Rng]) -> list[Rng]:
-    """Draws in which what later frames see of a frame has one level and one noise in a step, whoever asks for it."""
+    """Rngs that give what later frames see of a frame the same level and noise throughout one training step."""
     return [rng.kept("context", "context_level") for rng in rngs]
