@@ -120,6 +120,9 @@ def test_guidance_weighs_what_is_told(kind):
     one = world.generate(*asked, seed=1, guidance=GuidanceConfig(first=1.0, last=1.0), **told).frames
     much = world.generate(*asked, seed=1, guidance=GuidanceConfig(first=4.0, last=4.0), **told).frames
     assert np.abs(plain.astype(int) - one.astype(int)).max() <= 1 and not np.array_equal(one, much)
+    deaf = GuidanceConfig(first=0.0, last=0.0)  # weight 0: the branch that is told nothing, alone
+    heard = [world.generate(*asked, seed=1, guidance=deaf, **told).frames.astype(int) for told in (*ways(kind), {})]
+    assert max(np.abs(heard[0] - other).max() for other in heard[1:]) <= 1
 
 
 def test_it_is_saved_played_and_replayed(world, kind, tmp_path):
