@@ -194,6 +194,26 @@ def test_what_it_does_not_take_is_said_in_one_line(world, kind):
         ComposeConditionerConfig(parts={"a": world.config.net.conditioner, "b": world.config.net.conditioner})
 
 
+def test_clips_of_any_order_and_objective():
+    """Eight frames of rectified flow from a class, without actions: a config alone makes them."""
+    config = KINDS["frames"](preset="tiny").method.world
+    reader = LabelEmbedConfig(num_labels=3, width=config.net.backbone.width)
+    config = config.replace(frames=8, actions=None, net=config.net.replace(conditioner=reader))
+    torch.manual_seed(0)
+    model = config.build()
+    with torch.no_grad():
+        for parameter in [*model.net.parameters(), *model.tokenizer.parameters()]:
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    made = model.generate(label=[0, 2, 0], seed=[5, 5, 5]).frames
+    assert made.shape == (3, 8, config.height, config.width, 3)
+    assert np.abs(made[0].astype(int) - made[2]).max() <= 1 and not np.array_equal(made[0], made[1])
+    assert model.generate(label=1, num_frames=5).frames.shape[1] == 5
+    with pytest.raises(UsageError, match="is told no actions|takes no actions"):
+        model.generate(label=1, actions=np.zeros((5, 1)))
+    with pytest.raises(UsageError, match="give frames, 1 for an image"):
+        infinitystar_shapes(preset="tiny").method.pictures.replace(frames=None)
+
+
 def test_files_of_earlier_versions_load():
     """Of a world and of a model of clips, as they were written before both were one."""
     assert load_file(HERE / "old_world.json") == load_config(SHIPPED / "doom")

@@ -65,6 +65,8 @@ class ModelConfig(Config):
             )
         if self.by_scales and self.patch != 1:
             raise ValueError("a model that predicts scales has patch 1: its sites are the latents")
+        if self.order.codes == "pyramids" and self.frames is None:
+            raise ValueError("whole pyramids make clips of a fixed length; give frames, 1 for an image")
         if self.clips:
             self._check_clips()
         elif self.actions is None:
@@ -77,7 +79,9 @@ class ModelConfig(Config):
 
     def _check_clips(self) -> None:
         """Raises ValueError if clips do not fit the tokenizer, or the model reads neither label nor prompt."""
-        (last_height, last_width), stride = self.tokenizer.sides[-1], self.tokenizer.strides[1]
+        stride = self.tokenizer.strides[1]
+        sides = self.tokenizer.sides or ((self.height // stride, self.width // stride),)
+        last_height, last_width = sides[-1]
         if (last_height * stride, last_width * stride) != (self.height, self.width):
             raise ValueError(
                 f"{self.height} x {self.width} pixels make latents of {self.height / stride:g} x "
@@ -95,7 +99,7 @@ class ModelConfig(Config):
     @property
     def clips(self) -> bool:
         """Whether the model generates clips of a fixed length."""
-        return self.order.codes == "pyramids"
+        return self.frames is not None
 
     @property
     def conditioner(self) -> ConditionerConfig | None:

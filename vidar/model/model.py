@@ -124,7 +124,7 @@ class VideoModel:
     def encode(self, video: Tensor) -> Tensor:
         """uint8 [B, T, H, W, 3] -> codes float32 [B, t, n, C] per latent frame; for clips, before quantisation."""
         check_size(self.config, video.shape[2], video.shape[3], "the context")
-        if self.config.clips:
+        if self.config.order.codes == "pyramids":
             made = self.tokenizer.latents(to_float(video).to(self.device, self.tokenizer.dtype))[0].data
         else:
             made = self.tokenizer.encode(to_float(video).to(self.device))[0].data
