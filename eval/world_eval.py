@@ -69,10 +69,12 @@ class Gain:
 class WorldScores:
     """Curves of E episodes over T generated frames.
 
-    real, dreamed  uint8 [E, T, H, W, 3] shuffled       uint8 [E, T, H, W, 3], dreamed under the actions of another
-    episode actions        float32 [E, T, A], the ones that cause the real frames psnr, ssim     model, copy_last,
-    mean_frame, shuffled_actions -> [E, T], against the real frames; dB, and in [-1, 1] looks          sharpness,
-    brightness, contrast, saturation -> model, real -> [E, T] gains          baseline -> Gain of the model over it
+    real, dreamed  uint8 [E, T, H, W, 3]
+    shuffled       uint8 [E, T, H, W, 3], dreamed under the actions of another episode
+    actions        float32 [E, T, A], the ones that cause the real frames
+    psnr, ssim     model, copy_last, mean_frame, shuffled_actions -> [E, T], against the real frames; dB, and in [-1, 1]
+    looks          sharpness, brightness, contrast, saturation -> model, real -> [E, T]
+    gains          baseline -> Gain of the model over it
     """
 
     names: tuple[str, ...]

@@ -11,7 +11,7 @@ import vidar
 from vidar.conditioning.compose import ComposeConditionerConfig
 from vidar.conditioning.config import NOTHING, Told
 from vidar.conditioning.label import LabelEmbedConfig
-from vidar.conditioning.text import ByteEncoderConfig, TextConfig
+from vidar.conditioning.text import ByteEncoder, ByteEncoderConfig, TextConfig
 from vidar.config import load_file
 from vidar.configs.acdit import acdit_doom
 from vidar.configs.infinitystar import infinitystar_shapes
@@ -192,6 +192,14 @@ def test_what_it_does_not_take_is_said_in_one_line(world, kind):
         ComposeConditionerConfig(parts={"keys": world.config.net.conditioner})
     with pytest.raises(UsageError, match="two conditioners read the same"):
         ComposeConditionerConfig(parts={"a": world.config.net.conditioner, "b": world.config.net.conditioner})
+
+
+def test_a_prompt_is_read_once_for_a_video(monkeypatch):
+    """Once for the calls that read the context, once for those of all frames after it."""
+    world, read, plain = told_world("frames"), [], ByteEncoder.forward
+    monkeypatch.setattr(ByteEncoder, "forward", lambda self, text: (read.append(1), plain(self, text))[1])
+    world.generate(start(world), keys(world, 6), prompt="a red room")
+    assert len(read) <= 2
 
 
 def test_clips_of_any_order_and_objective():

@@ -98,3 +98,23 @@ def test_refusals(world):
         rollout.open([0], codes[:1], before[:1], [Rng(0)], first=1)
     with pytest.raises(UsageError, match="frames next, not 1"):
         rollout.group(keys[:, :1])
+
+
+def test_a_tokenizer_that_looks_back_decodes_every_group_once(world):
+    codes, before, keys = known(world)
+    rollout = world.rollout(2)
+    rollout.codec = LooksBack(world)
+    rollout.open(range(2), codes, before, [Rng(1), Rng(2)])
+    made = rollout.group(keys[:, : rollout.per_group])
+    rollout.decoding(made)
+    with pytest.raises(ValueError, match="decode every frame, and each one once"):
+        rollout.decoding(made)
+
+
+class LooksBack:
+    """The codec of a world, which says that its pictures depend on earlier codes."""
+
+    looks_back = True
+
+    def __init__(self, world):
+        self.encode, self.decode = world.encode, world.decode

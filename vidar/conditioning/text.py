@@ -54,7 +54,7 @@ class Text:
     def doubled(self) -> Text:
         """The same rows, followed by the rows without a text (the unconditional branch of guidance)."""
         values, mask = torch.cat([self.values] * 2), torch.cat([self.mask] * 2)
-        return Text(values, mask, torch.cat([self.none, torch.ones_like(self.none)]), self.memo)
+        return Text(values, mask, torch.cat([self.none, torch.ones_like(self.none)]), None if self.memo is None else {})
 
     def to(self, device: torch.device) -> Text:
         """A copy on a device."""
@@ -214,7 +214,7 @@ class TextConfig(ConditionerConfig):
     def whole(self, told: Sequence[Told]) -> dict[str, Text]:
         """See `ConditionerConfig`."""
         values, mask = self.encoder.rows([one.prompt for one in told])
-        return {"prompt": Text(values, mask, torch.tensor([one.prompt is None for one in told]))}
+        return {"prompt": Text(values, mask, torch.tensor([one.prompt is None for one in told]), {})}
 
     def blank(self, batch: int, most: int) -> dict[str, Text]:
         """See `ConditionerConfig`. A mask of words is read on the CPU."""

@@ -22,7 +22,7 @@ START = "start"  # the key in RowState.extras
 
 
 @dataclass(frozen=True)
-class Start:
+class SegmentStart:
     """The frames that the next segment of a row starts from: codes [k, n, C], actions [k, A], unknown bool [k].
 
     segment: the number of that segment.
@@ -34,7 +34,7 @@ class Start:
     segment: int = 0
 
 
-class Pictures(Decoding):
+class FramewiseDecoding(Decoding):
     """The pictures of several frames, each of which is decoded in a call of its own."""
 
     def __init__(self, frames: Sequence[Decoding]) -> None:
@@ -58,7 +58,7 @@ class SegmentRollout(Turns):
         chain = self.chain = chain_of(setting)
         self.per_group, self.keep, self.ahead = chain.stride, chain.first, chain.map.length - chain.made
         first, rest = torch.zeros(chain.first, *setting.frame_shape), setting.rest.expand(chain.first, -1)
-        blank = Start(first, rest, torch.ones(chain.first, dtype=torch.bool))
+        blank = SegmentStart(first, rest, torch.ones(chain.first, dtype=torch.bool))
         self._rows = [RowState(extras={START: blank}) for _ in range(capacity)]
         self.rngs = [Rng(0, row) for row in range(capacity)]
 
@@ -104,7 +104,7 @@ class SegmentRollout(Turns):
         known = self.setting.rest.expand(len(codes), count, -1) if actions is None else actions[:, -count:]
         unknown = torch.full((len(codes), count), actions is None)
         for place, (row, state) in enumerate(zip(rows, fresh, strict=True)):
-            state.extras[START] = Start(codes[place], known[place], unknown[place], segment)
+            state.extras[START] = SegmentStart(codes[place], known[place], unknown[place], segment)
             self._rows[row], self.rngs[row] = state, rngs[place]
             self.told[row] = NOTHING if told is None else told[place]
 
@@ -127,20 +127,20 @@ class SegmentRollout(Turns):
         codes = populate(setting, made, Actions(heard, unknown), self.rngs, segments, self.told)
         kept = slice(self.chain.made - self.chain.first, self.chain.made)
         for row, state in enumerate(self._rows):
-            following = Start(made.after[row], values[row, kept], unknown[row, kept], segments[row] + 1)
+            following = SegmentStart(made.after[row], values[row, kept], unknown[row, kept], segments[row] + 1)
             state.extras[START], state.clock = following, state.clock + self.chain.map.units
         return codes[:, known:]
 
     def recache(self, rows: Sequence[int], codes: Tensor, actions: Tensor) -> None:
         """See `Turns.recache`. Replaces the actions of the frames that the next segment starts from."""
         for row, told in zip(rows, actions, strict=True):
-            start: Start = self._rows[row].extras[START]
+            start: SegmentStart = self._rows[row].extras[START]
             told = told[-len(start.codes) :]
             self._rows[row].extras[START] = replace(start, actions=told, unknown=torch.zeros_like(start.unknown))
 
-    def decoding(self, codes: Tensor) -> Decoding:
-        """See `Turns.decoding`. Choice: frames are decoded one by one, so bits do not depend on where segments end."""
-        return Pictures([following(self.codec, self._rows, code[:, None]) for code in codes.unbind(1)])
+    def _following(self, codes: Tensor) -> Decoding:
+        """See `Turns`. Choice: frames are decoded one by one, so bits do not depend on where segments end."""
+        return FramewiseDecoding([following(self.codec, self._rows, code[:, None]) for code in codes.unbind(1)])
 
     def snapshot(self) -> list[RowState]:
         """See `Turns`."""
@@ -154,7 +154,7 @@ class SegmentRollout(Turns):
     def release(self, snapshot: list[RowState]) -> None:
         """See `Turns`. Does nothing, because a snapshot holds no resources."""
 
-    def _starts(self) -> list[Start]:
+    def _starts(self) -> list[SegmentStart]:
         return [row.extras[START] for row in self._rows]
 
     def _setting(self, steps: int | None) -> Setting:

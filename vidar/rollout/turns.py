@@ -131,14 +131,16 @@ class Turns(ABC):
         Call it before a row is restored, and for every frame or for none. Raises ValueError if a frame was skipped.
         """
         codes = codes[:, None] if codes.ndim == 3 else codes
-        if not self.codec.looks_back:
-            return Decoding(self.codec, codes)
-        rows, period = self.rows, len(self.frames.units(0))
-        for row in rows:
+        period = len(self.frames.units(0))
+        for row in self.rows if self.codec.looks_back else ():
             seen = row.extras.get(EXTRA)
             if row.clock != period + (0 if seen is None else seen.clock):
                 raise ValueError("the tokenizer of this world looks back: decode every frame, and each one once")
-        return following(self.codec, rows, codes)
+        return self._following(codes)
+
+    def _following(self, codes: Tensor) -> Decoding:
+        """The pictures of codes [B, F, n, C] that are the next frames of all rows."""
+        return following(self.codec, self.rows, codes)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Decode the newest codes at once: uint8 [B, H, W, 3]. See `decoding`."""
