@@ -70,10 +70,11 @@ class FrameTimes:
 class EndlessScores:
     """The measurements of a dream of E rollouts over T frames; `real` is the recorded game under the same keys.
 
-    dreamed    uint8 [E, T, H, W, 3] looks      brightness, contrast, sharpness -> model, real -> [E, T] motion
-    model, real -> mean absolute difference from the previous frame, grey levels [E, T] survival   model, real ->
-    looks, still -> first frame of the first second that does not look like the game, long [E] obeyed     model, real
-    -> scores of the inverse-dynamics model over the last frames; None without such a model
+    dreamed    uint8 [E, T, H, W, 3]
+    looks      brightness, contrast, sharpness -> model, real -> [E, T]
+    motion     model, real -> mean absolute difference from the previous frame, grey levels [E, T]
+    survival   model, real -> looks, still -> first frame of the first second that does not look like the game, long [E]
+    obeyed     model, real -> scores of the inverse-dynamics model over the last frames; None without such a model
     """
 
     play: Play

@@ -3,9 +3,9 @@
 An episode has context frames x_0 .. x_{c-1}. Generated frame k is compared with x_{c+k} and is caused by
 actions[c+k]. Index 0 of every curve is the first generated frame.
 
-copy_last         the last context frame, repeated mean_frame        the per-pixel mean of all real frames of the
-*other* episodes (Choice: known without looking) shuffled_actions  the world under the actions of the next episode of
-the list, with the same context and noise
+copy_last         the last context frame, repeated
+mean_frame        the per-pixel mean of all real frames of the *other* episodes (Choice: known without looking)
+shuffled_actions  the world under the actions of the next episode of the list, with the same context and noise
 """
 
 from __future__ import annotations

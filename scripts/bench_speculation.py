@@ -8,10 +8,10 @@ no speculation. Both run in the same loop, with measured costs in simulated time
 hold times of the recorded policy and at geometric ones of mean 0.4 s. For the quality of *joint*, and the world that
 it needs, see scripts/evaluate_joint.py.
 
-hit     share of frames that were ready when they were requested wasted  share of the generated frames that are
-discarded; with one frame in flight that is the share of model calls frame   mean ms from reading the keys to the
-picture;  key: mean ms from a changed key to its first picture gain    frames per second divided by those without
-speculation, with the same keys and pace
+hit     share of frames that were ready when they were requested
+wasted  share of the generated frames that are discarded; with one frame in flight that is the share of model calls
+frame   mean ms from reading the keys to the picture;  key: mean ms from a changed key to its first picture
+gain    frames per second divided by those without speculation, with the same keys and pace
 """
 
 from __future__ import annotations

@@ -190,6 +190,8 @@ def test_what_it_does_not_take_is_said_in_one_line(world, kind):
         world.generate(start(world), num_frames=1, **({"prompt": "x" * 300} if kind == "frames" else {"label": 3}))
     with pytest.raises(UsageError, match="no conditioner can be called 'keys'"):
         ComposeConditionerConfig(parts={"keys": world.config.net.conditioner})
+    with pytest.raises(UsageError, match="one video at a time"):
+        world.generate(start(world), num_frames=1, seed=[1, 2])
     with pytest.raises(UsageError, match="two conditioners read the same"):
         ComposeConditionerConfig(parts={"a": world.config.net.conditioner, "b": world.config.net.conditioner})
 
@@ -216,6 +218,9 @@ def test_clips_of_any_order_and_objective():
     assert made.shape == (3, 8, config.height, config.width, 3)
     assert np.abs(made[0].astype(int) - made[2]).max() <= 1 and not np.array_equal(made[0], made[1])
     assert model.generate(label=1, num_frames=5).frames.shape[1] == 5
+    one = model.generate(label=[0], seed=[5], steps=1)
+    assert len(one.seconds) < len(model.generate(label=[0], seed=[5]).seconds)
+    assert not np.array_equal(one.frames, made[:1])
     with pytest.raises(UsageError, match="is told no actions|takes no actions"):
         model.generate(label=1, actions=np.zeros((5, 1)))
     with pytest.raises(UsageError, match="give frames, 1 for an image"):

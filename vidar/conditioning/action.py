@@ -31,6 +31,11 @@ class Actions:
     first: int | Tensor = 0
     memo: dict[Any, Tensor] | None = None
 
+    def doubled(self) -> Actions:
+        """The same rows, followed by the rows with unknown actions (the unconditional branch of guidance)."""
+        hidden = torch.cat([self.unknown, torch.ones_like(self.unknown)])
+        return Actions(torch.cat([self.values, self.values]), hidden, self.first)
+
     def untold(self) -> Actions:
         """The same frames with unknown actions."""
         return replace(self, unknown=torch.ones_like(self.unknown))

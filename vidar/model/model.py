@@ -264,7 +264,9 @@ class VideoModel:
             if actions is not None or context_actions is not None:
                 raise UsageError(f"model {self.config.name!r} takes no actions")
             told = _each(prompt, label)
-            return self._clips(told, context, num_frames, _rngs(seed, len(told)), guidance)
+            return self._clips(told, context, num_frames, _rngs(seed, len(told)), guidance, steps)
+        if not (isinstance(seed, int) and isinstance(prompt, str | tuple | None) and isinstance(label, int | None)):
+            raise UsageError("a world generates one video at a time; give one seed, and one prompt or label")
         if actions is not None:
             actions = self.config.spec.validate_actions(np.asarray(actions), "actions")
         count = len(actions) if num_frames is None and actions is not None else num_frames
@@ -274,8 +276,8 @@ class VideoModel:
             raise UsageError(f"{len(actions)} actions are too few for {count} frames; give one row per frame")
         world = self if guidance is None else self._guided(guidance)
         frames, seconds, last = [], [], time.perf_counter()
-        asked = context, actions, cast(int, seed), context_actions, steps
-        for frame in islice(world.stream(*asked, prompt=prompt, label=cast(Any, label)), count):
+        asked = context, actions, seed, context_actions, steps
+        for frame in islice(world.stream(*asked, prompt=prompt, label=label), count):
             frames.append(frame)
             seconds.append(time.perf_counter() - last)
             last = time.perf_counter()
@@ -288,12 +290,18 @@ class VideoModel:
         return other
 
     def _clips(
-        self, told: Sequence[Told], context: Any, frames: int | None, rngs: Sequence[Rng], guidance: GuideConfig | None
+        self,
+        told: Sequence[Told],
+        context: Any,
+        frames: int | None,
+        rngs: Sequence[Rng],
+        guidance: GuideConfig | None,
+        steps: int | None,
     ) -> Generated:
         for one in told:
             self.config.check_told(one)
         known = None if context is None else self.known(torch.from_numpy(np.array(context)), len(told), frames)
-        made, seconds = self.clip(told, rngs, known, frames, guidance)
+        made, seconds = self.clip(told, rngs, known, frames, guidance, steps)
         return Generated(made.numpy(), seconds)
 
     @torch.inference_mode()
@@ -304,14 +312,15 @@ class VideoModel:
         known: Mapping[int, Tensor] | None = None,
         frames: int | None = None,
         guidance: GuideConfig | None = None,
+        steps: int | None = None,
     ) -> tuple[Tensor, list[float]]:
         """Generate clips of a fixed length: uint8 [B, T, H, W, 3], and the duration of each network call in seconds.
 
         told: one `Told` per video, or the conditioner's own record. known: labels [B, n, G] of the units that are given
         and stay unchanged.
         """
-        codes, seconds = self.units(told, rngs, known, frames, guidance)
-        map = self.setting(frames=frames).system.frames
+        setting = self.setting(steps, frames, guidance)
+        (codes, seconds), map = make_clip(setting, told, rngs, known or {}), setting.system.frames
         groups = range(map.group(max(codes)) + 1)
         rows = [
             torch.cat([map.join(g, {u: c[row] for u, c in codes.items()}) for g in groups]) for row in range(len(rngs))

@@ -45,12 +45,12 @@ class StepSizeConfig(Config):
 class UntoldConfig(StepSizeConfig):
     """The model knows its level alone."""
 
-    def build(self, levels: Sequence[float]) -> Untold:
+    def build(self, levels: Sequence[float]) -> NoStepSize:
         """The step size of a solver over `levels`, 1 down to 0."""
-        return Untold()
+        return NoStepSize()
 
 
-class Untold:
+class NoStepSize:
     """No column."""
 
     width = 0
@@ -72,12 +72,12 @@ class ToldConfig(StepSizeConfig):
 
     told: ClassVar[bool] = True
 
-    def build(self, levels: Sequence[float]) -> Told:
+    def build(self, levels: Sequence[float]) -> GivenStepSize:
         """The step size of a solver over `levels`, 1 down to 0."""
-        return Told(levels)
+        return GivenStepSize(levels)
 
 
-class Told:
+class GivenStepSize:
     """One column."""
 
     width = 1

@@ -89,14 +89,14 @@ class Rollout(Turns):
         known = torch.zeros(len(codes), length, len(self.setting.rest)) if actions is None else actions[:, -length:]
         unknown = torch.ones(len(codes), length, dtype=torch.bool)
         unknown[:, 1:] = actions is None
-        said = told or [NOTHING] * len(rows)
-        for row, one in zip(rows, said, strict=True):
-            self.told[row] = one
+        said, opened = told or [NOTHING] * len(rows), rows
         rows, codes, known, rngs = self._both(rows), self._twice(codes), self._twice(known), [*rngs, *rngs]
         unknown = self._twice(unknown, torch.ones_like(unknown))
         state = self._given(codes, known, unknown, rngs[: len(codes)], first, said)
         remember(self.codec, state.rows[: len(context)], context)
         self.tape.start(rows, known, unknown, first)
+        for row, one in zip(opened, said, strict=True):
+            self.told[row] = one
         self.conditions = self._conditions()
         self.state.replace(rows, state)
         for row, rng in zip(rows, rngs):

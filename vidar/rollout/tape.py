@@ -86,8 +86,7 @@ def tell(setting: Setting, told: Any, actions: Actions | None) -> Any:
         return told if setting.guidance is None else told.doubled()
     whole = _whole(setting, cast(Sequence[Told], told), setting.guidance is not None)
     if actions is not None and setting.guidance is not None:
-        unknown = torch.cat([actions.unknown, torch.ones_like(actions.unknown)])
-        actions = Actions(torch.cat([actions.values, actions.values]), unknown, actions.first)
+        actions = actions.doubled()
     if not whole or setting.conditioner is None:
         return actions
     return setting.conditioner.condition({**({} if actions is None else {"actions": actions}), **whole})
