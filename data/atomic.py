@@ -7,7 +7,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vidar.types import VidarError
+from safetensors import SafetensorError
+
+from vidar.types import UsageError, VidarError
 
 TEMPORARY = ".tmp."  # part of the names of unfinished files
 
@@ -38,6 +40,8 @@ def replacing(path: str | os.PathLike[str]) -> Generator[Path]:
         publish(temporary, file)
     except OSError as error:
         raise VidarError(f"{file}: cannot be written: {error.strerror or error}") from None
+    except SafetensorError as error:  # wraps the errors of the system
+        raise VidarError(f"{file}: cannot be written: {error}") from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -54,5 +58,33 @@ def sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def lock_folder(folder: str | os.PathLike[str], writer: str) -> Generator[Path]:
+    """Make the folder if it does not exist, and keep other processes from writing there until the block ends.
+
+    writer: who writes there, for the message to the other one, such as "vidar synth". The lock ends with the process,
+    however it ends.
+    Raises UsageError if the folder cannot be made or written to, or if another process holds it.
+    """
+    import fcntl
+
+    place = Path(folder)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        handle = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise UsageError(f"{place}: cannot be a folder to write to ({error.strerror}); give another one") from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UsageError(f"{place}: another {writer} is writing there; wait for it or stop it") from None
+        if not os.access(place, os.W_OK):
+            raise UsageError(f"{place}: no permission to write there; give another folder")
+        yield place
     finally:
         os.close(handle)

@@ -174,7 +174,7 @@ def test_folders_that_are_not_free(synth, tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UsageError, match="cannot be the folder of videos"):
         synth(JOBS, out="file")
-    with drivers.lock_folder(tmp_path / "busy"), pytest.raises(UsageError, match="another vidar synth is writing"):
+    with drivers.lock_videos(tmp_path / "busy"), pytest.raises(UsageError, match="another vidar synth is writing"):
         synth(JOBS, out="busy")
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "manifest.json").write_text("{")

@@ -15,7 +15,7 @@ from vidar.model.model import VideoModelConfig
 from vidar.orders.plan import chain_of
 from vidar.synth.executor import Executor, TaskQueue
 from vidar.synth.jobs import read_jobs
-from vidar.synth.manifest import DONE, Manifest, lock_folder
+from vidar.synth.manifest import DONE, Manifest, lock_videos
 from vidar.synth.placement import Placement
 from vidar.synth.planned import PlannedQueue
 from vidar.synth.schedule import flight_for
@@ -71,7 +71,7 @@ def synthesise(
     start = folder / START if (folder / START).is_file() else None
     plans, refused = read_jobs(Path(request.jobs), config, start)
     out = Path(request.out)
-    with lock_folder(out):
+    with lock_videos(out):
         manifest = Manifest(out)
         wanted = {"device": request.device, "rows": request.rows, "segment": request.segment}
         manifest.settle(wanted, {"rows": ROWS, "segment": default})

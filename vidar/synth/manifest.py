@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vidar.data.atomic import TEMPORARY, replacing
+from vidar.data.atomic import TEMPORARY, lock_folder, replacing
 from vidar.synth.jobs import MANIFEST, Refused, ResolvedJob, outputs
 from vidar.synth.video_output import VideoOutput
 from vidar.types import UsageError, VidarError
@@ -20,32 +19,17 @@ WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 
 
 @contextmanager
-def lock_folder(folder: Path) -> Generator[None]:
-    """Make the folder where there is none, and keep other processes from writing videos there meanwhile.
+def lock_videos(folder: Path) -> Generator[None]:
+    """Hold a folder of videos as `lock_folder` does, and remove the unfinished files of a killed process.
 
-    Raises UsageError where that cannot be, or where it holds something else than videos of this command.
+    Raises UsageError if it holds something other than videos of this command.
     """
-    import fcntl
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise UsageError(f"{folder}: cannot be the folder of videos ({error.strerror}); give another one") from None
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however that ends
-        except OSError:
-            raise UsageError(f"{folder}: another vidar synth is writing there; wait for it or stop it") from None
-        if not os.access(folder, os.W_OK):
-            raise UsageError(f"{folder}: no permission to write there; give another folder")
-        for left in folder.glob(f"*{TEMPORARY}*"):  # of a process that was killed
+    with lock_folder(folder, "vidar synth"):
+        for left in folder.glob(f"*{TEMPORARY}*"):
             left.unlink(missing_ok=True)
         if not (folder / MANIFEST).is_file() and any(folder.iterdir()):
             raise UsageError(f"{folder}: holds other files and no {MANIFEST}; give a new or empty folder")
         yield
-    finally:
-        os.close(handle)
 
 
 class Manifest:
