@@ -1,127 +1,251 @@
-"""Convert your own recordings to shards: a folder of NAME.mp4 files, each with a NAME.csv."""
+"""Convert a folder of your own recordings to shards. Every file is checked before anything is written."""
 
 from __future__ import annotations
 
-import csv
+import hashlib
+import json
 import os
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from vidar.actions import ActionSpec
+from vidar.actions import DEGREES_PER_PIXEL, ActionSpec
+from vidar.config import Config, to_dict
 from vidar.data.episode import Episode
-from vidar.data.shards import ShardWriter, checked_actions
-from vidar.data.video import Timing, read_video, video_timing
-from vidar.types import VidarError
+from vidar.data.index import Index
+from vidar.data.names import episode_names, piece_names
+from vidar.data.rates import Stamps, check_rate, kept_frames
+from vidar.data.recordings import Recording, find_recordings
+from vidar.data.rows import Rows, Units, actions_of_frames, frames_of_rows
+from vidar.data.shards import KEY, ShardWriter
+from vidar.data.stored import HELD_OUT, Assigned, Source, Stored, assign, read_stored
+from vidar.data.tables import read_table
+from vidar.data.video import read_pieces, video_info
+from vidar.types import UsageError, VidarError
 
-PIECE = 2048  # frames in memory; a longer video becomes several episodes
+PIECE = 2048  # frames of an episode at most; a longer video becomes several episodes
+MEMORY = 1 << 30  # bytes of the frames of an episode at most
+
+
+class Conversion(Config):
+    """How recordings become episodes.
+
+    spec: the columns of the tables; without columns, videos have no tables. fps: frames per second of the videos.
+    target_fps, every, stamps: which frames are kept (`kept_frames`). rows: where the rows of a table belong
+    (`frames_of_rows`). camera_units: of the camera columns in the tables; degrees_per_pixel: if these are pixels.
+    size: (height, width) of the episodes in pixels (None: unchanged); frames are cropped to this aspect ratio, equally
+    on both sides, and resized by averaging.
+    """
+
+    spec: ActionSpec = ActionSpec()
+    fps: float | None = None
+    target_fps: float | None = None
+    every: int | None = None
+    stamps: Stamps = "check"
+    rows: Rows | None = None
+    camera_units: Units = "bins"
+    degrees_per_pixel: float = DEGREES_PER_PIXEL
+    size: tuple[int, int] | None = None
+
+    def check(self) -> float:
+        """The frames per second of the episodes. Raises UsageError for options that do not go together."""
+        if self.camera_units != "bins" and not any(action.kind == "camera" for action in self.spec.actions):
+            raise UsageError(f"--camera-units {self.camera_units}: the spec has no action of kind camera")
+        if not 0 < self.degrees_per_pixel < 360:
+            raise UsageError(f"--degrees-per-pixel is {self.degrees_per_pixel:g}, but must be above 0 and below 360")
+        if self.rows is not None and not self.spec.width:
+            raise UsageError(f"--rows {self.rows}: there are no tables without a spec that names their columns")
+        return check_rate(self.fps, self.target_fps, self.every, self.stamps)
+
+
+@dataclass(frozen=True)
+class Converted:
+    """episodes: written now. kept: recordings that were there already. passed_over: names of files that were not read."""
+
+    episodes: int
+    kept: int
+    passed_over: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """A recording that can be written. kept: int64 [N], numbers of its frames; actions: float32 [N, A]."""
+
+    assigned: Assigned
+    kept: np.ndarray
+    actions: np.ndarray
+    size: tuple[int, int]
+    name: str = ""
+
+    @property
+    def length(self) -> int:
+        """Frames of a piece."""
+        return max(2, min(PIECE, MEMORY // (3 * self.size[0] * self.size[1])))
+
+    @property
+    def pieces(self) -> int:
+        """Number of episodes."""
+        return -(-len(self.kept) // self.length)
 
 
 def convert_folder(
     folder: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    spec: ActionSpec,
-    fps: float,
+    conversion: Conversion,
     split: str = "train",
-    size: tuple[int, int] | None = None,
-) -> int:
-    """Write the videos of a folder as shards; returns the number of episodes.
+    *,
+    heldout: float = 0.0,
+    resume: bool = False,
+    say: Callable[[str], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Converted:
+    """Write the recordings of a folder as shards; see `find_recordings` for its files.
 
-    size: (height, width) of the frames in pixels, None: unchanged. Frames are cropped to this aspect ratio, equally
-    on both sides, and resized by averaging.
-
-    NAME.csv has the action names as its header; row t is the action between frames t-1 and t. It has as many rows as
-    frames (row 0 is ignored) or one less (row 0 is left out). Every file is checked before anything is written.
-    Raises VidarError naming the file and row.
+    Every file is checked before anything is written. Recordings that are there already, from the same files and with
+    the same options, are kept. heldout, resume: see `assign`. say receives a line about files that are passed over or
+    kept; progress(done, number of recordings) is called after each check and each recording written.
+    Raises VidarError naming the file and line, and UsageError for options that do not go together.
     """
-    source = Path(folder)
-    if not source.is_dir():
-        raise VidarError(f"{source}: no such folder of videos")
-    videos = sorted(source.glob("*.mp4"))
-    if not videos:
-        raise VidarError(f"{source}: contains no .mp4 file")
-    tables: list[tuple[Path, np.ndarray]] = []
-    for video in videos:
-        timing = _check_video(video, fps)
-        table = video.with_suffix(".csv")
-        rows = _aligned(_read_table(table, spec), timing.frames, table)
-        tables.append((video, checked_actions(spec, rows, str(table))))
-    count = 0
-    with ShardWriter(out, split, spec) as writer:
-        for video, actions in tables:
-            for episode in _pieces(video, actions, spec, fps, size):
-                writer.write(episode)
-                count += 1
-    return count
+    place, fps = Path(out), conversion.check()
+    _check_split(split, heldout)
+    _check_place(place)
+    say = say or (lambda line: None)
+    recordings, passed = find_recordings(Path(folder), actions=bool(conversion.spec.width))
+    if passed:
+        more = f" and {len(passed) - 5} more" if len(passed) > 5 else ""
+        say(f"{folder}: passed over, as no recordings: {', '.join(passed[:5])}{more}")
+    index, stored = read_stored(place)
+    sources = [_source(recording, conversion) for recording in recordings]
+    assigned = assign(sources, stored, place, split, heldout, resume)
+    left = [one for one in assigned if not one.complete]
+    if len(left) < len(assigned):
+        say(f"{place}: {len(assigned) - len(left)} of {len(assigned)} recordings are there already and are kept")
+    steps = iter(range(1, 2 * len(left) + 1))
+    step = (lambda: progress(next(steps), 2 * len(left))) if progress is not None else (lambda: None)
+    checked: list[_Checked] = []
+    for one in left:
+        checked.append(_check(one, conversion))
+        step()
+    checked = _named(checked, stored)
+    _check_format(checked, index, place, conversion, fps)
+    episodes = 0
+    for target in dict.fromkeys(one.assigned.split for one in checked):
+        with ShardWriter(place, target, conversion.spec) as writer:
+            for one in checked:
+                if one.assigned.split == target:
+                    for episode in _episodes(one, conversion, fps):
+                        writer.write(episode)
+                        episodes += 1
+                    step()
+    return Converted(episodes, len(assigned) - len(left), tuple(passed))
 
 
-def _check_video(video: Path, fps: float) -> Timing:
-    timing = video_timing(str(video), str(video))
-    if timing.frames < 2 or (timing.declared and timing.declared != timing.frames):
-        raise VidarError(f"{video}: {timing.frames} frames decode, the header says {timing.declared}; damaged?")
-    if not timing.regular:
-        raise VidarError(
-            f"{video}: the frame rate is not constant; re-encode it with `ffmpeg -i IN -vf fps={fps:g} OUT`"
-        )
-    if abs(timing.fps - fps) > 0.01 * fps:
-        raise VidarError(f"{video}: runs at {timing.fps:g} fps, not at {fps:g}; give its own rate or re-encode it")
-    return timing
+def _check_split(split: str, heldout: float) -> None:
+    if not KEY.fullmatch(split):
+        raise UsageError(f"split {split!r} must be letters, digits, - and _")
+    if not 0 <= heldout < 1:
+        raise UsageError(f"--heldout is {heldout:g}, but must be a share of at least 0 and below 1")
+    if heldout and split == HELD_OUT:
+        raise UsageError(f"--heldout writes the split {HELD_OUT!r} itself; give another --split for the rest")
 
 
-def _read_table(file: Path, spec: ActionSpec) -> np.ndarray:
-    """Read an action table, float32 [rows, A] in the order of the spec."""
-    if not file.is_file():
-        raise VidarError(f"{file}: missing; every NAME.mp4 needs a NAME.csv with its actions")
+def _check_place(out: Path) -> None:
+    """Raises VidarError if no folder can be made or written there."""
+    there = next(place for place in (out, *out.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise VidarError(f"{there}: is a file, but convert writes a folder of shards; give another --out")
+    if not os.access(there, os.W_OK):
+        raise VidarError(f"{there}: no permission to write there; give another --out")
+
+
+def _source(recording: Recording, conversion: Conversion) -> Source:
+    """The hashes that say whether a stored recording is this one."""
+    made = [_hash(recording.table) if recording.table else "", recording.caption, to_dict(conversion), PIECE, MEMORY]
+    return Source(recording, _hash(recording.video), hashlib.sha256(json.dumps(made).encode()).hexdigest())
+
+
+def _hash(file: Path) -> str:
     try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            lines = [line for line in csv.reader(stream) if line]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise VidarError(f"{file}: cannot be read as CSV: {error}") from None
-    header = [name.strip() for name in lines[0]] if lines else []
-    if sorted(header) != sorted(spec.names):
-        raise VidarError(f"{file}: header is {', '.join(header) or 'empty'}; expected {', '.join(spec.names)}")
-    order = [header.index(name) for name in spec.names]
-    rows = np.zeros((len(lines) - 1, spec.width), dtype=np.float32)
-    for number, line in enumerate(lines[1:]):
-        try:
-            rows[number] = [float(line[column]) for column in order]
-        except (ValueError, IndexError):
-            raise VidarError(f"{file}: row {number} ({','.join(line)}) is not {spec.width} numbers") from None
-    return rows
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise VidarError(f"{file}: cannot be read: {error.strerror}") from None
 
 
-def _aligned(rows: np.ndarray, frames: int, table: Path) -> np.ndarray:
-    if len(rows) not in (frames, frames - 1):
-        expected = f"{frames} (row 0 is ignored) or {frames - 1}"
-        raise VidarError(f"{table}: {len(rows)} rows for {frames} frames; expected {expected}")
-    first = np.zeros((frames - len(rows), rows.shape[1]), dtype=np.float32)
-    return np.concatenate([first, rows])
+def _check(assigned: Assigned, conversion: Conversion) -> _Checked:
+    """Decode the video, read the table, and find the kept frames and their actions."""
+    recording, options = assigned.source.recording, conversion
+    name = str(recording.video)
+    info = video_info(name, name)
+    if info.frames < 2:
+        raise VidarError(f"{name}: has {info.frames} frame; at least 2 are needed for one action")
+    kept = kept_frames(info.times, options.fps, options.target_fps, options.every, options.stamps, name)
+    if len(kept) < 2:
+        raise VidarError(f"{name}: {len(kept)} of {info.frames} frames is kept; at least 2 are needed for one action")
+    actions = np.zeros((len(kept), 0), np.float32)
+    if recording.table is not None:
+        table = read_table(recording.table, options.spec.names)
+        frames = frames_of_rows(table, info.times, options.rows)
+        degrees = options.degrees_per_pixel
+        actions = actions_of_frames(table, options.spec, frames, kept, options.camera_units, degrees)
+    checked = _Checked(assigned, kept, actions, options.size or (info.height, info.width))
+    if len(kept) % checked.length == 1:  # a last piece of one frame would contain no action
+        checked = replace(checked, kept=kept[:-1], actions=actions[:-1])
+    return checked
 
 
-def resized(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 [T, H, W, 3] -> uint8 [T, height, width, 3]: the largest centred box of that aspect ratio, averaged."""
-    (height, width), (old_height, old_width) = size, frames.shape[1:3]
-    if (old_height, old_width) == size:
-        return frames
-    scale = min(old_height / height, old_width / width)
-    left, top = (old_width - scale * width) / 2, (old_height - scale * height) / 2
-    box = (left, top, left + scale * width, top + scale * height)
-    how = Image.Resampling.BOX if scale >= 1 else Image.Resampling.BICUBIC
-    return np.stack([np.asarray(Image.fromarray(f).resize((width, height), how, box=box)) for f in frames])
+def _named(checked: Sequence[_Checked], stored: Sequence[Stored]) -> list[_Checked]:
+    """The recordings with their names; stored ones keep theirs."""
+    known = [next((episode.name for episode in one.assigned.stored.values()), "") for one in checked]
+    new = [one for one, name in zip(checked, known) if not name]
+    taken = [episode.key for episode in stored]
+    taken += [key for one, name in zip(checked, known) if name for key in piece_names(name, one.pieces)]
+    stems = [one.assigned.source.recording.stem for one in new]
+    names = iter(episode_names(stems, [one.pieces for one in new], taken))
+    return [replace(one, name=name or next(names)) for one, name in zip(checked, known)]
 
 
-def _pieces(
-    video: Path, actions: np.ndarray, spec: ActionSpec, fps: float, size: tuple[int, int] | None
-) -> Iterator[Episode]:
-    name = re.sub(r"[^A-Za-z0-9_-]", "_", video.stem)[:70]
-    starts = range(0, max(len(actions) - 1, 1), PIECE)  # a last piece of one frame would contain no action
-    for start in starts:
-        count = min(PIECE, len(actions) - start)
-        frames, _ = read_video(video, start, count)
-        frames = frames if size is None else resized(frames, size)
-        piece = name if len(starts) == 1 else f"{name}_{start // PIECE:04d}"
-        meta = {"start_frame": start, "file": video.name}
-        yield Episode(frames, actions[start : start + count], fps, spec, piece, f"file:{video.stem}", meta=meta)
+def _check_format(
+    checked: Sequence[_Checked], index: Index | None, out: Path, conversion: Conversion, fps: float
+) -> None:
+    """Raises VidarError if the episodes would not all have one size, or not that of the data folder."""
+    if not checked:
+        return
+    if index is not None and index.spec != conversion.spec:
+        raise VidarError(f"{out}: holds data with other actions ({', '.join(index.spec.names) or 'none'})")
+    if index is not None and index.fps != fps:
+        raise VidarError(f"{out}: holds data at {index.fps:g} fps, these recordings give {fps:g}; write to another folder")
+    size, where = checked[0].size, str(checked[0].assigned.source.recording.video)
+    if index is not None:
+        size, where = (index.height, index.width), str(out)
+    for one in checked:
+        if one.size != size:
+            raise VidarError(
+                f"{one.assigned.source.recording.video}: is {one.size[0]} x {one.size[1]} pixels, {where} is {size[0]} x "
+                f"{size[1]}; give --height and --width, the size of all"
+            )
+
+
+def _episodes(one: _Checked, conversion: Conversion, fps: float) -> Iterator[Episode]:
+    """The pieces of a recording that are not stored yet."""
+    source = one.assigned.source
+    recording = source.recording
+    keys = piece_names(one.name, one.pieces)
+    for piece, frames in enumerate(read_pieces(recording.video, one.length, conversion.size, one.kept)):
+        if piece in one.assigned.stored:
+            continue
+        start = piece * one.length
+        made = Stored("", "", recording.file, one.name, piece, one.pieces, source.content, source.options)
+        converted = {name: value for name, value in asdict(made).items() if name not in ("split", "key")}
+        yield Episode(
+            frames,
+            one.actions[start : start + len(frames)],
+            fps,
+            conversion.spec,
+            keys[piece],
+            f"file:{recording.stem}",
+            caption=recording.caption,
+            meta={"start_frame": start, "file": recording.file, "converted": converted},
+        )

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from vidar.config import Config
 from vidar.types import VidarError
 
+DEGREES_PER_PIXEL = 0.15  # of mouse motion: VPT, 360 / 2400
 Kind = Literal["binary", "choice", "camera", "continuous"]
 
 
@@ -90,6 +91,14 @@ class ActionSpec(Config):
         if not np.issubdtype(values.dtype, np.number):
             raise VidarError(f"{where}: actions have dtype {values.dtype}, expected numbers")
         values = values.astype(np.float32)
+        illegal = self.first_illegal(values)
+        if illegal is not None:
+            row, name, problem = illegal
+            raise VidarError(f"{where}: action {name!r} row {row} {problem}")
+        return values
+
+    def first_illegal(self, values: np.ndarray) -> tuple[int, str, str] | None:
+        """An illegal value of a float32 array [T, A] as (row, column name, problem); None if every value is legal."""
         for column, action in enumerate(self.actions):
             v = values[:, column]
             good = np.isfinite(v) & (v >= action.lowest) & (v <= action.highest)
@@ -98,8 +107,8 @@ class ActionSpec(Config):
             if not good.all():
                 row = int(np.argmin(good))
                 legal = f"{action.lowest:g}..{action.highest:g}" + ("" if action.kind == "continuous" else " whole")
-                raise VidarError(f"{where}: action {action.name!r} row {row} is {v[row]:g}, legal is {legal}")
-        return values
+                return row, action.name, f"is {v[row]:g}, legal is {legal}"
+        return None
 
     def space(self) -> Any:
         """The gymnasium space: MultiBinary, MultiDiscrete or, if a column is continuous, Box."""
@@ -119,3 +128,9 @@ def mu_law_bins(degrees: np.ndarray, size: int, limit: float = 20.0, mu: float =
     v = np.clip(np.asarray(degrees, dtype=np.float64) / limit, -1, 1)
     squashed = np.sign(v) * np.log1p(mu * np.abs(v)) / np.log1p(mu)
     return np.round((squashed + 1) / 2 * (size - 1)).astype(np.int64)
+
+
+def mu_law_degrees(bins: np.ndarray, size: int, limit: float = 20.0, mu: float = 10.0) -> np.ndarray:
+    """Mu-law bins 0 .. size-1 -> the camera angle in the middle of each bin, in degrees: the inverse of `mu_law_bins`."""
+    v = 2 * np.asarray(bins, dtype=np.float64) / (size - 1) - 1
+    return np.sign(v) * np.expm1(np.abs(v) * np.log1p(mu)) / mu * limit
