@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from vidar.actions import ActionSpec
 from vidar.data.episode import Episode
+from vidar.data.resize import resized
 from vidar.data.shards import ShardWriter, checked_actions
-from vidar.data.video import Timing, read_video, video_timing
+from vidar.data.video import VideoInfo, read_video, video_info
 from vidar.types import VidarError
 
 PIECE = 2048  # frames in memory; a longer video becomes several episodes
@@ -58,10 +58,10 @@ def convert_folder(
     return count
 
 
-def _check_video(video: Path, fps: float) -> Timing:
-    timing = video_timing(str(video), str(video))
-    if timing.frames < 2 or (timing.declared and timing.declared != timing.frames):
-        raise VidarError(f"{video}: {timing.frames} frames decode, the header says {timing.declared}; damaged?")
+def _check_video(video: Path, fps: float) -> VideoInfo:
+    timing = video_info(str(video), str(video))
+    if timing.frames < 2:
+        raise VidarError(f"{video}: contains {timing.frames} frame; an episode needs 2")
     if not timing.regular:
         raise VidarError(
             f"{video}: the frame rate is not constant; re-encode it with `ffmpeg -i IN -vf fps={fps:g} OUT`"
@@ -99,18 +99,6 @@ def _aligned(rows: np.ndarray, frames: int, table: Path) -> np.ndarray:
         raise VidarError(f"{table}: {len(rows)} rows for {frames} frames; expected {expected}")
     first = np.zeros((frames - len(rows), rows.shape[1]), dtype=np.float32)
     return np.concatenate([first, rows])
-
-
-def resized(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 [T, H, W, 3] -> uint8 [T, height, width, 3]: the largest centred box of that aspect ratio, averaged."""
-    (height, width), (old_height, old_width) = size, frames.shape[1:3]
-    if (old_height, old_width) == size:
-        return frames
-    scale = min(old_height / height, old_width / width)
-    left, top = (old_width - scale * width) / 2, (old_height - scale * height) / 2
-    box = (left, top, left + scale * width, top + scale * height)
-    how = Image.Resampling.BOX if scale >= 1 else Image.Resampling.BICUBIC
-    return np.stack([np.asarray(Image.fromarray(f).resize((width, height), how, box=box)) for f in frames])
 
 
 def _pieces(
