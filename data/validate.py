@@ -23,7 +23,7 @@ from vidar.data.reader import (
     scan_shard,
 )
 from vidar.data.shards import checked_actions
-from vidar.data.video import video_timing
+from vidar.data.video import video_info
 from vidar.types import VidarError
 
 
@@ -133,7 +133,7 @@ def _check_sample(sample: Sample, index: Index | None, report: Report) -> Iterat
 
 
 def _check_video(sample: Sample, side: dict[str, Any], report: Report) -> str:
-    timing = video_timing(read_video_bytes(sample, side), sample.name)
+    timing = video_info(read_video_bytes(sample, side), sample.name)
     report.frames += timing.frames
     if timing.frames != side["n_frames"]:
         return f"{timing.frames} frames decode, .json says {side['n_frames']}"

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
@@ -18,14 +17,14 @@ from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from vidar.data.atomic import check_output, replacing
+from vidar.data.decoding import EXACT, Decoder, open_video
+from vidar.data.resize import resized_frame
 from vidar.types import VidarError
 
 BT709 = 1  # the code of BT.709 in ITU-T H.273: primaries, transfer and matrix
-# Without these two flags FFmpeg rounds down, and a round trip darkens the image by 1.3 levels of 255.
-_EXACT = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
 
 
 def write_video(
@@ -64,60 +63,102 @@ def encode_video(
 def read_video(path: str | os.PathLike[str], start: int = 0, count: int | None = None) -> tuple[np.ndarray, float]:
     """Frames start .. start+count-1 (count None: to the end) as uint8 [T, H, W, 3], and the frames per second.
 
+    Frames are those that a player shows, as it shows them (`Decoder`), and are numbered by count.
+
     Raises VidarError for a missing, empty, damaged or truncated file, or if the file has fewer frames.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise VidarError(f"{file}: no such video file")
-    if file.stat().st_size == 0:
-        raise VidarError(f"{file}: is empty")
-    with open_video(str(file), str(file)) as container:
-        return _read(container, start, count, str(file))
+    return _read(_existing(path), start, count, str(path))
 
 
 def decode_video(data: bytes, start: int = 0, count: int | None = None, name: str = "video") -> np.ndarray:
     """`read_video` of bytes, without the frame rate: uint8 [T, H, W, 3]. Raises VidarError naming `name`."""
-    with open_video(io.BytesIO(data), name) as container:
-        return _read(container, start, count, name)[0]
+    return _read(data, start, count, name)[0]
+
+
+def read_pieces(
+    path: str | os.PathLike[str], length: int, size: tuple[int, int] | None = None, keep: np.ndarray | None = None
+) -> Iterator[np.ndarray]:
+    """All frames in one pass, in pieces of `length` frames (the last may be shorter): uint8 [T, H, W, 3].
+
+    size: (height, width) in pixels that each frame is made as soon as it is read (`resized`); None: unchanged.
+    keep: int [K], the numbers of the frames that are kept, in increasing order; None: all.
+
+    Raises VidarError like `read_video`, and if the file ends before the last frame of `keep`.
+    """
+    file, name = _existing(path), str(path)
+    wanted = None if keep is None else iter(keep.tolist())
+    following = None if wanted is None else next(wanted, None)
+    piece, filled = None, 0
+    with open_video(file, name) as container:
+        decoder = Decoder(container, name)
+        for number, frame in enumerate(decoder.frames()):
+            if wanted is not None:
+                if following is None:
+                    break
+                if number != following:
+                    continue
+                following = next(wanted, None)
+            picture = decoder.picture(frame)
+            picture = picture if size is None else resized_frame(picture, size)
+            piece = np.empty((length, *picture.shape), np.uint8) if piece is None else piece
+            piece[filled] = picture
+            filled += 1
+            if filled == length:
+                yield piece
+                piece, filled = None, 0
+    if following is not None:
+        raise VidarError(f"{name}: frame {following} was requested, but the video ends before it")
+    if piece is not None:
+        yield piece[:filled]
 
 
 @dataclass(frozen=True)
-class Timing:
-    """The result of decoding a whole video. frames: decoded; declared: by the header (0: unknown).
+class VideoInfo:
+    """The result of decoding a whole video.
 
-    height, width: in pixels, including padding. regular: the time stamps increase strictly by one constant step.
+    frames: shown ones. times: float64 [T], seconds from the first frame to the presentation of each.
+    duration: of the last frame in seconds, None if unknown. height, width: in pixels, as shown, including padding.
+    fps: the average rate in the header. declared: frames in the header, including hidden ones (0: unknown).
     """
 
     frames: int
-    declared: int
+    times: np.ndarray
+    duration: float | None
     height: int
     width: int
     fps: float
-    regular: bool
+    declared: int
+
+    @property
+    def regular(self) -> bool:
+        """Whether the times increase by one step, up to half of it."""
+        steps = np.diff(self.times)
+        return bool(np.all(np.abs(steps - np.median(steps)) < 0.5 * np.median(steps))) if len(steps) else True
+
+    @property
+    def rate(self) -> float:
+        """Frames per second between the first frame and the last one; `fps` for a single frame."""
+        return (self.frames - 1) / self.times[-1] if self.frames > 1 and self.times[-1] > 0 else self.fps
 
 
-def video_timing(source: bytes | str, name: str) -> Timing:
+def video_info(source: bytes | str | os.PathLike[str], name: str) -> VideoInfo:
     """Decode and count everything. source: bytes or a path. Raises VidarError naming `name`."""
-    with open_video(io.BytesIO(source) if isinstance(source, bytes) else source, name) as container:
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1
-        seconds = [float(frame.pts * stream.time_base) for frame in container.decode(stream) if frame.pts is not None]
-        fps = float(stream.average_rate or 0)
-        steps = np.diff(seconds)
-        regular = bool(np.all(np.abs(steps - 1 / fps) < 0.5 / fps)) if fps else False
-        return Timing(len(seconds), stream.frames, stream.height, stream.width, fps, regular)
-
-
-@contextmanager
-def open_video(source: Any, name: str) -> Generator[Any]:
-    """An open PyAV container with a video stream; every FFmpeg error becomes a VidarError naming `name`."""
-    try:
-        with av.open(source, "r") as container:
-            if not container.streams.video:
-                raise VidarError(f"{name}: contains no video stream")
-            yield container
-    except av.FFmpegError as error:
-        raise VidarError(f"{name}: cannot be read as video ({error.strerror}); damaged or truncated?") from None
+    source = source if isinstance(source, bytes) else _existing(source)
+    with open_video(source, name) as container:
+        decoder = Decoder(container, name)
+        stamps: list[int | None] = []
+        duration, size = None, (0, 0)
+        for frame in decoder.frames():
+            size = size if stamps else decoder.size(frame)
+            duration = float(frame.duration * frame.time_base) if frame.duration else None
+            stamps.append(frame.pts)
+        if not stamps:
+            raise VidarError(f"{name}: contains no frame")
+        if None in stamps:
+            times = np.arange(len(stamps)) / decoder.fps
+        else:
+            times = (np.array(stamps) - stamps[0]) * float(decoder.stream.time_base)
+        return VideoInfo(len(stamps), times, duration, *size, decoder.fps, decoder.stream.frames)
 
 
 @dataclass(frozen=True)
@@ -171,7 +212,7 @@ def _encode(
                 format="yuv420p",
                 dst_colorspace=Colorspace.ITU709,
                 dst_color_range=ColorRange.MPEG,
-                interpolation=_EXACT,
+                interpolation=EXACT,
                 threads=1,
             )
         out.pts, out.time_base = number, 1 / rate
@@ -197,37 +238,32 @@ def _padded(picture: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(picture)
 
 
-def _read(container: Any, start: int, count: int | None, name: str) -> tuple[np.ndarray, float]:
-    stream = container.streams.video[0]
-    stream.codec_context.thread_count = 1
-    fps = stream.average_rate
-    if not fps:
-        raise VidarError(f"{name}: has no frame rate; convert it to a constant frame rate")
+def _existing(path: str | os.PathLike[str]) -> str:
+    file = Path(path)
+    if not file.is_file():
+        raise VidarError(f"{file}: no such video file")
+    if file.stat().st_size == 0:
+        raise VidarError(f"{file}: is empty")
+    return str(file)
+
+
+def _read(source: bytes | str, start: int, count: int | None, name: str) -> tuple[np.ndarray, float]:
     if start < 0 or (count is not None and count < 1):
         raise VidarError(f"{name}: frames {start} .. +{count} cannot be read: start >= 0 and count >= 1")
-    reformatter = VideoReformatter()
-    frames = [
-        reformatter.reformat(frame, format="rgb24", interpolation=_EXACT, threads=1).to_ndarray()
-        for frame in islice(_frames_from(container, stream, start), count)
-    ]
-    declared = stream.frames
-    if count is not None and len(frames) < count:
-        raise VidarError(
-            f"{name}: frames {start} .. {start + count - 1} were requested, but there are only {len(frames)}"
-        )
-    if count is None and declared and len(frames) != max(declared - start, 0):
-        raise VidarError(f"{name}: damaged or truncated: header says {declared} frames, {len(frames)} decode")
-    if not frames:
-        raise VidarError(f"{name}: no frame at {start} or after")
-    return np.stack(frames), float(fps)
-
-
-def _frames_from(container: Any, stream: Any, start: int) -> Iterator[Any]:
-    """Decoded frames from number `start` on: seek to the key frame before it, decode up to it."""
-    target = 0
     if start:
-        target = (stream.start_time or 0) + round(start / stream.average_rate / stream.time_base)
-        container.seek(target, stream=stream, backward=True, any_frame=False)
-    for frame in container.decode(stream):
-        if not start or (frame.pts is not None and frame.pts >= target):
-            yield frame
+        with open_video(source, name) as container:
+            decoder = Decoder(container, name)
+            frames = decoder.sought(start, count)
+            if frames is not None:
+                return frames, decoder.fps
+    with open_video(source, name) as container:
+        decoder = Decoder(container, name)
+        stop = None if count is None else start + count
+        frames = [decoder.picture(frame) for frame in islice(decoder.frames(), start, stop)]
+        if count is not None and len(frames) < count:
+            raise VidarError(
+                f"{name}: frames {start} .. {start + count - 1} were requested, but there are only {len(frames)}"
+            )
+        if not frames:
+            raise VidarError(f"{name}: no frame at {start} or after")
+        return np.stack(frames), decoder.fps

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import vidar.synth.ray_workers as ray_workers
-from vidar.data.video import video_timing
+from vidar.data.video import video_info
 from vidar.synth import video_output
 from vidar.synth.workers import LocalWorkers
 
@@ -44,7 +44,7 @@ def test_a_hundred_jobs_and_five_bad_ones(run, model, clip, tmp_path, monkeypatc
         assert line.startswith(f"vidar: jobs.jsonl:{number}: job {job['id']!r}: ") and problem in line
     for number in set(good) - set(BAD):
         frames = 12 if number == 2 else 1 + number % 3
-        timing = video_timing(str(tmp_path / "out" / f"v{number}.mp4"), "x")
+        timing = video_info(str(tmp_path / "out" / f"v{number}.mp4"), "x")
         assert timing.frames == timing.declared == frames and timing.fps == 10, number
         assert jobs[number]["status"] == "done" and len(jobs[number]["segments"]) == 1
     assert len(list((tmp_path / "out").glob("*.mp4"))) == 95 and not (tmp_path / "x.mp4").exists()

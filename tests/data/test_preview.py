@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from vidar.actions import Action, ActionSpec
-from vidar.data.convert import convert_folder, resized
+from vidar.data.convert import convert_folder
 from vidar.data.preview import contact_sheet, preview_video
 from vidar.data.reader import data_info, episodes
+from vidar.data.resize import resized
 from vidar.data.shards import ShardWriter
 from vidar.data.validate import validate
 from vidar.data.video import read_video, write_video

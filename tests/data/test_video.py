@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vidar.data import video
-from vidar.data.video import decode_video, encode_video, read_video, video_timing, write_video
+from vidar.data.video import decode_video, encode_video, read_video, video_info, write_video
 from vidar.types import VidarError
 
 
@@ -106,9 +106,11 @@ def test_timing_finds_an_irregular_video(tmp_path):
             frame.pts, frame.time_base = number + 7 * (number > 9), Fraction(1, 20)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    assert not video_timing(path, "vfr").regular
+    assert not video_info(path, "vfr").regular
     write_video(path, smooth(20), 20)
-    assert video_timing(path, "cfr") == video.Timing(20, 20, 48, 64, 20.0, True)
+    info = video_info(path, "cfr")
+    assert (info.frames, info.declared, info.height, info.width, info.fps) == (20, 20, 48, 64, 20.0)
+    assert info.regular and info.rate == 20 and info.duration == 0.05 and np.allclose(info.times, np.arange(20) / 20)
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.02, 0.5, 0.9, 0.999])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny import pictures
 
-from vidar.data.video import read_video, video_timing
+from vidar.data.video import read_video, video_info
 from vidar.synth.fragments import fragment_name, join_fragments, write_fragment, write_playlist
 from vidar.types import VidarError
 
@@ -50,7 +50,7 @@ def test_the_mp4_holds_the_frames_of_the_fragments(fragments, tmp_path):
     assert fps == 17.5 and len(again) == len(frames) and all(map(np.array_equal, again, frames))
     sent = np.concatenate([pictures(count, number) for number, count in enumerate(COUNTS)])
     assert np.abs(joined.astype(int) - sent).mean() < 20  # another picture is 80 away
-    timing = video_timing(str(tmp_path / "x.mp4"), "x")
+    timing = video_info(str(tmp_path / "x.mp4"), "x")
     assert timing.regular and timing.frames == timing.declared == sum(COUNTS)
     with av.open(str(tmp_path / "x.mp4")) as container:
         stream = container.streams.video[0]

@@ -17,7 +17,8 @@ import av
 import numpy as np
 
 from vidar.data.atomic import replacing
-from vidar.data.video import encode_video, open_video
+from vidar.data.decoding import open_video
+from vidar.data.video import encode_video
 from vidar.types import VidarError
 
 
