@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -34,7 +35,8 @@ class Conversion(Config):
 
     spec: the columns of the tables; without columns, videos have no tables. fps: frames per second of the videos.
     target_fps, every, stamps: which frames are kept (`kept_frames`). rows: where the rows of a table belong
-    (`frames_of_rows`). camera_units: of the camera columns in the tables; degrees_per_pixel: if these are pixels.
+    (`frames_of_rows`). camera_units: of the camera columns in the tables. degrees_per_pixel: of a mouse, if these are
+    pixels (None: 0.15, as the player's mouse).
     size: (height, width) of the episodes in pixels (None: unchanged); frames are cropped to this aspect ratio, equally
     on both sides, and resized by averaging.
     """
@@ -46,14 +48,16 @@ class Conversion(Config):
     stamps: Stamps = "check"
     rows: Rows | None = None
     camera_units: Units = "bins"
-    degrees_per_pixel: float = DEGREES_PER_PIXEL
+    degrees_per_pixel: float | None = None
     size: tuple[int, int] | None = None
 
     def check(self) -> float:
         """The frames per second of the episodes. Raises UsageError for options that do not go together."""
         if self.camera_units != "bins" and not any(action.kind == "camera" for action in self.spec.actions):
             raise UsageError(f"--camera-units {self.camera_units}: the spec has no action of kind camera")
-        if not 0 < self.degrees_per_pixel < 360:
+        if self.degrees_per_pixel is not None and self.camera_units != "pixels":
+            raise UsageError("--degrees-per-pixel is for --camera-units pixels; give both or none")
+        if self.degrees_per_pixel is not None and not 0 < self.degrees_per_pixel < 360:
             raise UsageError(f"--degrees-per-pixel is {self.degrees_per_pixel:g}, but must be above 0 and below 360")
         if self.rows is not None and not self.spec.width:
             raise UsageError(f"--rows {self.rows}: there are no tables without a spec that names their columns")
@@ -62,9 +66,14 @@ class Conversion(Config):
 
 @dataclass(frozen=True)
 class Converted:
-    """episodes: written now. kept: recordings that were there already. passed_over: names of files that were not read."""
+    """The result of a conversion.
+
+    episodes: written now; heldout: how many of them to the split `heldout`. kept: number of recordings that were there
+    already. passed_over: names of the files that are no recordings.
+    """
 
     episodes: int
+    heldout: int
     kept: int
     passed_over: tuple[str, ...]
 
@@ -130,16 +139,16 @@ def convert_folder(
         step()
     checked = _named(checked, stored)
     _check_format(checked, index, place, conversion, fps)
-    episodes = 0
+    written: Counter[str] = Counter()
     for target in dict.fromkeys(one.assigned.split for one in checked):
         with ShardWriter(place, target, conversion.spec) as writer:
             for one in checked:
                 if one.assigned.split == target:
                     for episode in _episodes(one, conversion, fps):
                         writer.write(episode)
-                        episodes += 1
+                        written[target] += 1
                     step()
-    return Converted(episodes, len(assigned) - len(left), tuple(passed))
+    return Converted(written.total(), written[HELD_OUT] if heldout else 0, len(assigned) - len(left), tuple(passed))
 
 
 def _check_split(split: str, heldout: float) -> None:
@@ -188,7 +197,7 @@ def _check(assigned: Assigned, conversion: Conversion) -> _Checked:
     if recording.table is not None:
         table = read_table(recording.table, options.spec.names)
         frames = frames_of_rows(table, info.times, options.rows)
-        degrees = options.degrees_per_pixel
+        degrees = options.degrees_per_pixel or DEGREES_PER_PIXEL
         actions = actions_of_frames(table, options.spec, frames, kept, options.camera_units, degrees)
     checked = _Checked(assigned, kept, actions, options.size or (info.height, info.width))
     if len(kept) % checked.length == 1:  # a last piece of one frame would contain no action
@@ -216,15 +225,17 @@ def _check_format(
     if index is not None and index.spec != conversion.spec:
         raise VidarError(f"{out}: holds data with other actions ({', '.join(index.spec.names) or 'none'})")
     if index is not None and index.fps != fps:
-        raise VidarError(f"{out}: holds data at {index.fps:g} fps, these recordings give {fps:g}; write to another folder")
+        raise VidarError(
+            f"{out}: holds data at {index.fps:g} fps, these recordings give {fps:g}; write to another folder"
+        )
     size, where = checked[0].size, str(checked[0].assigned.source.recording.video)
     if index is not None:
         size, where = (index.height, index.width), str(out)
     for one in checked:
         if one.size != size:
             raise VidarError(
-                f"{one.assigned.source.recording.video}: is {one.size[0]} x {one.size[1]} pixels, {where} is {size[0]} x "
-                f"{size[1]}; give --height and --width, the size of all"
+                f"{one.assigned.source.recording.video}: is {one.size[0]} x {one.size[1]} pixels, {where} is "
+                f"{size[0]} x {size[1]}; give --height and --width, the size of all"
             )
 
 

@@ -69,8 +69,8 @@ def _check_constant(times: np.ndarray, fps: float, name: str) -> None:
     steps = np.diff(times)
     frame = int(np.argmax(np.abs(steps - 1 / fps))) + 1
     raise VidarError(
-        f"{name}: the frame rate is not constant: frame {frame} comes {steps[frame - 1]:.4g} s after the one before it, "
-        f"which is {1 / fps:.4g} s at {fps:g} fps; --stamps count keeps every frame, each as {1 / fps:.4g} s, and "
+        f"{name}: the frame rate is not constant: frame {frame} comes {steps[frame - 1]:.4g} s after the one before, "
+        f"not {1 / fps:.4g} s as at {fps:g} fps; --stamps count keeps every frame, each as {1 / fps:.4g} s, and "
         "--target-fps without --fps keeps some frames by their time stamps"
     )
 

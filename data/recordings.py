@@ -48,7 +48,7 @@ def find_recordings(folder: Path, actions: bool) -> tuple[list[Recording], list[
         kind = _kind(file)
         if kind:
             beside[kind, stem(file)].append(file)
-    for (kind, name), several in beside.items():
+    for (_, name), several in beside.items():
         if len(several) > 1 and ("video", name) in beside:
             raise VidarError(f"{several[1]}: has the same name as {several[0].name}; rename or remove one of them")
     names = [stem(video) for video in videos]
@@ -56,11 +56,9 @@ def find_recordings(folder: Path, actions: bool) -> tuple[list[Recording], list[
     if len(metadata) > 1:
         raise VidarError(f"{metadata[1]}: {metadata[0].name} holds the captions too; remove one of them")
     tables = [next(iter(beside["table", name]), None) for name in names]
-    for name, table in zip(names, tables):
+    for video, name, table in zip(videos, names, tables):
         if actions and table is None:
-            raise VidarError(
-                f"{folder / name}.csv: missing; every video needs a table of its actions ({', '.join(READERS)})"
-            )
+            raise VidarError(f"{folder / name}.csv: missing; {video.name} needs a table of its actions")
         if table is not None and not actions:
             raise VidarError(f"{table}: holds actions; give --spec, which describes them, or remove the table")
     texts = [next(iter(beside["text", name]), None) for name in names]

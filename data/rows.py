@@ -98,12 +98,18 @@ def actions_of_frames(
     for column in cameras if units != "bins" else ():
         finite = np.isfinite(values[:, column])
         if not finite.all():
-            raise table.problem(used[int(np.argmin(finite))], f"{spec.names[column]!r} is not a finite number of {units}")
+            raise table.problem(
+                used[int(np.argmin(finite))], f"{spec.names[column]!r} is not a finite number of {units}"
+            )
         legal[:, column] = mu_law_bins(values[:, column] * scale, spec.actions[column].size)
     illegal = spec.first_illegal(legal)
     if illegal is not None:
         row, name, problem = illegal
-        angle = "; --camera-units converts degrees and pixels" if spec.actions[spec.names.index(name)].kind == "camera" else ""
+        angle = (
+            "; --camera-units converts degrees and pixels"
+            if spec.actions[spec.names.index(name)].kind == "camera"
+            else ""
+        )
         raise table.problem(used[row], f"action {name!r} {problem}{angle}")
     made = np.zeros((len(kept), spec.width), np.float32)
     if not len(used):

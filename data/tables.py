@@ -6,11 +6,13 @@ import csv
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
 
+from vidar import DISTRIBUTION
 from vidar.types import VidarError
 
 Place = Literal["frame", "time"]
@@ -51,15 +53,15 @@ class Cells:
 def read_table(file: Path, columns: Sequence[str]) -> Table:
     """Read a table by its suffix: .csv, .jsonl or .parquet.
 
-    The file has exactly these columns, in any order, and at most one column more, `frame` or `time`. A cell is a number,
-    true or false. Raises VidarError naming file, line and column for anything else.
+    The file has exactly these columns, in any order, and at most one column more, `frame` or `time`. A cell is a
+    number, true or false. Raises VidarError naming file, line and column for anything else.
     """
     cells = READERS[file.suffix.lower()](file)
-    places = [name for name in PLACES if name in cells.header and name not in columns]
+    places: list[Place] = [name for name in PLACES if name in cells.header and name not in columns]
     if sorted(cells.header) != sorted([*columns, *places]):
         raise VidarError(
-            f"{file}: header is {', '.join(cells.header) or 'empty'}; expected {', '.join(columns)}, separated by commas, "
-            "and `frame` or `time` as a further column if wanted"
+            f"{file}: header is {', '.join(cells.header) or 'empty'}; expected {', '.join(columns)}, separated "
+            "by commas, and if wanted `frame` or `time`"
         )
     if len(places) > 1:
         raise VidarError(f"{file}: has a column `frame` and a column `time`; remove one of them")
@@ -149,16 +151,15 @@ def read_jsonl(file: Path) -> Cells:
 
 def _read_parquet(file: Path) -> Cells:
     try:
-        from pyarrow import ArrowException, parquet
+        parquet: Any = import_module("pyarrow.parquet")
     except ImportError:
         raise VidarError(
-            f"{file}: Parquet is read with pyarrow, which is not installed: pip install 'vidar-world[parquet]'; or "
-            "write the table as .csv"
+            f"{file}: needs the package pyarrow: pip install '{DISTRIBUTION}[parquet]'; or write the table as .csv"
         ) from None
     try:
         table = parquet.read_table(file)
         columns = [column.to_pylist() for column in table.columns]
-    except (ArrowException, OSError, ValueError) as error:
+    except (OSError, ValueError, NotImplementedError) as error:  # ArrowInvalid is a ValueError
         raise VidarError(f"{file}: cannot be read as Parquet: {str(error).splitlines()[0]}") from None
     return Cells(list(table.column_names), list(zip(*columns)), list(range(table.num_rows)), "row")
 

@@ -35,6 +35,7 @@ EXTRAS = {
     "ray": "ray",
     "flash": "flash_attn",
     "decord": "decord",
+    "parquet": "pyarrow",
     "minerl": "minerl",
     "text": "transformers",
     "hub": "huggingface_hub",

@@ -131,6 +131,6 @@ def mu_law_bins(degrees: np.ndarray, size: int, limit: float = 20.0, mu: float =
 
 
 def mu_law_degrees(bins: np.ndarray, size: int, limit: float = 20.0, mu: float = 10.0) -> np.ndarray:
-    """Mu-law bins 0 .. size-1 -> the camera angle in the middle of each bin, in degrees: the inverse of `mu_law_bins`."""
+    """Mu-law bins 0 .. size-1 -> camera angles in degrees, the middle of each bin: the inverse of `mu_law_bins`."""
     v = 2 * np.asarray(bins, dtype=np.float64) / (size - 1) - 1
     return np.sign(v) * np.expm1(np.abs(v) * np.log1p(mu)) / mu * limit

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from vidar import __version__
-from vidar.commands import data, machine, play, recipes, replay, synth, world
+from vidar.commands import convert, data, machine, play, recipes, replay, synth, world
 
 INTERRUPTED = 130
 REFUSED: Any = typer.BadParameter.__mro__[2]  # ClickException; some releases of typer bundle their own copy of click
@@ -120,7 +120,8 @@ DATA_EXAMPLES = {
     data.validate: "vidar data validate runs/data/doom",
     data.inspect: "vidar data inspect runs/data/doom --json",
     data.preview: "vidar data preview runs/data/doom --out first.mp4 --episode 0",
-    data.convert: "vidar data convert videos --out own --spec actions.yaml --fps 20",
+    data.clip: "vidar data clip runs/data/doom --episode 3 --start 40 --frames 8 --out start.mp4",
+    convert.convert: "vidar data convert videos --out own --spec actions.yaml --fps 20",
 }
 for command, example in EXAMPLES.items():
     app.command(example.split()[1], epilog=f"Example:  {example}")(command)

@@ -12,7 +12,7 @@ import pytest
 from play_client import WAIT, Player, fetch, plays_on
 
 from vidar.config import load_file
-from vidar.data.convert import convert_folder
+from vidar.data.convert import Conversion, convert_folder
 from vidar.data.reader import episodes
 from vidar.data.video import decode_video, encode_video, read_video
 from vidar.play.capture import Capture
@@ -48,7 +48,7 @@ def test_a_recording_is_what_convert_reads_and_what_replays_the_dream(serve, tin
     assert {file.suffix for file in own.iterdir()} == {".mp4", ".csv", ".dream", ".yaml"} and videos
     (dream,) = own.glob("*.dream")
     frames = np.stack(list(replay(tiny, read(dream))))
-    convert_folder(own, tmp_path / "out", load_file(own / "actions.yaml"), fps=17.5)
+    convert_folder(own, tmp_path / "out", Conversion(spec=load_file(own / "actions.yaml"), fps=17.5))
     made = list(episodes(tmp_path / "out", "train"))
     assert sum(len(episode.frames) for episode in made) == told["frames"] >= 7
     for episode, video in zip(made, videos):

@@ -90,36 +90,20 @@ def preview(
     typer.echo(str(out))
 
 
-def convert(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of NAME.mp4 files, each with a NAME.csv.")],
-    out: Annotated[Path, typer.Option(help="Folder to write the shards to.", show_default=False)],
-    spec: Annotated[
-        Path,
-        typer.Option(
-            help="YAML file of an ActionSpec, which describes the columns of the csv files.", show_default=False
-        ),
-    ],
-    fps: Annotated[float, typer.Option(help="Frames per second of the videos.", show_default=False)],
-    split: Annotated[str, typer.Option(help="Name of the split to write.")] = "train",
-    height: Annotated[
-        int | None, typer.Option(min=8, help="Resize and crop frames to this height in pixels (default: unchanged).")
-    ] = None,
-    width: Annotated[
-        int | None, typer.Option(min=8, help="Resize and crop frames to this width in pixels (default: unchanged).")
-    ] = None,
+def clip(
+    data: Folder,
+    out: Annotated[Path, typer.Option(help="Name of the .mp4 file to write.", show_default=False)],
+    episode: Annotated[str, typer.Option(help="Number or key of the episode.")] = "0",
+    split: Split = "",
+    start: Annotated[int, typer.Option(min=0, help="Number of the first frame.")] = 0,
+    frames: Annotated[int | None, typer.Option(min=1, help="Number of frames (default: to the end).")] = None,
     as_json: show.Json = False,
 ) -> None:
-    """Convert a folder of your own videos and action tables into shards."""
-    from vidar.actions import ActionSpec
-    from vidar.config import load_file
-    from vidar.data.convert import convert_folder
-    from vidar.types import UsageError
+    """Write one episode, or a part of it, as a video with its actions: x.mp4, x.npy and x.csv.
 
-    actions = load_file(spec)
-    if not isinstance(actions, ActionSpec):
-        raise UsageError(f"{spec}: holds a {type(actions).__name__}; --spec needs type: vidar.actions.ActionSpec")
-    if (height is None) != (width is None):
-        raise UsageError("--height and --width must be given together; give both or none")
-    size = None if height is None or width is None else (height, width)
-    made = convert_folder(folder, out, actions, fps, split, size)
-    show.result({"out": str(out), "split": split, "episodes": made}, as_json)
+    The video can be the --context of `vidar generate`, x.npy its --actions; `vidar data convert` reads x.csv.
+    """
+    from vidar.data.clip import write_clip
+
+    which = int(episode) if episode.isdigit() else episode
+    show.result(write_clip(data, out, which, split, start, frames), as_json)
