@@ -59,7 +59,7 @@ class StoredCaptionConfig(AnnotationConfig):
 
         def found(episode: Episode, clip: Clip) -> str:
             if not episode.caption:
-                raise VidarError(f"{episode.name}: has no caption; record it with one, or train on another data set")
+                raise VidarError(f"{episode.name}: has no caption; convert videos with captions (NAME.txt or metadata.csv), or use other data")
             return episode.caption
 
         return found
@@ -75,7 +75,7 @@ class ShapeClassConfig(AnnotationConfig):
 
     def build(self) -> Callable[[Episode, Clip], int]:
         """Returns a function of (episode, clip). It raises VidarError for a recording of another world."""
-        return lambda episode, clip: SHAPE_CLASSES.index("{1} {0}".format(*(looks[1] for looks in _looks(episode))))
+        return lambda episode, clip: SHAPE_CLASSES.index("{1} {0}".format(*(of_shapes[1] for of_shapes in _shapes(episode))))
 
 
 class ShapeCaptionConfig(AnnotationConfig):
@@ -88,13 +88,13 @@ class ShapeCaptionConfig(AnnotationConfig):
 
         def found(episode: Episode, clip: Clip) -> str:
             actions = episode.actions[clip][1:, 0]  # the first action precedes the clip
-            scene = Scene(ShapesConfig(), *_looks(episode))
+            scene = Scene(ShapesConfig(), *_shapes(episode))
             return scene.caption([int(action) for action in actions])
 
         return found
 
 
-def _looks(episode: Episode) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _shapes(episode: Episode) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Kinds and colours of an episode's shapes."""
     kinds, colours = episode.meta.get("kinds", ()), episode.meta.get("colours", ())
     if len(kinds) < 2 or len(kinds) != len(colours):

@@ -126,6 +126,7 @@ def convert_folder(
         more = f" and {len(passed) - 5} more" if len(passed) > 5 else ""
         say(f"{folder}: passed over, as no recordings: {', '.join(passed[:5])}{more}")
     index, stored = read_stored(place)
+    _check_data(index, place, conversion, fps)
     sources = [_source(recording, conversion) for recording in recordings]
     assigned = assign(sources, stored, place, split, heldout, resume)
     left = [one for one in assigned if not one.complete]
@@ -138,7 +139,7 @@ def convert_folder(
         checked.append(_check(one, conversion))
         step()
     checked = _named(checked, stored)
-    _check_format(checked, index, place, conversion, fps)
+    _check_sizes(checked, index, place)
     written: Counter[str] = Counter()
     for target in dict.fromkeys(one.assigned.split for one in checked):
         with ShardWriter(place, target, conversion.spec) as writer:
@@ -216,26 +217,28 @@ def _named(checked: Sequence[_Checked], stored: Sequence[Stored]) -> list[_Check
     return [replace(one, name=name or next(names)) for one, name in zip(checked, known)]
 
 
-def _check_format(
-    checked: Sequence[_Checked], index: Index | None, out: Path, conversion: Conversion, fps: float
-) -> None:
-    """Raises VidarError if the episodes would not all have one size, or not that of the data folder."""
-    if not checked:
-        return
+def _check_data(index: Index | None, out: Path, conversion: Conversion, fps: float) -> None:
+    """Raises VidarError if the data folder holds episodes with other actions or at another rate."""
     if index is not None and index.spec != conversion.spec:
-        raise VidarError(f"{out}: holds data with other actions ({', '.join(index.spec.names) or 'none'})")
+        raise VidarError(
+            f"{out}: holds data with other actions ({', '.join(index.spec.names) or 'none'}); write to another folder"
+        )
     if index is not None and index.fps != fps:
         raise VidarError(
             f"{out}: holds data at {index.fps:g} fps, these recordings give {fps:g}; write to another folder"
         )
-    size, where = checked[0].size, str(checked[0].assigned.source.recording.video)
-    if index is not None:
-        size, where = (index.height, index.width), str(out)
+
+
+def _check_sizes(checked: Sequence[_Checked], index: Index | None, out: Path) -> None:
+    """Raises VidarError if the episodes would not all have one size, that of the data folder."""
+    known = None if index is None else ((index.height, index.width), str(out))
     for one in checked:
-        if one.size != size:
+        video = one.assigned.source.recording.video
+        (height, width), where = known = known or (one.size, str(video))
+        if one.size != (height, width):
             raise VidarError(
-                f"{one.assigned.source.recording.video}: is {one.size[0]} x {one.size[1]} pixels, {where} is "
-                f"{size[0]} x {size[1]}; give --height and --width, the size of all"
+                f"{video}: is {one.size[0]} x {one.size[1]} pixels, {where} is {height} x {width}; give --height and "
+                "--width, the size of all"
             )
 
 

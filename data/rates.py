@@ -80,6 +80,9 @@ def _nearest(times: np.ndarray, target_fps: float, name: str) -> np.ndarray:
     if not np.all(steps > 0):
         frame = int(np.argmin(steps)) + 1
         raise VidarError(f"{name}: frame {frame} is not later than the one before it; give --fps and --stamps count")
+    if _average(times) < target_fps:
+        average = f"{_average(times):.6g}"
+        raise VidarError(f"{name}: runs at {average} fps, below --target-fps {target_fps:g}; frames are never made up")
     ticks = np.arange(int(times[-1] * target_fps + 1e-6) + 1) / target_fps
     after = np.clip(np.searchsorted(times, ticks), 1, len(times) - 1)
     kept = after - (ticks - times[after - 1] <= times[after] - ticks + 1e-9)

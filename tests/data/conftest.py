@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from vidar.actions import Action, ActionSpec
 from vidar.data.episode import Episode
 from vidar.data.shards import ShardWriter
+
+sys.path.insert(0, str(Path(__file__).parent))  # numbered.py is shared by the tests of this folder
 
 SPEC = ActionSpec(
     actions=(
