@@ -59,7 +59,10 @@ class StoredCaptionConfig(AnnotationConfig):
 
         def found(episode: Episode, clip: Clip) -> str:
             if not episode.caption:
-                raise VidarError(f"{episode.name}: has no caption; convert videos with captions (NAME.txt or metadata.csv), or use other data")
+                raise VidarError(
+                    f"{episode.name}: has no caption; convert its video with a NAME.txt or a metadata.csv, or train on "
+                    "another data set"
+                )
             return episode.caption
 
         return found
@@ -75,7 +78,12 @@ class ShapeClassConfig(AnnotationConfig):
 
     def build(self) -> Callable[[Episode, Clip], int]:
         """Returns a function of (episode, clip). It raises VidarError for a recording of another world."""
-        return lambda episode, clip: SHAPE_CLASSES.index("{1} {0}".format(*(of_shapes[1] for of_shapes in _shapes(episode))))
+
+        def found(episode: Episode, clip: Clip) -> int:
+            kinds, colours = _shapes(episode)
+            return SHAPE_CLASSES.index(f"{colours[1]} {kinds[1]}")
+
+        return found
 
 
 class ShapeCaptionConfig(AnnotationConfig):

@@ -141,7 +141,9 @@ def convert_folder(
     checked = _named(checked, stored)
     _check_sizes(checked, index, place)
     written: Counter[str] = Counter()
-    for target in dict.fromkeys(one.assigned.split for one in checked):
+    for target in dict.fromkeys((split, HELD_OUT)):  # the first split is what readers take by default
+        if not any(one.assigned.split == target for one in checked):
+            continue
         with ShardWriter(place, target, conversion.spec) as writer:
             for one in checked:
                 if one.assigned.split == target:

@@ -47,7 +47,7 @@ Row = Annotated[
     typer.Option(
         help="every: the table has one row per frame; row t is the action between frames t-1 and t, and row 0 is "
         "ignored. between: the table has one row less, because row 0 is left out. A column `frame` (number of the "
-        "frame) or `time` (seconds since the first frame) can say it instead. [default: every]",
+        "frame) or `time` (seconds since the first frame) can say it instead (default: every).",
     ),
 ]
 Units = Annotated[
@@ -55,13 +55,18 @@ Units = Annotated[
     typer.Option(help="Unit of the camera columns in the tables; degrees and pixels are converted to bins."),
 ]
 PixelDegrees = Annotated[
-    float | None, typer.Option(help="Turn of the camera in degrees per pixel of mouse motion. [default: 0.15]")
+    float | None, typer.Option(help="Turn of the camera in degrees per pixel of mouse motion (default: 0.15).")
 ]
 HeldOut = Annotated[
     float, typer.Option(help="Share of the recordings to write to the split `heldout` instead, such as 0.1.")
 ]
 Resume = Annotated[
-    bool, typer.Option("--resume", help="Add to a split that holds episodes of other recordings, and keep those.")
+    bool,
+    typer.Option(
+        "--resume",
+        help="Keep all episodes that the split holds, and add what is missing (default: "
+        "continue only if all of them come from these recordings).",
+    ),
 ]
 Height = Annotated[
     int | None, typer.Option(min=8, help="Crop and resize frames to this height in pixels (default: unchanged).")
