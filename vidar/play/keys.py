@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
-from vidar.actions import DEGREES_PER_PIXEL, ActionSpec, mu_law_bins
+from vidar.actions import ActionSpec, mu_law_bins
 
+DEGREES_PER_PIXEL = 0.15  # VPT: 360 / 2400
 NAMED = {
     " ": "Space",
     "space": "Space",
