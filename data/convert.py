@@ -173,8 +173,9 @@ def _check_place(out: Path) -> None:
 
 
 def _source(recording: Recording, conversion: Conversion) -> Source:
-    """The hashes that say whether a stored recording is this one."""
-    made = [_hash(recording.table) if recording.table else "", recording.caption, to_dict(conversion), PIECE, MEMORY]
+    """The hashes that say whether a stored recording is this one; the spec is compared by itself."""
+    options = {name: value for name, value in to_dict(conversion).items() if name not in ("type", "spec")}
+    made = [_hash(recording.table) if recording.table else "", recording.caption, options, PIECE, MEMORY]
     return Source(recording, _hash(recording.video), hashlib.sha256(json.dumps(made).encode()).hexdigest())
 
 

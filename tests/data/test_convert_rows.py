@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from numbered import NUMBER, converted, every, numbers, recording
 from vidar.actions import Action, ActionSpec, mu_law_bins, mu_law_degrees
 from vidar.data.convert import Conversion, convert_folder
 from vidar.data.rates import kept_frames
-from vidar.data.rows import frames_of_rows
+from vidar.data.rows import actions_of_frames, frames_of_rows
 from vidar.data.tables import Table, read_table
 from vidar.types import UsageError, VidarError
 
@@ -153,6 +154,15 @@ def test_frames_are_dropped_and_actions_combined(tmp_path):
     np.testing.assert_array_equal(by_stamps.actions, by_rate.actions)
 
 
+def test_the_most_frequent_choice_is_kept_and_of_several_the_latest():
+    for rows, kept in (("1 2", 2), ("2 1 1", 1), ("1 1 2 2", 2), ("2 1 2 1", 1), ("3 1 2 1 2", 2)):
+        values = np.array(rows.split(), float)[:, None]
+        spec = ActionSpec(actions=(Action(name="weapon", kind="choice", size=4),))
+        table = Table(Path("t.csv"), values, range(len(values)), "line", "", np.zeros(0))
+        frames, ends = np.arange(1, len(values) + 1), np.array([0, len(values)])
+        assert actions_of_frames(table, spec, frames, ends, "bins", 1.0)[1, 0] == kept
+
+
 def test_uneven_rates_keep_the_nearest_frames():
     kept = kept_frames(np.arange(31) / 30, 30, 20, None, "check", "x")
     assert kept[:7].tolist() == [0, 1, 3, 4, 6, 7, 9] and len(kept) == 21
@@ -251,6 +261,9 @@ def test_tables_with_a_mark_carriage_returns_and_empty_lines_at_the_end(tmp_path
     file = tmp_path / "a.csv"
     file.write_bytes(b"\xef\xbb\xbfright, left\r\n" + b"True, 0\r\n" * 3 + b"\r\n\r\n")
     table = read_table(file, ("left", "right"))
+    named = tmp_path / "b.csv"
+    named.write_text("time\n3\n")
+    assert read_table(named, ("time",)).by == ""  # an action of this name
     assert table.values.tolist() == [[0, 1]] * 3 and list(table.lines) == [2, 3, 4] and table.by == ""
     file.write_bytes("left,right\n1,0\n".encode("utf-16"))
     with pytest.raises(VidarError, match=r"a\.csv: cannot be read as CSV"):
