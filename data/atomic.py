@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -58,6 +59,30 @@ def replacing(path: str | os.PathLike[str]) -> Generator[Path]:
             temporary.unlink()
 
 
+@contextmanager
+def replacing_folder(path: str | os.PathLike[str], last: str) -> Generator[Path]:
+    """Yields an empty temporary folder; if the block succeeds, what is in it replaces entries of the same name.
+
+    Other entries of `path` stay. The file `last`, which marks the folder as complete, is removed before and moved last.
+    Raises VidarError in one line if the system refuses; the folder then is as it was.
+    """
+    folder = Path(path)
+    temporary = folder.with_name(f"{folder.name}{TEMPORARY}{os.getpid()}")
+    try:
+        with writing(folder):
+            temporary.mkdir(parents=True)
+            yield temporary
+            folder.mkdir(exist_ok=True)
+            (folder / last).unlink(missing_ok=True)
+            for entry in sorted(temporary.iterdir(), key=lambda entry: (entry.name == last, entry.suffix == ".json")):
+                if (folder / entry.name).is_dir():
+                    shutil.rmtree(folder / entry.name)
+                os.replace(entry, folder / entry.name)
+            sync(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def make_folder(path: str | os.PathLike[str]) -> Path:
     """Make a folder, with its parents, if it does not exist. Raises VidarError in one line if the system refuses."""
     folder = Path(path)
@@ -88,16 +113,23 @@ def sync(path: Path) -> None:
 def lock_folder(folder: str | os.PathLike[str], writer: str) -> Generator[Path]:
     """Make the folder if it does not exist, and keep other processes from writing there until the block ends.
 
+    A folder that was made for nothing, because the block failed before it wrote anything, is removed again.
     writer: who writes there, for the message to the other process, such as "vidar synth".
     Raises UsageError if the folder cannot be made or written to, or if another process holds it.
     """
     place = Path(folder)
+    new = not place.exists()
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{place}: cannot be a folder to write to ({error.strerror}); give another one") from None
-    with lock(place / LOCK, f"{place}: another {writer} is writing there; wait for it or stop it"):
-        yield place
+    try:
+        with lock(place / LOCK, f"{place}: another {writer} is writing there; wait for it or stop it"):
+            yield place
+    finally:
+        if new:
+            with suppress(OSError):  # it is not empty
+                place.rmdir()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vidar.data.atomic import lock, lock_folder, make_folder, replacing
+from vidar.data.atomic import lock, lock_folder, make_folder, replacing, replacing_folder
 from vidar.types import UsageError, VidarError
 
 HOLD = """
@@ -82,3 +82,23 @@ def test_a_full_disk_is_one_line_and_leaves_the_older_file(tmp_path, small_files
         with replacing(file) as temporary:
             write(temporary)
     assert file.read_text() == "older" and os.listdir(tmp_path) == ["out"]
+
+
+def test_a_folder_is_replaced_with_its_mark_last(tmp_path):
+    folder = tmp_path / "model"
+    for name in ("a/x", "b", "mark.json", "own/notes"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("older")
+    with pytest.raises(VidarError, match="model: cannot be written: No such file or directory"):
+        with replacing_folder(folder, "mark.json") as temporary:
+            (temporary / "b").write_text("newer")
+            (tmp_path / "missing" / "x").write_text("")
+    assert (folder / "b").read_text() == (folder / "mark.json").read_text() == "older"
+    with replacing_folder(folder, "mark.json") as temporary:
+        (temporary / "a").mkdir()
+        for name in ("a/y", "b", "mark.json"):
+            (temporary / name).write_text("newer")
+        assert (folder / "mark.json").read_text() == "older"
+    there = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+    assert there == ["a/y", "b", "mark.json", "own/notes"]
+    assert (folder / "mark.json").read_text() == "newer" and os.listdir(tmp_path) == ["model"]
