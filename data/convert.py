@@ -13,6 +13,7 @@ from PIL import Image
 
 from vidar.actions import ActionSpec
 from vidar.data.episode import Episode
+from vidar.data.outputs import check_apart
 from vidar.data.shards import ShardWriter, checked_actions
 from vidar.data.video import Timing, read_video, video_timing
 from vidar.types import VidarError
@@ -38,6 +39,7 @@ def convert_folder(
     Raises VidarError naming the file and row.
     """
     source = Path(folder)
+    check_apart(out, source)
     if not source.is_dir():
         raise VidarError(f"{source}: no such folder of videos")
     videos = sorted(source.glob("*.mp4"))

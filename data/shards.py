@@ -140,7 +140,7 @@ class ShardWriter:
     def _tidy(self) -> None:
         """Remove the unfinished files of a killed writer of this split.
 
-        Raises VidarError for shards that this writer would replace although nobody lost them: a killed writer leaves at
+        Raises VidarError for files that this writer would replace although no killed writer left them: it leaves at
         most one finished shard that the index does not list, the next one.
         """
         mine = re.compile(rf"{re.escape(self._name())}-{self.split}-\d+\.tar({re.escape(TEMPORARY)}\d+)?")
@@ -149,7 +149,7 @@ class ShardWriter:
             found = mine.fullmatch(file.name)
             if found and found[1]:
                 file.unlink(missing_ok=True)
-            elif found and file.name not in known:
+            elif found and (file.name not in known or (file.name == self._file().name and not _is_shard(file))):
                 raise VidarError(
                     f"{file}: is not listed in {INDEX}, which is missing or older; restore the index, or move the "
                     "shards away"
@@ -216,6 +216,12 @@ class ShardWriter:
         members = {"mp4": video, "json": text, "actions.npy": stored}
         members |= {f"{n}.{suffix}": data for n, (suffix, data) in extras.items()}
         return members | ({"txt": episode.caption.encode()} if episode.caption else {})
+
+
+def _is_shard(file: Path) -> bool:
+    """Whether a file is a whole shard of vidar."""
+    scan = scan_shard(file)
+    return not scan.problem and all("json" in sample.members for sample in scan.samples.values())
 
 
 def _tar_member(name: str, data: bytes) -> bytes:

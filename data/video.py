@@ -21,6 +21,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from vidar.data.atomic import check_output, replacing
+from vidar.data.outputs import WRITER
 from vidar.types import VidarError
 
 BT709 = 1  # the code of BT.709 in ITU-T H.273: primaries, transfer and matrix
@@ -43,6 +44,7 @@ def write_video(
     with replacing(path) as temporary:
         try:
             with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+                container.metadata["comment"] = WRITER
                 _encode(container, frames, fps, _lossy(crf), gop, name)
         except av.FFmpegError as error:
             raise VidarError(f"{name}: cannot be written: {error.strerror}") from None

@@ -254,3 +254,15 @@ def test_a_new_shard_takes_a_number_that_no_listed_one_has(shards, spec, episode
     with ShardWriter(path, "train", spec) as writer:
         writer.write(episode(9))
     assert [e.name for e in episodes(path, "train")] == ["ep02", "ep03", "ep09"] and validate(path).ok
+
+
+def test_a_tar_of_another_program_is_never_replaced(tmp_path, spec):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "backup.txt").write_text("mine")
+    file = tmp_path / "d" / "d-train-000000.tar"
+    with tarfile.open(file, "w") as tar:
+        tar.add(tmp_path / "d" / "backup.txt", "backup.txt")
+    before = file.read_bytes()
+    with pytest.raises(VidarError, match="d-train-000000.tar: is not listed"):
+        ShardWriter(tmp_path / "d", "train", spec)
+    assert file.read_bytes() == before

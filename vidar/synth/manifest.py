@@ -85,6 +85,12 @@ class Manifest:
         for plan in plans:
             entry = known.get(plan.job.id)
             if entry is None:
+                if there := [name for name in outputs(plan.job.id) if (self.file.parent / name).exists()]:
+                    problem = (
+                        f"{self.file.parent / there[0]}: exists, and is of no job of {self.file.name}; move it away"
+                    )
+                    changed.append(Refused(plan.line, plan.job.id, problem))
+                    continue
                 row = len(known) % rows
                 entry = {"id": plan.job.id, "line": plan.line, "status": WAITING, "error": None, "frames": plan.frames}
                 entry |= {"digest": plan.digest, "row": row, "segments": []}
