@@ -1,10 +1,12 @@
-"""Files that exist completely or not at all: temporary name in the same folder, fsync, rename."""
+"""Output files that exist completely or not at all (temporary name, fsync, rename), and locks of folders."""
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -12,6 +14,8 @@ from safetensors import SafetensorError
 from vidar.types import UsageError, VidarError
 
 TEMPORARY = ".tmp."  # part of the names of unfinished files
+LOCK = ".vidar.lock"  # the lock of a whole folder
+BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)  # another process holds a lock
 
 
 def check_output(path: str | os.PathLike[str]) -> Path:
@@ -28,6 +32,17 @@ def check_output(path: str | os.PathLike[str]) -> Path:
 
 
 @contextmanager
+def writing(file: str | os.PathLike[str]) -> Generator[None]:
+    """Turn every failure of the system inside the block (disk full, no permission, ...) into one VidarError line."""
+    try:
+        yield
+    except OSError as error:
+        raise VidarError(f"{file}: cannot be written: {error.strerror or error}") from None
+    except SafetensorError as error:  # wraps the errors of the system
+        raise VidarError(f"{file}: cannot be written: {error}") from None
+
+
+@contextmanager
 def replacing(path: str | os.PathLike[str]) -> Generator[Path]:
     """Yields a temporary path, which is renamed to `path` if the block succeeds and removed if it fails.
 
@@ -36,14 +51,46 @@ def replacing(path: str | os.PathLike[str]) -> Generator[Path]:
     file = check_output(path)
     temporary = file.with_name(f"{file.name}{TEMPORARY}{os.getpid()}")
     try:
-        yield temporary
-        publish(temporary, file)
-    except OSError as error:
-        raise VidarError(f"{file}: cannot be written: {error.strerror or error}") from None
-    except SafetensorError as error:  # wraps the errors of the system
-        raise VidarError(f"{file}: cannot be written: {error}") from None
+        with writing(file):
+            yield temporary
+            publish(temporary, file)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
+
+
+@contextmanager
+def replacing_folder(path: str | os.PathLike[str], last: str) -> Generator[Path]:
+    """Yields an empty temporary folder; if the block succeeds, what is in it replaces entries of the same name.
+
+    Other entries of `path` stay. The file `last`, which marks the folder as complete, is removed before and moved last.
+    Raises VidarError in one line if the system refuses; the folder then is as it was.
+    """
+    folder = Path(path)
+    temporary = folder.with_name(f"{folder.name}{TEMPORARY}{os.getpid()}")
+    try:
+        with writing(folder):
+            temporary.mkdir(parents=True)
+            yield temporary
+            folder.mkdir(exist_ok=True)
+            (folder / last).unlink(missing_ok=True)
+            for entry in sorted(temporary.iterdir(), key=lambda entry: (entry.name == last, entry.suffix == ".json")):
+                if (folder / entry.name).is_dir():
+                    shutil.rmtree(folder / entry.name)
+                os.replace(entry, folder / entry.name)
+            sync(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """Make a folder, with its parents, if it does not exist. Raises VidarError in one line if the system refuses."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise VidarError(f"{folder}: cannot be made a folder ({error.strerror}); give another place") from None
+    return folder
 
 
 def publish(temporary: Path, file: Path) -> None:
@@ -66,25 +113,64 @@ def sync(path: Path) -> None:
 def lock_folder(folder: str | os.PathLike[str], writer: str) -> Generator[Path]:
     """Make the folder if it does not exist, and keep other processes from writing there until the block ends.
 
-    writer: who writes there, for the message to the other one, such as "vidar synth". The lock ends with the process,
-    however it ends.
+    A folder that was made for nothing, because the block failed before it wrote anything, is removed again.
+    writer: who writes there, for the message to the other process, such as "vidar synth".
     Raises UsageError if the folder cannot be made or written to, or if another process holds it.
     """
-    import fcntl
-
     place = Path(folder)
+    new = not place.exists()
     try:
         place.mkdir(parents=True, exist_ok=True)
-        handle = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise UsageError(f"{place}: cannot be a folder to write to ({error.strerror}); give another one") from None
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UsageError(f"{place}: another {writer} is writing there; wait for it or stop it") from None
-        if not os.access(place, os.W_OK):
-            raise UsageError(f"{place}: no permission to write there; give another folder")
-        yield place
+        with lock(place / LOCK, f"{place}: another {writer} is writing there; wait for it or stop it"):
+            yield place
     finally:
+        if new:
+            with suppress(OSError):  # it is not empty
+                place.rmdir()
+
+
+@contextmanager
+def lock(file: Path, refusal: str | None = None) -> Generator[None]:
+    """Hold a lock until the block ends. `file` exists meanwhile; the lock ends with the process, however it ends.
+
+    refusal: the message if another process, or another block of this one, holds the lock; None: wait for it.
+    Choice: a lock on a file of its own works on network file systems as well; where a file system has no locks at all,
+    nothing is written.
+    Raises UsageError if the lock is held or cannot be made.
+    """
+    handle = _locked(file, refusal)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # a file system that has become read-only
+            file.unlink()
+        os.close(handle)
+
+
+def _locked(file: Path, refusal: str | None) -> int:
+    """The open descriptor that holds the lock."""
+    import fcntl
+
+    while True:
+        try:
+            handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise UsageError(f"{file.parent}: cannot be written to ({error.strerror}); give another folder") from None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if refusal is None else fcntl.LOCK_NB))
+            if os.path.samestat(os.fstat(handle), os.stat(file)):
+                return handle
+        except FileNotFoundError:
+            pass  # the holder before us removed the file between the two calls
+        except OSError as error:
+            os.close(handle)
+            if refusal is not None and error.errno in BUSY:
+                raise UsageError(refusal) from None
+            raise UsageError(
+                f"{file.parent}: its file system has no locks ({error.strerror}), so nothing would keep two writers "
+                "apart; give a folder on another one"
+            ) from None
         os.close(handle)

@@ -11,6 +11,7 @@ import numpy as np
 
 from vidar.data.atomic import check_output, replacing
 from vidar.data.index import load_index
+from vidar.data.outputs import check_outputs
 from vidar.data.reader import read_episode
 from vidar.data.video import write_video
 from vidar.types import UsageError, VidarError
@@ -36,9 +37,10 @@ def write_clip(
         raise UsageError(f"{video}: a clip is written as .mp4")
     index = load_index(path)
     files = [video, *(video.with_suffix(suffix) for suffix in (".npy", ".csv") if index.spec.width)]
-    for file in files:
+    check_outputs([video])
+    for file in files[1:]:
         check_output(file)
-        if file != video and file.exists():
+        if file.exists():
             raise VidarError(
                 f"{file}: exists already, and the actions of the clip would replace it; give another --out"
             )

@@ -17,6 +17,7 @@ from vidar.config import Config, to_dict
 from vidar.data.episode import Episode
 from vidar.data.index import Index
 from vidar.data.names import episode_names, piece_names
+from vidar.data.outputs import check_apart
 from vidar.data.rates import Stamps, check_rate, kept_frames
 from vidar.data.recordings import Recording, find_recordings
 from vidar.data.rows import Rows, Units, actions_of_frames, frames_of_rows
@@ -119,6 +120,7 @@ def convert_folder(
     """
     place, fps = Path(out), conversion.check()
     _check_split(split, heldout)
+    check_apart(place, folder)
     _check_place(place)
     say = say or (lambda line: None)
     recordings, passed = find_recordings(Path(folder), actions=bool(conversion.spec.width))

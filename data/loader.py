@@ -113,7 +113,6 @@ class Clips:
                 f"{config.path}: no episode of split {config.split!r} is long enough: the longest has "
                 f"{lengths.max()} frames, clip_frames is {config.clip_frames}"
             )
-        self._check_sizes(found, sides)
         self.episodes: list[tuple[Sample, dict[str, Any]]] = [(found[i], sides[i]) for i in long_enough]
         counts = (lengths[long_enough] - config.clip_frames) // config.stride + 1
         self._first = np.concatenate([[0], np.cumsum(counts)])  # number of the first window of each episode
@@ -196,11 +195,6 @@ class Clips:
             )
             self._cached += size if fits else 0
         return self._sources[episode]
-
-    def _check_sizes(self, found: list[Sample], sides: list[dict[str, Any]]) -> None:
-        for sample, side in zip(found, sides):
-            if (side["height"], side["width"]) != (self.index.height, self.index.width):
-                raise VidarError(f"{sample.name}: is {side['height']} x {side['width']}, the index says otherwise")
 
 
 def _stack(arrays: list[np.ndarray]) -> Tensor:

@@ -10,9 +10,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from vidar.actions import Action, ActionSpec
-from vidar.data.atomic import check_output, replacing
+from vidar.data.atomic import replacing
 from vidar.data.episode import Episode
 from vidar.data.index import load_index
+from vidar.data.outputs import check_outputs, written_by
 from vidar.data.reader import read_episode, read_sample, samples
 from vidar.data.video import write_video
 from vidar.types import UsageError
@@ -34,7 +35,7 @@ def contact_sheet(
     """
     if rows < 1 or columns < 1:
         raise UsageError(f"a contact sheet needs at least 1 row and 1 column, not {rows} x {columns}")
-    check_output(out_png)
+    check_outputs([out_png])
     index = load_index(path)
     found = samples(path, index, split or index.splits()[0])
     picked = _spread(len(found), rows)
@@ -47,7 +48,7 @@ def contact_sheet(
         for column, frame in enumerate(_spread(len(episode.frames), columns)):
             sheet.paste(Image.fromarray(episode.frames[frame]), (column * index.width, top + LINE))
     with replacing(out_png) as temporary:
-        sheet.save(temporary, format="PNG")
+        sheet.save(temporary, format="PNG", pnginfo=written_by())
 
 
 def preview_video(
@@ -58,7 +59,7 @@ def preview_video(
     The caps under frame t show a_t, the action that led to the frame. Raises VidarError as `read_episode` and
     `write_video` do.
     """
-    check_output(out_mp4)
+    check_outputs([out_mp4])
     index = load_index(path)
     recording = read_episode(path, split or index.splits()[0], episode, extras=())
     write_video(out_mp4, _annotated(recording), recording.fps)

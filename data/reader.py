@@ -19,9 +19,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from vidar.actions import ActionSpec
-from vidar.config import from_dict
+from vidar.config import from_dict, to_dict
 from vidar.data.episode import Episode
-from vidar.data.index import INDEX, SCHEMA, Index, load_index
+from vidar.data.index import INDEX, SCHEMA, Index, Shard, load_index
 from vidar.data.video import decode_video
 from vidar.types import UsageError, VidarError
 
@@ -157,6 +157,16 @@ def read_spec(sample: Sample, side: Mapping[str, Any]) -> ActionSpec:
     return spec
 
 
+def misfit(sample: Sample, side: Mapping[str, Any], index: Index) -> str:
+    """How a sample differs from the index of its data set ("": in nothing). Raises VidarError for a bad ActionSpec."""
+    for name in ("height", "width", "fps"):
+        if side[name] != getattr(index, name):
+            return f".json: {name} {side[name]} differs from {INDEX}, which says {getattr(index, name)}"
+    if side["action_space"] != to_dict(index.spec) and read_spec(sample, side) != index.spec:
+        return f".json: action_space differs from {INDEX}"
+    return ""
+
+
 def read_video_bytes(sample: Sample, side: Mapping[str, Any]) -> bytes:
     """The mp4 of a sample; its hash is verified."""
     return _verified(sample, "mp4", side["sha256_mp4"])
@@ -231,7 +241,10 @@ def _array(data: bytes, name: str, extension: str) -> np.ndarray:
 
 
 def samples(path: str | os.PathLike[str], index: Index, split: str) -> list[Sample]:
-    """All samples of a split, in writing order. Raises VidarError for an unknown split or a damaged shard."""
+    """All samples of a split, in writing order; their side files are checked.
+
+    Raises VidarError for an unknown split or a damaged shard.
+    """
     if split not in index.splits():
         raise VidarError(f"{path}: has no split {split!r}; available: {', '.join(index.splits()) or 'none'}")
     found: list[Sample] = []
@@ -239,15 +252,35 @@ def samples(path: str | os.PathLike[str], index: Index, split: str) -> list[Samp
         if shard.split == split:
             file = Path(path) / shard.name
             scan = scan_shard(file)
-            problem = scan.problem
-            if not problem and (len(scan.samples), file.stat().st_size) != (shard.samples, shard.bytes):
-                problem = f"{shard.name}: is not the file that {INDEX} lists"
-            if problem:
+            if problem := scan.problem or _difference(scan, shard, index, file):
                 raise VidarError(f"{path}: {problem}; `vidar data validate {path}` lists what is damaged")
             found.extend(scan.samples.values())
     if not found:
         raise VidarError(f"{path}: split {split!r} holds no episode; `vidar data validate {path}` says why")
     return found
+
+
+def sides_digest(scan: Scan) -> str:
+    """sha256 of all side files of a shard, in order. Raises VidarError if one cannot be read."""
+    digest = hashlib.sha256()
+    for sample in scan.samples.values():
+        digest.update(sample.read("json"))
+    return digest.hexdigest()
+
+
+def _difference(scan: Scan, shard: Shard, index: Index, file: Path) -> str:
+    """How a shard differs from the index, as far as its headers and side files tell ("": in nothing)."""
+    if (len(scan.samples), file.stat().st_size) != (shard.samples, shard.bytes):
+        return f"{shard.name}: is not the file that {INDEX} lists"
+    try:
+        if shard.sides and sides_digest(scan) != shard.sides:
+            return f"{shard.name}: a .json in it was changed; the shard is damaged"
+        for sample in scan.samples.values():
+            if problem := misfit(sample, read_side(sample), index):
+                return f"{sample.name}: {problem}"
+    except VidarError as error:
+        return str(error)
+    return ""
 
 
 def check_clips(path: str | os.PathLike[str], split: str, frames: int, remedy: str) -> None:

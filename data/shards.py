@@ -13,6 +13,7 @@ import os
 import re
 import tarfile
 import zipfile
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,10 +22,10 @@ import numpy as np
 
 from vidar.actions import ActionSpec
 from vidar.config import to_dict
-from vidar.data.atomic import TEMPORARY, publish
+from vidar.data.atomic import TEMPORARY, lock, make_folder, publish, writing
 from vidar.data.episode import Episode
 from vidar.data.index import INDEX, SCHEMA, Index, Shard, load_index, save_index
-from vidar.data.reader import scan_shard
+from vidar.data.reader import scan_shard, sides_digest
 from vidar.data.video import encode_video
 from vidar.types import UsageError, VidarError
 
@@ -37,7 +38,9 @@ class ShardWriter:
     """Writes the episodes of one split into a folder: `with ShardWriter(out, "train", spec) as w: w.write(episode)`.
 
     A killed writer leaves complete shards and an index that lists exactly those; the content of the open shard is
-    lost. Another split, or more of the same split, may be added later. Only one writer may use a folder at a time.
+    lost. Another split, or more of the same split, may be added later. The writer holds its split until it is closed:
+    other splits of the folder may be written at the same time, by other processes too.
+    Raises UsageError if another writer holds the split, VidarError if the folder cannot take these data.
     """
 
     def __init__(
@@ -54,24 +57,21 @@ class ShardWriter:
             raise UsageError(f"split {split!r} must be letters, digits, - and _")
         if max_samples < 1:
             raise UsageError(f"max_samples is {max_samples}, must be at least 1")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            raise VidarError(
-                f"{self.folder}: cannot be a data folder: it or a parent is a file, or read-only"
-            ) from None
-        if not os.access(self.folder, os.W_OK):
-            raise VidarError(f"{self.folder}: no permission to write there")
+        make_folder(self.folder)
         self.split, self.spec, self.max_samples, self.lossless, self.crf = split, spec, max_samples, lossless, crf
-        self.index = load_index(self.folder) if (self.folder / INDEX).exists() else None
-        if self.index is not None and self.index.spec != spec:
-            raise VidarError(f"{self.folder}: holds data with other actions ({', '.join(self.index.spec.names)})")
-        self.keys = self._stored_keys()
-        self._tar: tarfile.TarFile | None = None
+        self._open: io.FileIO | None = None
         self._samples = self._frames = 0
         self._format: tuple[float, int, int] | None = None
-        if self.index is not None:
-            self._format = (self.index.fps, self.index.height, self.index.width)
+        with ExitStack() as held:
+            busy = f"{self.folder}: another process is writing split {split!r} there; wait for it or stop it"
+            held.enter_context(lock(self.folder / f".{split}.lock", busy))
+            self.index = load_index(self.folder) if (self.folder / INDEX).exists() else None
+            if self.index is not None:
+                self._format = (self.index.fps, self.index.height, self.index.width)
+                self._check_listed(self.index)
+            self.keys = self._stored_keys()
+            self._tidy()
+            self._held = held.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -81,67 +81,96 @@ class ShardWriter:
 
     def write(self, episode: Episode) -> None:
         """Add one episode. Raises VidarError naming it, before anything is written, if it does not meet the
-        documentation.
+        documentation; if it cannot be written, the episodes before it stay.
         """
         members = self._members(episode)
-        try:
-            if self._tar is None:
-                self._tar = tarfile.TarFile(self._temporary(), "w", format=tarfile.USTAR_FORMAT)
+        with writing(self._file()):
+            if self._open is None:
+                self._open = self._temporary().open("wb", buffering=0)
                 self._samples = self._frames = 0
-            for name, data in members.items():
-                info = tarfile.TarInfo(f"{episode.name}.{name}")
-                info.size = len(data)
-                self._tar.addfile(info, io.BytesIO(data))
-        except BaseException as failure:
-            self._abandon()
-            if isinstance(failure, OSError):
-                raise VidarError(f"{self._file()}: cannot be written: {failure.strerror or failure}") from None
-            raise
+            _append(self._open, b"".join(_tar_member(f"{episode.name}.{n}", data) for n, data in members.items()))
         self._format = (float(episode.fps), *episode.frames.shape[1:3])
         self.keys.add(episode.name)
         self._samples += 1
         self._frames += len(episode.frames)
         if self._samples == self.max_samples:
-            self.close()
+            self._finish()
 
     def close(self) -> None:
-        """Finish the open shard and list it; the writer may continue with another shard.
+        """Finish the open shard, list it and let go of the split. Raises VidarError if writing fails."""
+        with self._held:
+            self._finish()
 
-        Raises VidarError if writing fails.
-        """
-        if self._tar is None:
+    def _finish(self) -> None:
+        """Publish the open shard and list it; the next episode opens another one."""
+        if self._open is None:
             return
-        file = self._file()
+        file, temporary = self._file(), self._temporary()
         try:
-            self._tar.close()
-            self._tar = None
-            with self._temporary().open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            publish(self._temporary(), file)
-        except OSError as error:
-            raise VidarError(f"{file}: cannot be written: {error.strerror or error}") from None
+            if not self._samples:
+                return
+            with writing(file):
+                end = 2 * tarfile.BLOCKSIZE
+                _append(self._open, bytes(end + -(self._open.tell() + end) % tarfile.RECORDSIZE))
+                self._open.close()
+                with temporary.open("rb") as stream:
+                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
+                sides = sides_digest(scan_shard(temporary))
+                publish(temporary, file)
         finally:
             self._abandon()
-        entry = Shard(file.name, self.split, self._samples, self._frames, file.stat().st_size, digest)
+        entry = Shard(file.name, self.split, self._samples, self._frames, file.stat().st_size, digest, sides)
         assert self._format is not None
-        listed = load_index(self.folder) if (self.folder / INDEX).exists() else None  # another split may be newer
-        if listed is not None and (listed.fps, listed.height, listed.width) != self._format:
+        with lock(self.folder / f".{INDEX}.lock"):
+            listed = load_index(self.folder) if (self.folder / INDEX).exists() else None
+            if listed is not None:  # the writer of another split may have added to it
+                self._check_listed(listed)
+            self.index = Index(self.spec, *self._format, (*(listed.shards if listed else ()), entry))
+            save_index(self.folder, self.index)
+
+    def _check_listed(self, index: Index) -> None:
+        """Raises VidarError if the folder holds data of another kind."""
+        if index.spec != self.spec:
+            raise VidarError(f"{self.folder}: holds data with other actions ({', '.join(index.spec.names)})")
+        if self._format != (index.fps, index.height, index.width):
             raise VidarError(
-                f"{file}: cannot be listed: another writer put videos with another fps or size into {self.folder}"
+                f"{self.folder}: another writer put videos with another fps or size there; write to a folder of its own"
             )
-        self.index = Index(self.spec, *self._format, (*(listed.shards if listed else ()), entry))
-        save_index(self.folder, self.index)
+
+    def _tidy(self) -> None:
+        """Remove the unfinished files of a killed writer of this split.
+
+        Raises VidarError for files that this writer would replace although no killed writer left them: it leaves at
+        most one finished shard that the index does not list, the next one.
+        """
+        mine = re.compile(rf"{re.escape(self._name())}-{self.split}-\d+\.tar({re.escape(TEMPORARY)}\d+)?")
+        known = {self._file().name, *(shard.name for shard in (self.index.shards if self.index else ()))}
+        for file in sorted(self.folder.iterdir()):
+            found = mine.fullmatch(file.name)
+            if found and found[1]:
+                file.unlink(missing_ok=True)
+            elif found and (file.name not in known or (file.name == self._file().name and not _is_shard(file))):
+                raise VidarError(
+                    f"{file}: is not listed in {INDEX}, which is missing or older; restore the index, or move the "
+                    "shards away"
+                )
 
     def _abandon(self) -> None:
-        """Remove unfinished files; a published shard no longer has a temporary name."""
+        """Close and remove the open shard; a published one no longer has a temporary name."""
+        if self._open is not None:
+            self._open.close()
+        self._open = None
         self._temporary().unlink(missing_ok=True)
-        self._tar = None
 
     def _file(self) -> Path:
-        listed = self.index.shards if self.index is not None else ()
-        number = sum(shard.split == self.split for shard in listed)
-        name = re.sub(r"[^A-Za-z0-9_-]+", "_", self.folder.resolve().name) or "data"
-        return self.folder / f"{name}-{self.split}-{number:06d}.tar"
+        mine = [shard.name for shard in (self.index.shards if self.index else ()) if shard.split == self.split]
+        numbers = [int(found[1]) for name in mine if (found := re.search(r"-(\d+)\.tar$", name))]
+        number = max(len(mine), 1 + max(numbers, default=-1))
+        return self.folder / f"{self._name()}-{self.split}-{number:06d}.tar"
+
+    def _name(self) -> str:
+        """The name of the data set, with which the names of its shards begin."""
+        return re.sub(r"[^A-Za-z0-9_-]+", "_", self.folder.resolve().name) or "data"
 
     def _temporary(self) -> Path:
         file = self._file()
@@ -187,6 +216,31 @@ class ShardWriter:
         members = {"mp4": video, "json": text, "actions.npy": stored}
         members |= {f"{n}.{suffix}": data for n, (suffix, data) in extras.items()}
         return members | ({"txt": episode.caption.encode()} if episode.caption else {})
+
+
+def _is_shard(file: Path) -> bool:
+    """Whether a file is a whole shard of vidar."""
+    scan = scan_shard(file)
+    return not scan.problem and all("json" in sample.members for sample in scan.samples.values())
+
+
+def _tar_member(name: str, data: bytes) -> bytes:
+    """A plain file of a tar: header, content, padding."""
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    return info.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % tarfile.BLOCKSIZE)
+
+
+def _append(file: io.FileIO, data: bytes) -> None:
+    """Append all of `data`, or nothing. Raises OSError."""
+    start, rest = file.tell(), memoryview(data)
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+    except BaseException:
+        file.seek(start)
+        file.truncate()
+        raise
 
 
 def checked_actions(spec: ActionSpec, actions: np.ndarray, where: str) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,12 +16,14 @@ from vidar.data.atomic import TEMPORARY
 from vidar.data.index import INDEX, Index, Shard, load_index
 from vidar.data.reader import (
     Sample,
+    misfit,
     read_actions,
     read_extra,
     read_side,
     read_spec,
     read_video_bytes,
     scan_shard,
+    sides_digest,
 )
 from vidar.data.shards import checked_actions
 from vidar.data.video import video_info
@@ -76,6 +79,9 @@ def validate(path: str | os.PathLike[str], progress: Callable[[str], None] | Non
             _check_shard(there[name], listed.get(name), index, report, progress)
         else:
             report.problems.append(f"{name}: is listed in {INDEX} but missing")
+    for split in index.splits() if index else ():
+        if not any(shard.samples for shard in listed.values() if shard.split == split):
+            report.problems.append(f"{INDEX}: split {split!r} holds no episode; record it, or remove its entries")
     return report
 
 
@@ -97,9 +103,14 @@ def _check_shard(
     if len(scan.samples) != entry.samples or report.frames - before != entry.frames:
         found = f"{len(scan.samples)} samples and {report.frames - before} frames"
         report.problems.append(f"{file.name}: {found}, {INDEX} says {entry.samples} and {entry.frames}")
+    if file.stat().st_size != entry.bytes:
+        report.problems.append(f"{file.name}: has {file.stat().st_size} bytes, {INDEX} says {entry.bytes}")
     with file.open("rb") as stream:
         if hashlib.file_digest(stream, "sha256").hexdigest() != entry.sha256:
             report.problems.append(f"{file.name}: does not match its sha256 in {INDEX}")
+    with suppress(VidarError):  # a missing .json is reported as a problem of its sample
+        if entry.sides and sides_digest(scan) != entry.sides:
+            report.problems.append(f"{file.name}: its .json members do not match their sha256 in {INDEX}")
 
 
 def _check_sample(sample: Sample, index: Index | None, report: Report) -> Iterator[str]:
@@ -110,10 +121,8 @@ def _check_sample(sample: Sample, index: Index | None, report: Report) -> Iterat
     except VidarError as error:
         yield _brief(error, sample)
         return
-    if index and spec != index.spec:
-        yield f".json: action_space differs from {INDEX}"
-    if index and (side["height"], side["width"]) != (index.height, index.width):
-        yield f".json: size {side['height']} x {side['width']} differs from {INDEX}"
+    if index and (problem := misfit(sample, side, index)):
+        yield problem
     checks: list[Callable[[], str]] = [
         partial(_check_video, sample, side, report),
         partial(_check_actions, sample, side, spec),

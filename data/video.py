@@ -21,6 +21,7 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from vidar.data.atomic import check_output, replacing
 from vidar.data.decoding import EXACT, Decoder, open_video
+from vidar.data.outputs import WRITER
 from vidar.data.resize import resized_frame
 from vidar.types import VidarError
 
@@ -42,6 +43,7 @@ def write_video(
     with replacing(path) as temporary:
         try:
             with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+                container.metadata["comment"] = WRITER
                 _encode(container, frames, fps, _lossy(crf), gop, name)
         except av.FFmpegError as error:
             raise VidarError(f"{name}: cannot be written: {error.strerror}") from None

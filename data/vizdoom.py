@@ -10,7 +10,8 @@ from __future__ import annotations
 import difflib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -77,7 +78,7 @@ class VizdoomConfig(Config):
 
 
 def scenario_file(name: str) -> Path:
-    """The .cfg file of a scenario. Raises VidarError if ViZDoom is missing, UsageError with near matches."""
+    """The absolute .cfg file of a scenario. Raises VidarError if ViZDoom is missing, UsageError with near matches."""
     try:
         import vizdoom
     except ImportError:
@@ -86,7 +87,7 @@ def scenario_file(name: str) -> Path:
     if name.endswith(".cfg"):
         if not Path(name).is_file():
             raise UsageError(f"{name}: no such scenario file")
-        return Path(name)
+        return Path(name).resolve()
     folder = Path(vizdoom.scenarios_path)
     names = sorted(file.stem for file in folder.glob("*.cfg") if file.with_suffix(".wad").is_file())
     if name not in names:
@@ -116,7 +117,7 @@ class VizdoomGame:
         self.config = config
         self.name = file.stem
         (w, h), self.box = screen_and_box(config.height, config.width)
-        self.folder = tempfile.TemporaryDirectory(prefix="vidar-vizdoom-")  # the engine writes an .ini file
+        self.folder = _work_folder()
         game = vzd.DoomGame()
         game.load_config(str(file))
         game.set_doom_config_path(os.path.join(self.folder.name, "vizdoom.ini"))
@@ -133,7 +134,8 @@ class VizdoomGame:
         game.add_available_game_variable(vzd.GameVariable.ANGLE)
         self.spec = action_spec([button.name for button in game.get_available_buttons()])
         try:
-            game.init()
+            with _working_in(self.folder.name):
+                game.init()
         except Exception as error:  # the binding raises its own types, with several lines of text
             self.folder.cleanup()
             raise VidarError(f"ViZDoom did not start: {str(error).splitlines()[0]}") from error
@@ -214,6 +216,26 @@ class VizdoomGame:
             "labels": small(labels, Image.Resampling.NEAREST),
             "pose": np.array(state.game_variables, dtype=np.float32),
         }
+
+
+def _work_folder() -> tempfile.TemporaryDirectory[str]:
+    """A private folder, in which the engine writes an .ini file and its folder _vizdoom."""
+    try:
+        return tempfile.TemporaryDirectory(prefix="vidar-vizdoom-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise VidarError(f"ViZDoom needs a folder for temporary files ({error.strerror}); set TMPDIR to one") from None
+
+
+@contextmanager
+def _working_in(folder: str) -> Generator[None]:
+    """Run a block in another working directory: the engine starts in that of this process, and must write there."""
+    before = os.open(".", getattr(os, "O_PATH", os.O_RDONLY))
+    try:
+        os.chdir(folder)
+        yield
+    finally:
+        os.fchdir(before)
+        os.close(before)
 
 
 def action_spec(buttons: list[str]) -> ActionSpec:

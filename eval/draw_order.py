@@ -18,7 +18,8 @@ from vidar.core.order import Order
 from vidar.core.relation import Relation
 from vidar.core.step import twin
 from vidar.core.system import System
-from vidar.data.atomic import check_output, replacing
+from vidar.data.atomic import replacing
+from vidar.data.outputs import WRITER, check_outputs
 from vidar.orders.frame import frame_order
 from vidar.orders.frame_scale import frame_scale_order
 from vidar.orders.plan import plan_order, thin
@@ -79,7 +80,7 @@ def draw(order: Order, grid: Grid, out: str | os.PathLike[str], title: str = "")
 
     Raises UsageError for an endless or a very large order, and VidarError for an unsuitable output.
     """
-    check_output(out)
+    check_outputs([out])
     if order.num_units is None or (grid.num_sites or 0) > MOST_SITES:
         raise UsageError(f"only finite orders of at most {MOST_SITES} sites can be drawn")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -97,7 +98,7 @@ def draw(order: Order, grid: Grid, out: str | os.PathLike[str], title: str = "")
     for axes, (name, view) in zip(below.subplots(1, len(order.relations), squeeze=False)[0], layout.views.items()):
         _draw_mask(axes, name, view.dense[0], layout.slots.unit[0], layout.slots.role[0])
     with replacing(out) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
+        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": WRITER})
 
 
 def planes(grid: Grid, units: int) -> dict[str, np.ndarray]:

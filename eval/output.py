@@ -12,14 +12,20 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vidar.data.atomic import replacing
+from vidar.data.atomic import make_folder, replacing, writing
+from vidar.data.outputs import check_outputs
 from vidar.types import UsageError, VidarError
 
 MARK = "report.json"  # written last: if it exists, the other files are complete
+FILES = (MARK, "report.html", "dream.mp4", "dream.json")
 
 
 def folder(out: str | os.PathLike[str]) -> Path:
-    """The output folder, which is not created yet. Raises UsageError if it is a file, VidarError without permission."""
+    """The output folder, which is not created yet.
+
+    Raises UsageError if it is a file or holds files of another origin under the names of a report's, VidarError
+    without permission.
+    """
     wanted = Path(out)
     for place in (wanted, *wanted.absolute().parents):
         if place.exists():
@@ -28,13 +34,15 @@ def folder(out: str | os.PathLike[str]) -> Path:
             if not os.access(place, os.W_OK):
                 raise VidarError(f"{place}: no permission to write; choose another --out")
             break
+    check_outputs(file for name in FILES if (file := wanted / name).exists())
     return wanted
 
 
 def begin(place: Path) -> None:
     """Create the folder and remove the mark of an earlier report."""
-    place.mkdir(parents=True, exist_ok=True)
-    (place / MARK).unlink(missing_ok=True)
+    make_folder(place)
+    with writing(place / MARK):
+        (place / MARK).unlink(missing_ok=True)
 
 
 def write(file: Path, content: str | dict[str, Any]) -> None:

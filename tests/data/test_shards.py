@@ -7,16 +7,18 @@ import subprocess
 import sys
 import tarfile
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from vidar.actions import Action, ActionSpec
 from vidar.config import from_dict
+from vidar.data.index import load_index, save_index
 from vidar.data.reader import data_info, episodes, read_episode
 from vidar.data.shards import ShardWriter
 from vidar.data.validate import validate
-from vidar.types import VidarError
+from vidar.types import UsageError, VidarError
 
 
 def test_round_trip_of_everything(shards, episode, spec):
@@ -134,7 +136,7 @@ def test_row_zero_is_stored_as_zeros_and_need_not_be_legal(tmp_path, spec, episo
 def test_output_that_is_a_file_or_under_one(tmp_path, spec):
     (tmp_path / "f").write_text("x")
     for path in (tmp_path / "f", tmp_path / "f" / "g"):
-        with pytest.raises(VidarError, match=r"f.*cannot be a data folder"):
+        with pytest.raises(VidarError, match=r"f.*cannot be made a folder"):
             ShardWriter(path, "train", spec)
     assert (tmp_path / "f").read_text() == "x"
 
@@ -184,3 +186,83 @@ def test_killed_writer_leaves_a_valid_prefix(tmp_path, spec, episode, after=7):
     with ShardWriter(path, "train", spec) as writer:  # goes on where the index ends
         writer.write(episode(1, name="next"))
     assert validate(path).ok and data_info(path).episodes == len(names) + 1
+
+
+RECORD = """
+import sys
+from vidar.data.record import record
+from vidar.data.synthetic import ShapesConfig
+record(ShapesConfig(frames=20), None, sys.argv[1], episodes=12, seed=int(sys.argv[2]), split=sys.argv[3])
+"""
+
+
+def recorders(path, *splits):
+    commands = [[sys.executable, "-c", RECORD, str(path), str(1000 * n), split] for n, split in enumerate(splits)]
+    started = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
+    return [(process.communicate()[1], process.returncode) for process in started]
+
+
+def test_splits_may_be_written_at_the_same_time(tmp_path):
+    assert recorders(tmp_path / "d", "train", "test", "more") == [("", 0)] * 3
+    assert data_info(tmp_path / "d").splits == {"train": 12, "test": 12, "more": 12} and validate(tmp_path / "d").ok
+
+
+def test_a_split_has_one_writer_at_a_time(shards, spec, episode, tmp_path):
+    with ShardWriter(tmp_path / "set", "train", spec, max_samples=1) as writer:
+        writer.write(episode(7))
+        with pytest.raises(UsageError, match="set: another process is writing split 'train'"):
+            ShardWriter(tmp_path / "set", "train", spec)
+        shards(count=1, split="test")
+        writer.write(episode(8))
+    assert data_info(shards(count=1)).splits == {"train": 3, "test": 1} and validate(tmp_path / "set").ok
+
+
+def test_a_full_disk_keeps_the_episodes_before(tmp_path, spec, episode, small_files):
+    noise = np.random.default_rng(0).integers(0, 256, (24, 23, 32, 3), dtype=np.uint8)
+    with pytest.raises(VidarError, match=r"d-train-000000.tar: cannot be written: File too large"):
+        with ShardWriter(tmp_path / "d", "train", spec) as writer:
+            for k in range(3):
+                writer.write(episode(k))
+            small_files(writer._open.tell() + 20_000)
+            writer.write(episode(3, extras={"noise": noise}))
+    assert data_info(tmp_path / "d").episodes == 3 and validate(tmp_path / "d").ok
+    assert sorted(os.listdir(tmp_path / "d")) == ["d-train-000000.tar", "shards.json"]
+
+
+def test_a_writer_removes_unfinished_files_of_its_own_split_only(shards, spec):
+    path = shards(count=2)
+    for name in ("set-train-000001.tar.tmp.7", "set-train-x-000001.tar.tmp.7", "notes.tmp.7"):
+        (path / name).write_bytes(b"half")
+    ShardWriter(path, "train", spec).close()
+    assert {"set-train-x-000001.tar.tmp.7", "notes.tmp.7"} <= {*os.listdir(path)}
+    assert not (path / "set-train-000001.tar.tmp.7").exists()
+
+
+def test_shards_without_an_index_are_never_replaced(shards, spec):
+    path = shards(count=4)
+    (path / "shards.json").unlink()
+    with pytest.raises(VidarError, match=r"set-train-000001.tar: is not listed in shards.json"):
+        ShardWriter(path, "train", spec)
+    assert len(list(path.glob("*.tar"))) == 2
+
+
+def test_a_new_shard_takes_a_number_that_no_listed_one_has(shards, spec, episode):
+    path = shards(count=4)
+    index = load_index(path)
+    save_index(path, replace(index, shards=index.shards[1:]))
+    (path / index.shards[0].name).unlink()
+    with ShardWriter(path, "train", spec) as writer:
+        writer.write(episode(9))
+    assert [e.name for e in episodes(path, "train")] == ["ep02", "ep03", "ep09"] and validate(path).ok
+
+
+def test_a_tar_of_another_program_is_never_replaced(tmp_path, spec):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "backup.txt").write_text("mine")
+    file = tmp_path / "d" / "d-train-000000.tar"
+    with tarfile.open(file, "w") as tar:
+        tar.add(tmp_path / "d" / "backup.txt", "backup.txt")
+    before = file.read_bytes()
+    with pytest.raises(VidarError, match="d-train-000000.tar: is not listed"):
+        ShardWriter(tmp_path / "d", "train", spec)
+    assert file.read_bytes() == before

@@ -1,6 +1,8 @@
 """The ViZDoom recorder: determinism, alignment, geometry of the picture, errors."""
 
 import hashlib
+import os
+import shutil
 import subprocess
 import sys
 
@@ -21,6 +23,8 @@ def digest(episode):
 
 PROCESS = """
 import hashlib
+import os
+import shutil
 from vidar.data.vizdoom import VizdoomConfig
 with VizdoomConfig(frames=40).build() as game:
     e = game.episode(11)
@@ -128,3 +132,20 @@ def test_a_death_is_an_end_and_a_time_limit_is_not(scenario, skip, dies):
         assert e.extras["rewards"][-1] == rewards[-2] + rewards[-1] != rewards[-2]  # nothing is lost
         game.config = game.config.replace(frames=4)
         assert not game.episode(3, rest).extras["ended"].any()
+
+
+def test_the_working_directory_need_not_be_writable(monkeypatch):
+    monkeypatch.chdir("/proc")  # nobody can write here; the engine would end with a segmentation fault
+    with CONFIG.replace(frames=3).build() as game:
+        assert os.getcwd() == "/proc" and len(game.episode(0).frames) == 3
+
+
+def test_nothing_is_left_in_the_working_directory_and_a_scenario_may_be_relative(tmp_path, monkeypatch):
+    import vizdoom
+
+    for suffix in (".cfg", ".wad"):
+        shutil.copy(os.path.join(vizdoom.scenarios_path, f"basic{suffix}"), tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with CONFIG.replace(scenario="basic.cfg", frames=3).build() as game:
+        assert game.name == "basic" and len(game.episode(0).frames) == 3
+    assert sorted(os.listdir(tmp_path)) == ["basic.cfg", "basic.wad"]

@@ -18,7 +18,8 @@ from pydantic import Field
 import vidar
 from vidar.conditioning.config import Told
 from vidar.config import Config, to_dict
-from vidar.data.atomic import check_output, replacing
+from vidar.data.atomic import replacing
+from vidar.data.outputs import check_outputs, written_by
 from vidar.data.video import read_video, write_video
 from vidar.model.load import START, load, load_config, locate
 from vidar.model.model import VideoModel, VideoModelConfig
@@ -70,7 +71,7 @@ def write(request: GenerateRequest, progress: Progress | None = None) -> dict[st
     _check_told(request, config)
     if config.clips:
         return _write_clip(request, config, folder, progress)
-    out, side = _outputs(request.out, 2)
+    out, side = _outputs(request, folder, 2)
     if request.schedule is not None:
         config = with_schedule(config.with_steps(request.steps or config.steps), request.schedule)
     actions = None if request.actions is None else read_actions(request.actions, config)
@@ -92,7 +93,7 @@ def _write_clip(
             raise UsageError(f"{request.model}: makes images or clips from a class or a text and takes no --{name}")
     count = request.frames or config.frames or 1
     config.system(count)
-    out, side = _outputs(request.out, count)
+    out, side = _outputs(request, folder, count)
     context = None if request.context is None else read_context(request.context, config)[None]
     if context is not None:
         config.pyramids_of(context.shape[1], count)
@@ -101,7 +102,7 @@ def _write_clip(
     made = model.generate(context, num_frames=count, seed=request.seed, prompt=told.prompt, label=told.label)
     if out.suffix == ".png":
         with replacing(out) as file:
-            Image.fromarray(made.frames[0, 0]).save(file, format="png")
+            Image.fromarray(made.frames[0, 0]).save(file, format="png", pnginfo=written_by())
     else:
         write_video(out, iter(made.frames[0]), config.fps)
     if progress is not None:
@@ -190,12 +191,18 @@ def read_picture(file: Path) -> np.ndarray:
         raise VidarError(f"{file}: not readable as a picture ({str(error).splitlines()[0]})") from None
 
 
-def _outputs(out: str, frames: int) -> tuple[Path, Path]:
-    """The paths of the output and of its side file. Raises UsageError for a wrong kind of file."""
-    file = check_output(out)
+def _outputs(request: GenerateRequest, folder: Path, frames: int) -> tuple[Path, Path]:
+    """The paths of the output and of its side file.
+
+    Raises UsageError for a wrong kind of file, and for files that cannot be replaced.
+    """
+    file = Path(request.out)
+    side = file.with_suffix(".json")
+    check_outputs([file], [request.context, request.actions, folder / START])
     if file.suffix not in ((".png", ".mp4") if frames == 1 else (".mp4",)):
         raise UsageError(f"{file}: {'an image is written as .png or .mp4' if frames == 1 else 'a clip is an .mp4'}")
-    return file, check_output(file.with_suffix(".json"))
+    check_outputs([side])
+    return file, side
 
 
 def _start(folder: Path, name: str) -> str:

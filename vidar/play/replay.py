@@ -7,6 +7,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,10 @@ import torch
 
 import vidar
 from vidar.config import to_dict
-from vidar.data.atomic import check_output, replacing
+from vidar.data.atomic import replacing
+from vidar.data.outputs import check_outputs
 from vidar.data.video import write_video
-from vidar.model.load import load, shipped
+from vidar.model.load import START, load, shipped
 from vidar.model.model import VideoModel
 from vidar.play.recording import Recording, read, replay
 from vidar.types import UsageError, VidarError
@@ -36,10 +38,12 @@ def write_replay(
     model: a shipped name or a folder; None: the shipped world that the file names. frames_sha256 in it is of the frames
     uint8 [T, H, W, 3] before the video was encoded. Raises UsageError or VidarError in one line.
     """
-    video = check_output(out)
+    video = Path(out)
+    side = video.with_suffix(".json")
+    check_outputs([video], [file, None if model is None else Path(model) / START])
     if video.suffix != ".mp4":
         raise UsageError(f"{video}: a dream is written as .mp4")
-    side = check_output(video.with_suffix(".json"))
+    check_outputs([side])
     recording = read(file)
     told, threads = recording.told, recording.told["threads"]
     if not len(recording.actions):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vidar.data.atomic import TEMPORARY, lock_folder, replacing
+from vidar.data.atomic import LOCK, TEMPORARY, lock_folder, replacing
 from vidar.synth.jobs import MANIFEST, Refused, ResolvedJob, outputs
 from vidar.synth.video_output import VideoOutput
 from vidar.types import UsageError, VidarError
@@ -27,7 +27,7 @@ def lock_videos(folder: Path) -> Generator[None]:
     with lock_folder(folder, "vidar synth"):
         for left in folder.glob(f"*{TEMPORARY}*"):
             left.unlink(missing_ok=True)
-        if not (folder / MANIFEST).is_file() and any(folder.iterdir()):
+        if not (folder / MANIFEST).is_file() and any(file.name != LOCK for file in folder.iterdir()):
             raise UsageError(f"{folder}: holds other files and no {MANIFEST}; give a new or empty folder")
         yield
 
@@ -85,6 +85,12 @@ class Manifest:
         for plan in plans:
             entry = known.get(plan.job.id)
             if entry is None:
+                if there := [name for name in outputs(plan.job.id) if (self.file.parent / name).exists()]:
+                    problem = (
+                        f"{self.file.parent / there[0]}: exists, and is of no job of {self.file.name}; move it away"
+                    )
+                    changed.append(Refused(plan.line, plan.job.id, problem))
+                    continue
                 row = len(known) % rows
                 entry = {"id": plan.job.id, "line": plan.line, "status": WAITING, "error": None, "frames": plan.frames}
                 entry |= {"digest": plan.digest, "row": row, "segments": []}

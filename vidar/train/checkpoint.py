@@ -2,11 +2,13 @@
 
     checkpoints/step-00001234/{model,ema,optimizer}.safetensors  state.json  COMPLETE
 
-A checkpoint is written under a temporary name, synced, marked COMPLETE (sizes of all files) and only then renamed.
+A checkpoint is written under a temporary name, synced, marked COMPLETE (sizes and hashes of all files) and only then
+renamed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -23,6 +25,7 @@ from torch import Tensor, nn
 
 import vidar
 from vidar.config import Config, to_dict
+from vidar.data.atomic import sync
 from vidar.train.ema import Ema
 from vidar.types import VidarError
 
@@ -77,15 +80,15 @@ def write(folder: Path, counters: Counters, config: Config, parts: Callable[[Pat
         (temporary / "state.json").write_text(json.dumps(state, indent=1))
         files = [file for file in temporary.rglob("*") if file.is_file()]
         for file in files:
-            _sync(file)
-        sizes = {file.relative_to(temporary).as_posix(): file.stat().st_size for file in files}
-        (temporary / MARKER).write_text(json.dumps(sizes))
-        _sync(temporary / MARKER)
-        _sync(temporary)
+            sync(file)
+        listed = {file.relative_to(temporary).as_posix(): [file.stat().st_size, _sha256(file)] for file in files}
+        (temporary / MARKER).write_text(json.dumps(listed))
+        sync(temporary / MARKER)
+        sync(temporary)
         if final.exists():
             _discard(final)
         os.rename(temporary, final)
-        _sync(folder)
+        sync(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise VidarError(f"{final}: the checkpoint cannot be written ({error}); free space or change out") from None
@@ -112,14 +115,35 @@ def load(path: Path, model: nn.Module, ema: Ema, optimizer: torch.optim.Optimize
 
 
 def read(path: Path) -> Counters:
-    """The counters of a checkpoint. Raises VidarError if it is incomplete or damaged."""
+    """The counters of a checkpoint, whose files are all verified. Raises VidarError if it is incomplete or damaged."""
     if not is_complete(path):
         raise VidarError(f"{path}: not a complete checkpoint; resume='auto' takes the newest complete one")
+    state = read_state(path)
     try:
-        state = json.loads((path / "state.json").read_text())
+        for name in _listed(path):
+            verify(path, name)
         return Counters(**{name: state[name] for name in asdict(Counters())})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise VidarError(f"{path}: damaged checkpoint ({error}); remove it to resume from an older one") from None
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The verified content of state.json. Raises VidarError if it is damaged."""
+    try:
+        verify(path, "state.json")
+        state = json.loads((path / "state.json").read_text())
+        if not isinstance(state, dict):
+            raise ValueError("state.json is not an object")
+        return state
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise VidarError(f"{path}: damaged checkpoint ({error}); remove it to resume from an older one") from None
+
+
+def verify(path: Path, name: str) -> None:
+    """Raises ValueError if a file of a checkpoint was changed after it was written."""
+    sha256 = _listed(path)[name][1]
+    if sha256 and _sha256(path / name) != sha256:
+        raise ValueError(f"{name} does not match its sha256")
 
 
 def newest(folder: Path) -> Path | None:
@@ -132,13 +156,29 @@ def complete(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if is_complete(path))
 
 
+def damaged(folder: Path) -> list[Path]:
+    """Checkpoints that are not complete, oldest first. A kill leaves none: a file of them was removed or changed."""
+    return sorted(path for path in folder.glob("step-*") if not is_complete(path))
+
+
 def is_complete(path: Path) -> bool:
     """Whether the marker exists and every file has the size that the marker states."""
     try:
-        sizes: dict[str, Any] = json.loads((path / MARKER).read_text())
-        return all((path / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, AttributeError):
+        sizes = {name: size for name, (size, _) in _listed(path).items()}
+        return "state.json" in sizes and all((path / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return False
+
+
+def _listed(path: Path) -> dict[str, tuple[int, str]]:
+    """Size and sha256 of every file. A checkpoint of an earlier version has no hashes: they are empty."""
+    listed: dict[str, Any] = json.loads((path / MARKER).read_text())
+    return {name: (entry, "") if isinstance(entry, int) else (entry[0], entry[1]) for name, entry in listed.items()}
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def retain(folder: Path, keep: int) -> None:
@@ -161,14 +201,6 @@ def _discard(path: Path) -> None:
     except OSError:
         return
     shutil.rmtree(doomed, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:

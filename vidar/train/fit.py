@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
@@ -12,17 +14,21 @@ import torch
 from torch import nn
 
 from vidar.config import Builds, to_yaml
+from vidar.data.atomic import TEMPORARY, lock_folder, make_folder, replacing, replacing_folder
+from vidar.model.load import INDEX
 from vidar.rng import Rng
 from vidar.train import checkpoint
 from vidar.train.config import TrainConfig
 from vidar.train.engine import Engine, PlainEngine
-from vidar.train.log import NoLog, RunLog
+from vidar.train.log import LOG, NoLog, RunLog
 from vidar.train.loop import Batches, Method, Stop, TrainState, train
 from vidar.train.memory import check_memory
 from vidar.train.ranks import is_first
 from vidar.train.resume import check_same
 from vidar.types import UsageError
 
+CHECKPOINTS, EXPORTED, CONFIG = "checkpoints", "model", "config.yaml"
+FILES = (CONFIG, LOG, EXPORTED)  # what a run writes beside its checkpoints, whoever wrote it before
 MakeEngine = Callable[[TrainConfig, nn.Module, torch.device], Engine]
 
 
@@ -52,7 +58,7 @@ class Exports(Protocol):
     """A method that writes a model directory."""
 
     def export(self, model: nn.Module, directory: Path) -> None:
-        """Write `model` in the layout that `vidar.load` reads, replacing an earlier model in `directory`."""
+        """Write `model` in the layout that `vidar.load` reads into the empty folder `directory`."""
         ...
 
 
@@ -94,14 +100,19 @@ def fit(
 
     engine: makes the Engine of the run; with several processes, each calls `fit` and rank 0 writes. resume: "auto"
     continues from the newest complete checkpoint of `out`, or starts anew if there is none; or the path of a
-    checkpoint. SIGTERM and SIGINT save a checkpoint and return. Raises UsageError before anything is built if `out`
-    cannot be used, the checkpoint belongs to another config (see `vidar.train.resume`) or memory is short; VidarError
-    if training cannot continue.
+    checkpoint. SIGTERM and SIGINT save a checkpoint and return. `out` is held meanwhile: no other process trains there.
+    Raises UsageError before anything is built if `out` cannot be used or another process holds it, the checkpoint
+    belongs to another config (see `vidar.train.resume`) or memory is short; VidarError if training cannot continue.
     """
     folder = Path(out or config.out or Path("runs") / config.name)
-    start = check(folder, resume)
-    if start is not None:
-        check_same(start, config)
+    with lock_folder(folder, "vidar train") if is_first() else nullcontext():
+        start = check(folder, resume)
+        if start is not None:
+            check_same(start, config)
+        return _fit(config, folder, start, device, engine)
+
+
+def _fit(config: TrainConfig, folder: Path, start: Path | None, device: str | None, engine: MakeEngine) -> FitResult:
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     check_memory(config, where)
     cuda = [torch.cuda.current_device()] if where.type == "cuda" else []
@@ -113,9 +124,12 @@ def fit(
             state.model.compile()
         writes = state.engine.ranks.rank == 0
         if writes:
-            (folder / "config.yaml").write_text(to_yaml(config))
+            with replacing(folder / CONFIG) as file:
+                file.write_text(to_yaml(config))
         log = RunLog(folder, config.name, state.counters.step) if writes else NoLog()
         try:
+            for path in checkpoint.damaged(folder / CHECKPOINTS):
+                log.event("damaged", state.counters.step, checkpoint=str(path), remedy="not used; remove it")
             train(state, log, stop)
             exported = export(state) if stop.signal is None else None
             log.event("stopped" if stop.signal else "done", state.counters.step, checkpoint=str(state.checkpoint))
@@ -129,29 +143,27 @@ def fit(
 
 
 def check(folder: Path, resume: str | os.PathLike[str] | None) -> Path | None:
-    """Create `out` and return the checkpoint to start from, or None. Raises UsageError if `out` cannot be used."""
-    checkpoints = folder / "checkpoints"
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: out is not a directory; choose another out")
-    if resume is None and checkpoint.newest(checkpoints) is not None:
+    """Prepare `out` and return the checkpoint to start from, or None. Raises UsageError if `out` cannot be used.
+
+    Choice: a folder without `checkpoints` is no run, and files under the names of a run's are not replaced there.
+    """
+    checkpoints = folder / CHECKPOINTS
+    newest, damaged = checkpoint.newest(checkpoints), checkpoint.damaged(checkpoints)
+    if resume is None and (newest or damaged):
         raise UsageError(f"{folder} already holds a run; resume='auto' continues it, or choose another out")
+    if resume == "auto" and damaged and newest is None:
+        raise UsageError(f"{damaged[-1]}: damaged, and there is no other checkpoint; remove it to start anew")
     if resume not in (None, "auto") and not checkpoint.is_complete(Path(resume)):
         raise UsageError(f"{resume}: not a complete checkpoint; resume='auto' takes the newest complete one")
-    if is_first():  # another process would delete the probe as a leftover
-        _prepare(folder, checkpoints)
-    return checkpoint.newest(checkpoints) if resume == "auto" else Path(resume) if resume else None
-
-
-def _prepare(folder: Path, checkpoints: Path) -> None:
-    """Create `out` and remove partly written checkpoints. Raises UsageError if it cannot be written."""
-    try:
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        probe = checkpoints / f"{checkpoint.TEMPORARY}probe-{os.getpid()}"
-        probe.mkdir()
-        probe.rmdir()
-    except OSError as error:
-        raise UsageError(f"{folder}: out cannot be written ({error.strerror}); choose another out") from None
-    checkpoint.clean(checkpoints)
+    if is_first():
+        taken = [name for name in FILES if (folder / name).exists() and not checkpoints.is_dir()]
+        if taken:
+            raise UsageError(f"{folder}: holds {taken[0]}, but no run ({CHECKPOINTS} is missing); choose another out")
+        make_folder(checkpoints)
+        checkpoint.clean(checkpoints)
+        for left in folder.glob(f"{EXPORTED}{TEMPORARY}*"):
+            shutil.rmtree(left, ignore_errors=True)
+    return newest if resume == "auto" else Path(resume) if resume else None
 
 
 def build(config: TrainConfig, folder: Path, device: torch.device, engine: MakeEngine = PlainEngine) -> TrainState:
@@ -171,7 +183,8 @@ def export(state: TrainState) -> Path | None:
     """Write the averaged model to out/model where the method can, on rank 0."""
     if not isinstance(state.method, Exports):
         return None
-    directory, averaged = state.out / "model", state.engine.averaged()
+    directory, averaged = state.out / EXPORTED, state.engine.averaged()
     if state.engine.ranks.rank == 0:
-        state.method.export(averaged, directory)
+        with replacing_folder(directory, INDEX) as temporary:
+            state.method.export(averaged, temporary)
     return directory

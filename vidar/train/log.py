@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+
+from vidar.data.atomic import replacing, writing
+from vidar.train.board import open_board
+
+LOG = "log.jsonl"
 
 
 class Log(Protocol):
@@ -51,11 +54,12 @@ class RunLog:
     """
 
     def __init__(self, out: Path, name: str, step: int) -> None:
-        file = out / "log.jsonl"
-        if file.exists():
-            _truncate(file, step)
-        self._file = file.open("a", buffering=1)
-        self._board = _board(out / "tensorboard", step)
+        self.path = out / LOG
+        with writing(self.path):
+            if self.path.exists():
+                _truncate(self.path, step)
+            self._file = self.path.open("a", buffering=1)
+        self._board = open_board(out / "tensorboard", step)
         self._console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
         self._progress: Progress | None = None
         if self._console.is_terminal:
@@ -67,9 +71,7 @@ class RunLog:
     def step(self, record: Mapping[str, float], progress: float) -> None:
         """See `Log`."""
         self._write(record)
-        if self._board is not None:
-            for key, value in record.items():
-                self._board.add_scalar(key, value, int(record["step"]))
+        self._board.add(record, int(record["step"]))
         line = _line(record, progress)
         if self._progress is None:
             self._console.print(line, markup=False)
@@ -86,44 +88,33 @@ class RunLog:
         """See `Log`."""
         if self._progress is not None:
             self._progress.stop()
-        if self._board is not None:
-            self._board.close()
-        self._file.close()
+        self._board.close()
+        with writing(self.path):
+            self._file.close()
 
     def _write(self, record: Mapping[str, Any]) -> None:
         plain = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
-        self._file.write(json.dumps(plain) + "\n")
+        with writing(self.path):
+            self._file.write(json.dumps(plain) + "\n")
 
 
 def read_log(file: Path) -> list[dict[str, Any]]:
-    """The records of a log; a line that a kill left incomplete is skipped."""
+    """The records of a log; lines that are not whole, such as the last one of a killed run, are left out."""
     records = []
-    for line in file.read_text().splitlines():
+    for line in file.read_text(errors="replace").splitlines():
         try:
             record = json.loads(line)
         except ValueError:
             continue
-        if isinstance(record, dict) and "step" in record:
+        if isinstance(record, dict) and isinstance(record.get("step"), int):
             records.append(record)
     return records
 
 
 def _truncate(file: Path, step: int) -> None:
     kept = [record for record in read_log(file) if record["step"] <= step]
-    temporary = file.with_name(f"{file.name}.tmp.{os.getpid()}")
-    with temporary.open("w") as stream:
-        stream.writelines(json.dumps(record) + "\n" for record in kept)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, file)
-
-
-def _board(folder: Path, step: int) -> Any:
-    if find_spec("tensorboard") is None:
-        return None
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(folder), purge_step=step + 1)
+    with replacing(file) as temporary:
+        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
 
 
 def _line(record: Mapping[str, float], progress: float) -> str:

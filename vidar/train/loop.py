@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from vidar.data.atomic import make_folder
 from vidar.rng import Rng
 from vidar.train.checkpoint import Counters
 from vidar.train.config import TrainConfig
@@ -227,6 +228,6 @@ def show(state: TrainState, batch: Any) -> None:
     assert isinstance(state.method, Samples)
     folder, engine, averaged = state.out / "samples", state.engine, state.engine.averaged()
     if engine.ranks.rank == 0:
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
         with engine.forward():
             state.method.sample(averaged, engine.move(batch), folder / f"step-{state.counters.step:08d}")

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vidar.config import Config, current_type, to_dict
-from vidar.types import UsageError, VidarError
+from vidar.train.checkpoint import read_state
+from vidar.types import UsageError
 
 # Keys that may change on resume. Choice: the length of the run, its output and its speed, because the weights remain
 # those of one experiment. Seeds, data, batch, network, losses, precision and learning rate define the experiment.
@@ -20,12 +21,11 @@ ABSENT = "absent"
 
 
 def check_same(checkpoint: Path, config: Config) -> None:
-    """Raises UsageError naming the first key, in the order of the config, whose value differs in the checkpoint."""
-    try:
-        stored = json.loads((checkpoint / "state.json").read_text())["config"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise VidarError(f"{checkpoint}: damaged checkpoint ({error}); remove it to resume from an older one") from None
-    for key, old, new in differences(stored, config):
+    """Raises UsageError naming the first key, in the order of the config, whose value differs in the checkpoint.
+
+    Raises VidarError for a damaged checkpoint.
+    """
+    for key, old, new in differences(read_state(checkpoint).get("config"), config):
         if key not in HARMLESS:
             raise UsageError(
                 f"{checkpoint}: {key} was {_short(old)}, now it is {_short(new)}; resume with the old value, or start "
