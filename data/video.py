@@ -7,11 +7,11 @@ at most 12 frames. Choice: one encoder thread, so that the bytes do not depend o
 from __future__ import annotations
 
 import io
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -88,18 +88,17 @@ def read_pieces(
     Raises VidarError like `read_video`, and if the file ends before the last frame of `keep`.
     """
     file, name = _existing(path), str(path)
-    wanted = None if keep is None else iter(keep.tolist())
-    following = None if wanted is None else next(wanted, None)
+    wanted = itertools.count() if keep is None else iter(keep.tolist())
+    following = next(wanted, None)
     piece, filled = None, 0
     with open_video(file, name) as container:
         decoder = Decoder(container, name)
         for number, frame in enumerate(decoder.frames()):
-            if wanted is not None:
-                if following is None:
-                    break
-                if number != following:
-                    continue
-                following = next(wanted, None)
+            if following is None:
+                break
+            if number != following:
+                continue
+            following = next(wanted, None)
             picture = decoder.picture(frame)
             picture = picture if size is None else resized_frame(picture, size)
             piece = np.empty((length, *picture.shape), np.uint8) if piece is None else piece
@@ -108,13 +107,13 @@ def read_pieces(
             if filled == length:
                 yield piece
                 piece, filled = None, 0
-    if following is not None:
+    if following is not None and (keep is not None or following == 0):
         raise VidarError(f"{name}: frame {following} was requested, but the video ends before it")
     if piece is not None:
         yield piece[:filled]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class VideoInfo:
     """The result of decoding a whole video.
 
@@ -155,11 +154,12 @@ def video_info(source: bytes | str | os.PathLike[str], name: str) -> VideoInfo:
             duration = float(frame.duration * frame.time_base) if frame.duration else None
             stamps.append(frame.pts)
         if not stamps:
-            raise VidarError(f"{name}: contains no frame")
+            raise VidarError(f"{name}: contains no frame that can be shown")
         if None in stamps:
             times = np.arange(len(stamps)) / decoder.fps
         else:
-            times = (np.array(stamps) - stamps[0]) * float(decoder.stream.time_base)
+            unit = decoder.stream.time_base
+            times = (np.array(stamps) - stamps[0]) * unit.numerator / unit.denominator
         return VideoInfo(len(stamps), times, duration, *size, decoder.fps, decoder.stream.frames)
 
 
@@ -205,7 +205,7 @@ def _encode(
     if codec.quality is not None:
         context.qscale, context.global_quality = True, codec.quality * 118  # FF_QP2LAMBDA
     reformatter = VideoReformatter()
-    for number, frame in enumerate(chain([first], iterator)):
+    for number, frame in enumerate(itertools.chain([first], iterator)):
         pixels = _padded(_picture(frame, picture.shape, name, number))
         out = av.VideoFrame.from_ndarray(pixels, format="rgb24")
         if codec.pix_fmt == "yuv420p":
@@ -261,11 +261,11 @@ def _read(source: bytes | str, start: int, count: int | None, name: str) -> tupl
     with open_video(source, name) as container:
         decoder = Decoder(container, name)
         stop = None if count is None else start + count
-        frames = [decoder.picture(frame) for frame in islice(decoder.frames(), start, stop)]
+        frames = [decoder.picture(frame) for frame in itertools.islice(decoder.frames(), start, stop)]
         if count is not None and len(frames) < count:
             raise VidarError(
                 f"{name}: frames {start} .. {start + count - 1} were requested, but there are only {len(frames)}"
             )
         if not frames:
-            raise VidarError(f"{name}: no frame at {start} or after")
+            raise VidarError(f"{name}: contains no frame at {start} or after that can be shown")
         return np.stack(frames), decoder.fps

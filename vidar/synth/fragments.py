@@ -6,7 +6,6 @@ anew from the count, and are exact in the mp4 whatever the clock of MPEG-TS (90 
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
@@ -17,7 +16,7 @@ import av
 import numpy as np
 
 from vidar.data.atomic import replacing
-from vidar.data.decoding import open_video
+from vidar.data.decoding import open_video, video_stream
 from vidar.data.video import encode_video
 from vidar.types import VidarError
 
@@ -26,7 +25,7 @@ def write_fragment(file: Path, frames: np.ndarray, rate: Fraction, first: int) -
     """Frames uint8 [t, H, W, 3], the first of which is number `first` of the video. The file appears whole."""
     data = encode_video(frames, float(rate), name=str(file))
     with replacing(file) as temporary:
-        _copy([io.BytesIO(data)], temporary, "mpegts", rate, first, str(file))
+        _copy([data], temporary, "mpegts", rate, first, str(file))
 
 
 def join_fragments(fragments: Iterable[Path], file: Path, rate: Fraction) -> int:
@@ -51,7 +50,7 @@ def fragment_name(number: int) -> str:
 
 
 def _copy(
-    sources: Iterable[Any],
+    sources: Iterable[bytes | str],
     target: Path,
     kind: str,
     rate: Fraction,
@@ -78,10 +77,10 @@ def _copy(
     return number - first
 
 
-def _packets(source: Any, name: str) -> Iterator[tuple[Any, Any]]:
+def _packets(source: bytes | str, name: str) -> Iterator[tuple[Any, Any]]:
     """The stream and its packets, in order. Raises VidarError for a damaged file."""
     with open_video(source, source if isinstance(source, str) else name) as container:
-        video = container.streams.video[0]
+        video = video_stream(container, name)
         for packet in container.demux(video):
             if packet.size:  # an empty one marks the end
                 yield video, packet
