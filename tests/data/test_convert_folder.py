@@ -121,6 +121,8 @@ def test_every_file_is_checked_before_anything_is_written(folder, tmp_path):
         convert_folder(where, tmp_path / "out", HOW)
     with pytest.raises(VidarError, match="no such folder"):
         convert_folder(tmp_path / "none", tmp_path / "out", HOW)
+    with pytest.raises(UsageError, match="out: lies in .*, which is read; give a folder outside of it"):
+        convert_folder(where, where / "out", HOW)
     (tmp_path / "file").write_text("x")
     with pytest.raises(VidarError, match="file: is a file, but convert writes a folder"):
         convert_folder(where, tmp_path / "file" / "out", HOW)
