@@ -142,16 +142,16 @@ def _check_sample(sample: Sample, index: Index | None, report: Report) -> Iterat
 
 
 def _check_video(sample: Sample, side: dict[str, Any], report: Report) -> str:
-    info = video_info(read_video_bytes(sample, side), sample.name)
-    report.frames += info.frames
-    if info.frames != side["n_frames"]:
-        return f"{info.frames} frames decode, .json says {side['n_frames']}"
-    if not (0 <= info.height - side["height"] <= 1 and 0 <= info.width - side["width"] <= 1):
-        return f"video is {info.height} x {info.width}, .json says {side['height']} x {side['width']}"
-    if not info.regular:
+    timing = video_info(read_video_bytes(sample, side), sample.name)
+    report.frames += timing.frames
+    if timing.frames != side["n_frames"]:
+        return f"{timing.frames} frames decode, .json says {side['n_frames']}"
+    if not (0 <= timing.height - side["height"] <= 1 and 0 <= timing.width - side["width"] <= 1):
+        return f"video is {timing.height} x {timing.width}, .json says {side['height']} x {side['width']}"
+    if not timing.regular:
         return "time stamps of the video do not increase by a constant step"
-    if abs(info.fps - side["fps"]) > 1e-3 * side["fps"]:
-        return f"video runs at {info.fps:g} fps, .json says {side['fps']:g}"
+    if abs(timing.fps - side["fps"]) > 1e-3 * side["fps"]:
+        return f"video runs at {timing.fps:g} fps, .json says {side['fps']:g}"
     return ""
 
 
