@@ -79,6 +79,8 @@ def replacing_folder(path: str | os.PathLike[str], last: str) -> Generator[Path]
                     shutil.rmtree(folder / entry.name)
                 os.replace(entry, folder / entry.name)
             sync(folder)
+    except VidarError as error:  # name the place that the user knows
+        raise type(error)(str(error).replace(str(temporary), str(folder))) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -157,7 +157,7 @@ def to_yaml(config: Config) -> str:
 
 
 def load_file(path: str | os.PathLike[str]) -> Any:
-    """Read a config from .yaml, .yml or .json. Raises UsageError for a missing or unreadable file."""
+    """Read a config from .yaml, .yml or .json. Raises UsageError naming the file if it is missing or unreadable."""
     file = Path(path)
     if not file.is_file():
         raise UsageError(f"{file}: no such config file")
@@ -168,7 +168,10 @@ def load_file(path: str | os.PathLike[str]) -> Any:
         raise UsageError(f"{file}: not readable as {file.suffix or 'YAML'}: {str(error).splitlines()[0]}") from None
     if not (isinstance(data, Mapping) and "type" in data):
         raise UsageError(f"{file}: a config file needs a 'type' at the top; `vidar config RECIPE` prints one")
-    return from_dict(cast(Any, data))
+    try:
+        return from_dict(cast(Any, data))
+    except UsageError as error:
+        raise UsageError(f"{file}: {error}") from None
 
 
 def parse_value(text: str) -> Any:

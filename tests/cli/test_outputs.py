@@ -10,7 +10,8 @@ from PIL import Image
 
 import vidar.model.files as clips
 from vidar.data.outputs import check_apart, check_outputs
-from vidar.types import UsageError
+from vidar.model.load import load, save
+from vidar.types import UsageError, VidarError
 
 
 def recording(file):
@@ -82,3 +83,33 @@ def test_an_output_folder_lies_outside_of_what_is_read(tmp_path):
         with pytest.raises(UsageError, match="give a folder outside of it"):
             check_apart(out, tmp_path / "in")
     check_apart(tmp_path / "in2", tmp_path / "in")
+
+
+def test_a_full_disk_leaves_the_older_model(model, tmp_path, small_files):
+    shutil.copytree(model, tmp_path / "world")
+    (tmp_path / "world" / "notes.txt").write_text("mine")
+    before = {file: file.read_bytes() for file in (tmp_path / "world").rglob("*") if file.is_file()}
+    world = load(model)
+    small_files(3000)
+    with pytest.raises(VidarError, match="world/.*model.safetensors: cannot be written") as error:
+        save(world, tmp_path / "world")
+    assert ".tmp." not in str(error.value) and [file.name for file in tmp_path.iterdir()] == ["world"]
+    assert {file: file.read_bytes() for file in (tmp_path / "world").rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "name", ["tokenizer/model.safetensors", "transformer/model.safetensors", "transformer/config.json", "world.json"]
+)
+def test_a_changed_model_is_refused(model, tmp_path, name):
+    save(load(model), tmp_path / "world", dtype=None)
+    load(tmp_path / "world")
+    file = tmp_path / "world" / name
+    data = bytearray(file.read_bytes())
+    if file.suffix == ".json":
+        at = next(n for n in range(len(data) - 1, 0, -1) if data[n] in b"0123456789")
+        data[at] = data[at] - 1 if data[at] > 48 else 49
+    else:
+        data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(VidarError, match="was changed after it was saved|does not fit|not a valid|is not"):
+        load(tmp_path / "world")

@@ -93,6 +93,11 @@ def test_a_folder_is_replaced_with_its_mark_last(tmp_path):
         with replacing_folder(folder, "mark.json") as temporary:
             (temporary / "b").write_text("newer")
             (tmp_path / "missing" / "x").write_text("")
+    with pytest.raises(VidarError, match="model/c: is not a regular file"):
+        with replacing_folder(folder, "mark.json") as temporary:
+            (temporary / "c").mkdir()
+            with replacing(temporary / "c"):
+                pass
     assert (folder / "b").read_text() == (folder / "mark.json").read_text() == "older"
     with replacing_folder(folder, "mark.json") as temporary:
         (temporary / "a").mkdir()

@@ -237,3 +237,14 @@ def test_segments_in_memory_are_bounded(synth, here, monkeypatch):
 def test_processes_make_the_same(synth, workers, hashes):
     made, said = synth(JOBS, LocalWorkers, workers=workers)
     assert made["counts"] == (4, 0) and segments(made) == hashes and not said
+
+
+def test_a_file_under_the_name_of_a_new_job_is_not_replaced(synth, tmp_path):
+    synth(JOBS, out="own")
+    (tmp_path / "own" / "more.mp4").write_text("mine")
+    made, said = synth([*JOBS, {**JOBS[0], "id": "more"}], out="own")
+    assert made["counts"] == (len(JOBS), 1)
+    assert any("more.mp4: exists, and is of no job of manifest.json; move it away" in line for line in said)
+    assert (tmp_path / "own" / "more.mp4").read_text() == "mine"
+    (tmp_path / "own" / "more.mp4").unlink()
+    assert synth([*JOBS, {**JOBS[0], "id": "more"}], out="own")[0]["counts"] == (len(JOBS) + 1, 0)

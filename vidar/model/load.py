@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import torch
 import vidar
 from vidar.conditioning.net import WorldNet
 from vidar.config import load_file, to_dict
-from vidar.data.atomic import replacing
+from vidar.data.atomic import replacing, replacing_folder
 from vidar.model.model import VideoModel, VideoModelConfig
 from vidar.nn.outcome import OutcomeNet
 from vidar.nn.precision import fast_dtype
@@ -23,6 +24,7 @@ from vidar.types import UsageError, VidarError
 SHIPPED = Path(__file__).parent.parent / "pretrained"
 INDEX, CONFIG = "model_index.json", "world.json"
 START = "start.mp4"  # the clip in a model's folder that is the default context
+SHA256 = "_sha256"  # of world.json and the index itself; models of earlier versions have none
 OUTCOME = "outcome"  # the reward and termination head; most models have none
 
 
@@ -32,34 +34,34 @@ def shipped() -> list[str]:
 
 
 def save(model: VideoModel, directory: str | os.PathLike[str], dtype: torch.dtype | None = torch.bfloat16) -> None:
-    """Write tokenizer/, transformer/, outcome/ (float32, if the model has one), world.json; last, model_index.json."""
-    folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / INDEX).unlink(missing_ok=True)
-    save_component(model.tokenizer, model.config.tokenizer, folder / "tokenizer", dtype)
-    save_component(model.net, model.config.net, folder / "transformer", dtype)
+    """Write tokenizer/, transformer/, outcome/ (float32, if the model has one), world.json; last, model_index.json.
+
+    Raises VidarError if they cannot be written; an earlier model in `directory` is then as it was.
+    """
     index: dict[str, Any] = {
         "_class_name": type(model).__name__,
         "_vidar_version": vidar.__version__,
         "tokenizer": ["vidar", type(model.tokenizer).__name__],
         "transformer": ["vidar", "WorldNet"],
     }
-    _write(folder / CONFIG, to_dict(model.config))
-    _finish(folder, index, model.outcome)
+    with replacing_folder(directory, INDEX) as folder:
+        save_component(model.tokenizer, model.config.tokenizer, folder / "tokenizer", dtype)
+        save_component(model.net, model.config.net, folder / "transformer", dtype)
+        _write(folder / CONFIG, to_dict(model.config))
+        _finish(folder, index, model.outcome)
 
 
 def add_outcome(source: Path, outcome: OutcomeNet, directory: str | os.PathLike[str]) -> None:
     """Copy the world in folder `source`, file by file, and add a reward and termination head.
 
-    Raises VidarError for a damaged source, UsageError if the head does not fit the world.
+    Raises VidarError for a damaged source or if the copy cannot be written, UsageError if the head does not fit the
+    world.
     """
-    folder = Path(directory)
     load_world_config(source).check_outcome(outcome.config)
     index = _index(source)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / INDEX).unlink(missing_ok=True)
-    shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(INDEX, OUTCOME))
-    _finish(folder, index, outcome)
+    with replacing_folder(directory, INDEX) as folder:
+        shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(INDEX, OUTCOME))
+        _finish(folder, index, outcome)
 
 
 def locate(name: str | os.PathLike[str]) -> Path:
@@ -126,7 +128,16 @@ def _index(folder: Path) -> dict[str, Any]:
         index = None
     if not isinstance(index, dict):
         raise VidarError(f"{folder / INDEX}: damaged; train or fetch the world again")
+    sha256 = index.pop(SHA256, None)
+    if sha256 is not None and sha256 != _digest(folder, index):
+        raise VidarError(f"{folder / INDEX}: it or {CONFIG} was changed after it was saved; restore it, or train again")
     return index
+
+
+def _digest(folder: Path, index: dict[str, Any]) -> str:
+    """The hash of an index and of the config beside it."""
+    text = json.dumps(index, sort_keys=True).encode()
+    return hashlib.sha256(text + (folder / CONFIG).read_bytes()).hexdigest()
 
 
 def _finish(folder: Path, index: dict[str, Any], outcome: OutcomeNet | None) -> None:
@@ -134,7 +145,7 @@ def _finish(folder: Path, index: dict[str, Any], outcome: OutcomeNet | None) -> 
     if outcome is not None:
         save_component(outcome, outcome.config, folder / OUTCOME)
         index = {**index, OUTCOME: ["vidar", "OutcomeNet"]}
-    _write(folder / INDEX, index)
+    _write(folder / INDEX, {**index, SHA256: _digest(folder, index)})
 
 
 def _write(file: Path, content: dict[str, Any]) -> None:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file as load_tensors
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file as save_tensors
 from torch import nn
 
 from vidar.config import Config, load_file, to_dict
-from vidar.data.atomic import replacing
+from vidar.data.atomic import make_folder, replacing
 from vidar.types import VidarError
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+SHA256 = "sha256"  # of weights and config, in the metadata of the weights; models of earlier versions have none
 
 
 def save_component(
@@ -28,15 +29,14 @@ def save_component(
 
     Each file is written completely or not at all: weights first, config last. Raises VidarError if writing fails.
     """
-    folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(directory)
     tensors = {
         name: value.detach().to("cpu", dtype if dtype and value.is_floating_point() else value.dtype).contiguous()
         for name, value in module.state_dict().items()
     }
     text = json.dumps(to_dict(config), indent=2) + "\n"
     with replacing(folder / WEIGHTS) as file:
-        save_tensors(tensors, file, metadata={"format": "pt"})
+        save_tensors(tensors, file, metadata={"format": "pt", SHA256: _digest(tensors, text)})
     with replacing(folder / CONFIG) as file:
         file.write_text(text)
 
@@ -44,7 +44,7 @@ def save_component(
 def load_component(directory: str | os.PathLike[str]) -> Any:
     """Load a module that `save_component` wrote, in evaluation mode and in the dtype that its config builds.
 
-    Raises VidarError if a file is missing or damaged or the files do not fit each other.
+    Raises VidarError if a file is missing, damaged or changed, or if the files do not fit each other.
     """
     folder = Path(directory)
     for name in (CONFIG, WEIGHTS):
@@ -52,7 +52,9 @@ def load_component(directory: str | os.PathLike[str]) -> Any:
             raise VidarError(f"{folder / name}: missing; {folder} is not a complete saved model")
     config = load_file(folder / CONFIG)
     try:
-        tensors = load_tensors(folder / WEIGHTS)
+        with safe_open(folder / WEIGHTS, "pt") as file:
+            names, sha256 = list(file.keys()), (file.metadata() or {}).get(SHA256)
+            tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         problem = str(error).splitlines()[0]
         raise VidarError(f"{folder / WEIGHTS}: damaged or truncated ({problem}); save or fetch it again") from None
@@ -60,8 +62,18 @@ def load_component(directory: str | os.PathLike[str]) -> Any:
     problem = misfit(module, tensors)
     if problem:
         raise VidarError(f"{folder / WEIGHTS}: does not fit {CONFIG} beside it: {problem}")
+    if sha256 is not None and sha256 != _digest(tensors, (folder / CONFIG).read_text()):
+        raise VidarError(f"{folder / WEIGHTS}: it or {CONFIG} was changed after it was saved; save or fetch it again")
     module.load_state_dict(tensors)
     return module.eval()
+
+
+def _digest(tensors: dict[str, torch.Tensor], config: str) -> str:
+    digest = hashlib.sha256(config.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def misfit(module: nn.Module, tensors: dict[str, torch.Tensor]) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from vidar.config import to_yaml
+from vidar.data.atomic import writing
 from vidar.data.video import write_video
 from vidar.play.engine import PlayerSlot, ShownFrame
 from vidar.play.recording import keep
@@ -75,17 +76,18 @@ class Capture:
         if not self.pieces:
             return None
         first = self.pieces[0][0]
-        keep(self.slot, self.folder / f"{self.name}-{first:06d}.dream")
-        (self.folder / "actions.yaml").write_text(to_yaml(self.slot.engine.world.config.spec))
-        for piece in self.pieces:
-            self._write_actions(*piece)
-        parts = sorted(self.folder.iterdir())
         file = self.folder / f"{self.name}-{first:06d}.zip"
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
+        with writing(file):
+            keep(self.slot, self.folder / f"{self.name}-{first:06d}.dream")
+            (self.folder / "actions.yaml").write_text(to_yaml(self.slot.engine.world.config.spec))
+            for piece in self.pieces:
+                self._write_actions(*piece)
+            parts = sorted(self.folder.iterdir())
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as packed:
+                for part in parts:
+                    packed.write(part, part.name)
             for part in parts:
-                packed.write(part, part.name)
-        for part in parts:
-            part.unlink()
+                part.unlink()
         return Packed(file, sum(count for _, count in self.pieces))
 
     def _run(self) -> None:

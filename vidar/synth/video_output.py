@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from vidar.config import to_dict
-from vidar.data.atomic import TEMPORARY, replacing
+from vidar.data.atomic import TEMPORARY, make_folder, replacing
 from vidar.model.files import read_picture
 from vidar.synth.fragments import fragment_name, join_fragments, write_fragment, write_playlist
 from vidar.synth.frame_stats import UNITS, frame_stats, strip_frames, write_drift, write_strip
@@ -75,7 +75,7 @@ class VideoOutput:
 
     def find(self) -> None:
         """Find the segments that are there."""
-        self.folder.mkdir(exist_ok=True)
+        make_folder(self.folder)
         for left in self.folder.glob(f"*{TEMPORARY}*"):  # of a process that was killed
             left.unlink(missing_ok=True)
         for number in range(self.total):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from vidar.config import Config
+from vidar.data.atomic import replacing
 from vidar.data.index import Index
 from vidar.nn.pretrained import load_component
 from vidar.rng import Rng
@@ -243,4 +244,6 @@ class Autoencode:
         video = batch.video[:8]
         out, _ = autoencoder.decode(autoencoder.encode(to_float(video))[0])
         rows = torch.stack([video[:, 0], to_uint8(out)[:, 0]])
-        Image.fromarray(rearrange(rows, "r b h w c -> (r h) (b w) c").cpu().numpy()).save(path.with_suffix(".png"))
+        with replacing(path.with_suffix(".png")) as file:
+            picture = rearrange(rows, "r b h w c -> (r h) (b w) c").cpu().numpy()
+            Image.fromarray(picture).save(file, format="png")

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from vidar.config import Config
+from vidar.data.atomic import replacing
 from vidar.data.index import load_index
 from vidar.model.load import START, load, locate, save
 from vidar.model.model import VideoModel
@@ -96,7 +97,8 @@ class Decode:
         save(world, directory)
         start = locate(self.config.world) / START
         if start.is_file():
-            shutil.copyfile(start, directory / START)
+            with replacing(directory / START) as file:
+                shutil.copyfile(start, file)
 
     @torch.no_grad()
     def sample(self, model: Autoencoder | AdversarialPair, batch: DreamBatch, path: Path) -> None:
@@ -105,4 +107,5 @@ class Decode:
         raw = batch.latents[:8] * column(known.latent_std) + column(known.latent_mean)
         painted = to_uint8(known.decode_raw(raw)[0].clamp(-1, 1))
         rows: list[Tensor] = [torch.cat(list(video[:, 0]), 1) for video in (batch.video[:8], painted)]
-        Image.fromarray(torch.cat(rows).cpu().numpy()).save(path.with_suffix(".png"))
+        with replacing(path.with_suffix(".png")) as file:
+            Image.fromarray(torch.cat(rows).cpu().numpy()).save(file, format="png")

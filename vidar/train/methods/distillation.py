@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from vidar.conditioning.action import Actions
 from vidar.conditioning.net import WorldNet
 from vidar.config import Config
+from vidar.data.atomic import replacing
 from vidar.model.load import START, load, locate, save
 from vidar.model.model import VideoModel, VideoModelConfig
 from vidar.rng import Rng
@@ -191,7 +193,8 @@ class Distillation:
         save(VideoModel(self.config.world, self.teacher.tokenizer, net), directory)
         start = locate(self.config.teacher) / START
         if start.is_file():
-            (directory / START).write_bytes(start.read_bytes())
+            with replacing(directory / START) as file:
+                shutil.copyfile(start, file)
 
 
 class Distilled:

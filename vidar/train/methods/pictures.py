@@ -17,6 +17,7 @@ from vidar.core.layout import Layout, compile_layout
 from vidar.core.objective import Objective
 from vidar.core.step import single
 from vidar.core.system import System
+from vidar.data.atomic import replacing
 from vidar.data.index import Index
 from vidar.data.video import write_video
 from vidar.model.model import VideoModel, VideoModelConfig
@@ -112,6 +113,7 @@ class TrainPicturesConfig(SupervisedConfig):
 
 def _write(video: Tensor, path: Path, fps: float) -> None:
     if len(video) == 1:
-        Image.fromarray(video[0].numpy()).save(path.with_suffix(".png"))
+        with replacing(path.with_suffix(".png")) as file:
+            Image.fromarray(video[0].numpy()).save(file, format="png")
     else:
         write_video(path.with_suffix(".mp4"), iter(video.numpy()), fps)
