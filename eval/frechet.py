@@ -109,8 +109,8 @@ def frechet_distance(real: np.ndarray, fake: np.ndarray, resamples: int = 200, s
     columns = a.shape[1]
     if min(len(a), len(b)) <= columns:
         raise UsageError(
-            f"{len(a)} real and {len(b)} generated clips for {columns} features: a Frechet distance needs more clips than "
-            "features; give more clips, or report the kernel distance (kid), which has no such bias"
+            f"{len(a)} real and {len(b)} generated clips for {columns} features: a Frechet distance needs more "
+            "clips than features; give more clips, or report the kernel distance (kid), which has no such bias"
         )
     distance = frechet(*everything)
     random = np.random.Generator(np.random.Philox(seed))
@@ -135,7 +135,7 @@ def _extrapolated(a: np.ndarray, b: np.ndarray, whole: float) -> float:
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:
-    """A [d, d] with A A^T = covariance. Eigenvalues that are rounding errors are zero: their root would not be small."""
+    """A [d, d] with A A^T = covariance. Eigenvalues at the rounding error become 0: their root would not be small."""
     values, vectors = np.linalg.eigh(covariance)
     values[values < len(values) * np.finfo(np.float64).eps * max(values[-1], 0.0)] = 0.0
     return vectors * np.sqrt(values)

@@ -1,5 +1,7 @@
 """The Frechet and kernel distances against closed forms, other implementations, and one another."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -20,7 +22,7 @@ REAL, FAKE = features(1, 500, 1.0, 0.0), features(2, 400, 1.5, 0.2)
 
 @pytest.mark.parametrize("rank", [1, 20, 50])
 def test_gaussians_have_the_closed_form(rank: int) -> None:
-    """Covariances with common eigenvectors: d^2 = |m1 - m2|^2 + sum (sqrt l1 - sqrt l2)^2, also if they are singular."""
+    """Covariances with common eigenvectors: |m1 - m2|^2 + sum (sqrt l1 - sqrt l2)^2, also if they are singular."""
     random = np.random.Generator(np.random.Philox(rank))
     basis = np.linalg.qr(random.normal(size=(50, 50)))[0]
     values = random.uniform(0.1, 3.0, (2, 50))
@@ -35,7 +37,7 @@ def test_gaussians_have_the_closed_form(rank: int) -> None:
 
 
 def test_the_number_is_that_of_cd_fvd() -> None:
-    """24.6740126116904: `FeatureStats` and the formula of `compute_fvd_from_stats` of cd-fvd 0.1.1 on these features."""
+    """24.6740126116904 by `FeatureStats` and the formula of `compute_fvd_from_stats` of cd-fvd 0.1.1."""
     assert frechet(Moments.of(REAL), Moments.of(FAKE)) == pytest.approx(24.6740126116904, rel=1e-6)
 
 
@@ -91,10 +93,10 @@ def test_too_few_clips_are_refused() -> None:
         (lambda: kid(REAL, np.full((4, 24), np.inf)), "generated features: row 0"),
     ],
 )
-def test_bad_features_are_one_line(call: object, message: str) -> None:
+def test_bad_features_are_one_line(call: Callable[[], object], message: str) -> None:
     """Shapes and values are named."""
     with pytest.raises(UsageError, match=message):
-        call()  # type: ignore[operator]
+        call()
 
 
 def test_kernel_distances_are_those_of_other_implementations() -> None:
