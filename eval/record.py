@@ -105,6 +105,18 @@ def of_endless(report: Mapping[str, Any]) -> Found:
     return f"{report['rollouts']} rollouts of {report['frames']:,} frames", found
 
 
+def of_ruler(report: Mapping[str, Any]) -> Found:
+    """The figures of a report of the suite `ruler`: share of frames on the manifold, and idle held to its start."""
+    on, held = report["on_manifold"], report["idle_held_db"][""]
+    found = [
+        percent("of frames look like the game, all players", on["model"]),
+        percent("of real frames by the same rule", on["real"], 1),
+        percent("of frames look like the game, worst player", report["worst_player"]["on_manifold"]),
+    ]
+    found += [Figure(name=f"to the start, idle for {s} s", value=db, unit="dB") for s, db in held.items()]
+    return f"{len(report['players'])} players, {report['starts']} starts, {report['frames']} frames", found
+
+
 def span(frames: Sequence[int]) -> str:
     """Format a range as `1-16`."""
     return f"{frames[0]}-{frames[1]}"

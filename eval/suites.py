@@ -11,7 +11,7 @@ from typing import Any
 
 from vidar.config import unknown_key
 from vidar.eval.provenance import shown
-from vidar.eval.record import Found, check_record, of_endless, of_world, record
+from vidar.eval.record import Found, check_record, of_endless, of_ruler, of_world, record
 from vidar.types import UsageError
 
 
@@ -40,6 +40,7 @@ SUITES: Mapping[str, Suite] = {
     "endless": Suite(
         "vidar.eval.endless", {"episodes": "rollouts", **_same("frames", "seed", "idm", "device")}, of_endless
     ),
+    "ruler": Suite("vidar.eval.ruler", {"episodes": "starts", **_same("frames", "seed", "steps", "device")}, of_ruler),
 }
 
 

@@ -14,6 +14,7 @@ from vidar.commands import show
 HEADLINES = (
     *("world", "params", "episodes", "frames", "fps", "latency_ms", "means", "gains", "sharpness_ratio"),
     *("action_score", "action_score_left_out", "passed", "survival"),
+    *("on_manifold", "worst_player", "idle_held_db"),
 )
 
 Record = Annotated[
@@ -87,7 +88,9 @@ def evaluate(
     model: show.World,
     suite: Annotated[
         str,
-        typer.Option(help="world: accuracy on held-out games; endless: long rollouts.", show_default=False),
+        typer.Option(
+            help="world: accuracy on held-out games; ruler: as people play; endless: long rollouts.", show_default=False
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for report.html and report.json.", show_default=False)],
     data: Annotated[
