@@ -6,7 +6,8 @@ import pytest
 from gymnasium import spaces
 
 from vidar.data.explore import ReplayPolicy
-from vidar.data.gym import GymConfig, GymRecorder, action_columns
+from vidar.data.gym import GymConfig, GymRecorder
+from vidar.data.gym_actions import action_columns
 from vidar.data.reader import episodes
 from vidar.data.record import record
 from vidar.data.shapes_env import ShapesEnv
