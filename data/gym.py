@@ -41,10 +41,11 @@ class GymConfig(Config):
     width: int | None = Field(default=None, ge=8)
     frames: int = Field(default=300, ge=2)  # maximum; an episode may end earlier
     picture: str | None = None
+    fps: float | None = Field(default=None, gt=0, allow_inf_nan=False)  # default: as its metadata say
 
     def build(self) -> GymRecorder:
         """Make the environment. Raises UsageError for an unknown id, VidarError for one that cannot be made."""
-        return GymRecorder(self.env_id, self.height, self.width, self.frames, self.picture)
+        return GymRecorder(self.env_id, self.height, self.width, self.frames, self.picture, self.fps)
 
 
 class GymRecorder:
@@ -61,6 +62,7 @@ class GymRecorder:
         width: int | None = None,
         frames: int = 300,
         picture: str | None = None,
+        fps: float | None = None,
     ) -> None:
         if (height is None) != (width is None):
             raise UsageError("give both height and width, or neither")
@@ -77,7 +79,7 @@ class GymRecorder:
         with self._calls("its action_space"):
             self.space = self.env.action_space
         self.spec, self.to_env = action_columns(self.space, name)
-        self.fps = frame_rate(getattr(self.env, "metadata", None))
+        self.fps = fps or frame_rate(getattr(self.env, "metadata", None))
 
     def close(self) -> None:
         """Close the environment."""
@@ -85,8 +87,13 @@ class GymRecorder:
             self.env.close()
 
     def facts(self) -> dict[str, Any]:
-        """What is recorded: where the pictures come from, their size there, and the frame rate."""
-        return {"picture": self.screen.origin, "picture_size": list(self.seen), "frame_rate": self.fps}
+        """Where the pictures come from, their height and width there and in the recording, and frames per second."""
+        return {
+            "picture": self.screen.origin,
+            "picture_size": list(self.seen),
+            "frame_size": list(self.size or self.seen),
+            "frame_rate": self.fps,
+        }
 
     def episode(self, seed: int, policy: ActionPolicy | None = None) -> Episode:
         """One episode from `reset(seed=seed)`, by default with random held actions.

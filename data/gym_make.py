@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import warnings
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -61,7 +62,9 @@ def first_line(error: BaseException) -> str:
 def _construct(name: str) -> gymnasium.Env[Any, Any]:
     """With render_mode="rgb_array", or without if the constructor refuses it."""
     try:
-        return gymnasium.make(name, render_mode="rgb_array", disable_env_checker=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*initialised with render_mode")  # it may have other pictures
+            return gymnasium.make(name, render_mode="rgb_array", disable_env_checker=True)
     except (ImportError, gymnasium.error.Error, VidarError):
         raise
     except Exception as refused:

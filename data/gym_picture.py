@@ -7,7 +7,8 @@ in doubt the environment renders.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import gymnasium
@@ -129,15 +130,16 @@ class Screen:
     def __call__(self, observation: Any) -> np.ndarray:
         """The current picture, uint8 [H, W, 3], a new array. Raises NotAPicture."""
         leaves = parts(observation, getattr(self.env, "observation_space", None))
+        draw = cache(self._rendered)  # once: a list of frames is handed out once
         if not self.decided:
-            self.part = self._decide(leaves)
+            self.part = self._decide(leaves, draw)
             space = None if self.part is None else leaves[self.part][1]
             self.brightness.signed = (
                 isinstance(space, spaces.Box) and bool((space.low == -1).all()) and bool((space.high == 1).all())
             )
             self.decided = True
         if self.part is None:
-            found = pixels(self._rendered(), rendered=True)
+            found = pixels(draw(), rendered=True)
         elif self.part in leaves:
             found = pixels(leaves[self.part][0], self.stacked)
         else:
@@ -145,7 +147,7 @@ class Screen:
         frame = self.brightness(found)
         return np.array(np.broadcast_to(frame, (*frame.shape[:2], 3)), order="C")
 
-    def _decide(self, leaves: dict[str, Leaf]) -> str | None:
+    def _decide(self, leaves: dict[str, Leaf], draw: Callable[[], Any]) -> str | None:
         """The part of the observation to record, None: render."""
         if self.choice in leaves:
             return self.choice
@@ -158,13 +160,13 @@ class Screen:
         doubts = {name: doubt(one, space, self.stacked) for name, (one, space) in leaves.items()}
         sure = [name for name, why in doubts.items() if why is None]
         grey = [name for name, why in doubts.items() if why == GREY]
-        if not sure and self.choice is None and self._renders():
+        if not sure and self.choice is None and _is_picture(draw()):
             return None
         found = sure or grey
         if len(found) > 1:
             raise NotAPicture(f"the observation holds {len(found)} pictures, {listed(found)}; {CHOOSE}")
         if not found:
-            raise NotAPicture(self._reasons(leaves, doubts))
+            raise NotAPicture(self._reasons(leaves, doubts, draw()))
         return found[0]
 
     def _rendered(self) -> Any:
@@ -173,19 +175,20 @@ class Screen:
         except NotImplementedError:  # of an environment without pictures
             return None
 
-    def _renders(self) -> bool:
-        try:
-            return pixels(self._rendered(), rendered=True).size > 0
-        except NotAPicture:
-            return False
-
-    def _reasons(self, leaves: dict[str, Leaf], doubts: dict[str, str | None]) -> str:
+    def _reasons(self, leaves: dict[str, Leaf], doubts: dict[str, str | None], rendered: Any) -> str:
         seen = ", ".join(f"{name} {named(one)} ({doubts[name]})".strip() for name, (one, _) in leaves.items())
         mode = getattr(self.env, "render_mode", None)
         remedy = FORCE if len(leaves) == 1 else CHOOSE
         if mode != "rgb_array":
             remedy = f"make it with render_mode='rgb_array', or {remedy}"
-        return f"it observes {seen}, and renders {named(self._rendered())}; {remedy}"
+        return f"it observes {seen}, and renders {named(rendered)}; {remedy}"
+
+
+def _is_picture(rendered: Any) -> bool:
+    try:
+        return pixels(rendered, rendered=True).size > 0
+    except NotAPicture:
+        return False
 
 
 def parts(value: Any, space: spaces.Space[Any] | None, path: str = "") -> dict[str, Leaf]:
@@ -227,4 +230,4 @@ def named(value: Any) -> str:
 
 def listed(names: Mapping[str, Any] | list[str]) -> str:
     """The first few names in one line."""
-    return ", ".join(list(names)[:8]) or "none"
+    return ", ".join(list(names)[:8]) or "none, as it is one array"

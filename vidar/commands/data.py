@@ -37,6 +37,9 @@ def record(
             "NAME of what it observes (default: the observation if it is a picture in colours, else render)."
         ),
     ] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="Frames per second (not ViZDoom; default: as the environment says).")
+    ] = None,
     frame_skip: Annotated[int | None, typer.Option(help="ViZDoom only: game tics per frame.")] = None,
     policy: Annotated[
         str | None, typer.Option(help="Policy that plays: explore, blind or hold (default: depends on SOURCE).")
@@ -50,7 +53,7 @@ def record(
     from vidar.data.synthetic import ShapesConfig
     from vidar.data.vizdoom import VizdoomConfig
 
-    options: dict[str, Any] = {"scenario": scenario, "height": height, "width": width, "picture": picture}
+    options: dict[str, Any] = {"scenario": scenario, "height": height, "width": width, "picture": picture, "fps": fps}
     options["frame_skip"] = frame_skip
     given = {name: value for name, value in options.items() if value is not None}
     games = {"vizdoom": VizdoomConfig, "shapes": ShapesConfig}
