@@ -17,7 +17,7 @@ from vidar.data.gym import GymConfig, GymRecorder
 from vidar.data.shards import ShardWriter
 from vidar.data.synthetic import ShapesConfig
 from vidar.data.vizdoom import VizdoomConfig
-from vidar.types import UsageError
+from vidar.types import UsageError, VidarError
 
 
 class Source(Protocol):
@@ -34,17 +34,26 @@ class Source(Protocol):
         ...
 
 
-def open_source(env: VizdoomConfig | ShapesConfig | GymConfig | gymnasium.Env | str, frames: int | None) -> Source:
-    """Start the source. Raises UsageError for an unknown scenario or environment."""
+Recordable = VizdoomConfig | ShapesConfig | GymConfig | gymnasium.Env | GymRecorder | str
+
+
+def open_source(env: Recordable, frames: int | None) -> Source:
+    """Start the source. Raises UsageError for an unknown scenario or environment, or what is no source."""
     if isinstance(env, str):
         env = GymConfig(env_id=env)
     if isinstance(env, gymnasium.Env):
-        return GymRecorder(env, frames=frames or GymConfig.model_fields["frames"].default)
+        env = GymRecorder(env)
+    if isinstance(env, GymRecorder):
+        env.frames = frames or env.frames
+        return env
+    if not hasattr(env, "build"):
+        kind = f"{type(env).__module__}.{type(env).__qualname__}"
+        raise UsageError(f"record takes a config, the id of an environment or one gymnasium.Env, not a {kind}")
     return (env if frames is None else env.replace(frames=frames)).build()
 
 
 def record(
-    env: VizdoomConfig | ShapesConfig | GymConfig | gymnasium.Env | str,
+    env: Recordable,
     policy: ActionPolicy | None,
     out: str | os.PathLike[str],
     *,
@@ -56,9 +65,9 @@ def record(
 ) -> dict[str, Any]:
     """Record episodes of the seeds seed .. seed + episodes - 1, at most `frames` frames each, as shards of `split`.
 
-    env: a config, a gymnasium environment or its id. policy None: exploration in Doom, random held actions elsewhere.
-    progress(done, episodes) is called after each episode. Raises UsageError for bad arguments before anything is
-    written.
+    env: a config, a gymnasium environment or its id, or a GymRecorder of one. policy None: exploration in Doom, random
+    held actions elsewhere. progress(done, episodes) is called after each episode. Raises UsageError for bad arguments
+    before anything is written, VidarError for a failing environment; the episodes before it are kept.
     """
     folder = Path(out)
     blocker = next((place for place in (folder, *folder.parents) if place.exists() and not place.is_dir()), None)
@@ -71,13 +80,17 @@ def record(
     try:
         with ShardWriter(folder, split, source.spec) as writer:
             for number in range(episodes):
-                episode = source.episode(seed + number, policy)
+                try:
+                    episode = source.episode(seed + number, policy)
+                except VidarError as error:
+                    kept = f"; the {number} episode(s) before are in {folder}" if number else ""
+                    raise type(error)(f"{error}{kept}") from error
                 writer.write(episode)
                 total += len(episode.frames)
                 if progress is not None:
                     progress(number + 1, episodes)
     finally:
-        if not isinstance(env, gymnasium.Env):  # an environment that the caller passed stays open
+        if not isinstance(env, gymnasium.Env | GymRecorder):  # what the caller passed stays open
             source.close()
     seconds = time.perf_counter() - start
     return {
@@ -87,4 +100,5 @@ def record(
         "frames": total,
         "seconds": round(seconds, 3),
         "fps": round(total / seconds, 1),
+        **(source.facts() if isinstance(source, GymRecorder) else {}),
     }

@@ -6,7 +6,8 @@ and frame t; a_0 is `unknown`. `unknown` is not an action value but a separate b
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import re
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -16,14 +17,22 @@ from vidar.types import VidarError
 
 DEGREES_PER_PIXEL = 0.15  # of mouse motion: VPT, 360 / 2400
 Kind = Literal["binary", "choice", "camera", "continuous"]
+Axis = Literal["x", "y"]
+VERTICAL = re.compile(  # of a name in lower case with its words apart: mouseY is mouse_y
+    r"pitch|vertical|tilt|elevation|look_(up|down)|up_?down"
+    r"|(?<![a-z])(mouse|camera|cam|look|cursor|pointer|delta|rel)?d?y(?![a-z])"
+)
 
 
 class Action(Config):
     """One column of an action vector.
 
     binary: 0 or 1. choice: 0 .. size-1. camera: a mu-law bin 0 .. size-1 (odd; the middle bin is rest).
-    continuous: a number in [low, high].
+    continuous: a number in [low, high]. noop: the value at rest, by default 0, and for a camera the middle bin.
+    axis: the motion of the mouse that moves a camera or continuous column; if not given, the name says it.
     """
+
+    YOUNGER: ClassVar[tuple[str, ...]] = ("axis",)
 
     name: str
     kind: Kind = "binary"
@@ -32,11 +41,16 @@ class Action(Config):
     high: float = 1.0
     noop: float = 0.0
     keys: tuple[str, ...] = ()  # binary: the keys that press it; choice and camera: the key of each value in turn
+    axis: Axis | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Action:
         if self.kind == "camera" and self.size % 2 == 0:
             raise ValueError(f"camera action {self.name!r} needs an odd number of bins")
+        if self.kind == "camera" and "noop" not in self.model_fields_set:
+            object.__setattr__(self, "noop", float(self.size // 2))
+        if self.axis is not None and self.kind not in ("camera", "continuous"):
+            raise ValueError(f"action {self.name!r} is {self.kind}; axis is for camera and continuous actions")
         if not (self.low < self.high and self.lowest <= self.noop <= self.highest):
             raise ValueError(f"action {self.name!r}: noop {self.noop} lies outside its range")
         return self
@@ -52,6 +66,14 @@ class Action(Config):
         if self.kind == "continuous":
             return self.high
         return 1.0 if self.kind == "binary" else float(self.size - 1)
+
+    @property
+    def mouse_axis(self) -> Axis:
+        """The motion of the mouse that moves this column: `axis`, else y for names such as pitch, dy and camera_y."""
+        if self.axis is not None:
+            return self.axis
+        words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", self.name).lower()
+        return "y" if VERTICAL.search(words) else "x"
 
 
 class ActionSpec(Config):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar, cast
+from typing import Any, ClassVar, Protocol, Self, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -44,8 +44,11 @@ class Builds(Protocol[Made]):
 class Config(BaseModel):
     """Base of every config. It is frozen; an unknown key raises UsageError naming the nearest valid one.
 
-    Subclasses add `build(...)`.
+    Subclasses add `build(...)`. YOUNGER: fields that files of earlier versions lack; they are not written while None,
+    so that files and hashes of the same config stay equal.
     """
+
+    YOUNGER: ClassVar[tuple[str, ...]] = ()
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
 
@@ -83,7 +86,9 @@ def to_dict(value: Any) -> Any:
     """A config as plain data: {type: "vidar....XConfig", field: ...}, recursively."""
     if isinstance(value, Config):
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
-        return {"type": kind, **{name: to_dict(getattr(value, name)) for name in type(value).model_fields}}
+        told = {name: getattr(value, name) for name in type(value).model_fields}
+        told = {name: one for name, one in told.items() if one is not None or name not in value.YOUNGER}
+        return {"type": kind, **{name: to_dict(one) for name, one in told.items()}}
     if isinstance(value, Mapping):
         return {str(k): to_dict(v) for k, v in cast(Mapping[Any, Any], value).items()}
     if isinstance(value, list | tuple):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -10,7 +11,7 @@ from vidar.actions import Action, ActionSpec
 from vidar.data.episode import Episode
 from vidar.data.shards import ShardWriter
 
-sys.path.insert(0, str(Path(__file__).parent))  # numbered.py is shared by the tests of this folder
+sys.path.insert(0, str(Path(__file__).parent))  # numbered.py and gym_toy.py are shared by the tests of this folder
 
 SPEC = ActionSpec(
     actions=(
@@ -65,3 +66,17 @@ def shards(tmp_path):
         return tmp_path / name
 
     return write
+
+
+@pytest.fixture
+def registered():
+    """registered(entry point, ...) -> an id."""
+    known = set(gymnasium.registry)
+
+    def register(entry, **options):
+        gymnasium.register("VidarTest-v0", entry_point=entry, **options)
+        return "VidarTest-v0"
+
+    yield register
+    for name in set(gymnasium.registry) - known:
+        del gymnasium.registry[name]

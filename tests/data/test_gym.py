@@ -6,7 +6,7 @@ import pytest
 from gymnasium import spaces
 
 from vidar.data.explore import ReplayPolicy
-from vidar.data.gym import GymConfig, GymRecorder, action_columns
+from vidar.data.gym import GymRecorder
 from vidar.data.reader import episodes
 from vidar.data.record import record
 from vidar.data.shapes_env import ShapesEnv
@@ -34,44 +34,6 @@ def test_resizing_is_a_mean_over_boxes():
     assert np.abs(half.episode(1).frames[0] - means).max() <= 1.01  # Pillow rounds after each axis
     with pytest.raises(UsageError, match="give both height and width"):
         GymRecorder(ShapesEnv(config), height=16)
-
-
-@pytest.mark.parametrize(
-    "space",
-    [
-        spaces.Discrete(4, start=-1),
-        spaces.MultiBinary(3),
-        spaces.MultiDiscrete([2, 5]),
-        spaces.MultiDiscrete([3, 3], start=[1, -1]),
-        spaces.Box(np.array([-2.0, 1.0], np.float32), np.array([0.5, 4.0], np.float32)),
-        spaces.Box(-1, 1, (2, 2), np.float32),
-    ],
-    ids=str,
-)
-def test_every_row_of_the_columns_is_an_action_of_the_space(space):
-    spec, to_env = action_columns(space, "test")
-    for high in (0.0, 1.0):
-        row = np.array([a.highest if high else a.lowest for a in spec.actions], np.float32)
-        action = to_env(row)
-        assert space.contains(action), action
-    assert space.contains(to_env(spec.noop()))
-    if isinstance(space, spaces.Discrete):
-        assert to_env(np.array([0.0])) == -1
-
-
-@pytest.mark.parametrize("space", [spaces.Box(-np.inf, np.inf, (2,)), spaces.Dict({"a": spaces.Discrete(2)})], ids=str)
-def test_other_spaces_are_refused_in_one_line(space):
-    with pytest.raises(VidarError, match="cannot be recorded") as error:
-        action_columns(space, "test")
-    assert "\n" not in str(error.value)
-
-
-def test_an_unknown_id_names_near_matches_in_one_line():
-    with pytest.raises(UsageError, match="no environment 'CartPol-v1'; did you mean .*CartPole-v1") as error:
-        GymConfig(env_id="CartPol-v1").build()
-    assert "\n" not in str(error.value)
-    with pytest.raises(UsageError, match="no environment 'nosuchmodule:X-v0'"):
-        GymConfig(env_id="nosuchmodule:X-v0").build()
 
 
 def test_an_environment_without_pictures_says_how_to_mend_it():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,8 +26,20 @@ def record(
     seed: Annotated[int, typer.Option(help="Seed of the first episode; each further episode adds 1.")] = 0,
     split: Annotated[str, typer.Option(help="Name of the split to write.")] = "train",
     scenario: Annotated[str | None, typer.Option(help="ViZDoom scenario (default: my_way_home).")] = None,
-    height: Annotated[int | None, typer.Option(help="Frame height in pixels.")] = None,
-    width: Annotated[int | None, typer.Option(help="Frame width in pixels.")] = None,
+    height: Annotated[
+        int | None, typer.Option(help="Frame height in pixels (default: a size that the recipes train on).")
+    ] = None,
+    width: Annotated[int | None, typer.Option(help="Frame width in pixels, together with --height.")] = None,
+    picture: Annotated[
+        str | None,
+        typer.Option(
+            help="gymnasium only: record what it draws (render), what it observes (observation), or the part of this "
+            "NAME of what it observes (default: the observation if it is a picture in colours, else render)."
+        ),
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="Frames per second (not ViZDoom; default: as the environment says).")
+    ] = None,
     frame_skip: Annotated[int | None, typer.Option(help="ViZDoom only: game tics per frame.")] = None,
     policy: Annotated[
         str | None, typer.Option(help="Policy that plays: explore, blind or hold (default: depends on SOURCE).")
@@ -39,12 +53,13 @@ def record(
     from vidar.data.synthetic import ShapesConfig
     from vidar.data.vizdoom import VizdoomConfig
 
-    options: dict[str, Any] = {"scenario": scenario, "height": height, "width": width, "frame_skip": frame_skip}
+    options: dict[str, Any] = {"scenario": scenario, "height": height, "width": width, "picture": picture, "fps": fps}
+    options["frame_skip"] = frame_skip
     given = {name: value for name, value in options.items() if value is not None}
     games = {"vizdoom": VizdoomConfig, "shapes": ShapesConfig}
     env = games[source](**given) if source in games else GymConfig(env_id=source, **given)
     player = None if policy is None else named_policy(policy)
-    with show.progress("episodes") as progress:
+    with show.progress("episodes") as progress, redirect_stdout(sys.stderr):  # games print
         made = run(env, player, out, episodes=episodes, frames=frames, seed=seed, split=split, progress=progress)
     show.result(made, as_json)
 

@@ -55,9 +55,18 @@ def compiled(net: WorldNet, build: Build | None = None) -> Model:
     device = net.backbone.row.device
     if device.type not in kinds:
         raise UsageError(f"worlds are compiled on {' or '.join(kinds)}, this one is on {device}; move it first")
-    backbone = StaticBackbone(net.backbone, build or kinds[device.type]())
+    return Compiled(net, build or kinds[device.type]())
 
-    def model(inputs: Tensor, layout: Any, cond: Any = None, state: Any = None) -> Tensor:
-        return backbone(inputs, layout, net.condition(cond, layout), state).float()
 
-    return model
+class Compiled:
+    """A network that `build` compiles, one function per shape. Where a copy is unpickled, it is compiled anew."""
+
+    def __init__(self, net: WorldNet, build: Build) -> None:
+        self.net, self.backbone = net, StaticBackbone(net.backbone, build)
+
+    def __call__(self, inputs: Tensor, layout: Any, cond: Any = None, state: Any = None) -> Tensor:
+        """See `vidar.types.Model`."""
+        return self.backbone(inputs, layout, self.net.condition(cond, layout), state).float()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Compiled, (self.net, self.backbone.build)

@@ -198,6 +198,10 @@ class Backbone(nn.Module):
         made = memo[key]
         return made if made is None or number is None else (made[0][number], made[1][number])
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copies, without the rotary functions, which cannot be pickled and are built when needed."""
+        return {**self.__dict__, "_ropes": {}}
+
     def _rope(self, axes: tuple[str, ...]) -> Rope:
         if axes not in self._ropes:
             self._ropes[axes] = self.config.rope.build(axes, self.config.head_width)

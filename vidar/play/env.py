@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import operator
 import os
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self, cast
 
 import gymnasium
 import numpy as np
@@ -47,6 +49,8 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     The forward always has `capacity` rows, the picture too, so that both cost the same however many dream. compiled:
     its calls are (`VideoModel.compiled`).
 
+    It can be pickled at any time, and copied: the copy goes on with the same frames.
+
     reset(options=...): "context" uint8 [T, H, W, 3] (or a video file) with "actions" [T, A] of it, or "episode", a name
     among the starts; "prompt" or "label", where the world takes one, which a dream keeps when it begins anew by itself;
     for all dreams that are reset. "reset_mask" bool [N]: which ones; the others go on.
@@ -68,6 +72,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         device: str = "cpu",
         compiled: bool = False,
     ) -> None:
+        self.streams_of = steps, compiled
         if num_envs < 1 or (capacity is not None and capacity < num_envs) or (horizon is not None and horizon < 1):
             raise UsageError("a vector of worlds needs num_envs >= 1, capacity >= num_envs and horizon >= 1")
         if render_mode not in (None, *self.metadata["render_modes"]):
@@ -91,32 +96,52 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.over = np.zeros(num_envs, bool)  # ended, and not begun anew since
         self.begun = np.zeros(num_envs, bool)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "streams": (self.streams.capacity, self.streams.progress())}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        capacity, progress = state["streams"]
+        steps, compiled = self.streams_of
+        self.streams = self.world.rollout(capacity, steps, compiled)
+        self.streams.resume(progress)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        memo[id(self.world)] = self.world  # which does not change
+        made = memo[id(self)] = type(self).__new__(type(self))
+        made.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        return made
+
+    def __copy__(self) -> Self:
+        return copy.deepcopy(self)
+
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: Mapping[str, Any] | None = None
     ) -> tuple[np.ndarray, Info]:
         """Begin dreams anew. seed: of dream i, seed + i, or one each; the same seed gives the same dream.
 
-        Raises UsageError for unknown options, VidarError for a context that is not the world's.
+        A seed is any whole number from 0. Raises UsageError for other seeds and unknown options, or after `close`,
+        VidarError for a context that is not the world's.
         """
+        self._check_open()
         options = dict(options or {})
         if unknown := set(options) - set(OPTIONS):
             raise UsageError(f"reset: unknown option {', '.join(sorted(unknown))}; valid: {', '.join(OPTIONS)}")
         told = Told(options.get("prompt"), options.get("label"))
         self.world.config.check_told(told)
-        super().reset(seed=int(seed) if isinstance(seed, int | np.integer) else None)
+        seeds = _seeds(seed, self.num_envs)
+        super().reset(seed=None if _many(seed) else seeds[0])
         mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, bool)), bool)
         if mask.shape != (self.num_envs,):
             raise UsageError(f"reset_mask has shape {list(mask.shape)}, expected [{self.num_envs}]")
-        seeds = _seeds(seed, self.num_envs)
-        if len(seeds) != self.num_envs:
-            raise UsageError(f"{len(seeds)} seeds for {self.num_envs} dreams; give one each")
         for row in np.flatnonzero(mask):
             self.told[row] = told
             self._begin(int(row), seeds[row], options)
         return self.frames.copy(), self._info()
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Info]:
-        """One group of frames of every dream."""
+        """One group of frames of every dream. Raises UsageError after `close`, or for a dream that is over."""
+        self._check_open()
         spec = self.world.config.spec
         rows = spec.validate_actions(np.asarray(actions).reshape(self.num_envs, -1), "actions")
         if not self.begun.all() or (self.mode == AutoresetMode.DISABLED and self.over.any()):
@@ -145,7 +170,12 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """The current frames."""
+        self._check_open()
         return None if self.render_mode is None else tuple(self.frames.copy())
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise UsageError("this environment is closed; make a new one")
 
     def _begin(self, row: int, seed: int | None, options: Mapping[str, Any]) -> None:
         """One dream anew; without a seed, one drawn from the environment's generator."""
@@ -222,8 +252,9 @@ class WorldEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, Info]:
         """See WorldVectorEnv.reset."""
-        super().reset(seed=seed)
-        first = int(self.np_random.integers(2**31)) if seed is None else seed
+        given = _seeds(seed, 1)[0]
+        super().reset(seed=given)
+        first = int(self.np_random.integers(2**31)) if given is None else given
         frames, info = self.rows.reset(seed=first, options=options)
         return frames[0], _single(info)
 
@@ -237,16 +268,37 @@ class WorldEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         shown = self.rows.render()
         return None if shown is None else shown[0]
 
+    def close(self) -> None:
+        """End the environment: from here on it refuses to be reset, stepped and rendered."""
+        self.rows.close()
+
+    def __copy__(self) -> Self:
+        return copy.deepcopy(self)
+
 
 def _seeds(seed: int | Sequence[int | None] | None, count: int) -> list[int | None]:
-    """Those that are given; of one, seed + i."""
-    if seed is None:
-        return [None] * count
-    return [seed + i for i in range(count)] if isinstance(seed, int | np.integer) else list(seed)
+    """One for each of `count` dreams; of a single one, seed + i. Raises UsageError for what is no seed."""
+    given: list[Any] = list(cast(Any, seed)) if _many(seed) else [seed]
+    try:
+        whole = [None if one is None else operator.index(one) for one in given]
+    except TypeError:
+        whole = [-1]
+    if any(one is not None and one < 0 for one in whole):
+        raise UsageError(f"seed {seed!r}: a seed is a whole number, 0 or more")
+    if not _many(seed):
+        return [None if one is None else one + i for one in whole for i in range(count)]
+    if len(whole) != count:
+        raise UsageError(f"{len(whole)} seeds for {count} dreams; give one each")
+    return [*whole]
+
+
+def _many(seed: Any) -> bool:
+    """Whether it is a seed for each dream."""
+    return isinstance(seed, Sequence) or (isinstance(seed, np.ndarray) and seed.ndim > 0)
 
 
 def _single(info: Info) -> Info:
-    return {name: value[0].item() for name, value in info.items() if not name.startswith("_")}
+    return {name: value.tolist()[0] for name, value in info.items() if not name.startswith("_")}
 
 
 def _starts(

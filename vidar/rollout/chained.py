@@ -53,6 +53,8 @@ class SegmentRollout(Turns):
     these are not given, the last given action is repeated.
     """
 
+    moving = (*Turns.moving, "_rows")
+
     def __init__(self, setting: Setting, capacity: int, model: Model | None = None) -> None:
         super().__init__(setting, capacity, model)
         chain = self.chain = chain_of(setting)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -48,6 +48,8 @@ class Rollout(Turns):
     model: the function that generates frames, for example a compiled one. The context is always read by
     `Setting.network`.
     """
+
+    moving = (*Turns.moving, "state")
 
     def __init__(self, setting: Setting, capacity: int, model: Model | None = None) -> None:
         super().__init__(setting, capacity, model)
@@ -195,6 +197,16 @@ class Rollout(Turns):
                         return
                     yield code
                 turn += 1
+
+    def progress(self) -> dict[str, Any]:
+        """See `Turns.progress`."""
+        return {**super().progress(), "tape": (self.tape.values, self.tape.unknown, self.tape.next)}
+
+    def resume(self, progress: Mapping[str, Any]) -> None:
+        """See `Turns.resume`."""
+        super().resume(progress)
+        self.tape.values, self.tape.unknown, self.tape.next = progress["tape"]
+        self.conditions = self._conditions()
 
     def snapshot(self) -> Snapshot:
         """See `Turns`."""

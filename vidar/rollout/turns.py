@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -32,6 +32,7 @@ class Turns(ABC):
 
     per_group: int
     keep: int
+    moving: tuple[str, ...] = ("told", "rngs")  # attributes that change while frames are generated
 
     def __init__(self, setting: Setting, capacity: int, model: Model | None = None) -> None:
         self.setting, self.capacity, self.model = setting, capacity, model or setting.network.call
@@ -100,6 +101,15 @@ class Turns(ABC):
         if frames < self.least():
             per, name = self.per_group, self.setting.name
             raise UsageError(f"{name} makes {per} frames together; give a context of at least {self.least()} frames")
+
+    def progress(self) -> dict[str, Any]:
+        """What distinguishes this rollout from a new one, for `resume`. No snapshot may be held."""
+        return {name: getattr(self, name) for name in self.moving}
+
+    def resume(self, progress: Mapping[str, Any]) -> None:
+        """Continue where a rollout of the same model, capacity and steps was; takes the values over, without a copy."""
+        for name in self.moving:
+            setattr(self, name, progress[name])
 
     def warm_up(self) -> None:
         """Generate a group and discard it, so that its calls are compiled. No snapshot may be held."""
