@@ -41,7 +41,7 @@ _choice = _Choice()
 
 
 def keep_in(folder: str | os.PathLike[str] | None = None, limit_gib: float | None = None) -> None:
-    """Keep all such files of this process in `folder` (None: the default places), at most `limit_gib` of them.
+    """Keep all such files of this process in `folder` (None: the default places), and at most `limit_gib` GiB of them.
 
     Call it before anything is built. Raises UsageError if the folder cannot be written.
     """
@@ -54,6 +54,11 @@ def keep_in(folder: str | os.PathLike[str] | None = None, limit_gib: float | Non
 def chosen() -> Path | None:
     """The folder that `keep_in` set, to be passed on to worker processes."""
     return _choice.folder
+
+
+def limit() -> int:
+    """The number of bytes that `keep_in` set, or `LIMIT`."""
+    return _choice.limit
 
 
 def cache_folder() -> Path:
@@ -125,10 +130,10 @@ def hold(file: Path) -> BinaryIO | None:
     return handle
 
 
-def clean(folder: Path, keep: Iterable[Path] = (), limit: int | None = None) -> None:
-    """Remove the files of `OURS` that were not used for longest, until the rest has at most `limit` bytes.
+def clean(folder: Path, keep: Iterable[Path] = (), most: int | None = None) -> None:
+    """Remove the files of `OURS` that were not used for longest, until the rest has at most `most` bytes.
 
-    Files in `keep` and those that a process holds stay. Unfinished files of killed writers are removed as well. A file
+    most: None: `limit()`. Files in `keep` and those that a process holds stay. Unfinished files of killed writers are removed as well. A file
     that cannot be removed is passed over.
     """
     found = list[tuple[float, int, Path]]()
@@ -140,7 +145,7 @@ def clean(folder: Path, keep: Iterable[Path] = (), limit: int | None = None) -> 
     total, kept = sum(size for _, size, _ in found), {file.name for file in keep}
     for used, size, file in sorted(found):
         left_over = ".tmp." in file.name and time.time() - used > LEFT_OVER_S
-        surplus = total > (_choice.limit if limit is None else limit) and ".tmp." not in file.name
+        surplus = total > (limit() if most is None else most) and ".tmp." not in file.name
         if file.name not in kept and (left_over or surplus) and remove(file):
             total -= size
 

@@ -60,6 +60,8 @@ def generate(
         typer.Option("--compile", help="Compile the network first; takes minutes and pays off for long videos."),
     ] = False,
     device: show.Device = "cpu",
+    cache: show.Cache = None,
+    cache_limit: show.CacheLimit = None,
     as_json: show.Json = False,
 ) -> None:
     """Generate a video with a world model, or an image or clip from a prompt or class label."""
@@ -67,10 +69,12 @@ def generate(
 
     from vidar.check import check_device
     from vidar.commands.schedule import read_schedule
+    from vidar.data.cache import keep_in
     from vidar.model.files import GenerateRequest, write
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)  # one stream is many small calls: a second thread gains little, and loses much if late
+    keep_in(cache, cache_limit)
     request = GenerateRequest(
         model=model, out=str(out), frames=frames, seed=seed, steps=steps, device=check_device(device), label=label,
         prompt=prompt, renew=renew, recache=recache, compile=compile_,
@@ -108,12 +112,15 @@ def evaluate(
     ] = None,
     device: Annotated[str | None, typer.Option(help="Device to run on: cpu, cuda, ... (default: cpu).")] = None,
     record: Record = None,
+    cache: show.Cache = None,
     as_json: show.Json = False,
 ) -> None:
     """Evaluate a world with a fixed protocol and write a report."""
     from vidar.check import check_device
+    from vidar.data.cache import keep_in
     from vidar.eval.suites import run_suite
 
+    keep_in(cache)
     options = {
         "data": data, "split": split, "episodes": episodes, "frames": frames, "seed": seed, "steps": steps, "idm": idm,
         "device": None if device is None else check_device(device),

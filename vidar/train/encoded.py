@@ -43,7 +43,7 @@ class Part:
         shapes = {name: [str(value.dtype), list(value.shape)] for name, value in sorted(self.tensors.items())}
         found = hashlib.sha256(json.dumps([list(self.names), shapes]).encode())
         for _, value in sorted(self.tensors.items()):
-            found.update(value.contiguous().reshape(-1).view(torch.uint8).numpy())
+            found.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return found.hexdigest()
 
 

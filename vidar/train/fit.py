@@ -13,7 +13,7 @@ from torch import nn
 
 from vidar.config import Builds, to_yaml
 from vidar.rng import Rng
-from vidar.train import checkpoint
+from vidar.train import checkpoint, same_data
 from vidar.train.config import TrainConfig
 from vidar.train.engine import Engine, PlainEngine
 from vidar.train.log import NoLog, RunLog
@@ -102,6 +102,7 @@ def fit(
     start = check(folder, resume)
     if start is not None:
         check_same(start, config)
+        same_data.check(start.parent.parent, config.data)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     check_memory(config, where)
     cuda = [torch.cuda.current_device()] if where.type == "cuda" else []
@@ -114,6 +115,7 @@ def fit(
         writes = state.engine.ranks.rank == 0
         if writes:
             (folder / "config.yaml").write_text(to_yaml(config))
+            same_data.store(folder, config.data)
         log = RunLog(folder, config.name, state.counters.step) if writes else NoLog()
         try:
             train(state, log, stop)
