@@ -133,8 +133,8 @@ def hold(file: Path) -> BinaryIO | None:
 def clean(folder: Path, keep: Iterable[Path] = (), most: int | None = None) -> None:
     """Remove the files of `OURS` that were not used for longest, until the rest has at most `most` bytes.
 
-    most: None: `limit()`. Files in `keep` and those that a process holds stay. Unfinished files of killed writers are removed as well. A file
-    that cannot be removed is passed over.
+    most: None: `limit()`. Files in `keep` and those that a process holds stay. Unfinished files of killed writers are
+    removed as well. A file that cannot be removed is passed over.
     """
     found = list[tuple[float, int, Path]]()
     for file in folder.iterdir():

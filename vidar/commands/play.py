@@ -21,6 +21,15 @@ if TYPE_CHECKING:
     from vidar.play.beside import Beside
     from vidar.play.engine import PlayEngine
 
+Compiled = Annotated[
+    bool | None,
+    typer.Option(
+        "--compile/--no-compile",
+        help="Compile the network before the game starts (takes a minute the first time, then cached on disk), or "
+        "never (default: compile in the background while the game runs).",
+    ),
+]
+
 
 def play(
     model: show.World,
@@ -47,14 +56,7 @@ def play(
     window: Annotated[
         bool, typer.Option("--window", help="Open a window on this machine instead of serving a web page.")
     ] = False,
-    compiled: Annotated[
-        bool | None,
-        typer.Option(
-            "--compile/--no-compile",
-            help="Compile the network before the game starts (takes a minute the first time, then cached on disk), or "
-            "never (default: compile in the background while the game runs).",
-        ),
-    ] = None,
+    compiled: Compiled = None,
     prompt: show.Prompt = None,
     label: show.Label = None,
     device: show.Device = "cpu",

@@ -20,6 +20,13 @@ Record = Annotated[
     str | None,
     typer.Option(metavar="RECIPE", help="Store the figures as results of this recipe (in a source checkout of vidar)."),
 ]
+Schedule = Annotated[
+    str | None,
+    typer.Option(
+        help="Denoising schedule, which sets how many frames are denoised at once: one, chunks:length=4, "
+        "pyramid:delay=1, pipeline:stages=2, asynchronous:ar_step=1,window=4, rolling (default: the model's)."
+    ),
+]
 
 
 def generate(
@@ -48,13 +55,7 @@ def generate(
             "--recache", help="On an action change, recompute the KV cache of past frames under the new action."
         ),
     ] = False,
-    schedule: Annotated[
-        str | None,
-        typer.Option(
-            help="Denoising schedule, which sets how many frames are denoised at once: one, chunks:length=4, "
-            "pyramid:delay=1, pipeline:stages=2, asynchronous:ar_step=1,window=4, rolling (default: the model's)."
-        ),
-    ] = None,
+    schedule: Schedule = None,
     compile_: Annotated[
         bool,
         typer.Option("--compile", help="Compile the network first; takes minutes and pays off for long videos."),
