@@ -51,9 +51,9 @@ def check(out: Path, data: Any) -> None:
     now = hashes(data)
     changed = [name for name in (*old, *(now.keys() - old.keys())) if old.get(name) != now.get(name)]
     if changed:
-        first, more = changed[0], f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+        first, more = changed[0], f" ({len(changed)} files differ)" if len(changed) > 1 else ""
         what = "was added" if first not in old else "is gone" if first not in now else "has changed"
         raise UsageError(
-            f"{first}: {what}{more} since this run began; to train on the data as they are now, start another run with "
+            f"{first}: {what} since this run began{more}; to train on the data as they are now, start another run with "
             f"--out, or remove {file} to continue this one on them"
         )
