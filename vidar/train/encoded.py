@@ -38,10 +38,10 @@ class Part:
     tensors: Mapping[str, Tensor]
     names: Sequence[str]
 
-    def digest(self) -> str:
-        """A hash of everything in it."""
+    def digest(self, shard: str) -> str:
+        """A hash of everything in it, and of the hash of its shard."""
         shapes = {name: [str(value.dtype), list(value.shape)] for name, value in sorted(self.tensors.items())}
-        found = hashlib.sha256(json.dumps([list(self.names), shapes]).encode())
+        found = hashlib.sha256(json.dumps([shard, list(self.names), shapes]).encode())
         for _, value in sorted(self.tensors.items()):
             found.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return found.hexdigest()
@@ -150,7 +150,7 @@ class Encoding:
             with safe_open(self.file(folder), "pt") as file:
                 tensors, parts = _parts(file)
                 whole = [one["shard"] for one, _ in parts] == [shard.sha256 for shard in self.shards]
-                if whole and all(part.digest() == one["sha256"] for one, part in parts):
+                if whole and all(part.digest(one["shard"]) == one["sha256"] for one, part in parts):
                     return Encoded([part for _, part in parts], tensors, [held])
         held.close()
         return None
@@ -184,10 +184,11 @@ class Encoding:
         try:
             with safe_open(path, "pt") as file:
                 for one, part in _parts(file)[1]:
-                    if one["shard"] in names and part.digest() == one["sha256"]:
+                    if part.digest(one["shard"]) == one["sha256"]:
                         found[one["shard"]] = part
-                    elif one["shard"] in names:
-                        say(f"{path}: the part of {names[one['shard']]} is damaged; it is encoded again")
+                    else:
+                        what = names.get(one["shard"], "a shard")
+                        say(f"{path}: the part of {what} is damaged; it is encoded again")
         except Exception as error:  # a damaged header may fail anywhere
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             say(f"{path}: damaged ({reason}); its shards are encoded again")
@@ -217,7 +218,7 @@ class Encoding:
         told = [
             {
                 "shard": sha256,
-                "sha256": part.digest(),
+                "sha256": part.digest(sha256),
                 "names": len(part.names),
                 "rows": {name: len(value) for name, value in part.tensors.items()},
             }
