@@ -46,7 +46,7 @@ def keep_in(folder: str | os.PathLike[str] | None = None, limit_gib: float | Non
     Call it before anything is built. Raises UsageError if the folder cannot be written.
     """
     if folder is not None and (problem := unwritable(Path(folder))):
-        raise UsageError(f"--cache {folder}: {problem}; give another folder")
+        raise UsageError(f"{problem}; give another folder with --cache")
     _choice.folder = None if folder is None else Path(folder).absolute()
     _choice.limit = LIMIT if limit_gib is None else int(limit_gib * 2**30)
 

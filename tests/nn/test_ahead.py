@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from torch._inductor.codecache import cache_dir
 
 from vidar.nn import ahead
 from vidar.nn.ahead import AheadOfTime, NotMade
@@ -108,6 +109,20 @@ def test_a_compiler_that_fails_is_one_line(folder, tmp_path, monkeypatch):
     with pytest.raises(VidarError, match=r"^compiling failed \(g\+\+: no space left on device\); --no-compile"):
         answer(AheadOfTime(tmp_path / "new"))
     assert not list((tmp_path / "new").iterdir())
+
+
+def test_a_damaged_cache_of_the_compiler_is_left_aside(made, tmp_path, monkeypatch, capfd):
+    (file,), caches = made.iterdir(), []
+
+    def package(module, example, place):
+        caches.append(cache_dir())
+        if len(caches) == 1:
+            raise RuntimeError("C++ compile error")
+        shutil.copy(file, place)
+
+    monkeypatch.setattr(ahead, "package", package)
+    torch.testing.assert_close(answer(AheadOfTime(tmp_path / "new")), module()(*EXAMPLE))
+    assert len(set(caches)) == 2 and "trying once more without the cache" in capfd.readouterr().err
 
 
 def test_functions_unused_for_longest_make_room(folder, compiles, monkeypatch):

@@ -21,6 +21,7 @@ from vidar.data.cache import cache_folder, clean, hold, remove, say, unwritable
 from vidar.types import UsageError, VidarError
 
 SOURCES = ("nn", "core", "types.py")  # the parts of vidar that a compiled function depends on
+FAILURES = (OSError, RuntimeError, SubprocessError)  # of the compiler
 
 
 class NotMade(UsageError):
@@ -80,10 +81,7 @@ class AheadOfTime:
             say(f"{problem}; compiling for this process only (--cache DIR: another folder)")
         with tempfile.TemporaryDirectory(prefix="vidar-compile-") as place:
             made = Path(place) / "function.pt2"
-            try:
-                package(module, example, made)
-            except (OSError, RuntimeError, SubprocessError) as error:
-                raise VidarError(f"compiling failed ({first_line(error)}); --no-compile goes without") from error
+            compile_to(made, module, example)
             if problem:
                 return load(made)
             file = self.folder / f"{key}-{content(made)}.pt2"
@@ -94,6 +92,24 @@ class AheadOfTime:
                 remove(other)
         clean(self.folder, [file])
         return self._stored(key) or load(file)
+
+
+def compile_to(file: Path, module: nn.Module, example: tuple[Any, ...]) -> None:
+    """`package`; if it fails, again without the files that torch's compiler keeps, which may be damaged.
+
+    Raises VidarError if it fails again.
+    """
+    from torch._inductor.utils import fresh_inductor_cache
+
+    try:
+        package(module, example, file)
+    except FAILURES as error:
+        say(f"compiling failed ({first_line(error)}); trying once more without the cache of torch's compiler")
+        try:
+            with fresh_inductor_cache():
+                package(module, example, file)
+        except FAILURES as again:
+            raise VidarError(f"compiling failed ({first_line(again)}); --no-compile goes without") from again
 
 
 def load(file: Path) -> Callable[..., Any]:

@@ -94,7 +94,8 @@ class Encoding:
     def folders(self) -> list[Path]:
         """Where the file may be, best first: the folder that was asked for, the data folder, the cache folder."""
         asked = self.cache or chosen()
-        return list(dict.fromkeys([*([Path(asked)] if asked else []), self.path, cache_folder()]))
+        found = [*([Path(asked)] if asked else []), self.path, cache_folder()]
+        return list({folder.resolve(): folder for folder in found}.values())
 
     def read(self) -> Encoded:
         """Encode what is not stored yet, store it, and return everything.
@@ -122,7 +123,7 @@ class Encoding:
         asked = self.cache or chosen()
         if asked:
             if problem := unwritable(Path(asked), needed):
-                raise UsageError(f"--cache {asked}: {problem}; give another folder")
+                raise UsageError(f"{problem}; give another folder with --cache")
             return Path(asked)
         problems = list[str]()
         for folder in (self.path, cache_folder()):
