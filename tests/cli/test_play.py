@@ -53,9 +53,28 @@ def test_play_serves_until_a_signal_and_says_goodbye(playable, sign):
         running.kill()
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_play_says_of_compiling_is_true(playable, tmp_path, kept):
+    """Cached for later only where that is possible."""
+    home = tmp_path / "torch" if kept else "/dev/null/x"
+    command = [sys.executable, "-m", "vidar.cli", "play", str(playable), "--port", "0"]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**ENV, "TORCH_HOME": str(home)})
+    try:
+        line = running.stderr.readline()
+    finally:
+        running.kill()
+        running.wait()
+    assert line.startswith("compiling in the background: the game becomes faster in about a minute; ")
+    assert ("cached for later in" in line) == kept == (str(tmp_path) in line)
+    assert kept or "not cached, because /dev/null/x/vidar cannot be written" in line and "--cache DIR" in line
+
+
 def test_play_refuses_in_one_line(run, model, playable, taken_port):
     code, out, err = run("play", model)
     assert code == 2 and "ships no start" in err and not out
+    code, _, err = run("play", playable, "--cache", "/dev/null/x")
+    assert code == 2 and err.startswith("vidar: /dev/null/x cannot be written") and err.count("\n") == 1
     code, _, err = run("play", playable, "--port", taken_port)
     assert code == 1 and re.fullmatch(r"vidar: cannot listen on 127\.0\.0\.1:\d+: .*; choose another --port.*\n", err)
     code, _, err = run("play", playable, "--players", 0)

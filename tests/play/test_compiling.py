@@ -1,6 +1,7 @@
 """An engine goes over to compiled calls while it plays: the frame is noted, and the replay goes over there too."""
 
 import hashlib
+import re
 import time
 
 import numpy as np
@@ -101,14 +102,22 @@ def test_a_machine_without_a_compiler_plays_on_as_it_is(folder, tmp_path, monkey
         world.rollout(1, compiled=True)
 
 
-def test_a_process_that_fails_leaves_the_engine_as_it_is(folder, first_frames, tmp_path):
+def test_a_process_that_fails_says_why_and_leaves_the_engine_as_it_is(folder, first_frames, tmp_path, capfd):
     engine = PlayEngine(load(folder), 1)
     with Compiling(engine, str(tmp_path / "nowhere")) as beside:
         beside.thread.join(SLOW)
         assert not beside.thread.is_alive() and beside.process.returncode != 0
+    said = capfd.readouterr().err
+    assert re.fullmatch(r"vidar: compiling failed \(.*/nowhere: no such world; .*\); the game goes on as it is\n", said)
     slot = engine.sit(Start(first_frames, None, 11))
     rounds(engine, slot, 1)
     assert not engine.compiled
+
+
+def test_an_end_before_it_is_compiled_is_no_failure(folder, capfd):
+    with Compiling(PlayEngine(load(folder), 1), str(folder)):
+        pass
+    assert not capfd.readouterr().err
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ def test_data_that_cannot_serve(tmp_path, monkeypatch):
         path=str(tmp_path / "data"), tokenizer=str(tmp_path / "tokenizer"), clip_frames=6, batch=1
     )
     with monkeypatch.context() as patch:
-        patch.setattr(latents, "encode_split", None)
+        patch.setattr(latents, "codes", None)
         with pytest.raises(VidarError, match="episode of split 'train' has 6 frames, a clip needs 7; .* at most 6"):
             config.replace(clip_frames=7).build()
         with pytest.raises(VidarError, match="no split 'other'"):

@@ -55,7 +55,7 @@ def test_clips_are_encoded_each_from_its_first_frame(shards, tokenizer, monkeypa
         difference = clips.codes[number].float() - latent[0].permute(1, 2, 3, 0).flatten(1, 2)
         assert difference.abs().max() < 0.02 * latent.abs().max()  # kept in bfloat16
         assert clips.told[number] == ShapeCaptionConfig().build()(episode, part)
-    monkeypatch.setattr(data, "encode_clips", None)  # what is stored is not encoded again
+    monkeypatch.setattr(data, "latents", None)  # what is stored is not encoded again
     again, other = config.build(), config.replace(seed=1).build()
     seen = [again.batch(n) for n in range(4)]
     assert [name for b in seen for name in b.names][:4] != [name for b in seen for name in b.names][4:8]
@@ -71,7 +71,7 @@ def test_clips_are_encoded_each_from_its_first_frame(shards, tokenizer, monkeypa
 def test_data_that_cannot_serve(shards, tokenizer, tmp_path, monkeypatch):
     config = PictureClipsConfig(path=shards, tokenizer=tokenizer, annotation=ShapeClassConfig(), batch=1)
     with monkeypatch.context() as patch, pytest.raises(VidarError, match="14 frames, a clip needs 17; .* data.frames"):
-        patch.setattr(data, "encode_clips", None)  # said before anything is encoded
+        patch.setattr(data, "latents", None)  # said before anything is encoded
         config.replace(frames=17).build()
     with pytest.raises(UsageError, match="no tokenizer there"):
         config.replace(tokenizer=str(tmp_path)).build()

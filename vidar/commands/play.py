@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
     from vidar.model.model import VideoModel
     from vidar.play.beside import Beside
     from vidar.play.engine import PlayEngine
+
+Compiled = Annotated[
+    bool | None,
+    typer.Option(
+        "--compile/--no-compile",
+        help="Compile the network before the game starts (takes a minute the first time, then cached on disk), or "
+        "never (default: compile in the background while the game runs).",
+    ),
+]
 
 
 def play(
@@ -46,28 +56,25 @@ def play(
     window: Annotated[
         bool, typer.Option("--window", help="Open a window on this machine instead of serving a web page.")
     ] = False,
-    compiled: Annotated[
-        bool | None,
-        typer.Option(
-            "--compile/--no-compile",
-            help="Compile the network before the game starts (takes a minute the first time, then cached on disk), or "
-            "never (default: compile in the background while the game runs).",
-        ),
-    ] = None,
+    compiled: Compiled = None,
     prompt: show.Prompt = None,
     label: show.Label = None,
     device: show.Device = "cpu",
+    cache: show.Cache = None,
+    cache_limit: show.CacheLimit = None,
 ) -> None:
     """Play a learned world in the browser, or in a window, until Ctrl-C."""
     import torch
 
     from vidar.check import check_device
     from vidar.conditioning.config import Told
+    from vidar.data.cache import keep_in
     from vidar.model.load import load
     from vidar.play.gallery import folder_clips, own_clips
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)  # one stream makes many small calls; the other cores encode, serve and draw
+    keep_in(cache, cache_limit)
     world = load(model, check_device(device))
     world.config.check_told(told := Told(prompt, label))
     clips = [] if world.start is None and (starts is not None or beside) else own_clips(world)
@@ -93,18 +100,26 @@ def _table(
     stack: ExitStack,
 ) -> PlayEngine:
     """asked: True for --compile, False for --no-compile; None uses a cached build or compiles in the background."""
+    from vidar.data.cache import cache_folder, unwritable
     from vidar.play.compiling import Compiling, kept, may_compile
     from vidar.play.engine import PlayEngine
 
     least = max(1, world.config.steps // 2) if steps is None and not world.config.by_scales else None
+    folder = cache_folder()
+    problem = "" if asked is False else unwritable(folder)
     if asked and world.device.type == "cpu":
-        typer.echo("compiling: this takes about a minute on the first start; later starts load the result", err=True)
+        later = "" if problem else " on the first start; later starts load the result"
+        typer.echo(f"compiling: this takes about a minute{later}", err=True)
     may = asked is None and may_compile(world)
     build = kept(world, players, steps) if may else bool(asked)
     engine = PlayEngine(world, players, fps, steps, least_steps=least, compiled=build)
     if may and not build:
-        typer.echo("compiling in the background: the game becomes faster in about a minute; cached for later", err=True)
-        stack.enter_context(Compiling(engine, model, steps))
+        then = f"cached for later in {folder}"
+        if problem:
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="vidar-compiled-")))
+            then = f"not cached, because {problem} (--cache DIR: another folder)"
+        typer.echo(f"compiling in the background: the game becomes faster in about a minute; {then}", err=True)
+        stack.enter_context(Compiling(engine, model, steps, folder))
     return engine
 
 

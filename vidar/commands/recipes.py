@@ -28,6 +28,8 @@ def train(
     device: Annotated[
         str | None, typer.Option(help="Device to train on: cpu, cuda, cuda:1, ... (default: cuda if there is one).")
     ] = None,
+    cache: show.Cache = None,
+    cache_limit: show.CacheLimit = None,
     as_json: show.Json = False,
 ) -> None:
     """Train a recipe and export the model to OUT/model."""
@@ -35,8 +37,10 @@ def train(
 
     from vidar.check import check_device, check_training
     from vidar.configs.catalog import resolve_recipe
+    from vidar.data.cache import keep_in
     from vidar.train.fit import fit
 
+    keep_in(cache, cache_limit)
     where = check_device(device) if device else None
     made = fit(check_training(resolve_recipe(recipe, assignments or ())), out, resume, where)
     show.result(asdict(made), as_json)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,20 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 World = Annotated[str, typer.Argument(metavar="MODEL", help="Name of a shipped world, or a model folder.")]
 Device = Annotated[str, typer.Option(help="Device to run on: cpu, cuda, ...")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Solver steps per frame (default: the model's).")]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder for what can be made again: latents, compiled functions, timings (default: latents in the data "
+        "folder if it can be written, all else in ~/.cache/torch/vidar).",
+    ),
+]
+CacheLimit = Annotated[
+    float | None,
+    typer.Option(
+        metavar="GIB", min=0, help="Size of that folder, beyond which the files unused for longest go (default: 8)."
+    ),
+]
 
 
 def result(value: Any, as_json: bool, lines: Iterable[str] | None = None) -> None:

@@ -34,14 +34,17 @@ def synth(
         int | None, typer.Option(min=1, help="Frames per segment (default: 64, or the world's window if longer).")
     ] = None,
     device: show.Device = "cpu",
+    cache: show.Cache = None,
     as_json: show.Json = False,
 ) -> None:  # fmt: skip
     """Generate many long videos in parallel, resumable after any crash, playable while they grow."""
     from vidar.check import check_device
+    from vidar.data.cache import keep_in
     from vidar.synth.driver import SynthRequest, synthesise
     from vidar.synth.ray_workers import on_ray
     from vidar.synth.workers import LocalWorkers
 
+    keep_in(cache)
     place = on_ray(ray) if ray else LocalWorkers
     request = SynthRequest(
         model=model, jobs=str(jobs), out=str(out), workers=workers, rows=rows, segment=segment,

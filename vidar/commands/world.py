@@ -21,6 +21,13 @@ Record = Annotated[
     str | None,
     typer.Option(metavar="RECIPE", help="Store the figures as results of this recipe (in a source checkout of vidar)."),
 ]
+Schedule = Annotated[
+    str | None,
+    typer.Option(
+        help="Denoising schedule, which sets how many frames are denoised at once: one, chunks:length=4, "
+        "pyramid:delay=1, pipeline:stages=2, asynchronous:ar_step=1,window=4, rolling (default: the model's)."
+    ),
+]
 
 
 def generate(
@@ -49,18 +56,14 @@ def generate(
             "--recache", help="On an action change, recompute the KV cache of past frames under the new action."
         ),
     ] = False,
-    schedule: Annotated[
-        str | None,
-        typer.Option(
-            help="Denoising schedule, which sets how many frames are denoised at once: one, chunks:length=4, "
-            "pyramid:delay=1, pipeline:stages=2, asynchronous:ar_step=1,window=4, rolling (default: the model's)."
-        ),
-    ] = None,
+    schedule: Schedule = None,
     compile_: Annotated[
         bool,
         typer.Option("--compile", help="Compile the network first; takes minutes and pays off for long videos."),
     ] = False,
     device: show.Device = "cpu",
+    cache: show.Cache = None,
+    cache_limit: show.CacheLimit = None,
     as_json: show.Json = False,
 ) -> None:
     """Generate a video with a world model, or an image or clip from a prompt or class label."""
@@ -68,10 +71,12 @@ def generate(
 
     from vidar.check import check_device
     from vidar.commands.schedule import read_schedule
+    from vidar.data.cache import keep_in
     from vidar.model.files import GenerateRequest, write
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)  # one stream is many small calls: a second thread gains little, and loses much if late
+    keep_in(cache, cache_limit)
     request = GenerateRequest(
         model=model, out=str(out), frames=frames, seed=seed, steps=steps, device=check_device(device), label=label,
         prompt=prompt, renew=renew, recache=recache, compile=compile_,
@@ -111,12 +116,15 @@ def evaluate(
     ] = None,
     device: Annotated[str | None, typer.Option(help="Device to run on: cpu, cuda, ... (default: cpu).")] = None,
     record: Record = None,
+    cache: show.Cache = None,
     as_json: show.Json = False,
 ) -> None:
     """Evaluate a world with a fixed protocol and write a report."""
     from vidar.check import check_device
+    from vidar.data.cache import keep_in
     from vidar.eval.suites import run_suite
 
+    keep_in(cache)
     options = {
         "data": data, "split": split, "episodes": episodes, "frames": frames, "seed": seed, "steps": steps, "idm": idm,
         "device": None if device is None else check_device(device),

@@ -17,7 +17,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from vidar.nn.ahead import cache_folder
+from vidar.data.cache import cache_folder
 from vidar.nn.attention import Attention, Dense, Masked, sdpa, wide
 from vidar.nn.case import Case
 from vidar.nn.precision import has_tiles

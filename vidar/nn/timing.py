@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Collection, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from time import perf_counter
 
 import torch
 
 from vidar.data.atomic import replacing
+from vidar.data.cache import locked, say
 from vidar.types import VidarError
 
 TURNS = 5  # turns of every form after the first, which is the warm-up
@@ -69,9 +68,7 @@ class Kept:
     def answer(self, case: str, names: Collection[str], incumbent: str, measure: Callable[[], Times]) -> str:
         """The form of a case among `names`, as stored, or else measured and stored.
 
-        It is the incumbent if storing is impossible.
-
-        A damaged file counts as empty.
+        It is the incumbent if storing is impossible. A damaged file counts as empty and is made again, with one line.
         """
         known = self._read(case, names)
         if known is not None:
@@ -80,6 +77,8 @@ class Kept:
             with locked(self.lock):
                 known = self._read(case, names)
                 if known is None:
+                    if self.file.is_file() and not self._all():
+                        say(f"{self.file}: damaged; the attention forms are timed again")
                     found = measure()
                     known = fastest(found, incumbent)
                     self._write(case, {"form": known, "ms": {name: round(1e3 * s, 3) for name, s in found.items()}})
@@ -90,7 +89,7 @@ class Kept:
     def _all(self) -> dict[str, dict[str, object]]:
         try:
             found = json.loads(self.file.read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return {key: part for key, part in found.items() if isinstance(part, dict)} if isinstance(found, dict) else {}
 
@@ -104,19 +103,3 @@ class Kept:
         every.setdefault(machine(), {})[case] = told
         with replacing(self.file) as temporary:
             temporary.write_text(json.dumps(every, indent=1))
-
-
-@contextmanager
-def locked(file: Path) -> Generator[None]:
-    """Exclude all other processes and threads of this machine. Raises OSError if that is impossible."""
-    try:
-        import fcntl
-    except ImportError:
-        raise OSError("no file locks on this system") from None
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

@@ -11,11 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from vidar.config import trust, trusted
+from vidar.data.cache import chosen, keep_in
 from vidar.model.fingerprint import fingerprint
 from vidar.model.load import load
 from vidar.synth.placement import POLL, Event, Lost, Ready, Work
@@ -55,7 +57,7 @@ class LocalWorkers:
 
     def __init__(self, count: int, model: str, device: str, rows: int) -> None:
         self._context = multiprocessing.get_context("spawn")
-        self._told = model, device, rows, trusted()
+        self._told = model, device, rows, trusted(), chosen()
         self._starts = 0
         self._workers = [self._start() for _ in range(count)]
 
@@ -138,10 +140,16 @@ class LocalWorkers:
         return Lost(tuple(worker.tasks), reason)
 
 
-def work(pipe: Connection, model: str, device: str, rows: int, packages: Iterable[str] = ()) -> None:
-    """The life of a worker. Ends with its pipe, and with the process that started it. packages: see `trust`."""
+def work(
+    pipe: Connection, model: str, device: str, rows: int, packages: Iterable[str] = (), cache: Path | None = None
+) -> None:
+    """The life of a worker, which ends with its pipe and with the process that started it.
+
+    packages: see `trust`. cache: see `keep_in`.
+    """
     for package in packages:
         trust(package)
+    keep_in(cache)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears it and ends us
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)

@@ -17,7 +17,7 @@ from vidar.config import Builds, to_yaml
 from vidar.data.atomic import TEMPORARY, lock_folder, make_folder, replacing, replacing_folder
 from vidar.model.load import INDEX
 from vidar.rng import Rng
-from vidar.train import checkpoint
+from vidar.train import checkpoint, same_data
 from vidar.train.config import TrainConfig
 from vidar.train.engine import Engine, PlainEngine
 from vidar.train.log import LOG, NoLog, RunLog
@@ -109,6 +109,7 @@ def fit(
         start = check(folder, resume)
         if start is not None:
             check_same(start, config)
+            same_data.check(start.parent.parent, config.data)
         return _fit(config, folder, start, device, engine)
 
 
@@ -126,6 +127,7 @@ def _fit(config: TrainConfig, folder: Path, start: Path | None, device: str | No
         if writes:
             with replacing(folder / CONFIG) as file:
                 file.write_text(to_yaml(config))
+            same_data.store(folder, config.data)
         log = RunLog(folder, config.name, state.counters.step) if writes else NoLog()
         try:
             for path in checkpoint.damaged(folder / CHECKPOINTS):

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from pydantic import Field
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from vidar.config import Config, to_dict
 from vidar.data.annotations import AnnotationConfig
-from vidar.data.atomic import replacing
+from vidar.data.episode import Episode
 from vidar.data.index import load_index
-from vidar.data.reader import check_clips, data_info, episodes
+from vidar.data.reader import check_clips
 from vidar.nn.precision import fast_dtype
 from vidar.nn.pretrained import load_component
 from vidar.rng import Rng
 from vidar.tokenizers.patch import to_sites
 from vidar.tokenizers.pixels import to_float
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder
+from vidar.train.encoded import Encoding, Part, as_bytes, component_digest, from_bytes
 from vidar.types import UsageError
 
 
@@ -47,8 +46,8 @@ class LatentBatch:
 class LatentClipsConfig(Config):
     """Clips of `clip_frames` latent frames from shards at `path`, encoded by the tokenizer in directory `tokenizer`.
 
-    The latents are stored beside the shards, under a name that is a hash of the tokenizer's weights. For a tokenizer
-    that quantises, they are the latents before quantisation.
+    For a tokenizer that quantises, they are the latents before quantisation. They are stored, see `Encoding`; cache is
+    the folder for them (None: the data folder if it can be written).
     """
 
     path: str
@@ -60,11 +59,13 @@ class LatentClipsConfig(Config):
     seed: int = 0
     annotation: AnnotationConfig | None = None
     most: int = Field(default=256, ge=1)
+    cache: str | None = None
 
     def build(self) -> LatentClips:
-        """Read the stored latents, or encode the data first.
+        """Read the stored latents, and encode the shards that have none.
 
-        Before encoding, raises UsageError for a missing tokenizer, VidarError for missing data or too short episodes.
+        Before encoding, raises UsageError for a missing tokenizer or if the latents cannot be stored, VidarError for
+        missing data or too short episodes.
         """
         return LatentClips(self)
 
@@ -74,24 +75,16 @@ class LatentClips:
 
     def __init__(self, config: LatentClipsConfig):
         self.config = config
-        weights = Path(config.tokenizer) / "model.safetensors"
-        if not weights.is_file():
-            raise UsageError(f"{config.tokenizer}: no tokenizer there; train one first: vidar train tokenizer_...")
-        self.info = data_info(config.path)
+        weights = component_digest(config.tokenizer)
         check_clips(config.path, config.split, config.clip_frames, "data.clip_frames and method.clip_frames")
-        digest = hashlib.sha256(weights.read_bytes()).hexdigest()[:12]
-        stored = Path(config.path) / f"latents-{config.split}-{digest}-p{config.patch}.safetensors"
-        if not stored.is_file():
-            encode_split(config, stored)
-        with safe_open(stored, "pt") as file:
-            self.codes, self.actions = file.get_tensor("codes"), file.get_tensor("actions")
-            lengths = file.get_tensor("lengths")
-            self.names = (file.metadata() or {})["names"].split("\n")
+        self.told = None if config.annotation is None else clip_annotations(config)
+        self.stored = _encoding(config, weights).read()
+        tensors, self.names = self.stored.tensors, self.stored.names
+        self.codes, self.actions, lengths = (tensors[name] for name in ("codes", "actions", "lengths"))
         self.first = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
         windows = (lengths - config.clip_frames + 1).clamp(min=0)
         self.windows = torch.cat([windows.new_zeros(1), windows.cumsum(0)])
         self._order: tuple[int, Tensor] = (-1, torch.empty(0))
-        self.told = None if config.annotation is None else clip_annotations(config)
 
     def batch(self, index: int) -> LatentBatch:
         """Running batch `index`, from 0."""
@@ -119,23 +112,26 @@ class LatentClips:
 
 
 def clip_annotations(config: LatentClipsConfig) -> dict[str, int | str]:
-    """The class or caption of every clip, by the name of the clip (EPISODE@START); kept beside the shards.
+    """The class or caption of every clip, by the name of the clip (EPISODE@START); stored like the latents.
 
     Raises VidarError if an episode has none, UsageError for a caption of more than `most` bytes.
     """
     assert config.annotation is not None
-    shards = [shard.sha256 for shard in load_index(config.path).shards if shard.split == config.split]
-    said = to_dict(config.annotation), config.split, config.clip_frames, shards
-    key = hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
-    stored = Path(config.path) / f"told-{config.split}-{key}.json"
-    if not stored.is_file():
-        annotate, found = config.annotation.build(), dict[str, int | str]()
-        for episode in episodes(config.path, config.split, extras=()):
-            for start in range(len(episode.frames) - config.clip_frames + 1):
-                found[f"{episode.name}@{start}"] = annotate(episode, slice(start, start + config.clip_frames))
-        with replacing(stored) as file:
-            file.write_text(json.dumps(found))
-    told: dict[str, int | str] = json.loads(stored.read_text())
+    annotate, count = config.annotation.build(), config.clip_frames
+
+    def made(episodes: Iterator[Episode]) -> Part:
+        found = dict[str, int | str]()
+        for episode in episodes:
+            for start in range(len(episode.frames) - count + 1):
+                found[f"{episode.name}@{start}"] = annotate(episode, slice(start, start + count))
+        return Part({"told": as_bytes(list(found.values()))}, list(found))
+
+    settings = {"annotation": to_dict(config.annotation), "clip_frames": count}
+    index = load_index(config.path)
+    encoding = Encoding("annotations", Path(config.path), config.split, index, settings, made, lambda: 0, config.cache)
+    told = dict[str, int | str]()
+    for part in encoding.read().parts:
+        told.update(zip(part.names, from_bytes(part.tensors["told"])))
     for name, one in told.items():
         if isinstance(one, str) and len(one.encode()) > config.most:
             size = len(one.encode())
@@ -143,23 +139,38 @@ def clip_annotations(config: LatentClipsConfig) -> dict[str, int | str]:
     return told
 
 
+def _encoding(config: LatentClipsConfig, weights: str) -> Encoding:
+    """Codes, actions and lengths of every episode, each encoded as one stream."""
+    index, settings = load_index(config.path), {"weights": weights, "patch": config.patch}
+
+    @cache
+    def tokenizer() -> Any:
+        return load_component(config.tokenizer)
+
+    def frame_bytes() -> float:
+        frame = np.zeros((2, index.height, index.width, 3), np.uint8)
+        return codes(tokenizer(), frame, config.patch).nbytes / 2 + 4 * index.spec.width
+
+    def made(episodes: Iterator[Episode]) -> Part:
+        names, found = list[str](), list[tuple[Tensor, Tensor]]()
+        for episode in episodes:
+            names.append(episode.name)
+            found.append((codes(tokenizer(), episode.frames, config.patch), torch.from_numpy(episode.actions)))
+        lengths = torch.tensor([len(actions) for _, actions in found])
+        parts = {"codes": torch.cat([one for one, _ in found]), "actions": torch.cat([one for _, one in found])}
+        return Part({**parts, "lengths": lengths}, names)
+
+    return Encoding("latents", Path(config.path), config.split, index, settings, made, frame_bytes, config.cache)
+
+
 @torch.inference_mode()
-def encode_split(config: LatentClipsConfig, stored: Path) -> None:
-    """Encode every episode of a split as one stream and store codes, actions and lengths."""
-    tokenizer = load_component(config.tokenizer)
+def codes(tokenizer: Any, frames: np.ndarray, patch: int) -> Tensor:
+    """Frames uint8 [T, H, W, 3] of one episode -> codes bfloat16 [T, n, C]."""
     encode = tokenizer.latents if isinstance(tokenizer, PyramidAutoencoder) else tokenizer.encode
-    codes, actions, lengths, names = [], [], [], []
-    for episode in episodes(config.path, config.split, extras=()):
-        state, parts = None, []
-        for start in range(0, len(episode.frames), 32):
-            video = torch.from_numpy(np.ascontiguousarray(episode.frames[start : start + 32]))[None]
-            with torch.autocast("cpu", torch.bfloat16, enabled=fast_dtype() == torch.bfloat16):
-                made, state = encode(to_float(video), state)
-            parts.append(to_sites(made.data, config.patch)[0].unflatten(0, (video.shape[1], -1)))
-        codes.append(torch.cat(parts).to(torch.bfloat16))
-        actions.append(torch.from_numpy(episode.actions))
-        lengths.append(len(episode.frames))
-        names.append(episode.name)
-    tensors = {"codes": torch.cat(codes), "actions": torch.cat(actions), "lengths": torch.tensor(lengths)}
-    with replacing(stored) as file:
-        save_file(tensors, file, metadata={"names": "\n".join(names)})
+    state, parts = None, list[Tensor]()
+    for start in range(0, len(frames), 32):
+        video = torch.from_numpy(np.ascontiguousarray(frames[start : start + 32]))[None]
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast_dtype() == torch.bfloat16):
+            made, state = encode(to_float(video), state)
+        parts.append(to_sites(made.data, patch)[0].unflatten(0, (video.shape[1], -1)))
+    return torch.cat(parts).to(torch.bfloat16)

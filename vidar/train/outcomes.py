@@ -39,13 +39,17 @@ class OutcomeBatch:
 
 
 class OutcomeClipsConfig(Config):
-    """Steps of the shards at `path`, encoded once by the tokenizer of `world`, a directory or shipped name."""
+    """Steps of the shards at `path`, encoded once by the tokenizer of `world`, a directory or shipped name.
+
+    cache: see `LatentClipsConfig`.
+    """
 
     path: str
     world: str
     split: str = "train"
     batch: int = Field(default=256, ge=1)
     seed: int = 0
+    cache: str | None = None
 
     def build(self) -> OutcomeClips:
         """Read the data. Raises VidarError if it does not fit the world, or contains nothing to learn."""
@@ -73,9 +77,10 @@ class OutcomeClips:
             batch=config.batch,
             patch=world.patch,
             seed=config.seed,
+            cache=config.cache,
         ).build()
         if self.clips.names != self.names or len(self.clips.codes) != len(self.rewards):
-            raise VidarError(f"{config.path}: its latents-*.safetensors belong to other episodes; remove them")
+            raise VidarError(f"{config.path}: shards were added while it was read; start again")
 
     def batch(self, index: int) -> OutcomeBatch:
         """Running batch `index`, from 0."""

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from pydantic import Field
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from vidar.conditioning.text import utf8
 from vidar.config import Config, to_dict
 from vidar.data.annotations import AnnotationConfig
-from vidar.data.atomic import replacing
-from vidar.data.reader import check_clips, data_info, episodes
+from vidar.data.episode import Episode
+from vidar.data.index import load_index
+from vidar.data.reader import check_clips
 from vidar.nn.precision import fast_dtype
 from vidar.nn.pretrained import load_component
 from vidar.rng import Rng
 from vidar.tokenizers.patch import to_sites
 from vidar.tokenizers.pixels import to_float
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder
-from vidar.types import UsageError, VidarError
+from vidar.train.encoded import Encoding, Part, as_bytes, component_digest, from_bytes
+from vidar.types import VidarError
 
 ENCODED_AT_ONCE = 16  # clips
 
@@ -49,8 +48,8 @@ class PictureBatch:
 class PictureClipsConfig(Config):
     """Clips of `frames` frames (1: images) from shards at `path`; consecutive clips start `stride` frames apart.
 
-    The tokenizer in directory `tokenizer` encodes every clip by itself. The latents are stored beside the shards, under
-    a name that is a hash of the tokenizer's weights and of these settings. most: maximum number of bytes of a caption.
+    The tokenizer in directory `tokenizer` encodes every clip by itself. most: maximum number of bytes of a caption. The
+    latents are stored, see `Encoding`; cache: the folder for them (None: the data folder if it can be written).
     """
 
     path: str
@@ -62,11 +61,13 @@ class PictureClipsConfig(Config):
     batch: int = Field(ge=1)
     most: int = Field(default=256, ge=1)
     seed: int = 0
+    cache: str | None = None
 
     def build(self) -> PictureClips:
-        """Read the stored latents, or encode the data first.
+        """Read the stored latents, and encode the shards that have none.
 
-        Before encoding, raises UsageError for a missing tokenizer, VidarError for missing data or too short episodes.
+        Before encoding, raises UsageError for a missing tokenizer or if the latents cannot be stored, VidarError for
+        missing data, too short episodes, or a tokenizer that does not make pyramids.
         """
         return PictureClips(self)
 
@@ -76,21 +77,11 @@ class PictureClips:
 
     def __init__(self, config: PictureClipsConfig):
         self.config = config
-        weights = Path(config.tokenizer) / "model.safetensors"
-        if not weights.is_file():
-            raise UsageError(f"{config.tokenizer}: no tokenizer there; train one first: vidar train tokenizer_...")
-        self.info = data_info(config.path)
+        weights = component_digest(config.tokenizer)
         check_clips(config.path, config.split, config.frames, "data.frames")
-        said = {"stride": config.stride, "frames": config.frames, "annotation": to_dict(config.annotation)}
-        key = hashlib.sha256(weights.read_bytes() + json.dumps(said).encode()).hexdigest()[:12]
-        stored = Path(config.path) / f"pictures-{config.split}-{key}.safetensors"
-        if not stored.is_file():
-            encode_clips(config, stored)
-        with safe_open(stored, "pt") as file:
-            self.codes = file.get_tensor("codes")
-            known = file.metadata() or {}
-        self.names: list[str] = json.loads(known["names"])
-        self.told: list[int | str] = json.loads(known["told"])
+        self.stored = _encoding(config, weights).read()
+        self.names, self.codes = self.stored.names, self.stored.tensors["codes"]
+        self.told: list[int | str] = [one for part in self.stored.parts for one in from_bytes(part.tensors["told"])]
         self._order: tuple[int, Tensor] = (-1, torch.empty(0))
 
     def batch(self, index: int) -> PictureBatch:
@@ -114,40 +105,52 @@ def told_tensors(told: Sequence[int | str], most: int) -> tuple[Tensor, Tensor]:
     return torch.tensor(told), torch.ones(len(told), dtype=torch.bool)
 
 
-def clips_of(config: PictureClipsConfig) -> Iterator[tuple[str, int | str, np.ndarray]]:
-    """Yield name, class or caption, and frames uint8 [T, H, W, 3] of every clip of a split, in order."""
-    said = config.annotation.build()
-    for episode in episodes(config.path, config.split, extras=()):
-        for start in range(0, len(episode.frames) - config.frames + 1, config.stride):
-            clip = slice(start, start + config.frames)
-            yield f"{episode.name}@{start}", said(episode, clip), episode.frames[clip]
+def _encoding(config: PictureClipsConfig, weights: str) -> Encoding:
+    """Latents, and classes or captions, of every clip."""
+    annotate, index = config.annotation.build(), load_index(config.path)
+
+    @cache
+    def tokenizer() -> PyramidAutoencoder:
+        found = load_component(config.tokenizer)
+        if not isinstance(found, PyramidAutoencoder):
+            raise VidarError(f"{config.tokenizer}: holds a {type(found).__name__}; pictures need PyramidAutoencoder")
+        return found
+
+    def blank() -> Tensor:
+        return latents(tokenizer(), [np.zeros((config.frames, index.height, index.width, 3), np.uint8)])
+
+    def made(episodes: Iterator[Episode]) -> Part:
+        codes, names, told, waiting = list[Tensor](), list[str](), list[int | str](), list[np.ndarray]()
+        for episode in episodes:
+            for start in range(0, len(episode.frames) - config.frames + 1, config.stride):
+                clip = slice(start, start + config.frames)
+                names.append(f"{episode.name}@{start}")
+                told.append(annotate(episode, clip))
+                waiting.append(episode.frames[clip])
+                if len(waiting) == ENCODED_AT_ONCE:
+                    codes.append(latents(tokenizer(), waiting))
+                    waiting.clear()
+        codes.append(latents(tokenizer(), waiting) if waiting else blank()[:0])
+        return Part({"codes": torch.cat(codes), "told": as_bytes(told)}, names)
+
+    said = {"stride": config.stride, "frames": config.frames, "annotation": to_dict(config.annotation)}
+    settings = {"weights": weights, **said}
+    return Encoding(
+        "pictures",
+        Path(config.path),
+        config.split,
+        index,
+        settings,
+        made,
+        lambda: blank().nbytes / config.stride,
+        config.cache,
+    )
 
 
 @torch.inference_mode()
-def encode_clips(config: PictureClipsConfig, stored: Path) -> None:
-    """Encode every clip of a split and store latents, names, and classes or captions.
-
-    Raises VidarError if the tokenizer does not make pyramids.
-    """
-    tokenizer = load_component(config.tokenizer)
-    if not isinstance(tokenizer, PyramidAutoencoder):
-        raise VidarError(f"{config.tokenizer}: holds a {type(tokenizer).__name__}; pictures need PyramidAutoencoder")
-    codes, names, told, waiting = list[Tensor](), list[str](), list[int | str](), list[np.ndarray]()
-
-    def encode() -> None:
-        video = torch.from_numpy(np.stack(waiting))
-        with torch.autocast("cpu", torch.bfloat16, enabled=fast_dtype() == torch.bfloat16):
-            made = tokenizer.latents(to_float(video))[0].data
-        codes.append(to_sites(made, 1).unflatten(1, (made.shape[2], -1)).to(torch.bfloat16))
-        waiting.clear()
-
-    for name, said, frames in clips_of(config):
-        waiting.append(frames)
-        names.append(name)
-        told.append(said)
-        if len(waiting) == ENCODED_AT_ONCE:
-            encode()
-    if waiting:
-        encode()
-    with replacing(stored) as file:
-        save_file({"codes": torch.cat(codes)}, file, metadata={"names": json.dumps(names), "told": json.dumps(told)})
+def latents(tokenizer: PyramidAutoencoder, clips: Sequence[np.ndarray]) -> Tensor:
+    """Clips uint8 [T, H, W, 3] -> bfloat16 [B, t, n, C]."""
+    video = torch.from_numpy(np.stack(clips))
+    with torch.autocast("cpu", torch.bfloat16, enabled=fast_dtype() == torch.bfloat16):
+        made = tokenizer.latents(to_float(video))[0].data
+    return to_sites(made, 1).unflatten(1, (made.shape[2], -1)).to(torch.bfloat16)

@@ -14,7 +14,17 @@ from vidar.types import UsageError
 # Keys that may change on resume. Choice: the length of the run, its output and its speed, because the weights remain
 # those of one experiment. Seeds, data, batch, network, losses, precision and learning rate define the experiment.
 HARMLESS = frozenset(
-    ("name", "out", "minutes", "optim.steps", "compile", "check_memory", "data.prefetch", "data.cache_bytes")
+    (
+        "name",
+        "out",
+        "minutes",
+        "optim.steps",
+        "compile",
+        "check_memory",
+        "data.prefetch",
+        "data.cache_bytes",
+        "data.cache",
+    )
     + ("log_every", "save_every_s", "sample_every", "keep_checkpoints")
 )
 ABSENT = "absent"
