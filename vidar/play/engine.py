@@ -69,9 +69,10 @@ class PlayerSlot:
             return self.shown if ready else None
 
     def pause(self, on: bool) -> None:
-        """Stop the dream, or let it go on."""
+        """Stop the dream, or let it go on. Mouse motion that no frame has used is dropped."""
         with self.engine.wake:
             self.paused = on
+            self.inputs.used()
             self.engine.wake.notify_all()
 
     def step(self) -> None:
@@ -106,13 +107,12 @@ class PlayerSlot:
 class Round:
     """A frame of every dream that moves. slots: whose; pieces: by row; logs: by row, the dream it belongs to.
 
-    read: when it was begun; due: when it was to be shown, 0 where it never is.
+    due: when it was to be shown, 0 if frames are never due.
     """
 
     slots: list[PlayerSlot]
     pieces: dict[int, Piece]
     logs: dict[int, Log]
-    read: float
     due: float
 
 
@@ -276,7 +276,7 @@ class PlayEngine:
                 told = action, echo, steps, read, self.compiled
                 self.left[row] = deque(Piece(pictures, place, *told) for place in range(self.streams.per_group))
         pieces = {slot.row: self.left[slot.row].popleft() for slot in moving}
-        showing = self._painter.submit(self._show, Round(moving, pieces, logs, read, self.clock.due))
+        showing = self._painter.submit(self._show, Round(moving, pieces, logs, self.clock.due))
         self._settle()
         self._showing = showing
 
@@ -303,7 +303,6 @@ class PlayEngine:
         ready = self.now()
         with self.wake:
             self.meter.frame(ready, bool(self.clock.period) and ready > made.due)
-            self.meter.spend("model", ready - made.read)
             for slot in made.slots:
                 if slot.fresh is None and slot.log is made.logs[slot.row]:  # not reset meanwhile
                     piece = made.pieces[slot.row]
@@ -338,13 +337,18 @@ class PlayEngine:
             self.streams.restore(snapshot, standing)
             self.streams.release(snapshot)
         self.governor.spent((self.now() - began + self._painted) / self.streams.per_group, steps)
-        return self._painter.submit(self._paint, decoding)
+        return self._painter.submit(self._paint, decoding, self.now() - began)
 
-    def _paint(self, decoding: Decoding) -> np.ndarray:
-        """The frames of all rows -> uint8 [capacity, F, H, W, 3]; runs on the thread that decodes."""
+    def _paint(self, decoding: Decoding, dreamed: float) -> np.ndarray:
+        """Decode the frames of all rows -> uint8 [capacity, F, H, W, 3]; runs on the thread that decodes.
+
+        dreamed: seconds the network took for them.
+        """
         began = self.now()
         frames = decoding.frames().numpy()
         self._painted = self.now() - began
+        with self.wake:
+            self.meter.spend("model", (dreamed + self._painted) / self.streams.per_group)
         return frames
 
     def _may_guess(self, moving: list[PlayerSlot], left: float) -> bool:
