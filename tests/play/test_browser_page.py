@@ -18,7 +18,7 @@ VEIL = "document.getElementById('veil-text').textContent"
 
 @contextlib.contextmanager
 def proxy(target, prefix, host=None):
-    """A proxy that cuts a prefix off; the port of it. The prefix alone is the page, too. host: what it sends as Host."""
+    """The port of a proxy that cuts a prefix off. The prefix alone is the page, too. host: what it sends as Host."""
     loop = asyncio.new_event_loop()
 
     async def pipe(reader, writer):
@@ -38,7 +38,7 @@ def proxy(target, prefix, host=None):
             if below == plain or (below and not below.startswith(b"/")):
                 writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
                 return writer.close()
-            if b"upgrade" not in rest.lower():
+            if b"upgrade: websocket" not in rest.lower():
                 kept = [part for part in rest.split(b"\r\n") if not part.lower().startswith(b"connection:")]
                 rest = b"\r\n".join([b"Connection: close", *kept])
             if host is not None:

@@ -88,7 +88,7 @@ def test_players_come_by_allowed_names_and_origins(serve):
         two.hear("hello")
 
 
-def test_a_trusted_proxy_names_client_and_prefix(serve):
+def test_a_trusted_proxy_names_the_client(serve):
     served = serve(guard=Guard("127.0.0.1", trust_proxy=True), per_ip=1)
     with Player(served.port, additional_headers={"X-Forwarded-For": "10.0.0.1"}) as one:
         one.hear("hello")
@@ -97,9 +97,16 @@ def test_a_trusted_proxy_names_client_and_prefix(serve):
             with Player(served.port, additional_headers={"X-Forwarded-For": "8.8.8.8, 10.0.0.2"}) as three:
                 assert three.end() == 1013
         assert set(served.lobby.present) <= {"10.0.0.1", "10.0.0.2"}
-    for path, status in (("/a/b", 200), ("/a/b/", 200), ("/a/b/play.js", 200), ("/a/bc/", 404), ("/a/b/x", 404)):
-        assert get(served.port, path, X_Forwarded_Prefix="/a/b/")[0].status == status, path
-    assert get(serve().port, "/a/b/", X_Forwarded_Prefix="/a/b")[0].status == 404
+
+
+def test_a_prefix_that_a_proxy_leaves_is_passed_over(serve):
+    served = serve()
+    for path in ("/a/b.c/", "/a/play.js", "/a/b/c-d/?codec=jpeg", "/user/x@y/proxy/8000/healthz"):
+        assert get(served.port, path)[0].status == 200, path
+    for path in ("/a/b", "/a/../play.js", "/play.js/", "/play.js/play.js", "/a//", "/.a/", "/a/index.html", "/ws/ws"):
+        assert get(served.port, path)[0].status == 404, path
+    upgrade = raw(served.port, UPGRADE.format(port=served.port).replace("GET /ws", "GET /a/b/ws"))
+    assert upgrade.startswith("HTTP/1.1 101 ")
 
 
 def test_four_pages_of_one_address_play_at_once_by_default(serve):

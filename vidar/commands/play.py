@@ -52,7 +52,7 @@ TrustProxy = Annotated[
     bool,
     typer.Option(
         "--trust-proxy",
-        help="Believe X-Forwarded-Host, -For and -Prefix; only if every request comes through your own proxy.",
+        help="Believe X-Forwarded-Host and X-Forwarded-For; only if every request comes through your own proxy.",
     ),
 ]
 PerAddress = Annotated[

@@ -80,8 +80,8 @@ class Guard:
     """The names by which the server may be called, the origins of pages that may use it, and its token.
 
     hosts, origins: names and origins allowed beside the server's own ones; see `host_name` and `origin_of`.
-    trust_proxy: believe X-Forwarded-Host, -For and -Prefix, which is right only if every request comes through a proxy
-    that sets them. token: None where only this machine can reach the server.
+    trust_proxy: believe X-Forwarded-Host and -For, which is right only if every request comes through a proxy that sets
+    them. token: None where only this machine can reach the server.
 
     Choice: an Origin must have the very host and port of the Host header, so that no other page of this machine may
     play; a request without an Origin comes from no browser and needs none. A Host may also be an address: the one that

@@ -11,7 +11,7 @@ from vidar.types import UsageError
 def qr_code(address: str) -> str:
     """Lines of block characters, light on dark. Raises UsageError if segno is not installed."""
     try:
-        import segno
+        import segno  # pyright: ignore[reportMissingImports]  # an extra
     except ImportError:
         raise UsageError(f"a QR code needs segno: pip install '{vidar.DISTRIBUTION}[serve]'") from None
     out = io.StringIO()

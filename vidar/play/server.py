@@ -2,13 +2,14 @@
 
 A connection counts as half-open until it belongs to a player's session. Half-open ones are cut after `Limits.handshake`
 seconds, and the oldest first if there are too many, so that they never keep a player out. All addresses in the page are
-relative, so it works behind a proxy under any path.
+relative, so it works behind a proxy under any path, whether the proxy cuts that off or not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import signal
 import socket
 import threading
@@ -28,6 +29,7 @@ from vidar.types import UsageError, VidarError
 PAGE = Path(__file__).parent / "page"
 TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 SLASH = "/slash.js"  # also the answer to "?slash.js": it has to load from an address that lacks its last slash
+PREFIXED = re.compile(rf"((?:/[\w~-][\w~.@:+-]*)*?)({RECORDINGS}[^/]*|/[^/]*)")  # a prefix, and a path of this server
 FLUSH = 1.0  # seconds for what is still to be written when a session has ended
 MOST_HEADERS = 16 * 1024
 PART = 64 * 1024  # bytes of a download at a time
@@ -120,6 +122,7 @@ class Application:
         others = [Route("/healthz", healthz), Route("/metrics", metrics)]
         others.append(Route("/door", lambda _: Response(status_code=204), methods=["POST"]))
         others.append(Route(RECORDINGS + "{name}", Fetch(lobby), methods=["POST"]))
+        self.names = {name for route in (*pages, *others) for name in route.path.split("/") if name}
         self.inner = Starlette(routes=[*pages, *others, WebSocketRoute("/ws", Play(lobby))])
         self.inner.router.redirect_slashes = False
 
@@ -132,12 +135,13 @@ class Application:
             if fault is not None and (fault == "host" or scope["type"] == "websocket" or scope["method"] == "POST"):
                 self.lobby.counts.refused[fault] += 1
                 return await self._refuse(guard.explain(fault, headers), scope, receive, send)
-            prefix = headers.get("x-forwarded-prefix", "").rstrip("/") if guard.trust_proxy else ""
-            path = scope["path"]
-            if prefix and f"{path}/".startswith(f"{prefix}/"):
-                path = path[len(prefix) :] or "/"
-            scope = {**scope, "path": path, "client": (guard.client(headers, peer), 0)}
+            scope = {**scope, "path": self._below(scope["path"]), "client": (guard.client(headers, peer), 0)}
         await self.inner(scope, receive, send)
+
+    def _below(self, path: str) -> str:
+        """A path without the prefix under which a proxy serves the page, which some proxies leave in it."""
+        found = PREFIXED.fullmatch(path)
+        return path if found is None or self.names & set(found[1].split("/")) else found[2]
 
     async def _refuse(self, text: str, scope: Any, receive: Any, send: Any) -> None:
         """HTTP 403, of a WebSocket before the upgrade."""
