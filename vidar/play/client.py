@@ -150,13 +150,13 @@ class ClientSession:
         if not self.coder_rate.take():
             return self._drop()
         try:
-            coder, told = self.lobby.coder(codec), {}
+            coder, why = self.lobby.coder(codec), {}
         except VidarError:
-            coder, told = Jpeg(), {"why": "this server has no encoder for it"}
-        await self._take_coder(coder, **told)
+            coder, why = Jpeg(), {"why": "this server has no encoder for it"}
+        await self._take_coder(coder, **why)
 
-    async def _take_coder(self, coder: Coder, **told: str) -> None:
-        await self.socket.send(messages.to_json("codec", codec=coder.name, **told))  # before the first frame in it
+    async def _take_coder(self, coder: Coder, **why: str) -> None:
+        await self.socket.send(messages.to_json("codec", codec=coder.name, **why))  # before the first frame in it
         self.coder, self.after = coder, None
 
     def _choices(self) -> int:
@@ -209,8 +209,8 @@ class ClientSession:
             return await self.socket.send(messages.to_json("recording", on=False, why=why))
         name = self.lobby.downloads.offer(self.session, packed.file)
         self.lobby.counts.recordings += 1
-        told = {"path": messages.RECORDINGS + name, "name": packed.file.name, "frames": packed.frames}
-        await self.socket.send(messages.to_json("recorded", **told))
+        offer = {"path": messages.RECORDINGS + name, "name": packed.file.name, "frames": packed.frames}
+        await self.socket.send(messages.to_json("recorded", **offer))
 
     async def _play(self) -> None:
         slot = await self._sit()
@@ -276,14 +276,14 @@ class ClientSession:
 
     async def _sit(self) -> PlayerSlot:
         """A slot when it is this session's turn; meanwhile it is sent its place in the queue."""
-        lobby, told, config = self.lobby, 0, self.lobby.engine.world.config
+        lobby, sent, config = self.lobby, 0, self.lobby.engine.world.config
         lobby.wait_queue.append(self.turn)
         try:
             while lobby.wait_queue[0] is not self.turn or not lobby.free():
                 self.turn.clear()
                 place = lobby.wait_queue.index(self.turn) + 1
-                if place != told:
-                    told = place
+                if place != sent:
+                    sent = place
                     size = {"world": config.name, "height": config.height, "width": config.width}
                     await self.socket.send(messages.to_json("queue", place=place, **size))
                 else:

@@ -50,12 +50,12 @@ class Meter:
     def figures(self) -> dict[str, float]:
         """frames, fps, late (share), and the p50 and p95 in ms of each measured time."""
         span = self.stamps[-1] - self.stamps[0] if len(self.stamps) > 1 else 0.0
-        told = {
+        figures = {
             "frames": float(self.frames),
             "fps": (len(self.stamps) - 1) / span if span > 0 else 0.0,
             "late": float(np.mean(self.late)) if self.late else 0.0,
         }
         for what, values in self.spent.items():
             for q in (50, 95):
-                told[f"{what}_ms_p{q}"] = 1e3 * float(np.percentile(list(values), q))
-        return told
+                figures[f"{what}_ms_p{q}"] = 1e3 * float(np.percentile(list(values), q))
+        return figures

@@ -275,8 +275,8 @@ class PlayEngine:
             actions = self._actions({row: action for row, (action, _) in taken.items()})
             pictures, steps = self._advance(actions, frozenset(taken))
             for row, (action, echo) in taken.items():
-                told = action, echo, steps, read, self.compiled
-                self.left[row] = deque(Piece(pictures, place, *told) for place in range(self.streams.per_group))
+                made = action, echo, steps, read, self.compiled
+                self.left[row] = deque(Piece(pictures, place, *made) for place in range(self.streams.per_group))
         pieces = {slot.row: self.left[slot.row].popleft() for slot in moving}
         showing = self._painter.submit(self._show, Round(moving, pieces, logs, self.clock.due))
         self._settle()

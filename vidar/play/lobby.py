@@ -114,8 +114,8 @@ class Lobby:
         """Figures of the engine: frames, fps, late, ms of the model, hits and misses of speculation, players."""
         engine = self.engine
         with engine.wake:
-            told = engine.meter.figures()
-            return {**told, "hits": engine.hits, "misses": engine.misses, "playing": len(engine.slots)}
+            counts = {"hits": engine.hits, "misses": engine.misses, "playing": len(engine.slots)}
+            return {**engine.meter.figures(), **counts}
 
     def metrics(self) -> str:
         """Prometheus text."""

@@ -164,7 +164,7 @@ class Window:
         self.painted += 1
         if self.painted % 10 == 0:
             with self.engine.wake:
-                told = self.engine.meter.figures()
-            rate, each = told["fps"], told.get("model_ms_p50", 0.0)
+                figures = self.engine.meter.figures()
+            rate, each = figures["fps"], figures.get("model_ms_p50", 0.0)
             title = f"{self.engine.world.config.name}  {rate:.1f} frames/s  {each:.0f} ms  seed {self.start.seed}"
             self.pygame.display.set_caption(f"{title}  -  {HELP}")

@@ -60,6 +60,7 @@ function closed(code, reason, refused) {
   enable(false);
   if (refused || FOR_GOOD.includes(code)) {
     tell("ended", refused ? "refused" : "ended");
+    put("again", refused ? "Try again" : "Play on");
     return veil(refused || (code === 4401
       ? "A token is needed. Open the address that vidar play has printed, with all that follows the #."
       : `The session has ended: ${reason || `code ${code}`}.`), true);
