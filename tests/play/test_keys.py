@@ -58,6 +58,27 @@ def test_a_held_key_is_held_until_it_is_let_go():
     assert not inputs.holding
 
 
+def test_slow_motion_of_a_camera_adds_up_and_never_turns_by_itself():
+    yaw, pitch = (Action(name=name, kind="camera", size=11) for name in ("yaw", "pitch"))
+    slide = Action(name="slide", kind="continuous", low=0, high=1)
+    inputs = InputState(Keys(ActionSpec(actions=(yaw, pitch))))
+    rows = []
+    for step in range(8):
+        inputs.hold(0, 1.0, 0.0, step)  # 0.15 degrees a frame: the first bin begins at 0.54
+        rows.append(inputs.row().tolist())
+        inputs.used()
+    assert rows == 2 * [*3 * [[5, 5]], [6, 5]]
+    inputs.hold(0, 3.0, -3.0, 9)
+    for _ in range(5):  # the mouse lies still
+        inputs.used()
+        assert inputs.row().tolist() == [5, 5]
+    inputs = InputState(Keys(ActionSpec(actions=(yaw, slide))))
+    inputs.hold(0, -3.0, 0.0, 1)
+    inputs.used()
+    inputs.hold(0, 3.0, 0.0, 2)
+    assert inputs.row()[1] == pytest.approx(3 * DEGREES_PER_PIXEL)  # a column at its end collects nothing
+
+
 def test_a_paused_dream_takes_no_motion_with_it(tiny, first_frames):
     engine = PlayEngine(tiny, 1)
     slot = engine.sit(Start(first_frames, None, 0))

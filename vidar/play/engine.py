@@ -72,7 +72,7 @@ class PlayerSlot:
         """Stop the dream, or let it go on. Mouse motion that no frame has used is dropped."""
         with self.engine.wake:
             self.paused = on
-            self.inputs.used()
+            self.inputs.drop_motion()
             self.engine.wake.notify_all()
 
     def step(self) -> None:

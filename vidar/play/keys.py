@@ -50,6 +50,18 @@ class Keys:
                 row[column] = float(np.clip(row[column] + degrees, action.low, action.high))
         return row
 
+    def unused(self, dx: float, dy: float) -> tuple[float, float]:
+        """The part of a motion that is too small to leave the middle bin of a camera, and turns nothing else."""
+        row, rest = self.row(0, dx, dy), self.spec.noop()
+        small: set[str] = set()
+        turned: set[str] = set()
+        for column, action in enumerate(self.spec.actions):
+            if action.kind in ("camera", "continuous"):
+                waits = action.kind == "camera" and row[column] == rest[column]
+                (small if waits else turned).add(action.mouse_axis)
+        kept = small - turned
+        return (dx if "x" in kept else 0.0), (dy if "y" in kept else 0.0)
+
     def names(self) -> list[dict[str, str]]:
         """Of each key, in the order of `codes`: its code, and the names of the actions it presses."""
         pressed: dict[str, list[str]] = {code: [] for code in self.codes}
@@ -97,5 +109,9 @@ class InputState:
         return self._row if self._row is not None else self.keys.row(self._mask, self._dx, self._dy)
 
     def used(self) -> None:
-        """Forget the motion: a frame has used it, or none will."""
+        """A frame has used the motion; slow motion of a camera is kept until it fills a bin."""
+        self._dx, self._dy = self.keys.unused(self._dx, self._dy)
+
+    def drop_motion(self) -> None:
+        """Forget the motion that no frame has used."""
         self._dx, self._dy = 0.0, 0.0
