@@ -122,7 +122,7 @@ class Application:
         others = [Route("/healthz", healthz), Route("/metrics", metrics)]
         others.append(Route("/door", lambda _: Response(status_code=204), methods=["POST"]))
         others.append(Route(RECORDINGS + "{name}", Fetch(lobby), methods=["POST"]))
-        self.names = {name for route in (*pages, *others) for name in route.path.split("/") if name}
+        self.names = {"ws"} | {name for route in (*pages, *others) for name in route.path.split("/") if name}
         self.inner = Starlette(routes=[*pages, *others, WebSocketRoute("/ws", Play(lobby))])
         self.inner.router.redirect_slashes = False
 
