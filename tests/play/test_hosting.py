@@ -133,6 +133,7 @@ def test_who_waits_sees_the_game_of_a_player(serve):
             assert time.monotonic() < end
             shown = served.engine.slots[0].shown
             seen += waiting.pictures.pop(WATCHED_FRAME, [])
+            time.sleep(0.1)  # pings are rationed, too
             waiting.say("ping", at=1)
             waiting.hear("pong")
         assert seen[-1][1] == to_jpeg(shown.frame)

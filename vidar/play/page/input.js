@@ -12,6 +12,7 @@ const screen = $("screen");
 let bits = new Map();                         // event.code -> bit
 const holders = new Map();                    // event.code -> who holds it: "key CODE", "mouse", "touch", "pad"
 let dx = 0, dy = 0, sent = 0, polled = 0;
+let away = false;                             // the user is elsewhere: a gamepad goes on telling of its buttons
 
 export function setKeys(keys) {
   bits = new Map(keys.map((key, bit) => [key.code, bit]));
@@ -96,9 +97,16 @@ window.addEventListener("keyup", (event) => {
   if (event.key === "Meta") letGo("key", event.timeStamp);  // while it is down, some systems keep other keyups back
   else if (code !== null) hold(code, `key ${event.code}`, false, event.timeStamp);
 });
-window.addEventListener("blur", release);
+window.addEventListener("blur", () => leave(true));
+window.addEventListener("focus", () => { away = false; });
 window.addEventListener("pagehide", release);
-document.addEventListener("visibilitychange", release);
+document.addEventListener("visibilitychange", () => leave(document.hidden));
+
+function leave(on) {
+  away = on;
+  release();
+}
+
 window.addEventListener("contextmenu", (event) => { if (event.target.closest("#stage")) event.preventDefault(); });
 window.addEventListener("beforeunload", (event) => {  // Ctrl+W, pressed to run forward
   if ([...holders].some(([code, by]) => by.size && /^(Control|Meta)/.test(code))) event.preventDefault();
@@ -179,7 +187,7 @@ const PAD = [["ArrowUp", 12], ["ArrowDown", 13], ["ArrowLeft", 14], ["ArrowRight
 function gamepad(at, seconds) {
   const pads = navigator.getGamepads ? [...navigator.getGamepads()].filter((pad) => pad && pad.connected) : [];
   const pad = pads.find((one) => one.mapping === "standard") || pads[0];
-  if (!pad || !document.hasFocus()) return letGo("pad", at);
+  if (!pad || away) return letGo("pad", at);
   const [x = 0, y = 0, lookX = 0, lookY = 0] = pad.axes;
   const pushed = (button) => Boolean(pad.buttons[button] && pad.buttons[button].pressed);
   const stick = { ArrowUp: y < -STICK, ArrowDown: y > STICK, ArrowLeft: x < -STICK, ArrowRight: x > STICK };
