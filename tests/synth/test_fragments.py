@@ -85,6 +85,36 @@ def test_the_playlist_names_what_is_there(fragments, tmp_path):
         assert len(list(container.decode(video=0))) == sum(COUNTS)
 
 
+def counters(data):
+    """The continuity counters of each stream of an MPEG-TS, and whether each packet has payload."""
+    found = {}
+    for at in range(0, len(data), 188):
+        packet = data[at : at + 188]
+        assert packet[0] == 0x47 and len(packet) == 188
+        found.setdefault((packet[1] & 31) << 8 | packet[2], []).append((packet[3] & 15, bool(packet[3] & 16)))
+    return found
+
+
+@pytest.mark.parametrize("size", [(64, 80), (16, 16)])
+def test_fragments_are_one_stream_by_their_counters(tmp_path, size):
+    """Also where every frame fits into one packet: 16 x 16 pixels of one colour."""
+    counts, first = [1, 2, 15, 16, 17], 0
+    for number, count in enumerate(counts):
+        video = pictures(count, number) if size == (64, 80) else np.full((count, *size, 3), 40 * number, np.uint8)
+        write_fragment(tmp_path / fragment_name(number), video, RATE, first)
+        first += count
+    whole = b"".join((tmp_path / fragment_name(n)).read_bytes() for n in range(len(counts)))
+    for stream, packets in counters(whole).items():
+        for (before, _), (now, counted) in zip(packets, packets[1:]):
+            assert now == (before + counted) % 16, stream
+    write_playlist(tmp_path / "index.m3u8", counts, RATE, 17, ended=True)
+    with av.open(str(tmp_path / "index.m3u8"), options={"fflags": "+discardcorrupt"}) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        assert len(packets) == sum(counts) and not any(packet.is_corrupt for packet in packets)
+    with av.open(str(tmp_path / "index.m3u8")) as container:
+        assert len(list(container.decode(video=0))) == sum(counts)
+
+
 def test_damage_is_named(fragments, tmp_path):
     files, _ = fragments
     files[1].write_bytes(b"nothing" * 100)

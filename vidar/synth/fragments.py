@@ -1,7 +1,8 @@
-"""Fragments: MPEG-TS files that begin with a key frame and follow one another; their playlist; joined as one mp4.
+"""Fragments of a growing video: MPEG-TS files that begin with a key frame, their HLS playlist, and the joined mp4.
 
-H.264 without B-frames, so packets come in the order of frames and packet n belongs to frame n: time stamps are given
-anew from the count, and are exact in the mp4 whatever the clock of MPEG-TS (90 kHz) makes of them.
+H.264 without B-frames, so packets come in the order of frames and packet n belongs to frame n. Time stamps are computed
+from that count, so they are exact in the mp4 although the clock of MPEG-TS (90 kHz) rounds them. The fragments are one
+transport stream: time stamps and continuity counters go on from one to the next.
 """
 
 from __future__ import annotations
@@ -18,24 +19,35 @@ import numpy as np
 from vidar.data.atomic import replacing
 from vidar.data.decoding import open_video, video_stream
 from vidar.data.video import encode_video
+from vidar.synth.transport_stream import whole_cycles
 from vidar.types import VidarError
 
 
 def write_fragment(file: Path, frames: np.ndarray, rate: Fraction, first: int) -> None:
-    """Frames uint8 [t, H, W, 3], the first of which is number `first` of the video. The file appears whole."""
+    """Write frames uint8 [t, H, W, 3], the first of which is number `first` of the video, atomically.
+
+    Raises VidarError if the file cannot be written.
+    """
     data = encode_video(frames, float(rate), name=str(file))
     with replacing(file) as temporary:
         _copy([data], temporary, "mpegts", rate, first, str(file))
+        temporary.write_bytes(whole_cycles(temporary.read_bytes()))
 
 
 def join_fragments(fragments: Iterable[Path], file: Path, rate: Fraction) -> int:
-    """Write them as one mp4, without encoding again; the number of frames. Raises VidarError."""
+    """Write them as one mp4 without encoding them again, and return the number of frames.
+
+    Raises VidarError if a fragment is damaged or the mp4 cannot be written.
+    """
     with replacing(file) as temporary:
         return _copy(map(str, fragments), temporary, "mp4", rate, 0, str(file), {"movflags": "+faststart"})
 
 
 def write_playlist(file: Path, counts: Sequence[int], rate: Fraction, longest: int, ended: bool) -> None:
-    """HLS of fragments that are there: counts of their frames, `longest` at most. ended: no more will come."""
+    """Write the HLS playlist of the finished fragments.
+
+    counts: number of frames of each; longest: the most that any fragment of this video has. ended: no more will come.
+    """
     lines = ["#EXTM3U", "#EXT-X-VERSION:3", f"#EXT-X-TARGETDURATION:{math.ceil(longest / rate)}"]
     lines += ["#EXT-X-MEDIA-SEQUENCE:0", "#EXT-X-PLAYLIST-TYPE:EVENT"]
     for number, count in enumerate(counts):
@@ -58,7 +70,7 @@ def _copy(
     name: str,
     options: dict[str, str] | None = None,
 ) -> int:
-    """The packets of all sources, numbered from `first` on, into one file; how many they are."""
+    """Write the packets of all sources, numbered from `first` on, into one file, and return their number."""
     number = first
     stream: Any = None
     try:
@@ -78,7 +90,7 @@ def _copy(
 
 
 def _packets(source: bytes | str, name: str) -> Iterator[tuple[Any, Any]]:
-    """The stream and its packets, in order. Raises VidarError for a damaged file."""
+    """Yield (stream, packet) in order. Raises VidarError for a damaged file."""
     with open_video(source, source if isinstance(source, str) else name) as container:
         video = video_stream(container, name)
         for packet in container.demux(video):
