@@ -172,7 +172,7 @@ def test_folders_that_are_not_free(synth, tmp_path):
     with pytest.raises(UsageError, match=r"holds other files and no manifest.json"):
         synth(JOBS, out="full")
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(UsageError, match="cannot be the folder of videos"):
+    with pytest.raises(UsageError, match="cannot be a folder to write to"):
         synth(JOBS, out="file")
     with drivers.lock_videos(tmp_path / "busy"), pytest.raises(UsageError, match="another vidar synth is writing"):
         synth(JOBS, out="busy")

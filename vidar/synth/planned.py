@@ -123,7 +123,7 @@ class PlannedQueue:
 
     def _task(self, item: Item) -> PlanTask | PopTask:
         video, number = self.videos[item.job], item.segment
-        seed = video.output.plan.job.seed
+        seed = video.output.plan.seed
         actions = segment_actions(self.chain, self.rest, video.actions, number, video.given)
         told = SegmentActions(actions.values[0].numpy(), actions.unknown[0].numpy()), video.output.plan.job.told
         if item.kind is Kind.PLAN:

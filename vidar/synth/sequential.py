@@ -102,4 +102,4 @@ class SequentialQueue:
     def _task(self, job: int, row: int, number: int, start: Any) -> Task:
         first = number * self.segment
         actions = self.actions[job][first : first + self.segment]
-        return Task(job, number, row, self.plans[job].job.seed, start, actions, self.plans[job].job.told)
+        return Task(job, number, row, self.plans[job].seed, start, actions, self.plans[job].job.told)

@@ -128,7 +128,7 @@ class VideoOutput:
         side = {
             "video": str(video),
             "arguments": to_dict(job),
-            "seed": job.seed,
+            "seed": self.plan.seed,
             "frames": self.plan.frames,
             "fps": config.fps,
             "context": self.plan.start,
