@@ -56,8 +56,8 @@ def synth(
 ) -> None:  # fmt: skip
     """Generate many long videos in parallel, resumable after any crash, playable while they grow."""
     from vidar.check import check_device
+    from vidar.model.files import LONGEST
     from vidar.synth.driver import SynthRequest, synthesise
-    from vidar.synth.jobs import LIMIT
     from vidar.synth.ray_workers import on_ray
     from vidar.synth.workers import LocalWorkers
 
@@ -65,7 +65,7 @@ def synth(
     request = SynthRequest(
         model=model, jobs=str(jobs), out=str(out), workers=workers, rows=rows, segment=segment,
         spread_starts=spread_starts or None, device=device if ray else check_device(device),
-        limit=LIMIT if limit is None else limit,
+        limit=LONGEST if limit is None else limit,
     )  # fmt: skip
     if dry_run:
         return rehearse(request, as_json)

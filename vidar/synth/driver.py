@@ -11,12 +11,12 @@ from typing import Any
 from pydantic import Field
 
 from vidar.config import Config
-from vidar.model.files import versions
+from vidar.model.files import LONGEST, versions
 from vidar.model.load import load_world_config, locate
 from vidar.model.model import VideoModelConfig
 from vidar.orders.plan import chain_of
 from vidar.synth.executor import Executor, TaskQueue
-from vidar.synth.jobs import LIMIT, Refused, ResolvedJob, read_jobs
+from vidar.synth.jobs import Refused, ResolvedJob, read_jobs
 from vidar.synth.manifest import DONE, Manifest, check_videos, lock_videos
 from vidar.synth.page import Page
 from vidar.synth.placement import Placement
@@ -53,7 +53,7 @@ class SynthRequest(Config):
     rows: int | None = Field(default=None, ge=1)
     segment: int | None = Field(default=None, ge=1)
     in_flight: int | None = Field(default=None, ge=1)
-    limit: float = Field(default=LIMIT, gt=0)
+    limit: float = Field(default=LONGEST, gt=0)
     spread_starts: bool | None = None
     device: str = "cpu"
 

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from vidar.conditioning.config import Told
 from vidar.config import Config, to_dict
-from vidar.model.files import read_actions, read_context
+from vidar.model.files import LARGEST, LONGEST, read_actions, read_context
 from vidar.model.model import VideoModelConfig
 from vidar.synth.job_file import job_lines, parse_job
 from vidar.synth.random_actions import random_actions
@@ -26,8 +26,6 @@ ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 DEVICES = ("con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10)))  # of Windows
 PLANNERS = IN_TURN, AHEAD = "autoregressive", "plan"
 MANIFEST, PAGE = "manifest.json", "index.html"
-LARGEST = 8192  # pixels of a side
-LIMIT = 86_400.0  # seconds of a video, unless --limit says otherwise
 NOT_IN_DIGEST = ("frames", "seconds", "type", "fps")  # fields of a job that do not change its frames
 
 Side = Annotated[int, Field(strict=True)]
@@ -106,7 +104,7 @@ def outputs(name: str) -> tuple[str, ...]:
 
 
 def read_jobs(
-    file: Path, config: VideoModelConfig, starts: Starts | Path | None, limit: float = LIMIT
+    file: Path, config: VideoModelConfig, starts: Starts | Path | None, limit: float = LONGEST
 ) -> tuple[list[ResolvedJob], list[Refused]]:
     """Read and check every job of a file. starts: for jobs without a context, or one clip; limit: of a video, in s.
 

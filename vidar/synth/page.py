@@ -159,6 +159,8 @@ def _picture(state: str, name: str, written: int, total: int | None) -> str:
     file = quote(name)
     if state == DONE:
         return f'<video controls playsinline preload="none" poster="{file}.png" src="{file}.mp4"></video>\n'
+    if state == FAILED:
+        return ""
     if state != RUNNING or not total:
         return f'<div class="empty">{state}</div>\n'
     bar = f'<progress value="{written}" max="{total}"></progress>'
