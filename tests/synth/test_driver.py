@@ -89,7 +89,8 @@ def test_a_segment_that_costs_three_workers_fails_its_job_alone(synth, here, has
     place, placements = here(lose=lambda task: (task.job, task.number) == (1, 1))
     made, said = synth(jobs, place)
     assert made["counts"] == (1, 1) and made["z"]["status"] == "failed" and made["a"]["segments"] == hashes["a"]
-    assert "segment 1 has cost 3 workers" in made["z"]["error"] and any("job 'z'" in line for line in said)
+    assert "3 workers were lost while making segment 1" in made["z"]["error"]
+    assert any("job 'z'" in line for line in said)
     assert placements[0].batches == [
         [(0, 0), (1, 0)],
         [(0, 1), (1, 1)],  # both are lost, and each is tried alone from now on
