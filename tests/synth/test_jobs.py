@@ -85,11 +85,12 @@ def test_a_wrong_line_is_refused_and_the_others_are_not(case, start, write_jobs,
 
 
 def test_names_in_the_folder_are_taken_once(start, write_jobs):
-    ids = ["a", "a", "b.drift", "b", "c"]
+    ids = ["a", "a", "b.drift", "b", "c", "D", "d"]
     plans, refused = read_jobs(write_jobs(*({**GOOD, "id": name} for name in ids)), CONFIG, start)
-    assert [plan.job.id for plan in plans] == ["a", "b.drift", "c"]
+    assert [plan.job.id for plan in plans] == ["a", "b.drift", "c", "D"]
     assert "a.mp4 is already taken by job 'a' of line 1" in refused[0].error
     assert "b.drift.png is already taken by job 'b.drift' of line 3" in refused[1].error
+    assert "d.mp4 is already taken by job 'D' of line 6 (upper and lower case count as equal)" in refused[2].error
 
 
 def test_what_a_job_comes_to(start, write_jobs):
