@@ -31,7 +31,7 @@ BT709 = 1  # the code of BT.709 in ITU-T H.273: primaries, transfer and matrix
 def write_video(
     path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: float | Fraction, crf: int = 18, gop: int = 12
 ) -> None:
-    """Write uint8 frames [T, H, W, 3] (an array or an iterable of [H, W, 3]) as mp4.
+    """Write uint8 frames [T, H, W, 3] (an array or an iterable of [H, W, 3]) as mp4, or as WebM if the path says so.
 
     Odd sizes are padded to even ones.
 
@@ -40,11 +40,13 @@ def write_video(
     """
     check_output(path)
     name = str(path)
+    webm = Path(path).suffix == ".webm"
+    kind, codec, options = ("webm", _vp9(crf), {}) if webm else ("mp4", _lossy(crf), {"movflags": "+faststart"})
     with replacing(path) as temporary:
         try:
-            with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+            with av.open(str(temporary), "w", format=kind, options=options) as container:
                 container.metadata["comment"] = WRITER
-                _encode(container, frames, fps, _lossy(crf), gop, name)
+                _encode(container, frames, fps, codec, gop, name)
         except av.FFmpegError as error:
             raise VidarError(f"{name}: cannot be written: {error.strerror}") from None
 
@@ -175,6 +177,14 @@ def _lossy(crf: int) -> _Codec:
     if "libx264" in av.codecs_available:
         return _Codec("libx264", "yuv420p", {"crf": str(crf), "preset": "veryfast", "bf": "0"})
     return _Codec("mpeg4", "yuv420p", {}, quality=2)
+
+
+def _vp9(crf: int) -> _Codec:
+    if "libvpx-vp9" not in av.codecs_available:
+        raise VidarError("WebM needs an FFmpeg with libvpx-vp9; write .mp4, or reinstall the `av` wheel")
+    # no hidden frames, so that every packet is one frame
+    speed = {"deadline": "good", "cpu-used": "4", "auto-alt-ref": "0", "lag-in-frames": "0"}
+    return _Codec("libvpx-vp9", "yuv420p", {"crf": str(crf), "b": "0", **speed})
 
 
 def _lossless() -> _Codec:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import vidar.synth.ray_workers as ray_workers
+from vidar.commands.synth import amount, duration
 from vidar.data.video import video_info
 from vidar.synth import video_output
 from vidar.synth.workers import LocalWorkers
@@ -56,17 +57,48 @@ def test_a_hundred_jobs_and_five_bad_ones(run, model, clip, tmp_path, monkeypatc
     [
         (("nowhere", "--jobs", "jobs.jsonl", "--out", "out"), "nowhere: no such world"),
         (("MODEL", "--jobs", "no.jsonl", "--out", "out"), "no.jsonl: not readable as a file of jobs"),
-        (("MODEL", "--jobs", "jobs.jsonl", "--out", "jobs.jsonl"), "cannot be the folder of videos"),
+        (("MODEL", "--jobs", "jobs.jsonl", "--out", "jobs.jsonl"), "cannot be a folder to write to"),
         (("MODEL", "--jobs", "jobs.jsonl", "--out", "out", "--segment", "2"), "looks"),
         (("MODEL", "--jobs", "jobs.jsonl", "--out", "out", "--workers", "0"), "workers"),
+        (("MODEL", "--jobs", "jobs.jsonl", "--out", "out", "--limit", "0"), "limit: Input should be greater than 0"),
+        (("MODEL", "--jobs", "jobs.csv", "--out", "out"), "jobs.csv: looks like a CSV table"),
+        (("MODEL", "--jobs", "jobs.csv", "--out", "out", "--dry-run"), "jobs.csv: looks like a CSV table"),
+        (("MODEL", "--jobs", "jobs.jsonl", "--out", "jobs.jsonl", "--dry-run"), "jobs.jsonl: is not a folder"),
         (("MODEL", "--jobs", "jobs.jsonl", "--out", "out", "--device", "moon"), "device 'moon'"),
     ],
 )
 def test_wrong_usage(run, model, tmp_path, monkeypatch, words, problem):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "jobs.jsonl").write_text('{"id": "a", "seed": 0, "frames": 2}\n')
+    (tmp_path / "jobs.csv").write_text("id,seed,frames\na,0,2\n")
     code, printed, complaints = run("synth", *(str(model) if word == "MODEL" else word for word in words))
     assert code == 2 and problem in complaints and not printed
+
+
+def test_a_dry_run_says_what_a_batch_takes_and_writes_nothing(run, model, clip, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(clip, "start.mp4")
+    lines = [
+        "// two walks",
+        '{"id": "a", "seconds": 60, "context": "start.mp4"}',
+        "",
+        '{"id": "b", "seconds": 1e9, "context": "start.mp4"}',
+    ]
+    (tmp_path / "jobs.jsonl").write_text("\r\n".join(lines))
+    words = ("synth", model, "--jobs", "jobs.jsonl", "--out", "out", "--dry-run")
+    before = sorted(tmp_path.iterdir())
+    code, printed, complaints = run(*words, "--json")
+    made = json.loads(printed)
+    assert code == 1 and (made["refused"], made["done"], made["videos"], made["frames"]) == (1, 0, 1, 600)
+    assert complaints.startswith("vidar: jobs.jsonl:4: job 'b': seconds 1e+09: longer than the limit of 86400 seconds")
+    code, printed, _ = run(*words, "--limit", 2e9)
+    assert code == 0 and "2 to make, 0 already made, 0 refused" in printed and "NOT ENOUGH" in printed
+    assert "measured" in printed and sorted(tmp_path.iterdir()) == before
+
+
+def test_times_and_sizes_in_words():
+    assert [duration(s) for s in (0.5, 90, 150, 7200, 200_000)] == ["0.5 s", "90 s", "2.5 min", "2 h", "2.31 days"]
+    assert [amount(b) for b in (500, 2e6, 3.21e9, 4e12)] == ["0.5 kB", "2 MB", "3.21 GB", "4 TB"]
 
 
 def test_ray_is_a_package_of_its_own(run, model, tmp_path, monkeypatch):

@@ -190,3 +190,18 @@ def test_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     out = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, timeout=60)
     assert out.stdout.count("\n") == 1 and "x.mp4: cannot be written" in out.stdout, out.stderr
     assert os.listdir(tmp_path) == []
+
+
+def test_webm_holds_the_same_frames(tmp_path):
+    """VP9 at the same rate, every packet one frame, with the colours of the mp4."""
+    video = smooth(27)
+    for name in ("x.mp4", "x.webm"):
+        write_video(tmp_path / name, video, 17.5)
+    with av.open(str(tmp_path / "x.webm")) as container:
+        stream = container.streams.video[0]
+        assert container.format.name == "matroska,webm" and stream.codec_context.name == "vp9"
+        assert sum(bool(packet.size) for packet in container.demux(stream)) == len(video)
+    for name in ("x.mp4", "x.webm"):
+        frames, fps = read_video(tmp_path / name)
+        assert frames.shape == video.shape and fps == 17.5
+        assert psnr(frames, video) > 38 and abs((frames.astype(float) - video).mean()) < 0.5

@@ -89,7 +89,8 @@ def test_a_segment_that_costs_three_workers_fails_its_job_alone(synth, here, has
     place, placements = here(lose=lambda task: (task.job, task.number) == (1, 1))
     made, said = synth(jobs, place)
     assert made["counts"] == (1, 1) and made["z"]["status"] == "failed" and made["a"]["segments"] == hashes["a"]
-    assert "segment 1 has cost 3 workers" in made["z"]["error"] and any("job 'z'" in line for line in said)
+    assert "3 workers were lost while making segment 1" in made["z"]["error"]
+    assert any("job 'z'" in line for line in said)
     assert placements[0].batches == [
         [(0, 0), (1, 0)],
         [(0, 1), (1, 1)],  # both are lost, and each is tried alone from now on
@@ -164,6 +165,22 @@ def test_what_decides_bits_stays_as_it_was(synth, here):
     assert made["counts"] == (4, 0)
     with pytest.raises(UsageError, match="looks 11 frames back"):
         synth(JOBS, segment=8, out="other")
+
+
+def test_starts_stay_as_they_were(synth):
+    """Videos begin where the seed says if that is asked for, also in later runs of the folder that do not say so."""
+    made, _ = synth(JOBS, spread_starts=True)
+    assert made["counts"] == (4, 0) and made["b"]["context"].endswith("start.mp4")  # the only clip of this world
+    assert synth(JOBS)[0]["counts"] == (4, 0)
+    synth(JOBS, out="other")
+    with pytest.raises(UsageError, match="made with spread_starts False, not True"):
+        synth(JOBS, spread_starts=True, out="other")
+
+
+def test_what_made_a_video_is_in_the_manifest(synth, tmp_path):
+    made, _ = synth([{"id": "a", "frames": 3}, {"id": "b", "seed": 7, "frames": 3}])
+    side = json.loads((tmp_path / "out" / "a.json").read_text())
+    assert made["a"]["seed"] == side["seed"] and made["a"]["context"] == side["context"] and made["b"]["seed"] == 7
 
 
 def test_folders_that_are_not_free(synth, tmp_path):

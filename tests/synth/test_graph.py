@@ -77,7 +77,7 @@ def segments_of(sizes, needs):
 
 def test_what_is_not_alike_is_refused():
     assert links(segments_of((2, 2), [(2, 0)])) == CHAIN
-    with pytest.raises(UsageError, match="not alike"):
+    with pytest.raises(UsageError, match="differ in length"):
         links(segments_of((2, 3), [(2, 0)]))
     with pytest.raises(UsageError, match="waits for a later one"):
         links(segments_of((2, 2), [(0, 2)]))

@@ -224,7 +224,7 @@ def test_plans_come_before_what_is_populated(synth):
 def test_a_segment_that_costs_three_workers_fails_its_job_alone(synth, hashes):
     place, placements = many(lose=lambda task, draw: task.item == (PLAN, 0, 2))
     made, said = synth(JOBS, place, workers=2)
-    assert made["counts"] == (1, 1) and "segment 2 has cost 3 workers" in made["a"]["error"]
+    assert made["counts"] == (1, 1) and "3 workers were lost while making segment 2" in made["a"]["error"]
     assert all(made[name]["segments"] == hashes[name] for name in "b")
     place, placements = many()
     made, _ = synth(JOBS, place)
@@ -349,7 +349,7 @@ def test_a_worker_that_hangs_is_stopped(synth, hashes):
     made, said = synth(JOBS, lambda *words: Hangs(*words), workers=3, watchdog=Watchdog(floor=1.0, first=1.0))
     assert segments(made) == hashes
     (line,) = said
-    assert line.startswith("a worker was lost (no answer for ") and line.endswith("segments to make again: 1")
+    assert line.startswith("a worker was lost (no answer for ") and line.endswith("segments to repeat: 1")
 
 
 @pytest.mark.slow

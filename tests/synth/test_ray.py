@@ -110,7 +110,7 @@ def test_a_missing_ray_is_said_in_one_line(monkeypatch):
 @on_nodes
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nonsense"])
 def test_an_address_of_no_cluster(model, address):
-    with pytest.raises(VidarError, match=rf"^--ray {address}: no cluster to work with \([^\n]+\)$"):
+    with pytest.raises(VidarError, match=rf"^--ray {address}: cannot connect to a cluster \([^\n]+\)$"):
         RayWorkers(1, str(model), "cpu", 1, address)
 
 
@@ -160,7 +160,7 @@ def test_a_killed_node_changes_no_frame(cluster, whole, written, tmp_path):
 
     made = synthesise(request.replace(out=str(tmp_path / "out")), progress, said.append, place)
     assert hashes(made) == wanted and not nodes
-    assert len(said) == 1 and "a worker was lost (" in said[0] and "to make again: 1" in said[0], said
+    assert len(said) == 1 and "a worker was lost (" in said[0] and "segments to repeat: 1" in said[0], said
     assert len(written) == len(set(written)) == 2 * LENGTH // SEGMENT
 
 

@@ -41,7 +41,7 @@ def test_far_longer_than_its_like(clock):
     clock.run(watchdog, 100)
     assert not watchdog.overdue()
     clock.run(watchdog, 1)
-    assert watchdog.overdue() == {pop(9): "no answer for 100 s, far longer than its like"}
+    assert watchdog.overdue() == {pop(9): "no answer for 100 s, far longer than other tasks took"}
     watchdog.end(pop(9), False)
     assert not watchdog.overdue()
     clock.run(watchdog, 100)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -28,25 +29,35 @@ Schedule = Annotated[
         "pyramid:delay=1, pipeline:stages=2, asynchronous:ar_step=1,window=4, rolling (default: the model's)."
     ),
 ]
+Out = Annotated[
+    Path, typer.Option(help="Video (.mp4, .webm, .gif) or image (.png) to write; its .json file says how it was made.")
+]
+Size = Annotated[
+    str | None, typer.Option(metavar="WxH", help="Resize the frames, as in 320x256 (default: the model's size).")
+]
+Context = Annotated[
+    Path | None,
+    typer.Option(help="Clip (.mp4) or image (.png) to continue; not part of the output (default: the model's own)."),
+]
+Steps = Annotated[
+    int | None, typer.Option(min=1, help="Network calls per frame, for models that take it (default: the model's).")
+]
 
 
 def generate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of a shipped model, or a model folder.")],
-    out: Annotated[Path, typer.Option(help="Video to write; its .json side file says how it was made.")],
+    out: Out,
     frames: Annotated[int | None, typer.Option(help="Frames to generate (default: one per action row).")] = None,
-    context: Annotated[
-        Path | None,
-        typer.Option(
-            help="Clip (.mp4) or image (.png) to continue; not part of the output (default: the model's own)."
-        ),
-    ] = None,
+    seconds: Annotated[float | None, typer.Option(help="Length in seconds, instead of --frames.")] = None,
+    size: Size = None,
+    context: Context = None,
     actions: Annotated[
         Path | None, typer.Option(help="Array (.npy) [N, A], one row per new frame (default: nothing pressed).")
     ] = None,
     prompt: show.Prompt = None,
     label: show.Label = None,
     seed: Annotated[int, typer.Option(help="Seed.")] = 0,
-    steps: Annotated[int | None, typer.Option(min=1, help="Refinement steps a frame (default: the model's).")] = None,
+    steps: Steps = None,
     renew: Annotated[
         int | None, typer.Option(min=1, help="Re-encode the last frames every N frames to limit drift.")
     ] = None,
@@ -78,8 +89,9 @@ def generate(
         torch.set_num_threads(1)  # one stream is many small calls: a second thread gains little, and loses much if late
     keep_in(cache, cache_limit)
     request = GenerateRequest(
-        model=model, out=str(out), frames=frames, seed=seed, steps=steps, device=check_device(device), label=label,
-        prompt=prompt, renew=renew, recache=recache, compile=compile_,
+        model=model, out=str(out), frames=frames, seconds=seconds, seed=seed, steps=steps, label=label, prompt=prompt,
+        size=None if size is None else read_size(size), device=check_device(device),
+        renew=renew, recache=recache, compile=compile_,
         schedule=None if schedule is None else read_schedule(schedule),
         context=None if context is None else str(context), actions=None if actions is None else str(actions),
     )  # fmt: skip
@@ -87,6 +99,16 @@ def generate(
         made = write(request, progress)
     shown = {key: made[key] for key in ("video", "frames", "fps", "latency_ms")}
     show.result(made, as_json, show.flat(shown))
+
+
+def read_size(text: str) -> tuple[int, int]:
+    """Width and height in pixels from "320x256". Raises UsageError."""
+    from vidar.types import UsageError
+
+    found = re.fullmatch(r"([0-9]{1,6})[xX]([0-9]{1,6})", text.strip())
+    if found is None:
+        raise UsageError(f"--size {text}: give width and height in pixels, such as 320x256")
+    return int(found[1]), int(found[2])
 
 
 def evaluate(

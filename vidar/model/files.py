@@ -19,6 +19,7 @@ import vidar
 from vidar.conditioning.config import Told
 from vidar.config import Config, to_dict
 from vidar.data.atomic import replacing
+from vidar.data.gif import FASTEST, write_gif
 from vidar.data.outputs import check_outputs, written_by
 from vidar.data.video import read_video, write_video
 from vidar.model.load import START, load, load_config, locate
@@ -27,21 +28,28 @@ from vidar.model.schedules import ScheduleConfig, with_schedule
 from vidar.types import UsageError, VidarError
 
 Progress = Callable[[int, int], None]
-ENDLESS = ("actions", "steps", "renew", "recache", "schedule")  # options that clips of a fixed length do not take
+ENDLESS = ("actions", "renew", "recache", "schedule")  # options that clips of a fixed length do not take
+VIDEOS = (".mp4", ".webm", ".gif")
+LARGEST = 8192  # pixels of a side
+LONGEST = 86_400.0  # seconds of a video that is asked for in seconds
 
 
 class GenerateRequest(Config):
     """The arguments of one generation.
 
-    out: x.mp4, or x.png for an image; x.json is written beside it. frames: number of frames; None: one per action, or
-    the length of a clip. context: .mp4 or .png (None: start.mp4 of the model). actions: .npy [N, A] (None: no key is
-    pressed). label, prompt: class or text, for models that take it. renew, recache: see `vidar.rollout.hooks`.
-    schedule: None: that of the model. compile: whether to compile the network calls.
+    out: x.mp4, x.webm or x.gif, or x.png for an image; x.json is written beside it. frames or seconds: the length; both
+    None: one frame per action, or the length of a clip. size: width and height in pixels, to which the frames are
+    resized (Lanczos); None: those of the model. context: .mp4 or .png (None: start.mp4 of the model). actions: .npy
+    [N, A] (None: no key is pressed). label, prompt: class or text, for models that take it. steps: network calls per
+    frame, for models that take it. renew, recache: see `vidar.rollout.hooks`. schedule: None: that of the model.
+    compile: whether to compile the network calls.
     """
 
     model: str
     out: str
     frames: int | None = Field(default=None, ge=1)
+    seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    size: tuple[int, int] | None = None
     context: str | None = None
     actions: str | None = None
     label: int | None = None
@@ -71,44 +79,62 @@ def write(request: GenerateRequest, progress: Progress | None = None) -> dict[st
     _check_told(request, config)
     if config.clips:
         return _write_clip(request, config, folder, progress)
-    out, side = _outputs(request, folder, 2)
+    wanted = _wanted(request, config.fps)
+    out, side = _outputs(request, folder, config.fps, VIDEOS)
     if request.schedule is not None:
         config = with_schedule(config.with_steps(request.steps or config.steps), request.schedule)
     actions = None if request.actions is None else read_actions(request.actions, config)
-    count = _count(request, actions)
+    count = _count(request, wanted, actions)
     context = read_context(request.context or _start(folder, request.model), config)
     model = _loaded(request, folder)
     model.config = config
     seconds: list[float] = []
-    write_video(out, _frames(model, request, context, actions, count, seconds, progress), config.fps)
+    _write_frames(out, _frames(model, request, context, actions, count, seconds, progress), config.fps)
     return _write_side(side, out, request, model, count, len(context), _latency(seconds))
 
 
 def _write_clip(
     request: GenerateRequest, config: VideoModelConfig, folder: Path, progress: Progress | None
 ) -> dict[str, Any]:
-    """Generate and write an image (.png) or a clip (.mp4) of a fixed length."""
+    """Generate and write an image or a clip of a fixed length."""
     for name in ENDLESS:
         if getattr(request, name) not in (None, False):
             raise UsageError(f"{request.model}: makes images or clips from a class or a text and takes no --{name}")
-    count = request.frames or config.frames or 1
+    config = config if request.steps is None else config.with_steps(request.steps)
+    count = _wanted(request, config.fps) or config.frames or 1
     config.system(count)
-    out, side = _outputs(request, folder, count)
+    out, side = _outputs(request, folder, config.fps, (".png", *VIDEOS) if count == 1 else VIDEOS)
     context = None if request.context is None else read_context(request.context, config)[None]
     if context is not None:
         config.pyramids_of(context.shape[1], count)
     model = _loaded(request, folder)
     told = request.told
-    made = model.generate(context, num_frames=count, seed=request.seed, prompt=told.prompt, label=told.label)
-    if out.suffix == ".png":
-        with replacing(out) as file:
-            Image.fromarray(made.frames[0, 0]).save(file, format="png", pnginfo=written_by())
-    else:
-        write_video(out, iter(made.frames[0]), config.fps)
+    made = model.generate(
+        context, num_frames=count, seed=request.seed, prompt=told.prompt, label=told.label, steps=request.steps
+    )
+    _write_frames(out, (resized(frame, request.size) for frame in made.frames[0]), config.fps)
     if progress is not None:
         progress(count, count)
     latency = {"calls": len(made.seconds), "total": round(1000 * sum(made.seconds), 2)}
     return _write_side(side, out, request, model, count, 0 if context is None else context.shape[1], latency)
+
+
+def resized(frame: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
+    """A frame uint8 [H, W, 3], resized (Lanczos) to a width and height in pixels; None: unchanged."""
+    if size is None or size == (frame.shape[1], frame.shape[0]):
+        return frame
+    return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS))
+
+
+def _write_frames(out: Path, frames: Iterator[np.ndarray], fps: float) -> None:
+    """Write frames uint8 [H, W, 3] in the format that the name of the file says."""
+    if out.suffix == ".png":
+        with replacing(out) as file:
+            Image.fromarray(next(frames)).save(file, format="png", pnginfo=written_by())
+    elif out.suffix == ".gif":
+        write_gif(out, frames, fps)
+    else:
+        write_video(out, frames, fps)
 
 
 def _loaded(request: GenerateRequest, folder: Path) -> VideoModel:
@@ -191,18 +217,26 @@ def read_picture(file: Path) -> np.ndarray:
         raise VidarError(f"{file}: not readable as a picture ({str(error).splitlines()[0]})") from None
 
 
-def _outputs(request: GenerateRequest, folder: Path, frames: int) -> tuple[Path, Path]:
-    """The paths of the output and of its side file.
+def _outputs(request: GenerateRequest, folder: Path, fps: float, kinds: tuple[str, ...]) -> tuple[Path, Path]:
+    """The paths of the output and of its side file. kinds: the suffixes that fit what is generated.
 
-    Raises UsageError for a wrong kind of file, and for files that cannot be replaced.
+    Raises UsageError for another kind of file, a size or frame rate that this kind cannot hold, and files that cannot be
+    replaced.
     """
-    file = Path(request.out)
-    side = file.with_suffix(".json")
+    file, size = Path(request.out), request.size
     check_outputs([file], [request.context, request.actions, folder / START])
-    if file.suffix not in ((".png", ".mp4") if frames == 1 else (".mp4",)):
-        raise UsageError(f"{file}: {'an image is written as .png or .mp4' if frames == 1 else 'a clip is an .mp4'}")
-    check_outputs([side])
-    return file, side
+    if file.suffix not in kinds:
+        what = "an image" if ".png" in kinds else "a video"
+        raise UsageError(f"{file}: {what} is written as {', '.join(kinds[:-1])} or {kinds[-1]}")
+    if size is not None and not all(1 <= side <= LARGEST for side in size):
+        raise UsageError(f"size {size[0]}x{size[1]}: width and height must be from 1 to {LARGEST} pixels")
+    if size is not None and file.suffix in (".mp4", ".webm") and any(side % 2 for side in size):
+        raise UsageError(f"size {size[0]}x{size[1]}: width and height of {file.suffix} must be even")
+    if file.suffix == ".gif" and fps > FASTEST:
+        raise UsageError(f"{file}: a GIF has at most {FASTEST} frames per second, this has {fps:g}; write .mp4")
+    side_file = file.with_suffix(".json")
+    check_outputs([side_file])
+    return file, side_file
 
 
 def _start(folder: Path, name: str) -> str:
@@ -211,10 +245,25 @@ def _start(folder: Path, name: str) -> str:
     return str(folder / START)
 
 
-def _count(request: GenerateRequest, actions: np.ndarray | None) -> int:
-    count = request.frames or (0 if actions is None else len(actions))
+def _wanted(request: GenerateRequest, fps: float) -> int | None:
+    """The number of frames from --frames or --seconds, None if neither is given. Raises UsageError."""
+    seconds = request.seconds
+    if seconds is None:
+        return request.frames
+    if request.frames is not None:
+        raise UsageError("give --frames or --seconds, not both")
+    if seconds > LONGEST:
+        raise UsageError(f"--seconds {seconds:g}: longer than {LONGEST:g} (one day); give --frames for a longer video")
+    count = round(seconds * fps)
     if count < 1:
-        raise UsageError("generate needs --frames N, or --actions with at least one row")
+        raise UsageError(f"--seconds {seconds:g}: less than one frame at {fps:g} frames per second")
+    return count
+
+
+def _count(request: GenerateRequest, wanted: int | None, actions: np.ndarray | None) -> int:
+    count = wanted or (0 if actions is None else len(actions))
+    if count < 1:
+        raise UsageError("generate needs --frames N, --seconds S, or --actions with at least one row")
     if actions is not None and len(actions) < count:
         raise VidarError(
             f"{request.actions}: {len(actions)} actions are too few for {count} frames; give one row per frame"
@@ -236,7 +285,7 @@ def _frames(
     told = request.seed, None, request.steps, request.renew, request.recache, request.prompt, request.label
     for frame in islice(model.stream(context, actions, *told), count):
         seconds.append(time.perf_counter() - last)
-        yield frame
+        yield resized(frame, request.size)
         if progress is not None:
             progress(len(seconds), count)
         last = time.perf_counter()

@@ -1,4 +1,4 @@
-"""One thread that writes what others hand it, in order; whoever hands over too much waits."""
+"""A thread that writes items in the order in which they are put; `put` waits while too many are queued."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from contextlib import suppress
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
-PATIENCE = 0.2  # seconds between looks at whether the thread still works
+PATIENCE = 0.2  # seconds between two checks that the thread is alive
 
 
 class Encoder(Generic[Item]):
-    """Calls `write(item)` for every item in a thread of its own; at most `room` items wait, beside the one in work."""
+    """Calls `write(item)` for every item in a thread of its own. At most `room` items are queued."""
 
     def __init__(self, write: Callable[[Item], None], room: int) -> None:
         self._write = write
@@ -24,11 +24,11 @@ class Encoder(Generic[Item]):
         self._thread.start()
 
     def put(self, item: Item) -> None:
-        """Hand over; waits while the queue is full. Raises what `write` raised earlier."""
+        """Queue an item; waits while the queue is full. Raises what `write` raised earlier."""
         self._put(item)
 
     def close(self) -> None:
-        """Wait until all is written. Raises what `write` raised."""
+        """Wait until all items are written. Raises what `write` raised."""
         if self._thread.is_alive():
             self._put(None)
             self._thread.join()
@@ -36,7 +36,7 @@ class Encoder(Generic[Item]):
             raise self._error
 
     def abandon(self) -> None:
-        """End after the item in work; what waits is dropped."""
+        """Stop after the current item, and drop the queued ones."""
         self._dropped = True
         if self._thread.is_alive():
             with suppress(queue.Full):

@@ -1,4 +1,4 @@
-"""The loop of the driver: hands tasks to workers, takes what they made, and has lost and hanging ones made again."""
+"""The loop of the driver: gives tasks to workers, takes results, and repeats the tasks of lost and hanging workers."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from vidar.synth.simulate import Span
 from vidar.synth.watchdog import Watchdog
 from vidar.types import UsageError
 
-MOST_LOSSES = 3  # workers that one task may cost before its job fails
+MOST_LOSSES = 3  # workers that may be lost with one task before its job fails
 
 
 class TaskQueue(Protocol):
-    """What is to be made, and in which order. Its tasks and results are its own; both have an `item`."""
+    """The tasks of a batch and their order. Tasks and results are of its own types; both have an `item`."""
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether all tasks are finished."""
         ...
 
     def next(self, free: Sequence[int]) -> tuple[int, Sequence[Any]] | None:
-        """One of the free workers and tasks for it; None where there are none now."""
+        """One of the free workers and tasks for it; None if no task can start now."""
         ...
 
     def take(self, made: Any) -> None:
-        """The result of a task."""
+        """Take the result of a task."""
         ...
 
     def lose(self, task: Any) -> None:
-        """A task has cost a worker and is to be made again."""
+        """Note that the worker of a task was lost; the task is repeated."""
         ...
 
     def fail(self, task: Any, error: str) -> None:
-        """A task cannot be made: its job fails, what else is in work of it comes to nothing."""
+        """Note that a task cannot be done: its job fails, and results of its other tasks are ignored."""
         ...
 
 
 class Executor:
-    """The tasks of one call on their way; each is worked on by one worker at a time.
+    """Runs the tasks of one call; a task is given to one worker at a time.
 
-    spans: of the tasks that are done, in seconds of `time.monotonic`: from a task's start to when its result was taken.
+    spans: of the finished tasks, in seconds of `time.monotonic`, from the start of a task until its result was taken.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class Executor:
     ) -> None:
         self.queue, self.placement, self.manifest, self.say, self.watchdog = queue, placement, manifest, say, watchdog
         self.losses: Counter[Item] = Counter()
-        self.given: dict[Item, tuple[int, float]] = {}  # tasks in work: the worker and since when
+        self.given: dict[Item, tuple[int, float]] = {}  # running tasks: the worker, and when it started
         self.spans: list[Span] = []
 
     def run(self) -> None:
-        """Until nothing is left to do. Raises VidarError where the folder cannot be written."""
+        """Run until all tasks are finished. Raises VidarError if the folder cannot be written."""
         while True:
             while (given := self.queue.next(self.placement.free)) is not None:
                 self._give(*given)
@@ -86,7 +86,7 @@ class Executor:
             self.queue.take(event)
 
     def _check(self, worker: Ready) -> None:
-        """All workers have the weights that the videos in the folder were made with."""
+        """Raises UsageError if the videos in the folder were made with other weights than the worker has."""
         header = self.manifest.header
         for name, value in (("weights", worker.weights), ("dtype", worker.dtype)):
             if header.setdefault(name, value) != value:
@@ -96,7 +96,7 @@ class Executor:
                 )
 
     def _lost(self, lost: Lost) -> None:
-        self.say(f"a worker was lost ({lost.reason}); segments to make again: {len(lost.tasks)}")
+        self.say(f"a worker was lost ({lost.reason}); segments to repeat: {len(lost.tasks)}")
         for task in lost.tasks:
             del self.given[task.item]
             self.watchdog.end(task.item, False)
@@ -104,5 +104,5 @@ class Executor:
             if self.losses[task.item] < MOST_LOSSES:
                 self.queue.lose(task)
             else:
-                what = f"segment {task.item.segment} has cost {MOST_LOSSES} workers"
-                self.queue.fail(task, f"{what}; the last: {lost.reason}")
+                what = f"{MOST_LOSSES} workers were lost while making segment {task.item.segment}"
+                self.queue.fail(task, f"{what}; the last one: {lost.reason}")

@@ -1,4 +1,4 @@
-"""What a long video looks like at a glance: curves over time and a strip of small pictures."""
+"""A long video at a glance: curves over time, and a strip of small pictures."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from vidar.data.atomic import replacing
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 UNITS = {"brightness": "mean luma", "contrast": "deviation of luma", "sharpness": "variance of the Laplacian"}
-THUMBS, TALLEST = 8, 180  # pictures of a strip; their height in pixels at most
+THUMBS, TALLEST = 8, 180  # number of pictures in a strip; their largest height in pixels
 
 
 def frame_stats(frames: np.ndarray) -> dict[str, list[float]]:
-    """Curves of uint8 [T, H, W, 3] by the names of UNITS, T numbers each, defined as those of `vidar eval`.
+    """Curves of frames uint8 [T, H, W, 3], T numbers for each name in UNITS, defined as in `vidar eval`.
 
-    Sharpness is of the Laplacian 0 1 0 / 1 -4 1 / 0 1 0 over the inner pixels; 0 where there are none.
+    Sharpness uses the Laplacian 0 1 0 / 1 -4 1 / 0 1 0 over the inner pixels; it is 0 if there are none.
     """
     curves: dict[str, list[float]] = {name: [] for name in UNITS}
     for frame in frames:
@@ -32,12 +32,12 @@ def frame_stats(frames: np.ndarray) -> dict[str, list[float]]:
 
 
 def strip_frames(total: int) -> list[int]:
-    """Numbers of the frames of a strip: evenly spaced, the first and the last among them, none twice."""
+    """Numbers of the frames of a strip: evenly spaced, including the first and the last, without repetition."""
     return sorted({round(n * (total - 1) / (THUMBS - 1)) for n in range(THUMBS)})
 
 
 def write_strip(file: Path, pictures: Sequence[np.ndarray]) -> None:
-    """Pictures uint8 [H, W, 3] side by side, made small, as png."""
+    """Write pictures uint8 [H, W, 3], made small and put side by side, as png."""
     height, width = pictures[0].shape[:2]
     high = min(height, TALLEST)
     size = max(1, round(width * high / height)), high
@@ -50,7 +50,7 @@ def write_strip(file: Path, pictures: Sequence[np.ndarray]) -> None:
 
 
 def write_drift(file: Path, curves: Mapping[str, Sequence[float]], fps: float, title: str) -> None:
-    """The curves over time as png, one below the other."""
+    """Write the curves over time as png, one below the other."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

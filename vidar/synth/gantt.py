@@ -1,4 +1,4 @@
-"""A picture of who worked on what: a row for each worker, a bar for each task."""
+"""A Gantt chart: one row per worker, one bar per task."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from vidar.synth.graph import Kind
 from vidar.synth.simulate import Span, makespan, utilisation
 
 COLOURS = {Kind.PLAN: "tab:orange", Kind.POP: "tab:blue"}
-NAMED = 80  # bars at most that carry the number of their segment
+NAMED = 80  # largest number of bars that are labelled with their segment
 
 
 def write_gantt(file: Path, spans: Sequence[Span], title: str) -> None:
-    """Spans of a simulated or a real run, as png."""
+    """Write the spans of a simulated or a real run as png."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,7 +1,7 @@
-"""Tasks of a planned video and what each of them waits for, read from its Order (MMPL, arXiv 2508.03334, section 3.3).
+"""Tasks of a planned video and their dependencies, derived from its Order (MMPL, arXiv 2508.03334, section 3.3).
 
-A segment is a connected component of `sees`; between segments only codes travel. PLAN(s): the units of segment s that
-another segment needs, with all before them; POP(s): the rest of s.
+A segment is a connected component of `sees`; only codes are passed between segments. PLAN(s): the units of segment s
+that another segment needs, and all units before them; POP(s): the other units of s.
 
     PLAN(0) -> PLAN(1) -> PLAN(2) -> ..
        |          |          |
@@ -24,7 +24,7 @@ from vidar.types import UsageError
 
 
 class Kind(IntEnum):
-    """What is done to a segment; the lower one is more urgent."""
+    """The kinds of tasks; the smaller number is more urgent."""
 
     PLAN = 0
     POP = 1
@@ -40,7 +40,7 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Link:
-    """A task of kind `later` in segment s waits for one of kind `earlier` in segment s - back."""
+    """A task of kind `later` in segment s waits for the task of kind `earlier` in segment s - back."""
 
     later: Kind
     earlier: Kind
@@ -50,8 +50,8 @@ class Link:
 def split(order: Order) -> dict[int, tuple[Kind, int]]:
     """Kind and segment of every unit of a finite order.
 
-    The last segment has no reader: its units are of the kind that those at their place in the segment before have.
-    Raises UsageError where no segment needs another one, or where segments are not alike.
+    No segment reads the last one: its units have the kinds of the same units in the segment before.
+    Raises UsageError if no segment needs another one, or if the segments differ in length.
     """
     segments = order.tasks()
     read = {v for _, v in order.content_edges()}
@@ -61,19 +61,19 @@ def split(order: Order) -> dict[int, tuple[Kind, int]]:
         needed = [v for v in units if v in read]
         kinds |= {u: Kind.PLAN if u in needed or any(before[v, u] for v in needed) else Kind.POP for u in units}
     if len(segments) < 2 or not read:
-        raise UsageError("no segment of this order needs another one: there is nothing to plan ahead")
+        raise UsageError("no segment of this order needs another one, so there is nothing to plan ahead")
     last, model = segments[-1], segments[-2]
     if len({len(units) for units in segments}) > 1:
-        raise UsageError("the segments of this order are not alike; plan segments of one length")
+        raise UsageError("the segments of this order differ in length; plan segments of one length")
     if not read & set(last):
         kinds |= {u: kinds[v] for u, v in zip(last, model, strict=True)}
     return {u: (kinds[u], number) for number, units in enumerate(segments) for u in units}
 
 
 def links(order: Order) -> frozenset[Link]:
-    """What the tasks of a planned order of two or more segments wait for; of any number of segments alike.
+    """The dependencies of the tasks of a planned order; the same for any number of segments from two on.
 
-    Raises UsageError as `split`, or where a segment waits for a later one.
+    Raises UsageError like `split`, and if a segment waits for a later one.
     """
     where = split(order)
     found: set[Link] = set()
@@ -88,7 +88,7 @@ def links(order: Order) -> frozenset[Link]:
 
 @dataclass(frozen=True)
 class Graph:
-    """before: every task and those that must be finished first. Raises ValueError for a cycle."""
+    """before: for every task the tasks that must be finished first. Raises ValueError for a cycle."""
 
     before: Mapping[Item, frozenset[Item]]
 
@@ -99,11 +99,11 @@ class Graph:
             raise ValueError(f"tasks wait for one another: {' <- '.join(map(str, error.args[1]))}") from None
 
     def sorted(self) -> list[Item]:
-        """The tasks, each after those it waits for."""
+        """The tasks in an order in which each comes after those it waits for."""
         return list(TopologicalSorter(self.before).static_order())
 
     def longest(self, cost: Callable[[Item], float]) -> float:
-        """The cost of the longest chain: no number of workers is faster."""
+        """The cost of the longest chain of tasks, a lower bound for any number of workers."""
         done: dict[Item, float] = {}
         for item in self.sorted():
             done[item] = cost(item) + max((done[first] for first in self.before[item]), default=0.0)
@@ -111,12 +111,12 @@ class Graph:
 
     @property
     def depth(self) -> int:
-        """Tasks of the longest chain."""
+        """Number of tasks in the longest chain."""
         return round(self.longest(lambda item: 1.0))
 
 
 def graph_of(pattern: frozenset[Link], segments: int, job: int = 0) -> Graph:
-    """The tasks of a video of so many segments."""
+    """The tasks of a video with a number of segments, and their dependencies."""
     before: dict[Item, frozenset[Item]] = {}
     for number in range(segments):
         for kind in Kind:
@@ -130,7 +130,7 @@ def graph_of(pattern: frozenset[Link], segments: int, job: int = 0) -> Graph:
 
 
 def _closure(table: Tensor) -> Tensor:
-    """bool [U, U] -> whether a way leads from u to v."""
+    """The transitive closure of a relation, bool [U, U]: whether a path leads from u to v."""
     reach = table.clone()
     while True:
         longer = reach | (reach.float() @ reach.float() > 0)

@@ -1,4 +1,4 @@
-"""The manifest of a folder of videos: how they are made, and what became of every job. Written whole."""
+"""The manifest of a folder of videos: the settings they are made with, and the state of every job."""
 
 from __future__ import annotations
 
@@ -27,21 +27,28 @@ def lock_videos(folder: Path) -> Generator[None]:
     with lock_folder(folder, "vidar synth"):
         for left in folder.glob(f"*{TEMPORARY}*"):
             left.unlink(missing_ok=True)
-        if not (folder / MANIFEST).is_file() and any(file.name != LOCK for file in folder.iterdir()):
-            raise UsageError(f"{folder}: holds other files and no {MANIFEST}; give a new or empty folder")
+        check_videos(folder)
         yield
 
 
+def check_videos(folder: Path) -> None:
+    """Raises UsageError if the folder exists and holds something other than videos of this command."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: is not a folder; give another one")
+    if not (folder / MANIFEST).is_file() and folder.exists() and any(file.name != LOCK for file in folder.iterdir()):
+        raise UsageError(f"{folder}: holds other files and no {MANIFEST}; give a new or empty folder")
+
+
 class Manifest:
-    """header: how all videos are made. jobs: an entry for each. Methods may be called from any thread."""
+    """header: the settings of all videos. jobs: one entry per job. Methods may be called from any thread."""
 
     def __init__(self, folder: Path) -> None:
-        """Read what is there. Raises VidarError where it is damaged."""
+        """Read the file if there is one. Raises VidarError if it is damaged."""
         self.file = folder / MANIFEST
         self.header: dict[str, Any] = {}
         self.jobs: list[dict[str, Any]] = []
-        self._known: dict[str, dict[str, Any]] = {}  # entries of jobs by id, without refused lines
-        self._lock = threading.Lock()
+        self._known: dict[str, dict[str, Any]] = {}  # entries by id, without refused lines
+        self._lock = threading.RLock()
         if not self.file.is_file():
             return
         try:
@@ -51,16 +58,16 @@ class Manifest:
                     f"{self.file}: has schema {stored['schema']}, this vidar writes {SCHEMA}; give another folder"
                 )
             self.jobs = list(stored.pop("jobs"))
-            self.header = dict(stored)
+            self.header = {"spread_starts": False, **stored}  # older manifests do not say so
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise VidarError(
                 f"{self.file}: damaged; remove it and what lies beside it, or give another folder"
             ) from None
 
     def settle(self, wanted: dict[str, Any], defaults: dict[str, Any]) -> None:
-        """Fix what all videos are made with. wanted: None where it was left open; then what is stored, or the default.
+        """Set the settings of all videos. wanted: a value per setting; None: the stored one, or the default.
 
-        Raises UsageError where the videos that are there were made otherwise.
+        Raises UsageError if the videos in the folder were made with other settings.
         """
         for name, value in wanted.items():
             stored = self.header.get(name)
@@ -75,9 +82,10 @@ class Manifest:
     def enter(
         self, plans: Sequence[ResolvedJob], refused: Sequence[Refused], rows: int
     ) -> tuple[list[ResolvedJob], list[Refused]]:
-        """Bring the jobs of this run in; those still to be made, and those refused because their id means another job.
+        """Enter the jobs of this run, without writing the file.
 
-        What an earlier run refused is forgotten; its other jobs stay as they are.
+        Returns the jobs that are not finished, and those refused because the folder has another job with their id.
+        Lines that an earlier run refused are dropped; its other jobs stay as they are.
         """
         self.jobs = [entry for entry in self.jobs if "digest" in entry]
         self._known = known = {entry["id"]: entry for entry in self.jobs}
@@ -99,22 +107,23 @@ class Manifest:
             if entry["digest"] != plan.digest:
                 problem = f"id {plan.job.id!r} is another job in {self.file}; give the changed job another id"
                 changed.append(Refused(plan.line, plan.job.id, problem))
-            elif entry["status"] == DONE and all((self.file.parent / n).is_file() for n in outputs(plan.job.id)[:2]):
+                continue
+            entry |= {"seed": plan.seed, "context": plan.start}
+            if entry["status"] == DONE and all((self.file.parent / n).is_file() for n in outputs(plan.job.id)[:2]):
                 entry["line"] = plan.line
             else:
                 entry |= {"status": WAITING, "error": None, "segments": [], "line": plan.line}
                 todo.append(plan)
         for one in [*refused, *changed]:
             self.jobs.append({"id": one.id, "line": one.line, "status": FAILED, "error": one.error})
-        self.save()
         return todo, changed
 
     def entry(self, plan: ResolvedJob) -> dict[str, Any]:
-        """What stands there of a job."""
+        """The entry of a job."""
         return self._known[plan.job.id]
 
     def note(self, plan: ResolvedJob, status: str, error: str | None = None, output: VideoOutput | None = None) -> None:
-        """A job is now in another state."""
+        """Set the state of a job, and write the file."""
         with self._lock:
             self.entry(plan).update(status=status, error=error)
             if output is not None:
@@ -126,10 +135,11 @@ class Manifest:
         with self._lock:
             self._write()
 
-    def told(self) -> dict[str, Any]:
-        """Header and jobs, as they stand in the file."""
-        return {**self.header, "jobs": self.jobs}
+    def content(self) -> dict[str, Any]:
+        """A copy of header and jobs, as in the file."""
+        with self._lock:
+            return {**self.header, "jobs": [dict(entry) for entry in self.jobs]}
 
     def _write(self) -> None:
         with replacing(self.file) as temporary:
-            temporary.write_text(json.dumps(self.told(), indent=1) + "\n")
+            temporary.write_text(json.dumps(self.content(), indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Where tasks run: the little that the driver knows of it."""
+"""The interface between the driver and the workers, wherever they run."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from vidar.synth.segments import SegmentResult, Task
 
 Work = Task | PlanTask | PopTask
 
-POLL = 1.0  # seconds that `wait` waits for at most, so that its caller can look at other things
+POLL = 1.0  # longest time in seconds that `wait` blocks, so that its caller can check other things
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A worker has loaded the world. weights: its fingerprint; dtype: of the network."""
+    """A worker has loaded the world. weights: the fingerprint of the world; dtype: of its network."""
 
     weights: str
     dtype: str
@@ -24,7 +24,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class Lost:
-    """A worker is gone, and a new one is being started. tasks: of its batch, those without a result."""
+    """A worker was lost, and a new one is being started. tasks: those of its batch that have no result."""
 
     tasks: tuple[Work, ...]
     reason: str
@@ -34,26 +34,26 @@ Event = Ready | SegmentResult | Planned | Lost
 
 
 class Placement(Protocol):
-    """Workers, each of which makes one batch of tasks at a time. They have numbers, which their successors inherit."""
+    """Numbered workers that each process one batch of tasks at a time. A new worker takes the number of a lost one."""
 
     @property
     def free(self) -> list[int]:
-        """Workers that are ready and have no batch."""
+        """Numbers of the workers that are ready and have no batch."""
         ...
 
     def submit(self, worker: int, tasks: Sequence[Work]) -> None:
-        """Hand a batch to a free worker; no two tasks of it have one row."""
+        """Give a batch to a free worker. Its tasks are in different rows."""
         ...
 
     def wait(self) -> list[Event]:
-        """What has happened. Blocks until there is an event or a worker became free, `POLL` seconds at most.
+        """The new events. Blocks until there is one or a worker becomes free, at most `POLL` seconds.
 
-        Raises VidarError where no worker can load the world.
+        Raises VidarError if no worker can load the world.
         """
         ...
 
     def stop(self, worker: int, reason: str) -> None:
-        """Kill a worker that hangs; `wait` will say that it is lost."""
+        """Kill a worker that hangs; `wait` then returns a `Lost` for it."""
         ...
 
     def close(self) -> None:

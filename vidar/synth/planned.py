@@ -1,4 +1,4 @@
-"""Planned videos: PLAN and POP of all segments, by the policy of `vidar.synth.schedule`."""
+"""The task queue of planned videos: PLAN and POP of all segments, in the order of `vidar.synth.schedule`."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from vidar.synth.video_output import VideoOutput
 from vidar.synth.writer import Writer
 from vidar.types import VidarError
 
-ENOUGH = 3  # segments of an order that show what all of them wait for
+ENOUGH = 3  # number of segments from which the dependencies of any number follow
 
 
 @dataclass
 class Video:
-    """A job in work. given: frames of the context that count. anchors: plans that somebody still needs."""
+    """A running job. given: number of context frames that are used. anchors: plans still needed, by segment."""
 
     output: VideoOutput
     context: np.ndarray
     given: int
     actions: Tensor  # [1, T, A]
     anchors: dict[int, Anchors] = field(default_factory=dict[int, Anchors])
-    # segments that wait for an earlier one
+    # populated segments that wait for an earlier one
     held: dict[int, SegmentResult] = field(default_factory=dict[int, SegmentResult])
-    handed: int = 0  # segments that the writer has got
+    handed: int = 0  # number of segments given to the writer
 
 
 class PlannedQueue:
@@ -56,7 +56,7 @@ class PlannedQueue:
         return not (self.unstarted or self.videos)
 
     def next(self, free: Sequence[int]) -> tuple[int, list[PlanTask | PopTask]] | None:
-        """See `TaskQueue.next`. A job begins where those before it leave a worker idle."""
+        """See `TaskQueue.next`. A job starts when the earlier ones leave a worker idle."""
         while free:
             given = self.policy.next(free)
             if given is not None:
@@ -74,7 +74,7 @@ class PlannedQueue:
             video.anchors[made.number] = made.plan
         elif video is not None and isinstance(made, SegmentResult):
             video.held[made.number] = made
-        self.policy.finished(made.item)  # after what follows from it is safe
+        self.policy.finished(made.item)  # only after its result is stored
         if video is not None:
             self._hand_over(made.job, video)
 
@@ -91,7 +91,7 @@ class PlannedQueue:
             self.writer.fail(video.output.plan, error)
 
     def _hand_over(self, job: int, video: Video) -> None:
-        """What is next goes to the writer; plans that nobody needs any more are forgotten."""
+        """Give the next segments to the writer, and drop the plans that are no longer needed."""
         while (made := video.held.pop(video.handed, None)) is not None:
             self.writer.put(video.output, made)
             video.handed += 1
@@ -103,7 +103,7 @@ class PlannedQueue:
             self.policy.drop(job)
 
     def _begin(self, job: int) -> None:
-        """Find what is there of a job, and enter what is not."""
+        """Find the finished segments and plans of a job, and schedule the missing ones."""
         plan = self.plans[job]
         try:
             context, actions = plan.context(), torch.from_numpy(plan.actions())[None]
@@ -113,7 +113,7 @@ class PlannedQueue:
             known = _plans(output)
             if not self.writer.begin(output):
                 return
-        except VidarError as error:  # a file of the job has gone since it was checked
+        except VidarError as error:  # a file of the job was removed after the check
             return self.writer.fail(plan, str(error))
         count = len(output.counts)
         self.videos[job] = Video(output, context, given, actions, known, handed=count)
@@ -123,7 +123,7 @@ class PlannedQueue:
 
     def _task(self, item: Item) -> PlanTask | PopTask:
         video, number = self.videos[item.job], item.segment
-        seed = video.output.plan.job.seed
+        seed = video.output.plan.seed
         actions = segment_actions(self.chain, self.rest, video.actions, number, video.given)
         told = SegmentActions(actions.values[0].numpy(), actions.unknown[0].numpy()), video.output.plan.job.told
         if item.kind is Kind.PLAN:
@@ -136,15 +136,15 @@ class PlannedQueue:
 
 
 def pattern_of(config: VideoModelConfig) -> frozenset[Link]:
-    """What the tasks of a world's segments wait for. Raises UsageError where nothing is planned ahead."""
+    """The dependencies of a world's segments. Raises UsageError if the world plans nothing ahead."""
     length = config.order.unit_frames
     return links(config.order.build(1, 1, ENOUGH * length)[0])
 
 
 def _plans(output: VideoOutput) -> dict[int, Anchors]:
-    """Plans that are there and needed: from the last one of the segments that are there on, without a gap.
+    """The stored plans that are needed, without a gap: that of the last finished segment and the following ones.
 
-    Where there are segments and no plan to go on from, the video begins anew.
+    If segments are finished but no plan is left to continue from, the video starts over.
     """
     count = len(output.counts)
     if count == output.total:

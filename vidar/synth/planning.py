@@ -1,4 +1,4 @@
-"""The tasks of worlds that plan: anchors of a segment, and the frames between them. Only codes travel, keys never."""
+"""The tasks of worlds that plan: the anchors of a segment, and the frames between them. They exchange only codes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Anchors:
 
 @dataclass(frozen=True)
 class SegmentActions:
-    """What a segment is told: values float32 [N, A], unknown bool [N]; see `vidar.rollout.segments.segment_actions`."""
+    """The actions of a segment: values float32 [N, A], unknown bool [N] (`vidar.rollout.segments.segment_actions`)."""
 
     values: np.ndarray
     unknown: np.ndarray
@@ -45,7 +45,7 @@ class SegmentActions:
 
 @dataclass(frozen=True)
 class PlanTask:
-    """Plan segment `number` of job `job`. start: the plan of the segment before; of the first the context, uint8."""
+    """Plan segment `number` of job `job`. start: the plan of the segment before, for segment 0 the context, uint8."""
 
     job: int
     number: int
@@ -56,7 +56,7 @@ class PlanTask:
 
     @property
     def item(self) -> Item:
-        """Its name."""
+        """The task in the graph."""
         return Item(Kind.PLAN, self.job, self.number)
 
     size = 1
@@ -64,9 +64,9 @@ class PlanTask:
 
 @dataclass(frozen=True)
 class PopTask:
-    """Populate a segment. new: of the frames that it gives, the first that the segments before have not, and the end.
+    """Populate a segment. new: range (start, end) of its frames that the earlier segments do not contain.
 
-    What lies after the end of the video is made and thrown away.
+    Frames after the end of the video are generated and dropped.
     """
 
     job: int
@@ -79,7 +79,7 @@ class PopTask:
 
     @property
     def item(self) -> Item:
-        """Its name."""
+        """The task in the graph."""
         return Item(Kind.POP, self.job, self.number)
 
     size = 1
@@ -95,19 +95,19 @@ class Planned:
 
     @property
     def item(self) -> Item:
-        """The name of its task."""
+        """The task in the graph."""
         return Item(Kind.PLAN, self.job, self.number)
 
 
 class PlanWorker:
-    """Does tasks one by one: their bits depend on nothing beside them."""
+    """Does tasks one by one, so that the bits of a result depend on its task alone."""
 
     def __init__(self, world: VideoModel) -> None:
         self.world, self.chain = world, chain_of(world.config.order, world.config.name)
         self.setting = world.setting()
 
     def make(self, tasks: Sequence[PlanTask | PopTask]) -> Iterator[Planned | SegmentResult]:
-        """The result of each task."""
+        """Yield the result of each task."""
         for task in tasks:
             yield self._plan(task) if isinstance(task, PlanTask) else self._populate(task)
 
@@ -130,8 +130,8 @@ class PlanWorker:
     def _pictures(self, codes: Tensor, start: int, end: int) -> np.ndarray:
         """Codes [1, m, n, C] of a segment -> uint8 [end - start, H, W, 3].
 
-        Choice: a tokenizer that looks back meets the segment's own first frames and none of other segments, so that
-        they may be decoded in any order; as in the released code.
+        Choice: a tokenizer that looks back reads the segment's own first frames and no other segment, so that segments
+        can be decoded in any order; as in the released code.
         """
         looks_back = self.world.looks_back
         state = self.world.decode(codes[:, :start])[1] if looks_back else None
@@ -144,15 +144,15 @@ class PlanWorker:
 
 
 class AnyWorker(Protocol):
-    """What a worker does."""
+    """The interface of `PlanWorker` and `SegmentWorker`."""
 
     def make(self, tasks: Sequence[Task | PlanTask | PopTask]) -> Iterator[SegmentResult | Planned]:
-        """The results of a batch, each as soon as it is there."""
+        """Yield the results of a batch, each as soon as it is made."""
         ...
 
 
 def worker_for(world: VideoModel, rows: int) -> AnyWorker:
-    """The one for a world. rows: tasks at a time, where frames are made in turn."""
+    """The worker for a world. rows: number of tasks in one forward pass, for worlds that make frames in turn."""
     planned = world.config.order.chain is not None
     return cast(AnyWorker, PlanWorker(world) if planned else SegmentWorker(world, rows))
 
@@ -166,7 +166,7 @@ def save_anchors(plan: Anchors, file: Path) -> None:
 
 
 def read_anchors(file: Path) -> Anchors:
-    """A file of `save_anchors`. Raises VidarError."""
+    """Read a file of `save_anchors`. Raises VidarError."""
     try:
         with safe_open(file, "np") as stored:
             return Anchors(*(stored.get_tensor(name) for name in ("first", "anchors", "after")))

@@ -1,7 +1,7 @@
 """Workers on a Ray cluster: actors of one CPU and one thread that hold the world. Only the driver writes files.
 
-A batch is one call that begins it and one call for each segment, all sent at once: a segment comes as soon as it is
-made, and at most a batch of them waits for the driver.
+A batch is one call that begins it and one call per segment, all sent at once: a segment arrives as soon as it is made,
+and at most a batch of them waits for the driver.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from vidar.synth.segments import SegmentResult
 from vidar.synth.workers import MOST_STARTS, reason
 from vidar.types import UsageError, VidarError
 
-LOCAL = "local"  # the address of a cluster of this machine, which begins and ends with its user
-PATIENCE = 10.0  # seconds to wait for an address to answer; Ray itself tries for minutes
+LOCAL = "local"  # the address of a cluster on this machine, which is started and stopped by its user
+PATIENCE = 10.0  # seconds to wait until an address answers; Ray itself tries for minutes
 
 
 def on_ray(address: str) -> Callable[[int, str, str, int], Placement]:
-    """`RayWorkers` at an address. Raises UsageError where the extra is not installed."""
+    """`RayWorkers` at an address. Raises UsageError if the extra is not installed."""
     _ray()
     return partial(RayWorkers, address=address)
 
 
 class Actor:
-    """The life of a worker on its node: `load`, then batches, each a `begin` and a `make` for every task."""
+    """A worker on its node. Call `load` once, then for every batch `begin` once and `make` once per task."""
 
     def load(self, model: str, device: str, rows: int, packages: Sequence[str]) -> Ready:
-        """The world from a folder of this node, or a shipped one by name. packages: see `vidar.config.trust`."""
+        """Load a world from a folder of this node, or a shipped one by name. packages: see `vidar.config.trust`."""
         torch.set_num_threads(1)
         for package in packages:
             trust(package)
@@ -52,17 +52,17 @@ class Actor:
         return Ready(fingerprint(world), str(next(world.net.parameters()).dtype).removeprefix("torch."))
 
     def begin(self, tasks: Sequence[Work]) -> None:
-        """A batch."""
-        self.segments = self.segment_worker.make(copy.deepcopy(tasks))  # what Ray hands over cannot be written to
+        """Begin a batch."""
+        self.segments = self.segment_worker.make(copy.deepcopy(tasks))  # arrays from Ray are read-only
 
     def make(self) -> SegmentResult | Planned:
-        """The segment of the batch that is ready next."""
+        """Make the next segment of the batch that becomes ready."""
         return next(self.segments)
 
 
 @dataclass
 class Worker:
-    """An actor, its results to come, in order, and the tasks of its batch that have none."""
+    """An actor, its pending results in order, and the tasks of its batch that have no result."""
 
     actor: Any
     results: list[Any]
@@ -74,9 +74,9 @@ class Worker:
 class RayWorkers:
     """A `Placement` on a cluster. address: of its head, ray://HOST:PORT, `auto`: the one of this machine, or `local`.
 
-    A worker that the cluster has no CPU for yet waits for one. On CUDA each has a card, which Ray chooses. A model's
-    folder has the same path on every node, and packages that are trusted are installed on each. A cluster that the
-    caller is connected to is used and stays connected.
+    A worker waits until the cluster has a free CPU for it. On CUDA each has a GPU, which Ray chooses. A model's folder
+    must have the same path on every node, and trusted packages must be installed on each. If the caller is already
+    connected to a cluster, that one is used and stays connected.
     """
 
     def __init__(self, count: int, model: str, device: str, rows: int, address: str = "auto") -> None:
@@ -91,7 +91,7 @@ class RayWorkers:
         if self._connected:
             _connect(self._ray, address, count)
         if self._needs["num_gpus"] and not self._ray.cluster_resources().get("GPU"):
-            raise VidarError(f"--device {device}: no node of the cluster at {address} has a card")
+            raise VidarError(f"--device {device}: no node of the cluster at {address} has a GPU")
         self._workers = [self._start() for _ in range(count)]
 
     @property
@@ -101,7 +101,7 @@ class RayWorkers:
 
     @property
     def actors(self) -> list[Any]:
-        """Ray's handles of the workers."""
+        """Ray's handles to the workers."""
         return [worker.actor for worker in self._workers]
 
     def submit(self, worker: int, tasks: Sequence[Work]) -> None:
@@ -119,7 +119,7 @@ class RayWorkers:
         return [self._receive(by_result[result]) for result in come]
 
     def stop(self, worker: int, reason: str) -> None:
-        """See `Placement.stop`. Ray ends a stopped process too, after some seconds."""
+        """See `Placement.stop`. Ray also ends a suspended process, after some seconds."""
         self._workers[worker].reason = reason
         self._end(self._workers[worker])
 
@@ -141,7 +141,7 @@ class RayWorkers:
     def _receive(self, worker: Worker) -> Event:
         try:
             got = self._ray.get(worker.results[0])
-            event: Ready | SegmentResult | Planned = copy.deepcopy(got)  # Ray's own memory is free at once
+            event: Ready | SegmentResult | Planned = copy.deepcopy(got)  # so that Ray's own memory is freed at once
         except self._ray.exceptions.RayError as error:
             return self._replace(worker, error)
         del worker.results[0]
@@ -152,7 +152,7 @@ class RayWorkers:
         return event
 
     def _replace(self, worker: Worker, error: Exception) -> Lost:
-        """The actor has raised, or it, its node or its result is gone: a new one in its place."""
+        """Start a new actor in the place of one that raised, or that was lost with its node or its result."""
         raised = isinstance(error, self._ray.exceptions.RayTaskError)
         why = worker.reason or reason(getattr(error, "cause", error) if raised else error)
         if not worker.ready:
@@ -171,9 +171,9 @@ def _connect(ray: Any, address: str, count: int) -> None:
         if port.isdigit():
             socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
-    except Exception as error:  # Ray raises plain ones too, where a busy machine starts it too slowly
+    except Exception as error:  # on a busy machine Ray also raises plain exceptions, if it starts too slowly
         line = next(iter(str(error).splitlines()), type(error).__name__)
-        raise VidarError(f"--ray {address}: no cluster to work with ({line})") from None
+        raise VidarError(f"--ray {address}: cannot connect to a cluster ({line})") from None
 
 
 def _ray() -> Any:

@@ -1,9 +1,9 @@
-"""Adaptive workload scheduling (MMPL, arXiv 2508.03334, section 3.3): which task goes to which worker.
+"""Adaptive workload scheduling (MMPL, arXiv 2508.03334, section 3.3): which worker does which task.
 
-A policy without clock or processes; the driver and the simulator ask the same one. PLAN outranks POP, since the chain
-of plans is what bounds the time; then videos that began first, and in them the earliest segment.
-Choice: the rank between videos, so that those that began come to an end. Choice: a task goes to the worker that
-planned its segment where that one is free, else to one that no ready task would rather have.
+A policy without clock or processes, used by the driver and by the simulator. PLAN comes before POP, since the chain of
+plans bounds the time; then earlier videos before later ones, and in a video earlier segments before later ones.
+Choice: the order of videos, so that those that have begun are finished first. Choice: a task goes to the worker that
+planned its segment if that one is free, otherwise to one that is not the preferred worker of another ready task.
 """
 
 from __future__ import annotations
@@ -16,47 +16,47 @@ from vidar.synth.graph import Graph, Item, Kind
 
 
 def flight_for(workers: int) -> int:
-    """Segments in flight that keep so many workers busy. Choice: each makes one while another waits, and one more."""
+    """Number of segments in flight that keep a number of workers busy. Choice: two per worker, and one more."""
     return 2 * workers + 1
 
 
 class Scheduler:
-    """in_flight: segments at most that are begun and not yet released.
+    """Decides which ready task starts next, and on which worker. Workers are identified by any numbers.
 
-    A segment is released when it and all earlier ones of its video are populated: until then its plan or its frames
-    are kept by somebody. Items name workers by any number.
+    in_flight: largest number of segments that have begun and are not yet released. A segment is released when it and
+    all earlier ones of its video are populated; until then its plan or its frames are held in memory.
     """
 
     def __init__(self, in_flight: int) -> None:
         self.in_flight = in_flight
-        self.running: dict[Item, int] = {}  # the worker of each task in work
+        self.running: dict[Item, int] = {}  # the worker of each running task
         self._waits: dict[Item, set[Item]] = {}
         self._after: dict[Item, list[Item]] = {}
         self._ready: tuple[list[Item], ...] = tuple([] for _ in Kind)  # heaps, by kind
         self._home: dict[tuple[int, int], int] = {}  # the worker that planned a segment
-        self._wanted: Counter[int] = Counter()  # by ready tasks whose home it is
-        self._begun: dict[int, int] = {}  # by video: segments begun
-        self._released: dict[int, int] = {}  # by video: segments released
-        self._populated: dict[int, set[int]] = {}  # by video: those that wait for an earlier one
+        self._wanted: Counter[int] = Counter()  # number of ready tasks whose segment the worker planned
+        self._begun: dict[int, int] = {}  # by video: number of segments that have begun
+        self._released: dict[int, int] = {}  # by video: number of released segments
+        self._populated: dict[int, set[int]] = {}  # by video: populated segments that wait for an earlier one
         self._flying = 0
 
     @property
     def flying(self) -> int:
-        """Segments in flight."""
+        """Number of segments in flight."""
         return self._flying
 
     @property
     def full(self) -> bool:
-        """Whether no new segment may be begun."""
+        """Whether no new segment may begin."""
         return self._flying >= self.in_flight
 
     @property
     def empty(self) -> bool:
-        """Whether all that was entered is done."""
+        """Whether all entered tasks are finished."""
         return not self._waits and not self.running
 
     def enter(self, job: int, graph: Graph, done: Collection[Item] = ()) -> None:
-        """A video. done: what exists already, with all that it waited for."""
+        """Add the tasks of a video. done: tasks that are already finished, including those that they depend on."""
         finished = set(done)
         self._released[job], self._populated[job] = 0, set()
         planned = [item.segment for item in finished]
@@ -75,7 +75,7 @@ class Scheduler:
                 self._push(item)
 
     def next(self, free: Collection[int]) -> tuple[int, Item] | None:
-        """A worker of the free ones and what it shall do, which counts as begun; None where nothing can be."""
+        """Start a task: one of the free workers, and the task for it. None if no task can start now."""
         item = self._first() if free else None
         if item is None:
             return None
@@ -91,7 +91,7 @@ class Scheduler:
         return worker, item
 
     def finished(self, item: Item) -> None:
-        """A task is done."""
+        """Note that a task is finished."""
         worker = self.running.pop(item)
         if item.job not in self._begun:
             return
@@ -107,14 +107,14 @@ class Scheduler:
                     self._push(later)
 
     def lost(self, item: Item) -> None:
-        """A task has come to nothing: it is to be done again."""
+        """Note that a task was lost with its worker; it becomes ready again."""
         del self.running[item]
         if item.job in self._begun:
             self._waits[item] = set()
             self._push(item)
 
     def drop(self, job: int) -> None:
-        """Nothing more of a video; what comes of it later does not count."""
+        """Remove the tasks of a video; results of its running tasks are ignored."""
         for item in [item for item in self._waits if item.job == job]:
             del self._waits[item]
         for heap in self._ready:
@@ -124,15 +124,15 @@ class Scheduler:
         del self._populated[job]
 
     def _new(self, item: Item) -> bool:
-        """Whether it begins a segment."""
+        """Whether a task begins a segment."""
         return item.segment >= self._begun[item.job]
 
     def _first(self) -> Item | None:
-        """The first of the ready tasks that may begin."""
+        """The most urgent ready task that may begin."""
         plans, pops = self._ready
         if plans and not (self.full and self._new(plans[0])):
             return plans[0]
-        again = [item for item in plans if not self._new(item)]  # of a lost worker
+        again = [item for item in plans if not self._new(item)]  # tasks of lost workers
         return min(again, default=pops[0] if pops else None)
 
     def _push(self, item: Item) -> None:

@@ -1,7 +1,7 @@
-"""Segments: the unit of work. A segment's frames are a function of world, seed, actions, boundary and capacity.
+"""Segments, the units of work. A segment's frames are a function of world, seed, actions, boundary and capacity.
 
-A boundary is what a segment goes on from: codes and actions of the last frames before it. Keys are never stored or
-sent: whoever makes a segment makes them again from the boundary.
+A segment continues from a boundary: the codes and actions of the last frames before it. Keys are neither stored nor
+sent; a worker recomputes them from the boundary.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from vidar.rollout.turns import check_in_turn
 from vidar.synth.graph import Item, Kind
 from vidar.types import UsageError, VidarError
 
-CHUNK = 8  # frames decoded in one call: bits depend on it
+CHUNK = 8  # frames decoded in one call; the bits depend on it
 
 
 @dataclass(frozen=True)
 class ContinuationState:
     """The last frames before a segment: codes float32 [K, n, C], actions float32 [K, A]; first: number of row 0.
 
-    Row t of the actions acts between frames t-1 and t; what row 0 says is not used.
+    Row t of the actions acts between frames t-1 and t; row 0 is not used.
     """
 
     codes: np.ndarray
@@ -43,10 +43,10 @@ class ContinuationState:
 
 @dataclass(frozen=True)
 class Task:
-    """A segment to make: number `number` of job `job`, in row `row` of the forward.
+    """Make segment `number` of job `job` in row `row` of the forward pass.
 
-    start: its boundary; of the first segment the context, uint8 [T, H, W, 3], whose actions are unknown.
-    actions: float32 [t, A], one row a frame. told: of the whole video.
+    start: its boundary, or the context uint8 [T, H, W, 3] of the first segment, whose actions are unknown.
+    actions: float32 [t, A], one row per frame. told: prompt and label of the video.
     """
 
     job: int
@@ -59,18 +59,18 @@ class Task:
 
     @property
     def item(self) -> Item:
-        """Its name: without plans, a segment is populated as it is."""
+        """The task in the graph. Without plans, a segment is a single POP."""
         return Item(Kind.POP, self.job, self.number)
 
     @property
     def size(self) -> int:
-        """Frames to make."""
+        """Number of frames to make."""
         return len(self.actions)
 
 
 @dataclass(frozen=True)
 class SegmentResult:
-    """A segment: frames uint8 [t, H, W, 3], and the boundary of the next one, None where a plan holds it."""
+    """A finished segment: frames uint8 [t, H, W, 3], and the boundary of the next one, None for worlds that plan."""
 
     job: int
     number: int
@@ -84,16 +84,16 @@ class SegmentResult:
 
 
 def boundary_frames(config: VideoModelConfig) -> int:
-    """K: as many frames as anything looks back, through all layers, so that going on is exact up to rounding; whole
-    groups of frames.
+    """Number of frames K in a boundary: as far as the world looks back through all layers, in whole groups of frames,
+    so that continuing is exact up to rounding.
 
-    Raises UsageError for a world that never forgets its first frames, or has frames in flight together.
+    Raises UsageError for a world that never forgets its first frames, or that has several frames in flight.
     """
     check_in_turn(config.system(), f"world {config.name!r}")
     order, conditioner = config.order, config.conditioner
     if not order.forgets:
         raise UsageError(
-            f"world {config.name!r} never forgets its first frames; synth goes on from the last ones alone"
+            f"world {config.name!r} never forgets its first frames, but synth continues from the last ones alone"
         )
     window = order.past or 0
     history, painted = 0 if conditioner is None else conditioner.looks_back(), config.tokenizer.memory
@@ -111,7 +111,7 @@ def save_boundary(boundary: ContinuationState, file: Path) -> None:
 
 
 def read_boundary(file: Path) -> ContinuationState:
-    """A file of `save_boundary`. Raises VidarError."""
+    """Read a file of `save_boundary`. Raises VidarError."""
     try:
         with safe_open(file, "np") as stored:
             first = json.loads((stored.metadata() or {})["vidar"])["first"]
@@ -121,7 +121,7 @@ def read_boundary(file: Path) -> ContinuationState:
 
 
 class _Part:
-    """A segment while it is made."""
+    """A segment that is being made."""
 
     def __init__(self, world: VideoModel, task: Task, codes: Tensor, actions: Tensor, first: int) -> None:
         self.world, self.task, self.first = world, task, first
@@ -133,7 +133,7 @@ class _Part:
         self.frames: list[np.ndarray] = []
 
     def add(self, code: Tensor) -> bool:
-        """The next frame, [n, C]; whether it was the last one."""
+        """Add the codes of the next frame, [n, C]. Returns whether it was the last one."""
         self.waiting.append(code)
         last = sum(map(len, self.frames)) + len(self.waiting) == len(self.task.actions)
         if last or len(self.waiting) == CHUNK:
@@ -146,7 +146,7 @@ class _Part:
         return last
 
     def made(self, keep: int) -> SegmentResult:
-        """The whole segment."""
+        """The finished segment. keep: number of frames in the boundary of the next one."""
         codes = torch.cat(self.codes, 1)[0]
         actions = np.concatenate([self.actions.numpy(), self.task.actions])
         after = ContinuationState(codes[-keep:].numpy(), actions[-keep:], self.first + max(0, len(codes) - keep))
@@ -154,7 +154,7 @@ class _Part:
 
 
 class SegmentWorker:
-    """Makes segments of a world, up to `rows` of them in one forward of fixed capacity."""
+    """Makes segments of a world, up to `rows` of them in one forward pass of fixed capacity."""
 
     def __init__(self, world: VideoModel, rows: int) -> None:
         self.world, self.streams = world, world.rollout(rows)
@@ -162,7 +162,7 @@ class SegmentWorker:
         self.idle = torch.from_numpy(world.config.spec.noop())
 
     def make(self, tasks: Sequence[Task]) -> Iterator[SegmentResult]:
-        """Segments of different rows, each as soon as it is ready. Rows without a task run idle."""
+        """Yield segments of different rows, each as soon as it is ready. Rows without a task run idle."""
         live = [(task, self._open(task)) for task in tasks]
         time, per = 0, self.streams.per_group
         while live:

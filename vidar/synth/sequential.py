@@ -1,4 +1,4 @@
-"""The segments of each video one after the other; those of several videos are rows of one forward."""
+"""The task queue of videos without plans: segments of one video in turn, of several videos as rows of one batch."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class SequentialQueue:
         self.plans, self.writer = plans, writer
         self.rows, self.segment = writer.manifest.header["rows"], writer.manifest.header["segment"]
         self.unstarted = list(range(len(plans)))
-        self.videos: dict[int, VideoOutput] = {}  # of jobs with segments still to be made
+        self.videos: dict[int, VideoOutput] = {}  # of the running jobs
         self.actions: dict[int, Any] = {}  # of the same jobs, float32 [T, A]
         self.ready: list[Task] = []
-        self.again: set[tuple[int, int]] = set()  # job and number of those that have cost a worker
+        self.again: set[tuple[int, int]] = set()  # job and number of tasks whose worker was lost
 
     @property
     def empty(self) -> bool:
@@ -37,7 +37,7 @@ class SequentialQueue:
     def take(self, made: SegmentResult) -> None:
         """See `TaskQueue.take`."""
         output = self.videos.get(made.job)
-        if output is None:  # it has failed meanwhile
+        if output is None:  # the job has failed meanwhile
             return
         self.writer.put(output, made)
         if made.number + 1 < output.total:
@@ -58,9 +58,9 @@ class SequentialQueue:
         self.writer.fail(output.plan, error)
 
     def _batch(self, free: int) -> list[Task]:
-        """Tasks for one worker: of the jobs that began first, in different rows, a fair share of what there is.
+        """Tasks for one worker: an equal share of the ready ones, in different rows, earlier jobs first.
 
-        One that has cost a worker is alone, so that it costs its neighbours no second one.
+        A task whose worker was lost gets a batch of its own, so that it cannot fail other tasks with it.
         """
         share = -(-(len(self.ready) + len(self.unstarted)) // free)
         batch: list[Task] = []
@@ -85,7 +85,7 @@ class SequentialQueue:
         return (task.job, task.number) in self.again
 
     def _begin(self, job: int, row: int) -> list[Task]:
-        """The next task of a job, where it has one."""
+        """Start a job: its next task, or none if it has none."""
         plan = self.plans[job]
         output = self.writer.output(plan)
         try:
@@ -93,7 +93,7 @@ class SequentialQueue:
             if not self.writer.begin(output):
                 return []
             actions, start = plan.actions(), plan.context() if start is None else start
-        except VidarError as error:  # a file of the job has gone since it was checked
+        except VidarError as error:  # a file of the job was removed after the check
             self.writer.fail(plan, str(error))
             return []
         self.videos[job], self.actions[job] = output, actions
@@ -102,4 +102,4 @@ class SequentialQueue:
     def _task(self, job: int, row: int, number: int, start: Any) -> Task:
         first = number * self.segment
         actions = self.actions[job][first : first + self.segment]
-        return Task(job, number, row, self.plans[job].job.seed, start, actions, self.plans[job].job.told)
+        return Task(job, number, row, self.plans[job].seed, start, actions, self.plans[job].job.told)

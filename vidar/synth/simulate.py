@@ -1,7 +1,7 @@
-"""A discrete-event simulator: what a number of workers would make of the tasks of planned videos, by the same policy.
+"""A discrete-event simulator of workers and the tasks of planned videos, under the policy of the driver.
 
-It replays measured times of tasks. For one video of S segments, c_plan and c_pop seconds each:
-makespan >= S c_plan + c_pop, and >= S (c_plan + c_pop) / workers, which one worker meets.
+It replays measured task times. For one video of S segments with c_plan and c_pop seconds each:
+makespan >= S c_plan + c_pop, and >= S (c_plan + c_pop) / workers, with equality for one worker.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Cost = Callable[[Item], float]  # seconds of a task
 
 
 class Span(NamedTuple):
-    """A task in work: seconds since some beginning."""
+    """The time that a task took on a worker, in seconds from a common origin."""
 
     worker: int
     item: Item
@@ -27,9 +27,9 @@ class Span(NamedTuple):
 
 
 def simulate(graphs: Sequence[Graph], cost: Cost, workers: int, in_flight: int) -> list[Span]:
-    """The spans of all tasks, in the order in which they end. Job n of a graph is its number in `graphs`.
+    """The spans of all tasks, in the order in which they end. The tasks of graphs[n] belong to job n.
 
-    Raises ValueError where a task has no time to take.
+    Raises ValueError if a cost is not positive.
     """
     policy = Scheduler(in_flight)
     for job, graph in enumerate(graphs):
@@ -61,18 +61,18 @@ def makespan(spans: Sequence[Span]) -> float:
 
 
 def utilisation(spans: Sequence[Span], workers: int) -> float:
-    """The part of the workers' time that went into tasks, 0 to 1."""
+    """The fraction of the workers' time that was spent on tasks, 0 to 1."""
     return sum(span.end - span.start for span in spans) / (workers * makespan(spans))
 
 
 def least(graphs: Sequence[Graph], cost: Cost, workers: int) -> float:
-    """No schedule is shorter: the longest chain, and the whole work by the workers."""
+    """A lower bound of the makespan: the longest chain, or all work divided by the workers."""
     work = sum(cost(item) for graph in graphs for item in graph.before)
     return max(work / workers, *(graph.longest(cost) for graph in graphs))
 
 
 def measured(runs: Iterable[Sequence[Span]]) -> Cost:
-    """The median time of a task over the runs; one that they do not hold takes the median of its kind.
+    """The median time of each task over the runs; a task that did not run gets the median of its kind.
 
     Raises ValueError for a kind that was not measured.
     """

@@ -1,8 +1,8 @@
-"""The files of one video: a folder of parts while it grows, then the mp4 with what lies beside it.
+"""The files of one video: a folder of parts while it grows, then the mp4 and the files beside it.
 
-ID.parts holds, for every finished segment n, the fragment n.ts and the record n.json, which is written last and makes
-it count; the boundary of the next segment, or the plans of those to come; small pictures for the strip; and index.m3u8,
-which plays what is there.
+ID.parts holds for every finished segment n the fragment n.ts and the record n.json, which is written last and marks the
+segment as finished; the boundary of the next segment, or the plans of the coming ones; pictures for the strip; and
+index.m3u8, which plays the finished segments.
 The hash of a segment is the SHA-256 of its frames, uint8 [t, H, W, 3] in the world's size, before they are encoded.
 """
 
@@ -21,7 +21,7 @@ from PIL import Image
 
 from vidar.config import to_dict
 from vidar.data.atomic import TEMPORARY, make_folder, replacing
-from vidar.model.files import read_picture
+from vidar.model.files import read_picture, resized
 from vidar.synth.fragments import fragment_name, join_fragments, write_fragment, write_playlist
 from vidar.synth.frame_stats import UNITS, frame_stats, strip_frames, write_drift, write_strip
 from vidar.synth.jobs import ResolvedJob
@@ -32,7 +32,7 @@ PLAYLIST = "index.m3u8"
 
 
 class VideoOutput:
-    """One job on disk. segment: frames of a segment; first: of the first one, None: as many. The last is shorter."""
+    """The files of one job. segment: frames of a segment but the last; first: of the first one, None: the same."""
 
     def __init__(self, out: Path, plan: ResolvedJob, segment: int, first: int | None = None) -> None:
         self.out, self.plan, self.segment = out, plan, segment
@@ -40,25 +40,25 @@ class VideoOutput:
         self.folder = out / f"{plan.job.id}.parts"
         self.rate = Fraction(plan.config.fps).limit_denominator(1001)
         self.total = 1 + max(0, -(-(plan.frames - self.first) // segment))
-        self.counts: list[int] = []  # frames of the segments that are there
+        self.counts: list[int] = []  # frames of each finished segment
         self.hashes: list[str] = []
         self._strip = strip_frames(plan.frames)
 
     @property
     def frames(self) -> int:
-        """Frames that are there."""
+        """Number of frames in the finished segments."""
         return sum(self.counts)
 
     def length(self, number: int) -> int:
-        """Frames of a segment."""
+        """Number of frames of a segment."""
         if number == 0:
             return min(self.first, self.plan.frames)
         return min(self.segment, self.plan.frames - self.first - (number - 1) * self.segment)
 
     def recover(self) -> ContinuationState | None:
-        """`find`; the boundary of the next segment, None for the first one or where none is left.
+        """Find the finished segments. Returns the boundary of the next one, None for the first one or if all are there.
 
-        Where something is missing the video begins anew.
+        If the boundary is missing, the video starts over.
         """
         self.find()
         if not self.counts or len(self.counts) == self.total:
@@ -70,13 +70,13 @@ class VideoOutput:
             return None
 
     def restart(self) -> None:
-        """The video begins anew."""
+        """Start the video over."""
         self.counts, self.hashes = [], []
 
     def find(self) -> None:
-        """Find the segments that are there."""
+        """Find the finished segments of an earlier run."""
         make_folder(self.folder)
-        for left in self.folder.glob(f"*{TEMPORARY}*"):  # of a process that was killed
+        for left in self.folder.glob(f"*{TEMPORARY}*"):  # left by a killed process
             left.unlink(missing_ok=True)
         for number in range(self.total):
             record = self._record(number)
@@ -86,7 +86,7 @@ class VideoOutput:
             self.hashes.append(record["sha256"])
 
     def add(self, made: SegmentResult) -> None:
-        """Write the next segment. Raises VidarError; what was there before then still is."""
+        """Write the next segment. Raises VidarError; earlier segments stay intact."""
         number, frames = len(self.counts), made.frames
         if made.number != number or len(frames) != self.length(number):
             raise ValueError(
@@ -111,9 +111,9 @@ class VideoOutput:
         write_playlist(self.folder / PLAYLIST, self.counts, self.rate, max(self.first, self.segment), ended)
 
     def finish(self, about: Mapping[str, Any]) -> None:
-        """All segments are there: the mp4, strip, drift, and last the side file, which also says what `about` does.
+        """Write mp4, strip and drift plot after the last segment, then the side file, which includes `about`.
 
-        Raises VidarError where the parts do not make a video of the right length.
+        Raises VidarError if the parts do not add up to the length of the video.
         """
         job, config = self.plan.job, self.plan.config
         video = self.out / f"{job.id}.mp4"
@@ -128,7 +128,7 @@ class VideoOutput:
         side = {
             "video": str(video),
             "arguments": to_dict(job),
-            "seed": job.seed,
+            "seed": self.plan.seed,
             "frames": self.plan.frames,
             "fps": config.fps,
             "context": self.plan.start,
@@ -148,14 +148,14 @@ class VideoOutput:
         return self.folder / f"{number:06d}.json"
 
     def anchors(self, number: int) -> Path:
-        """Where the plan of a segment is kept."""
+        """The file of the plan of a segment."""
         return self.folder / f"{number:06d}.plan.safetensors"
 
     def _boundary(self, number: int) -> Path:
         return self.folder / f"{number:06d}.boundary.safetensors"
 
     def _record(self, number: int) -> dict[str, Any] | None:
-        """What is known of a finished segment; None where it is not whole."""
+        """The record of a finished segment; None if the segment is not complete."""
         try:
             record = json.loads(self._file(number).read_text())
             good = record["frames"] == self.length(number) and {*UNITS} == {*record["looks"]} and record["sha256"]
@@ -165,6 +165,4 @@ class VideoOutput:
 
     def _sized(self, frames: np.ndarray) -> np.ndarray:
         size = self.plan.job.size
-        if size is None or size == frames.shape[2:0:-1]:
-            return frames
-        return np.stack([np.asarray(Image.fromarray(f).resize(size, Image.Resampling.LANCZOS)) for f in frames])
+        return frames if size is None else np.stack([resized(frame, size) for frame in frames])

@@ -25,17 +25,17 @@ from vidar.synth.planning import Planned, worker_for
 from vidar.synth.segments import SegmentResult
 from vidar.types import VidarError
 
-MOST_STARTS = 3  # workers lost one after the other before one was ready
+MOST_STARTS = 3  # workers that may be lost in a row before one is ready
 
 
 @dataclass(frozen=True)
 class Free:
-    """The batch is made."""
+    """Sent by a worker: the batch is finished."""
 
 
 @dataclass(frozen=True)
 class Failed:
-    """The worker cannot go on."""
+    """Sent by a worker: it cannot continue."""
 
     reason: str
 
@@ -75,7 +75,7 @@ class LocalWorkers:
         """See `Placement.submit`."""
         one = self._workers[worker]
         one.tasks, one.busy = list(tasks), True
-        with suppress(OSError):  # it has died: `wait` will say so
+        with suppress(OSError):  # the worker has died; `wait` will report it
             one.pipe.send(one.tasks)
 
     def wait(self) -> list[Event]:
@@ -89,7 +89,7 @@ class LocalWorkers:
         return events
 
     def stop(self, worker: int, reason: str) -> None:
-        """See `Placement.stop`. SIGKILL ends a stopped process too."""
+        """See `Placement.stop`. SIGKILL also ends a suspended process."""
         self._workers[worker].reason = reason
         self._workers[worker].process.kill()
 
@@ -143,14 +143,14 @@ class LocalWorkers:
 def work(
     pipe: Connection, model: str, device: str, rows: int, packages: Iterable[str] = (), cache: Path | None = None
 ) -> None:
-    """The life of a worker, which ends with its pipe and with the process that started it.
+    """The main function of a worker process. It ends when its pipe closes or its parent ends.
 
     packages: see `trust`. cache: see `keep_in`.
     """
     for package in packages:
         trust(package)
     keep_in(cache)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver hears it and ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver receives it and ends the workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     try:
@@ -162,14 +162,14 @@ def work(
                 pipe.send(made)
             pipe.send(Free())
     except (EOFError, OSError):
-        return  # the driver is gone
-    except Exception as error:  # whatever it is, the driver says it in one line and tries elsewhere
+        return  # the driver has ended
+    except Exception as error:  # of any kind; the driver reports it in one line and tries another worker
         with suppress(OSError):
             pipe.send(Failed(reason(error)))
 
 
 def reason(error: Exception) -> str:
-    """What a worker raised, in one line."""
+    """An exception of a worker as one line."""
     lines = str(error).splitlines() or [""]
     return lines[0] if isinstance(error, VidarError) else f"{type(error).__name__}: {lines[0]}"
 

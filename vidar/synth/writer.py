@@ -1,4 +1,4 @@
-"""What becomes of jobs: their videos, written in a thread of its own, and what the manifest says of each."""
+"""The writer: writes the segments of all videos in a thread of its own, and keeps manifest and page up to date."""
 
 from __future__ import annotations
 
@@ -7,26 +7,29 @@ from collections.abc import Callable
 from vidar.synth.encoder import Encoder
 from vidar.synth.jobs import ResolvedJob
 from vidar.synth.manifest import DONE, FAILED, RUNNING, Manifest
+from vidar.synth.page import Page
 from vidar.synth.segments import SegmentResult
 from vidar.synth.video_output import VideoOutput
 from vidar.types import VidarError
 
-Progress = Callable[[str, int, int, int], None]  # id, frames that are written, frames of the video, videos to go
+Progress = Callable[[str, int, int, int], None]  # id, written frames, frames of the video, unfinished videos
 
 
 class Writer:
-    """left: jobs without an end. Segments of a video are handed over in order."""
+    """Takes the segments of every video in order. left: number of unfinished jobs. say: prints a line."""
 
-    def __init__(self, manifest: Manifest, left: int, progress: Progress, say: Callable[[str], None]) -> None:
-        self.manifest, self.left, self.progress, self.say = manifest, left, progress, say
+    def __init__(
+        self, manifest: Manifest, page: Page, left: int, progress: Progress, say: Callable[[str], None]
+    ) -> None:
+        self.manifest, self.page, self.left, self.progress, self.say = manifest, page, left, progress, say
         self.encoder = Encoder[tuple[VideoOutput, SegmentResult | None]](self._write, room=manifest.header["rows"])
 
     def output(self, plan: ResolvedJob, first: int | None = None) -> VideoOutput:
-        """Of a job that begins, see `VideoOutput`; what is there of it is for the caller to find."""
+        """The files of a job that begins. The caller looks for segments of an earlier run. first: see `VideoOutput`."""
         return VideoOutput(self.manifest.file.parent, plan, self.manifest.header["segment"], first)
 
     def begin(self, output: VideoOutput) -> bool:
-        """What is there has been found. Whether segments are still to be made."""
+        """Note that a job runs, after its earlier segments were found. Returns whether segments are missing."""
         self.manifest.note(output.plan, RUNNING, output=output)
         if output.counts:
             self.progress(output.plan.job.id, output.frames, output.plan.frames, self.left)
@@ -36,22 +39,23 @@ class Writer:
         return not whole
 
     def put(self, output: VideoOutput, made: SegmentResult) -> None:
-        """The next segment. Waits while many are to be written."""
+        """Take the next segment of a video. Waits while too many segments are waiting to be written."""
         self.encoder.put((output, made))
 
     def fail(self, plan: ResolvedJob, error: str) -> None:
-        """A job comes to nothing."""
+        """Note that a job has failed."""
         self.left -= 1
         self.manifest.note(plan, FAILED, error)
         self.say(f"job {plan.job.id!r}: {error}")
 
     def _write(self, item: tuple[VideoOutput, SegmentResult | None]) -> None:
-        """In the thread of the encoder."""
+        """Write a segment, None if all are there, and finish a video that is complete. Runs in the encoder's thread."""
         output, made = item
         plan = output.plan
         if made is not None:
             output.add(made)
             self.progress(plan.job.id, output.frames, plan.frames, self.left)
+            self.page.grow(plan.job.id, output.frames)
         if len(output.counts) < output.total:
             return
         about = {name: value for name, value in self.manifest.header.items() if name not in ("schema", "fps")}

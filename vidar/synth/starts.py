@@ -1,0 +1,35 @@
+"""The start clips of a model, where the videos of jobs without a context begin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vidar.model.load import START
+
+FOLDER = "starts"  # of further clips, in the model's folder
+
+
+@dataclass(frozen=True)
+class Starts:
+    """Clips, and which of them a video begins with.
+
+    A job that names no seed begins with one of them that follows from its derived seed. A job that names its seed
+    begins with the first one, or also with one that follows from the seed if `spread` is set.
+    """
+
+    clips: Sequence[Path]
+    spread: bool = False
+
+    def clip(self, seed: int, named: bool) -> Path | None:
+        """The clip for a seed, None if the model has none. named: whether the job itself names the seed."""
+        if not self.clips:
+            return None
+        return self.clips[0 if named and not self.spread else seed % len(self.clips)]
+
+
+def starts_of(folder: Path, spread: bool) -> Starts:
+    """The clips in a model's folder: start.mp4, then starts/*.mp4 by name."""
+    first = folder / START
+    return Starts([*([first] if first.is_file() else []), *sorted((folder / FOLDER).glob("*.mp4"))], spread)
