@@ -61,15 +61,6 @@ PerAddress = Annotated[
     typer.Option(min=1, help="Most pages of one address, playing or waiting (default: --players plus one)."),
 ]
 
-Compiled = Annotated[
-    bool | None,
-    typer.Option(
-        "--compile/--no-compile",
-        help="Compile the network before the game starts (takes a minute the first time, then cached on disk), or "
-        "never (default: compile in the background while the game runs).",
-    ),
-]
-
 
 def play(
     model: show.World,

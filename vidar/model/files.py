@@ -220,8 +220,8 @@ def read_picture(file: Path) -> np.ndarray:
 def _outputs(request: GenerateRequest, folder: Path, fps: float, kinds: tuple[str, ...]) -> tuple[Path, Path]:
     """The paths of the output and of its side file. kinds: the suffixes that fit what is generated.
 
-    Raises UsageError for another kind of file, a size or frame rate that this kind cannot hold, and files that cannot be
-    replaced.
+    Raises UsageError for another kind of file, a size or frame rate that this kind cannot hold, and a file that cannot
+    be replaced.
     """
     file, size = Path(request.out), request.size
     check_outputs([file], [request.context, request.actions, folder / START])
