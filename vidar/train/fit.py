@@ -107,6 +107,8 @@ def fit(
     check_memory(config, where)
     cuda = [torch.cuda.current_device()] if where.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), Stop() as stop:
+        if is_first():
+            same_data.store(folder, config.data)  # before they are read: a shard that is added meanwhile is new
         state = build(config, folder, where, engine)
         if start is not None:
             state.counters = state.engine.load(start)
@@ -115,7 +117,6 @@ def fit(
         writes = state.engine.ranks.rank == 0
         if writes:
             (folder / "config.yaml").write_text(to_yaml(config))
-            same_data.store(folder, config.data)
         log = RunLog(folder, config.name, state.counters.step) if writes else NoLog()
         try:
             train(state, log, stop)
