@@ -118,6 +118,8 @@ def _fit(config: TrainConfig, folder: Path, start: Path | None, device: str | No
     check_memory(config, where)
     cuda = [torch.cuda.current_device()] if where.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), Stop() as stop:
+        if is_first():
+            same_data.store(folder, config.data)  # before they are read: a shard that is added meanwhile is new
         state = build(config, folder, where, engine)
         if start is not None:
             state.counters = state.engine.load(start)
@@ -127,7 +129,6 @@ def _fit(config: TrainConfig, folder: Path, start: Path | None, device: str | No
         if writes:
             with replacing(folder / CONFIG) as file:
                 file.write_text(to_yaml(config))
-            same_data.store(folder, config.data)
         log = RunLog(folder, config.name, state.counters.step) if writes else NoLog()
         try:
             for path in checkpoint.damaged(folder / CHECKPOINTS):
