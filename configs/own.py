@@ -55,9 +55,10 @@ def _game(data: str) -> Game:
     if not (Path(data) / INDEX).is_file():
         return NOTHING_YET
     info = data_info(data)
-    for side in ("height", "width"):
-        pixels = getattr(info, side)
-        if pixels % SITE:
-            low = max(SITE, pixels // SITE * SITE)
-            raise UsageError(f"{data}: {side} {pixels} is not a multiple of {SITE}; convert again with --{side} {low}")
+    if info.height % SITE or info.width % SITE:
+        height, width = (max(SITE, pixels // SITE * SITE) for pixels in (info.height, info.width))
+        raise UsageError(
+            f"{data}: the frames have {info.height} x {info.width} pixels, not multiples of {SITE}; record or convert "
+            f"again with --height {height} --width {width}"
+        )
     return Game("own", info.fps, info.height, info.width, info.spec)

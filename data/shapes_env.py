@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import gymnasium
@@ -33,7 +34,8 @@ class ShapesEnv(gymnasium.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start the scene of `seed`, or a scene drawn by the generator."""
+        """Start the scene of `seed`, any whole number from 0, or a scene drawn by the generator."""
+        seed = None if seed is None else operator.index(seed)
         super().reset(seed=seed)
         self.scene, self.state = self.world.scene(int(self.np_random.integers(2**31)) if seed is None else seed)
         self.time = 0

@@ -46,6 +46,46 @@ def test_record_refuses(run, tmp_path, words, named):
     assert not (tmp_path / "d").exists()
 
 
+GAME = """
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+class Loud(gymnasium.Env):
+    metadata = {"render_modes": ["rgb_array"]}
+    action_space, observation_space = spaces.Discrete(2), spaces.Discrete(1)
+
+    def __init__(self, render_mode=None):
+        print("hello from the game")
+
+    def reset(self, *, seed=None, options=None):
+        return 0, {}
+
+    def step(self, action):
+        print("step")
+        return 0, 1.0, False, False, {}
+
+    def render(self):
+        return np.full((100, 150, 3), 80, np.uint8)
+
+gymnasium.register("VidarLoud-v0", Loud)
+"""
+
+
+def test_record_a_game_that_prints(run, tmp_path, monkeypatch):
+    """Its output does not mix with the result; the frames have a size that the recipes train on."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "vidar_loud_game.py").write_text(GAME)
+    words = ["record", "vidar_loud_game:VidarLoud-v0", "--episodes", "1", "--frames", "3", "--fps", "12", "--json"]
+    code, out, err = run(*words, "--out", tmp_path / "d")
+    made = json.loads(out)
+    assert code == 0 and "hello from the game" in err and err.count("step") == 2
+    assert (made["picture"], made["picture_size"], made["frame_size"]) == ("render", [100, 150], [64, 96])
+    assert made["frame_rate"] == 12
+    code, _, err = run(*words, "--picture", "eye", "--out", tmp_path / "e")
+    assert code == 1 and "the observation has no part 'eye'" in err.splitlines()[-1]
+
+
 def test_validate(run, shards, tmp_path):
     code, out, _ = run("data", "validate", shards, "--json")
     assert code == 0 and json.loads(out) == {"ok": True, "shards": 1, "samples": 3, "frames": 24, "problems": []}

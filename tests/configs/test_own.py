@@ -20,5 +20,5 @@ def test_a_world_of_the_data(tmp_path):
 def test_sizes_that_do_not_divide_are_refused_before_the_tokenizer_is_trained(tmp_path):
     record(ShapesConfig(frames=4, height=32, width=40), None, tmp_path, episodes=1)
     for recipe in (tokenizer_own, world_own):
-        with pytest.raises(UsageError, match="width 40 is not a multiple of 16; convert again with --width 32"):
+        with pytest.raises(UsageError, match="32 x 40 pixels, not multiples of 16; .* --height 32 --width 32"):
             recipe(data=str(tmp_path))

@@ -1,4 +1,4 @@
-"""A world as a gymnasium environment: a native VectorEnv, one forward for all, and the single Env, a batch of one.
+"""A world as a gymnasium environment: a VectorEnv that computes all dreams in one forward pass, and a single Env.
 
 `import vidar` registers both as `Vidar/World-v0`: `gymnasium.make("Vidar/World-v0", model="doom")` and
 `gymnasium.make_vec("Vidar/World-v0", num_envs=8, model="doom")`.
@@ -36,24 +36,22 @@ Info = dict[str, Any]
 class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     """num_envs dreams of one world; observations uint8 [N, H, W, 3], actions as ActionSpec.space().
 
-    model: a VideoModel, a shipped name or a directory. horizon: frames after which a dream is truncated, None: never.
-    starts: folder of shards whose episodes (of split `starts_split`) dreams begin from, drawn by seed; None: the
-    world's own clip. capacity: rows of the forward, at least num_envs; the bits of a frame depend on it, and on
-    nothing else of the other dreams. reset observes the last frame of the context. Reward and end are what the world's
-    head of them says, terminated where the end is likelier than not; a world without one (`vidar train outcome`) gives
-    reward 0 and never terminates. Choice: autoreset SAME_STEP, so that no action is ever ignored.
+    model: a VideoModel, a shipped name or a directory. horizon: frames after which a dream is truncated; None: never.
+    starts: folder of shards from whose episodes (of split `starts_split`) dreams start, drawn by seed; None: the
+    world's own clip. capacity: rows of a forward pass, at least num_envs; the bits of a frame depend on it, but not on
+    the other dreams. compiled: whether the network calls are compiled (`VideoModel.compiled`). `reset` observes the
+    last frame of the context. The world's outcome head predicts the reward, and terminates a dream if its end is
+    likelier than not; a world without such a head (`vidar train outcome`) gives reward 0 and never terminates. Choice:
+    autoreset SAME_STEP, so that no action is ignored.
 
-    Where the world makes several frames together, an action is held for all of them: a step gives the last one, and the
-    sum of their rewards.
+    If the world makes several frames together, an action is held for all of them: a step returns the last frame, and
+    the sum of their rewards.
 
-    The forward always has `capacity` rows, the picture too, so that both cost the same however many dream. compiled:
-    its calls are (`VideoModel.compiled`).
+    The environment can be pickled and copied at any time; the copy continues with the same frames.
 
-    It can be pickled at any time, and copied: the copy goes on with the same frames.
-
-    reset(options=...): "context" uint8 [T, H, W, 3] (or a video file) with "actions" [T, A] of it, or "episode", a name
-    among the starts; "prompt" or "label", where the world takes one, which a dream keeps when it begins anew by itself;
-    for all dreams that are reset. "reset_mask" bool [N]: which ones; the others go on.
+    reset(options=...): "context" uint8 [T, H, W, 3] (or a video file) with its "actions" [T, A], or "episode", the name
+    of one of the starts; "prompt" or "label", if the world takes one, which a dream keeps when it restarts by itself.
+    They hold for all dreams that are reset. "reset_mask" bool [N]: which dreams are reset; the others continue.
     """
 
     metadata = {"render_modes": ["rgb_array"]}
@@ -93,7 +91,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.codes = torch.zeros(self.streams.capacity, math.prod(config.sites), config.channels)
         self.age = np.zeros(num_envs, np.int64)
         self.seeds, self.told = [0] * num_envs, [NOTHING] * num_envs
-        self.over = np.zeros(num_envs, bool)  # ended, and not begun anew since
+        self.over = np.zeros(num_envs, bool)  # ended, and not restarted since
         self.begun = np.zeros(num_envs, bool)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -118,7 +116,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: Mapping[str, Any] | None = None
     ) -> tuple[np.ndarray, Info]:
-        """Begin dreams anew. seed: of dream i, seed + i, or one each; the same seed gives the same dream.
+        """Restart dreams. seed: dream i has the seed seed + i, or one seed for each; equal seeds give equal dreams.
 
         A seed is any whole number from 0. Raises UsageError for other seeds and unknown options, or after `close`,
         VidarError for a context that is not the world's.
@@ -178,7 +176,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             raise UsageError("this environment is closed; make a new one")
 
     def _begin(self, row: int, seed: int | None, options: Mapping[str, Any]) -> None:
-        """One dream anew; without a seed, one drawn from the environment's generator."""
+        """Restart one dream; without a seed, with one that is drawn from the environment's generator."""
         chosen = int(self.np_random.integers(2**31)) if seed is None else int(seed)
         frames, known = self._context(chosen, options)
         codes = self.streams.begin(row, frames, known, chosen, self.told[row])
@@ -209,7 +207,8 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     def _outcome(self, codes: torch.Tensor, pressed: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Codes [capacity, F, n, C] that followed on self.codes -> reward float64 [N], is it over bool [N].
 
-        Row by row: in a batch the last bit of a row would depend on its place. Nothing counts behind the end.
+        Computed row by row: in a batch the last bit of a row would depend on its place. Rewards after the end do not
+        count.
         """
         total, over = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
         for before, after in pairwise([self.codes, *codes.unbind(1)]):
@@ -224,7 +223,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return {"seed": np.array(self.seeds), "_seed": every, "frame": self.age.copy(), "_frame": every.copy()}
 
     def _ended(self, done: np.ndarray) -> Info:
-        """What SAME_STEP tells of dreams that end in this step."""
+        """The infos of SAME_STEP about dreams that end in this step."""
         last = np.full(self.num_envs, None, dtype=object)
         for row in np.flatnonzero(done):
             last[row] = self.frames[row].copy()
@@ -234,9 +233,9 @@ class WorldVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
 
 class WorldEnv(gymnasium.Env[np.ndarray, np.ndarray]):
-    """One dream: WorldVectorEnv with one row, of the same arguments.
+    """One dream: a WorldVectorEnv with one row, and with the same arguments.
 
-    It terminates where the world says so and is truncated after `horizon` frames, if at all.
+    It terminates when the world's outcome head says so, and is truncated after `horizon` frames if that is given.
     """
 
     metadata = {"render_modes": ["rgb_array"]}
@@ -245,7 +244,7 @@ class WorldEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         if "num_envs" in arguments or "autoreset_mode" in arguments:
             raise UsageError("num_envs and autoreset_mode are for make_vec; a single environment has neither")
         self.rows = WorldVectorEnv(1, model, autoreset_mode=AutoresetMode.DISABLED, **arguments)
-        self.metadata = {"render_modes": ["rgb_array"], "render_fps": self.rows.world.config.fps}
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": self.rows.metadata["render_fps"]}
         self.render_mode = self.rows.render_mode
         self.observation_space = self.rows.single_observation_space
         self.action_space = self.rows.single_action_space
