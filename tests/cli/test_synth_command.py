@@ -56,7 +56,7 @@ def test_a_hundred_jobs_and_five_bad_ones(run, model, clip, tmp_path, monkeypatc
     [
         (("nowhere", "--jobs", "jobs.jsonl", "--out", "out"), "nowhere: no such world"),
         (("MODEL", "--jobs", "no.jsonl", "--out", "out"), "no.jsonl: not readable as a file of jobs"),
-        (("MODEL", "--jobs", "jobs.jsonl", "--out", "jobs.jsonl"), "cannot be the folder of videos"),
+        (("MODEL", "--jobs", "jobs.jsonl", "--out", "jobs.jsonl"), "cannot be a folder to write to"),
         (("MODEL", "--jobs", "jobs.jsonl", "--out", "out", "--segment", "2"), "looks"),
         (("MODEL", "--jobs", "jobs.jsonl", "--out", "out", "--workers", "0"), "workers"),
         (("MODEL", "--jobs", "jobs.jsonl", "--out", "out", "--device", "moon"), "device 'moon'"),

@@ -37,7 +37,7 @@ class Anchors:
 
 @dataclass(frozen=True)
 class SegmentActions:
-    """What a segment is told: values float32 [N, A], unknown bool [N]; see `vidar.rollout.segments.segment_actions`."""
+    """Actions of a segment: values float32 [N, A], unknown bool [N]; see `vidar.rollout.segments.segment_actions`."""
 
     values: np.ndarray
     unknown: np.ndarray
@@ -158,7 +158,7 @@ def worker_for(world: VideoModel, rows: int) -> AnyWorker:
 
 
 def save_anchors(plan: Anchors, file: Path) -> None:
-    """The file appears whole. Raises VidarError."""
+    """Write a plan, completely or not at all. Raises VidarError if it cannot be written."""
     with replacing(file) as temporary:
         arrays = {"first": plan.first, "anchors": plan.anchors, "after": plan.after}
         told = {"vidar": json.dumps({"holds": "plan"})}
@@ -166,7 +166,7 @@ def save_anchors(plan: Anchors, file: Path) -> None:
 
 
 def read_anchors(file: Path) -> Anchors:
-    """A file of `save_anchors`. Raises VidarError."""
+    """Read a file of `save_anchors`. Raises VidarError if it is missing or damaged."""
     try:
         with safe_open(file, "np") as stored:
             return Anchors(*(stored.get_tensor(name) for name in ("first", "anchors", "after")))
