@@ -61,18 +61,17 @@ def replacing(path: str | os.PathLike[str]) -> Generator[Path]:
 
 @contextmanager
 def replacing_folder(path: str | os.PathLike[str], last: str) -> Generator[Path]:
-    """Yields an empty temporary folder; if the block succeeds, what is in it replaces entries of the same name.
+    """Yields an empty folder inside `path`; if the block succeeds, what is in it replaces entries of `path`.
 
-    Other entries of `path` stay. The file `last`, which marks the folder as complete, is removed before and moved last.
+    Entries of other names stay. The file `last`, which marks the folder as complete, is removed before and moved last.
     Raises VidarError in one line if the system refuses; the folder then is as it was.
     """
     folder = Path(path)
-    temporary = folder.with_name(f"{folder.name}{TEMPORARY}{os.getpid()}")
+    temporary, new = folder / f"{TEMPORARY}{os.getpid()}", not folder.exists()
     try:
         with writing(folder):
             temporary.mkdir(parents=True)
             yield temporary
-            folder.mkdir(exist_ok=True)
             (folder / last).unlink(missing_ok=True)
             for entry in sorted(temporary.iterdir(), key=lambda entry: (entry.name == last, entry.suffix == ".json")):
                 if (folder / entry.name).is_dir():
@@ -83,6 +82,9 @@ def replacing_folder(path: str | os.PathLike[str], last: str) -> Generator[Path]
         raise type(error)(str(error).replace(str(temporary), str(folder))) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if new:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:

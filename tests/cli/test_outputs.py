@@ -111,5 +111,6 @@ def test_a_changed_model_is_refused(model, tmp_path, name):
     else:
         data[-1] ^= 1
     file.write_bytes(data)
-    with pytest.raises(VidarError, match="was changed after it was saved|does not fit|not a valid|is not"):
+    with pytest.raises(VidarError, match=f"{file.parent}/") as error:
         load(tmp_path / "world")
+    assert "\n" not in str(error.value)

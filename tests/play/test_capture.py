@@ -18,6 +18,7 @@ from vidar.data.video import decode_video, encode_video, read_video
 from vidar.play.capture import Capture
 from vidar.play.engine import PlayEngine, Start
 from vidar.play.recording import read, replay
+from vidar.types import VidarError
 
 
 def unpacked(body, folder):
@@ -180,3 +181,13 @@ def test_a_recorder_is_no_reader_and_ends_with_the_world(world, first_frames, tm
         capture._thread.join(WAIT)
         assert capture.ended
     assert not [one for one in threading.enumerate() if one.name == "vidar-capture"]
+
+
+def test_a_zip_that_cannot_be_written_is_one_line(slot, tmp_path):
+    advance(slot)
+    capture = Capture(slot, tmp_path, 100, 10**9)
+    for taken in (2, 3):
+        advance(slot, capture, taken)
+    (tmp_path / f"{capture.name}-000001.zip").mkdir()
+    with pytest.raises(VidarError, match="zip: cannot be written: Is a directory"):
+        capture.pack()

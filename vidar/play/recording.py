@@ -1,8 +1,8 @@
-"""A played dream as one file, and the same frames again from it.
+"""A played session as one file, from which the same frames can be computed again.
 
-The file (safetensors) holds what the frames are a function of: context and its actions, action and solver steps of
-every frame, and in its metadata seed, row and capacity; beside them which world it was. Frames come back bit for bit on
-the same device with the same number of threads, compiled from the frame on from which they were.
+The file (safetensors) holds everything that the frames depend on: the context and its actions, the action and the
+number of solver steps of every frame, and, in its metadata, the seed, the row, the capacity and the world. The frames
+are equal to the last bit on the same device with the same number of threads.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TENSORS = ("context", "actions", "steps")
 
 @dataclass(frozen=True)
 class Recording:
-    """start, actions float32 [T, A] and solver steps [T] of its frames, and told: what the file says beside (TOLD)."""
+    """start, actions float32 [T, A] and solver steps [T] of the frames; told: the metadata of the file, see TOLD."""
 
     start: Start
     actions: np.ndarray
@@ -43,7 +43,7 @@ class Recording:
 
 
 def keep(slot: PlayerSlot, file: str | os.PathLike[str]) -> Recording:
-    """Write what a slot has played so far. The file appears whole."""
+    """Write what a slot has played so far, completely or not at all. Raises VidarError if it cannot be written."""
     engine = slot.engine
     with engine.wake:
         start, rows, steps = slot.log.start, list(slot.log.rows), np.array(slot.log.steps, np.int16)
@@ -70,37 +70,39 @@ def keep(slot: PlayerSlot, file: str | os.PathLike[str]) -> Recording:
 
 
 def read(file: str | os.PathLike[str]) -> Recording:
-    """A file that `keep` wrote. Raises VidarError, naming it, where it is none."""
+    """Read a file that `keep` wrote. Raises VidarError naming it if it is another file or damaged."""
     path = Path(file)
     try:
         with safe_open(path, "pt") as stored:
             told = json.loads((stored.metadata() or {}).get("vidar", "{}"))
             names = stored.keys()
             tensors = {name: stored.get_tensor(name).numpy() for name in names}
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+            if not isinstance(told, dict):
+                raise ValueError("its metadata are no object")
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise VidarError(f"{path}: cannot be read as a played dream: {str(error).splitlines()[0]}") from None
     missing = [name for name in TOLD if name not in told] + [n for n in TENSORS if n not in tensors]
     if missing or told["schema"] != SCHEMA:
         what = f"lacks {', '.join(missing)}" if missing else f"has schema {told['schema']}, this vidar reads {SCHEMA}"
-        raise VidarError(f"{path}: {what}; it is no played dream of this version")
+        raise VidarError(f"{path}: {what}; it is not a recording of this version")
     whole = all(isinstance(told[name], int) for name in ("seed", "row", "capacity"))
     actions, steps = tensors["actions"], tensors["steps"]
     if not (whole and 0 <= told["row"] < told["capacity"] <= MOST_SEATS):
-        raise VidarError(f"{path}: row or capacity is out of range; it is no played dream")
+        raise VidarError(f"{path}: row or capacity is out of range, so it is not a recording")
     if steps.shape != actions.shape[:1] or steps.dtype.kind != "i" or not ((steps >= 1) & (steps <= MOST_STEPS)).all():
         raise VidarError(f"{path}: {len(actions)} frames need as many numbers of steps, 1 to {MOST_STEPS}")
     told.setdefault("eager", 0 if told.get("compiled") else len(actions))
     if not isinstance(told["eager"], int) or told["eager"] < 0:
-        raise VidarError(f"{path}: eager is out of range; it is no played dream")
+        raise VidarError(f"{path}: eager is out of range, so it is not a recording")
     words, label = told.get("prompt"), told.get("label")
     if not (isinstance(words, str | None) and isinstance(label, int | None)):
-        raise VidarError(f"{path}: prompt or label is of another kind; it is no played dream")
+        raise VidarError(f"{path}: prompt or label is of another kind, so it is not a recording")
     start = Start(tensors["context"], tensors.get("context_actions"), int(told["seed"]), Told(words, label))
     return Recording(start, actions, steps, told)
 
 
 def replay(world: VideoModel, recording: Recording) -> Iterator[np.ndarray]:
-    """Frames uint8 [H, W, 3] of a recording, headless. Raises VidarError where it is of another world."""
+    """Yield the frames uint8 [H, W, 3] of a recording. Raises VidarError if it was made in another world."""
     told, config = recording.told, world.config
     if told["weights"] != fingerprint(world):
         raise VidarError(

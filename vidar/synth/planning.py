@@ -158,7 +158,7 @@ def worker_for(world: VideoModel, rows: int) -> AnyWorker:
 
 
 def save_anchors(plan: Anchors, file: Path) -> None:
-    """The file appears whole. Raises VidarError."""
+    """Write a plan, completely or not at all. Raises VidarError if it cannot be written."""
     with replacing(file) as temporary:
         arrays = {"first": plan.first, "anchors": plan.anchors, "after": plan.after}
         told = {"vidar": json.dumps({"holds": "plan"})}
@@ -166,7 +166,7 @@ def save_anchors(plan: Anchors, file: Path) -> None:
 
 
 def read_anchors(file: Path) -> Anchors:
-    """Read a file of `save_anchors`. Raises VidarError."""
+    """Read a file of `save_anchors`. Raises VidarError if it is missing or damaged."""
     try:
         with safe_open(file, "np") as stored:
             return Anchors(*(stored.get_tensor(name) for name in ("first", "anchors", "after")))

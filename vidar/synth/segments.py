@@ -103,7 +103,7 @@ def boundary_frames(config: VideoModelConfig) -> int:
 
 
 def save_boundary(boundary: ContinuationState, file: Path) -> None:
-    """The file appears whole. Raises VidarError."""
+    """Write a boundary, completely or not at all. Raises VidarError if it cannot be written."""
     with replacing(file) as temporary:
         told = {"vidar": json.dumps({"first": boundary.first})}
         arrays = {"codes": boundary.codes, "actions": boundary.actions}
@@ -111,7 +111,7 @@ def save_boundary(boundary: ContinuationState, file: Path) -> None:
 
 
 def read_boundary(file: Path) -> ContinuationState:
-    """Read a file of `save_boundary`. Raises VidarError."""
+    """Read a file of `save_boundary`. Raises VidarError if it is missing or damaged."""
     try:
         with safe_open(file, "np") as stored:
             first = json.loads((stored.metadata() or {})["vidar"])["first"]

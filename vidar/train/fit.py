@@ -164,7 +164,7 @@ def check(folder: Path, resume: str | os.PathLike[str] | None) -> Path | None:
             raise UsageError(f"{folder}: holds {taken[0]}, but no run ({CHECKPOINTS} is missing); choose another out")
         make_folder(checkpoints)
         checkpoint.clean(checkpoints)
-        for left in folder.glob(f"{EXPORTED}{TEMPORARY}*"):
+        for left in (folder / EXPORTED).glob(f"{TEMPORARY}*"):
             shutil.rmtree(left, ignore_errors=True)
     return newest if resume == "auto" else Path(resume) if resume else None
 
