@@ -159,7 +159,7 @@ def test_pause_single_step_reset_and_leaving(world):
         player.slot.pause(False)
         assert player.slot.newest(None, timeout=20).number >= 1 and player.slot.log.start.seed == 5
         engine.sit(start(2))
-        with pytest.raises(UsageError, match="all 2 seats are taken"):
+        with pytest.raises(UsageError, match="all 2 player slots are in use"):
             engine.sit(start(3))
         player.slot.leave()
         next_one = engine.sit(start(3))

@@ -5,7 +5,9 @@ import sys
 import numpy as np
 import pytest
 
+from vidar.actions import Action, ActionSpec
 from vidar.play.engine import PlayEngine, Start
+from vidar.play.keys import DEGREES_PER_PIXEL
 from vidar.play.window import Window
 from vidar.types import VidarError
 
@@ -47,6 +49,32 @@ def test_keys_reach_the_dream_and_frames_the_screen(tiny, first_frames, pygame):
         pygame.event.post(event(pygame.KEYDOWN, key=pygame.K_ESCAPE, scancode=pygame.KSCAN_ESCAPE))
         made.run(20)
         assert made.over and not engine.slots
+
+
+def test_the_mouse_looks_around_after_a_click_and_keys_are_positions(tiny, first_frames, pygame, monkeypatch):
+    look = Action(name="dx", kind="continuous", low=-90, high=90)
+    named = [("attack", "MouseLeft"), ("sprint", "ctrl"), ("look", "AltRight"), ("say", ";")]
+    spec = ActionSpec(actions=(look, *(Action(name=name, keys=(key,)) for name, key in named)))
+    monkeypatch.setattr(tiny, "config", tiny.config.replace(actions=spec))
+    with PlayEngine(tiny, 1) as engine:
+        made = window(engine, first_frames)
+        event, rows = pygame.event.Event, made.slot.inputs
+        made.take(event(pygame.MOUSEMOTION, rel=(30, 0), pos=(0, 0), buttons=(0, 0, 0)))
+        assert not made.grabbed and not rows.row().any()
+        made.take(event(pygame.MOUSEBUTTONDOWN, button=1, pos=(0, 0)))
+        assert made.grabbed and not rows.row().any()
+        made.take(event(pygame.MOUSEBUTTONDOWN, button=1, pos=(0, 0)))
+        for scancode, column in ((pygame.KSCAN_RCTRL, 2), (pygame.KSCAN_RALT, 3), (pygame.KSCAN_SEMICOLON, 4)):
+            made.take(event(pygame.KEYDOWN, key=0, scancode=scancode))
+            assert rows.row()[[1, column]].tolist() == [1, 1]
+            made.take(event(pygame.KEYUP, key=0, scancode=scancode))
+        with engine.wake:  # before a frame uses the motion
+            made.take(event(pygame.MOUSEMOTION, rel=(20, 0), pos=(0, 0), buttons=(1, 0, 0)))
+            assert rows.row()[0] == pytest.approx(20 * DEGREES_PER_PIXEL)
+        made.take(event(pygame.KEYDOWN, key=pygame.K_ESCAPE, scancode=pygame.KSCAN_ESCAPE))
+        assert not made.grabbed and not made.over and not rows.holding
+        made.take(event(pygame.KEYDOWN, key=pygame.K_ESCAPE, scancode=pygame.KSCAN_ESCAPE))
+        assert made.over
 
 
 def test_it_plays_until_its_time_is_up(tiny, first_frames, pygame):

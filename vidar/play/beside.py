@@ -1,4 +1,4 @@
-"""The real game beside a dream: begun at the same place, driven by the same keys, frame for frame."""
+"""The real game beside a dream: it begins at the same place and takes the same actions, frame for frame."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from vidar.types import VidarError
 
 
 class Game(Protocol):
-    """What is needed of a game; see `RealGame`."""
+    """What `Beside` needs of a game; see `RealGame`."""
 
     spec: ActionSpec
 
     def begin(self, seed: int) -> np.ndarray:
-        """The first frame, uint8 [H, W, 3]."""
+        """Begin a game and return its first frame, uint8 [H, W, 3]."""
         ...
 
     def act(self, row: np.ndarray) -> np.ndarray | None:
-        """The next frame; None where the game is over."""
+        """The next frame; None if the game is over."""
         ...
 
     def close(self) -> None:
-        """Stop it."""
+        """Stop the game."""
         ...
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A frame of the game and its number, which is that of the dream's frame; None where the game is over."""
+    """A frame of the game, None if the game is over, and the number of the dream's frame beside it."""
 
     number: int
     frame: np.ndarray | None
 
 
 class Beside:
-    """One game for one slot at a time. Choice: the slot of row 0 has it, and the others play without.
+    """One game for one slot at a time. Choice: the slot of row 0 has it, the others play without.
 
     The game takes the actions from the slot's log, so it misses none, however late it is. `begin` and `follow` are
-    called from one thread; all calls of the game come from another one, in that order.
+    called from one thread; all calls of the game are made by another one, in the same order.
     """
 
     def __init__(self, game: Game, context: int) -> None:
@@ -55,22 +55,22 @@ class Beside:
         self._followed: tuple[PlayerSlot, threading.Event] | None = None
 
     def begin(self, seed: int) -> Future[Start]:
-        """Begin the game of a seed, nothing pressed for `context` frames: the start of a dream of the same place.
+        """Begin the game of a seed and press nothing for `context` frames: the start of a dream at the same place.
 
-        The result raises VidarError where the game has stopped, or ends within the context.
+        The result raises VidarError if the game has stopped, or ends within the context.
         """
         self.leave()
         return self.worker.submit(self._begin, seed)
 
     def follow(self, slot: PlayerSlot) -> None:
-        """From the last frame of `begin` on, take every action of the slot's present dream."""
+        """From the last frame of `begin` on, play every action of the slot's present dream."""
         self.leave()
         left = threading.Event()
         self._followed = (slot, left)
         self.worker.submit(self._follow, slot, slot.log, left)
 
     def leave(self) -> None:
-        """Follow nobody."""
+        """Stop following the slot."""
         if self._followed is not None:
             slot, left = self._followed
             self._followed = None
@@ -79,7 +79,7 @@ class Beside:
                 slot.engine.wake.notify_all()
 
     def newest(self, after: Picture | None, timeout: float) -> Picture | None:
-        """The newest picture; where it is still `after`, the next one. None after `timeout` seconds."""
+        """The newest picture; if that is still `after`, the next one. None after `timeout` seconds."""
         with self.wake:
             ready = self.wake.wait_for(lambda: self.shown is not None and self.shown is not after, timeout)
             return self.shown if ready else None

@@ -1,7 +1,7 @@
-"""Part of a dream, recorded while it is played: what `vidar data convert` reads, and the file that replays it.
+"""Records part of a dream while it is played: files for `vidar data convert`, and the file that replays the dream.
 
 The zip holds NAME.mp4 and NAME.csv (a row of actions for each frame; row t acts between frame t-1 and t), actions.yaml
-for `--spec`, and NAME.dream, which `vidar replay` reads: the whole dream from its start.
+for `--spec`, and NAME.dream for `vidar replay`, which holds the whole dream from its start.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ class Packed:
 
 
 class Capture:
-    """Records a slot from the frame that it shows, until `pack`, a reset of the slot, or a limit. Never a reader of it.
+    """Records a slot from its present frame on, until `pack`, a reset of the slot, or a limit.
 
-    Frames are encoded as they come, so memory does not grow with them; at most `most_frames`, and none after the files
-    in `folder` have reached `most_bytes`. A frame that came and went unseen, on a machine too busy, ends a video and
-    begins another one, so that every row of actions has its two frames. Time stamps are those of the world's own rate.
+    It does not count as a reader of the slot. Frames are encoded as they come, so memory does not grow with their
+    number; at most `most_frames`, and none after the files in `folder` have reached `most_bytes`. If a busy machine
+    misses a frame, the video ends and another one begins, so that every row of actions has its two frames. Time stamps
+    are those of the world's own rate.
     """
 
     def __init__(self, slot: PlayerSlot, folder: Path, most_frames: int, most_bytes: int) -> None:
@@ -54,19 +55,19 @@ class Capture:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will be recorded."""
+        """Whether the recording is over."""
         return not self._thread.is_alive()
 
     def stop(self) -> None:
-        """No frame after this. Does not wait for the files."""
+        """Record no further frame. Does not wait for the files."""
         with self.slot.engine.wake:
             self._stopped = True
             self.slot.engine.wake.notify_all()
 
     def pack(self) -> Packed | None:
-        """Stop, and write the zip; None where fewer than two frames in a row were seen. Takes a while.
+        """Stop, and write the zip; None if fewer than two frames in a row were seen. Blocks until all is written.
 
-        Raises VidarError where something could not be written.
+        Raises VidarError if something cannot be written.
         """
         self.stop()
         self._thread.join()
@@ -103,7 +104,7 @@ class Capture:
             self.failed = error
 
     def _piece(self, shown: ShownFrame) -> Iterator[np.ndarray]:
-        """Frames without a gap; leaves in `_held` what comes behind one."""
+        """Yield frames up to a gap; the frame after the gap is left in `_held`."""
         while True:
             yield shown.frame
             self.taken += 1
@@ -114,7 +115,7 @@ class Capture:
             shown = self._held
 
     def _next(self, after: int | None) -> ShownFrame | None:
-        """What the slot shows, when that is no longer number `after`; None at the end."""
+        """The slot's frame once it is no longer number `after`; None at the end."""
         slot, wake = self.slot, self.slot.engine.wake
         with wake:
             wake.wait_for(lambda: self._over() or (slot.shown is not None and slot.shown.number != after))

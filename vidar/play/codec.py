@@ -1,7 +1,7 @@
-"""A player's frames as bytes: JPEG, every frame by itself, or H.264, every frame from the one before it.
+"""Codes a player's frames: JPEG, every frame by itself, or H.264, every frame from the one before it.
 
-H.264 needs an FFmpeg with libx264, as the `av` wheel has it: it is called by name, and where it is missing pictures are
-JPEG. Settings withhold no frame: no B-frames, no look-ahead; Annex B, parameter sets before every key frame.
+H.264 needs an FFmpeg with libx264, as the `av` wheel has it; without it, pictures are JPEG. The settings delay no
+frame: no B-frames, no look-ahead. Annex B, with parameter sets before every key frame.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ class Coded(NamedTuple):
 
 
 class Coder(Protocol):
-    """One player's, for one thread at a time. What it codes is sent in that order, unless its dream has ended."""
+    """The coder of one player, for one thread at a time. Frames are sent in the order in which they are coded."""
 
     name: str
 
     def code(self, frame: np.ndarray, dream: int, number: int) -> Coded:
-        """Frame `number` of a dream, uint8 [H, W, 3]; dream: another number for each. Raises VidarError on failure."""
+        """Code frame `number` of a dream, uint8 [H, W, 3]; dream: its own number. Raises VidarError on failure."""
         ...
 
 
 class Jpeg:
-    """Every frame by itself."""
+    """Codes every frame by itself."""
 
     name = "jpeg"
 
@@ -55,10 +55,10 @@ class Jpeg:
 
 
 class H264:
-    """yuv420p in BT.709, odd sides padded by one. fps: about how many frames a second come.
+    """yuv420p in BT.709; odd sides are padded by one. fps: the expected frames per second.
 
-    Key frames: the first, the first of a dream, one behind a gap, and one every two seconds. Raises VidarError where
-    there is no encoder for the size.
+    Key frames: the first frame, the first of a dream, the first after a gap, and one every two seconds. Raises
+    VidarError if there is no encoder for the size.
     """
 
     name = "h264"
@@ -108,9 +108,9 @@ class H264:
 
 
 def codec_string(height: int, width: int, fps: float) -> str | None:
-    """What a decoder of frames of this size must be able to do, as browsers are asked: "avc1.42c00a" (RFC 6381).
+    """The codec string by which browsers are asked whether they decode this size: "avc1.42c00a" (RFC 6381).
 
-    None where this machine cannot encode them.
+    None if this machine cannot encode it.
     """
     try:
         data = H264(height, width, fps).code(np.zeros((height, width, 3), np.uint8), 0, 0).data

@@ -1,4 +1,4 @@
-"""Files that one session may fetch, once, for a while, by a name that nobody can guess."""
+"""Files that one session may download once, within a time limit, under a name that nobody can guess."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Offer:
-    """A file, whose it is, and until when it may be fetched (seconds, monotonic)."""
+    """A file, the session that may fetch it, and until when (seconds, monotonic)."""
 
     file: Path
     session: str
@@ -22,9 +22,9 @@ class Offer:
 
 
 class Downloads:
-    """At most one file is kept for a session: a newer one takes its place. For use from one thread.
+    """Keeps at most one file of each session; a newer one replaces it. For use from one thread.
 
-    session: a secret that only that session knows. Every file lies in a folder of its own, from `room`.
+    session: a secret that only that session knows. Every file lies in a folder of its own, made by `room`.
     """
 
     def __init__(self, seconds: float, now: Callable[[], float] = time.monotonic) -> None:
@@ -48,7 +48,7 @@ class Downloads:
         return name
 
     def take(self, name: str, session: str) -> Path | None:
-        """The file, no longer offered, its folder the caller's to `delete`; None where the session has no such one."""
+        """The file, which is offered no longer; the caller has to `delete` its folder. None if the session has none."""
         self.expire()
         offer = self.offers.get(name)
         if offer is None or not hmac.compare_digest(offer.session.encode(), session.encode()):
@@ -57,18 +57,18 @@ class Downloads:
         return offer.file
 
     def expire(self) -> None:
-        """Delete what was not fetched in time."""
+        """Delete files that were not fetched in time."""
         for name in [name for name, offer in self.offers.items() if self.now() >= offer.until]:
             self._drop(name)
 
     def forget(self, session: str) -> None:
-        """A session has ended: delete all that is its own."""
+        """Delete all files of a session that has ended."""
         self.offers = {name: offer for name, offer in self.offers.items() if offer.session != session}
         if (home := self.homes.pop(session, None)) is not None:
             shutil.rmtree(home, ignore_errors=True)
 
     def delete(self, room: Path) -> None:
-        """A folder from `room`, and what is in it."""
+        """Delete a folder made by `room` and its content."""
         shutil.rmtree(room, ignore_errors=True)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What an engine notes of the dreams it moves on: where they begin, what is shown, what makes them again."""
+"""The records of dreams that an engine keeps: their starts, shown frames, and logs from which they can be replayed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vidar.conditioning.config import NOTHING, Told
 class ShownFrame:
     """A frame of a slot. number: counted from the start, which is 0. echo: the newest input it answers.
 
-    read, ready: seconds (monotonic) when its keys were read, and when the picture was done.
+    read, ready: times in seconds (monotonic) at which its keys were read and its picture was finished.
     """
 
     number: int
@@ -29,7 +29,7 @@ class ShownFrame:
 class Start:
     """Where a dream begins: context uint8 [T, H, W, 3], its actions [T, A] or None, and the seed of its noise.
 
-    told: of the video as a whole, a prompt in words or a label.
+    told: prompt or label of the dream.
     """
 
     frames: np.ndarray
@@ -40,9 +40,9 @@ class Start:
 
 @dataclass
 class Log:
-    """What makes a played dream again: its start, and action and solver steps of every frame since.
+    """From which a played dream can be replayed: its start, and the action and solver steps of every frame since.
 
-    eager: how many of them were made before the engine went over to compiled calls.
+    eager: number of frames made before the engine changed to compiled calls.
     """
 
     start: Start
@@ -56,9 +56,9 @@ Pictures = Future[np.ndarray]  # of a group of frames, uint8 [capacity, F, H, W,
 
 @dataclass(frozen=True)
 class Piece:
-    """One frame of one row in a group: number `place` of `pictures`; its action, the newest input that it answers.
+    """One frame of one row in a group: number `place` of `pictures`, its action, and the newest input it answers.
 
-    read: when the keys of the group were read. compiled: whether its calls were.
+    read: when the keys of the group were read. compiled: whether its calls were compiled.
     """
 
     pictures: Pictures
@@ -72,7 +72,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Guess:
-    """A group dreamed before its time: from where, under which actions, for which rows; its pictures."""
+    """A group made before it was due: the state it began from, its actions, its rows, and its pictures."""
 
     snapshot: Any
     actions: np.ndarray

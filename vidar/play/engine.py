@@ -1,11 +1,11 @@
-"""Players of one world around an engine: one batched forward of fixed capacity, a slot for each.
+"""The players of one world: one batched forward of fixed capacity, with a slot for each player.
 
-One thread moves all dreams on, a second one decodes each frame while the next is made. Frames leave by
-`PlayerSlot.newest`, keys come in by `PlayerSlot.press`; both are safe from any thread. Where a world makes several
-frames together, the keys that are held when they are begun act on all of them; they are shown one by one. A slot's
-frames are a function of its start, seed, keys, the capacity and, where a governor lowers them, the solver steps of each
-frame, and (their last bits) of whether its calls were compiled: who else plays, when they came, speculation and pauses
-leave no trace in them.
+One thread makes the frames of all dreams, a second one decodes each frame while the next is made. Frames are read with
+`PlayerSlot.newest`, keys are set with `PlayerSlot.press`; both are safe from any thread. If a world makes several
+frames together, the keys that are held when they are begun act on all of them; they are shown one by one. The frames of
+a slot are a function of its start, seed, keys, the capacity and, if a governor lowers them, the solver steps of each
+frame, and (in their last bits) of whether its calls were compiled. They do not depend on the other players, on
+speculation or on pauses.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from vidar.play.keys import InputState, Keys
 from vidar.rollout.codec import Decoding
 from vidar.types import Model, UsageError
 
-UNREAD = 1.0  # seconds without a reader after which a dream waits
+UNREAD = 1.0  # seconds after the last read of a frame, after which a dream waits for its reader
 
 
 class PlayerSlot:
-    """A player's place. Made by `PlayEngine.sit`."""
+    """The place of one player. Made by `PlayEngine.sit`."""
 
     def __init__(self, engine: PlayEngine, row: int, start: Start) -> None:
         self.engine, self.row, self.log = engine, row, Log(start)
         self.shown: ShownFrame | None = None
         self.paused, self.single = False, False
-        self.fresh: Start | None = start  # to be begun in the next round
+        self.fresh: Start | None = start  # a dream to begin in the next round
         self.asked = time.monotonic()
         self.inputs = InputState(engine.keys)
 
     def press(self, row: np.ndarray, echo: int = 0) -> None:
-        """The action from the next frame on. echo: comes back with the frames that answer it.
+        """Set the action from the next frame on. echo: comes back with the frames that answer it.
 
-        Raises VidarError where it is not legal.
+        Raises VidarError if the action is not legal.
         """
         with self.engine.wake:
             self.inputs.press(row, echo)
@@ -59,7 +59,7 @@ class PlayerSlot:
             self.engine.wake.notify_all()
 
     def newest(self, after: int | None = None, timeout: float | None = None) -> ShownFrame | None:
-        """The newest frame; where it is still number `after`, the next one. None after `timeout` seconds."""
+        """The newest frame; if that is still number `after`, the next one. None after `timeout` seconds."""
         with self.engine.wake:
             self.asked = time.monotonic()
             self.engine.wake.notify_all()
@@ -69,33 +69,34 @@ class PlayerSlot:
             return self.shown if ready else None
 
     def pause(self, on: bool) -> None:
-        """Stop the dream, or let it go on."""
+        """Stop the dream, or let it go on. Mouse motion that no frame has used is dropped."""
         with self.engine.wake:
             self.paused = on
+            self.inputs.drop_motion()
             self.engine.wake.notify_all()
 
     def step(self) -> None:
-        """One frame of a paused dream."""
+        """Make one frame of a paused dream."""
         with self.engine.wake:
             self.single = True
             self.engine.wake.notify_all()
 
     def reset(self, start: Start) -> None:
-        """Begin anew. What was not saved of the old dream's log is lost. Raises UsageError for a bad start."""
+        """Begin another dream; the log of the old one is lost unless saved. Raises UsageError for a bad start."""
         self.engine.check(start)
         with self.engine.wake:
             self.fresh, self.log, self.shown = start, Log(start), None
             self.engine.wake.notify_all()
 
     def leave(self) -> None:
-        """Give the place up."""
+        """Free the slot."""
         with self.engine.wake:
             if self.engine.slots.get(self.row) is self:
                 del self.engine.slots[self.row]
             self.engine.wake.notify_all()
 
     def waits(self, now: float) -> bool:
-        """Whether the dream stands: paused, or nobody looks."""
+        """Whether the dream stands still: it is paused, or nobody reads its frames."""
         return (self.paused and not self.single) or now - self.asked > UNREAD
 
     def _next(self, after: int | None) -> bool:
@@ -106,24 +107,23 @@ class PlayerSlot:
 class Round:
     """A frame of every dream that moves. slots: whose; pieces: by row; logs: by row, the dream it belongs to.
 
-    read: when it was begun; due: when it was to be shown, 0 where it never is.
+    due: when it was to be shown, 0 if frames are never due.
     """
 
     slots: list[PlayerSlot]
     pieces: dict[int, Piece]
     logs: dict[int, Log]
-    read: float
     due: float
 
 
 class PlayEngine:
-    """capacity slots at one world. fps None: as fast as it goes; else one frame a period, the same for all.
+    """`capacity` player slots of one world. fps: frames per second, the same for all; None: no limit.
 
-    speculate: dream the next frame under the keys held now where there is time for it before it is due (mode *ahead*),
-    anew where keys change while there still is time; under other keys than those it is thrown away. Frames are the same
-    either way. hits, misses: guesses that were the frame, or were not; remade: those replaced before it was due.
-    least_steps: fewest solver steps to which the governor may go to hold the rate; None: every frame gets `steps`.
-    compiled: see `Rollout`. Use it as a context, or call `start` and `stop`.
+    speculate: make the next frame with the keys held now if there is time before it is due, and again if the keys
+    change while there still is time; if the keys at the due time are others, the guess is dropped. The frames are the
+    same either way. hits, misses: guesses that were used, or not; remade: guesses replaced before the frame was due.
+    least_steps: the fewest solver steps that the governor may use to hold the rate; None: every frame gets `steps`.
+    compiled: see `Rollout`. Use the engine as a context manager, or call `start` and `stop`.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class PlayEngine:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         if capacity < 1:
-            raise UsageError("a table needs a capacity of at least 1")
+            raise UsageError("an engine needs a capacity of at least 1")
         self.world, self.capacity, self.compiled, self.now = world, capacity, bool(compiled), now
         self.keys = Keys(world.config.spec)
         self.streams = world.rollout(capacity, steps, compiled)
@@ -167,12 +167,12 @@ class PlayEngine:
         self.stop()
 
     def start(self) -> None:
-        """Begin to move."""
-        self._thread = threading.Thread(target=self._run, name="vidar-table", daemon=True)
+        """Start the thread."""
+        self._thread = threading.Thread(target=self._run, name="vidar-engine", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; slots keep their last frame."""
+        """End the thread. Slots keep their last frame."""
         with self.wake:
             self._stop = True
             self.wake.notify_all()
@@ -181,33 +181,35 @@ class PlayEngine:
         self._painter.shutdown()
 
     def sit(self, start: Start) -> PlayerSlot:
-        """A free slot. Raises UsageError where all are taken, or the start does not fit the world."""
+        """A free slot. Raises UsageError if there is none, or if the start does not fit the world."""
         self.check(start)
         with self.wake:
             free = [row for row in range(self.capacity) if row not in self.slots]
             if not free:
-                raise UsageError(f"all {self.capacity} seats are taken")
+                raise UsageError(f"all {self.capacity} player slots are in use")
             slot = self.slots[free[0]] = PlayerSlot(self, free[0], start)
             self.wake.notify_all()
         return slot
 
     def use(self, model: Model) -> None:
-        """From the next frame on: the calls of a frame compiled for this engine's streams (`compiling.py`)."""
+        """From the next frame on, use calls that were compiled for this engine's streams (`compiling.py`)."""
         with self.wake:
             self._faster = model
 
     def check(self, start: Start) -> None:
-        """Raises UsageError or VidarError where a start does not fit the world."""
+        """Raises UsageError or VidarError if a start does not fit the world."""
         self.world.config.check_told(start.told)
         frames = self.world.context_frames(start.frames)
         self.streams.check_start(min(len(frames), self.world.config.context))
         if start.actions is not None:
             rows = self.world.config.spec.validate_actions(np.asarray(start.actions), "actions of the start")
             if len(rows) != len(frames):
-                raise UsageError(f"a start has {len(frames)} frames and {len(rows)} rows of actions; one each")
+                raise UsageError(
+                    f"a start has {len(frames)} frames and {len(rows)} rows of actions; give one row per frame"
+                )
 
     def raise_failure(self) -> None:
-        """Raise what ended the thread."""
+        """Raise the error that ended the thread, if there was one."""
         if self.failed is not None:
             raise self.failed
 
@@ -222,7 +224,7 @@ class PlayEngine:
                 self.wake.notify_all()
 
     def _wait(self) -> bool:
-        """Until a frame is due and somebody wants it; guesses meanwhile. False: the engine closes."""
+        """Wait until a frame is due and read by somebody, and guess meanwhile. False: the engine stops."""
         with self.wake:
             while not self._stop:
                 moving = self._moving()
@@ -248,12 +250,12 @@ class PlayEngine:
         return [slot for slot in self.slots.values() if slot.fresh is not None or not slot.waits(now)]
 
     def round(self) -> None:
-        """One frame for every dream that moves; it is shown when this returns."""
+        """Make one frame of every dream that moves; it is shown when this returns."""
         self._move()
         self._settle()
 
     def _move(self) -> None:
-        """One frame for every dream that moves, shown when it is decoded; at most one other frame is on its way."""
+        """Make one frame of every dream that moves. It is shown when it is decoded, after at most one other frame."""
         self._change_over()
         with self.wake:
             moving, read = self._moving(), self.now()
@@ -273,19 +275,19 @@ class PlayEngine:
             actions = self._actions({row: action for row, (action, _) in taken.items()})
             pictures, steps = self._advance(actions, frozenset(taken))
             for row, (action, echo) in taken.items():
-                told = action, echo, steps, read, self.compiled
-                self.left[row] = deque(Piece(pictures, place, *told) for place in range(self.streams.per_group))
+                made = action, echo, steps, read, self.compiled
+                self.left[row] = deque(Piece(pictures, place, *made) for place in range(self.streams.per_group))
         pieces = {slot.row: self.left[slot.row].popleft() for slot in moving}
-        showing = self._painter.submit(self._show, Round(moving, pieces, logs, read, self.clock.due))
+        showing = self._painter.submit(self._show, Round(moving, pieces, logs, self.clock.due))
         self._settle()
         self._showing = showing
 
     def _lacking(self, moving: list[PlayerSlot]) -> list[PlayerSlot]:
-        """Those whose next frame is not made yet."""
+        """The slots whose next frame is not made yet."""
         return [slot for slot in moving if slot.fresh is not None or not self.left.get(slot.row)]
 
     def _change_over(self) -> None:
-        """To the model of `use`, if there is a new one; what was guessed by the other one is dropped."""
+        """Change to the model of `use`, if there is a new one; a guess of the old one is dropped."""
         with self.wake:
             model, self._faster = self._faster, None
         if model is not None:
@@ -293,7 +295,7 @@ class PlayEngine:
             self.streams.model, self.compiled = model, True
 
     def _settle(self) -> None:
-        """Wait until the frame before is shown. Raises what went wrong there."""
+        """Wait until the previous frame is shown. Raises its error, if there was one."""
         if self._showing is not None:
             self._showing.result()
 
@@ -303,7 +305,6 @@ class PlayEngine:
         ready = self.now()
         with self.wake:
             self.meter.frame(ready, bool(self.clock.period) and ready > made.due)
-            self.meter.spend("model", ready - made.read)
             for slot in made.slots:
                 if slot.fresh is None and slot.log is made.logs[slot.row]:  # not reset meanwhile
                     piece = made.pieces[slot.row]
@@ -328,7 +329,7 @@ class PlayEngine:
         return self._frame(actions, rows, steps), steps
 
     def _frame(self, actions: np.ndarray, rows: frozenset[int], steps: int) -> Pictures:
-        """As `_advance`; dreams that stand are put back to where they were."""
+        """As `_advance`; dreams that stand still are put back to where they were."""
         began = self.now()
         standing = [row for row in self.slots if row not in rows]
         snapshot = self.streams.snapshot() if standing else None
@@ -338,13 +339,18 @@ class PlayEngine:
             self.streams.restore(snapshot, standing)
             self.streams.release(snapshot)
         self.governor.spent((self.now() - began + self._painted) / self.streams.per_group, steps)
-        return self._painter.submit(self._paint, decoding)
+        return self._painter.submit(self._paint, decoding, self.now() - began)
 
-    def _paint(self, decoding: Decoding) -> np.ndarray:
-        """The frames of all rows -> uint8 [capacity, F, H, W, 3]; runs on the thread that decodes."""
+    def _paint(self, decoding: Decoding, dreamed: float) -> np.ndarray:
+        """Decode the frames of all rows -> uint8 [capacity, F, H, W, 3]; runs on the thread that decodes.
+
+        dreamed: seconds the network took for them.
+        """
         began = self.now()
         frames = decoding.frames().numpy()
         self._painted = self.now() - began
+        with self.wake:
+            self.meter.spend("model", (dreamed + self._painted) / self.streams.per_group)
         return frames
 
     def _may_guess(self, moving: list[PlayerSlot], left: float) -> bool:

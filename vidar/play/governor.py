@@ -1,4 +1,4 @@
-"""The governor: how many solver steps a frame gets, so that frames stay in time, and whether a guess still fits."""
+"""The governor chooses the number of solver steps per frame so that the frame rate holds."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import numpy as np
 
 from vidar.types import UsageError
 
-SHARE = 0.9  # of a period that a frame may take
+SHARE = 0.9  # the part of a period that a frame may take
 
 
 class Governor:
-    """Between `least` and `most` steps a frame, for frames `period` seconds apart (0: as fast as it goes, `most`).
+    """Gives a frame `least` to `most` steps; frames are `period` seconds apart (0: no limit, always `most`).
 
-    A frame is taken to cost what the slowest tenth of the last `keep` frames cost a step. Fewer steps at once where
-    that does not fit into 0.9 of a period, but not before a quarter of `keep` is known; more, by one, after `keep`
-    frames in which one more would have fitted. Raises UsageError unless 1 <= least <= most.
+    The cost per step is the 90th percentile of the last `keep` frames. If the frame does not fit into 0.9 of a period,
+    the steps are reduced at once, but not before a quarter of `keep` frames is known; they are raised by one after
+    `keep` frames in a row that had time for one more. Raises UsageError unless 1 <= least <= most.
     """
 
     def __init__(self, least: int, most: int, period: float, keep: int = 40) -> None:
@@ -28,11 +28,11 @@ class Governor:
         self.easy = 0  # frames in a row that had room for one more step
 
     def cost(self, steps: int | None = None) -> float:
-        """Seconds a frame of so many steps may take; 0 before the first one."""
+        """The expected seconds of a frame with so many steps (default: the present number); 0 before the first one."""
         return float(np.percentile(list(self.each), 90, method="lower")) * (steps or self.steps) if self.each else 0.0
 
     def spent(self, seconds: float, steps: int) -> None:
-        """A frame of `steps` took that long; decides the steps of the next one."""
+        """Note the seconds of a frame with `steps` steps, and choose the steps of the next one."""
         self.each.append(seconds / steps)
         if not self.period or len(self.each) < self.keep // 4:
             return

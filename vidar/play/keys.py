@@ -1,4 +1,4 @@
-"""Keys, mouse and what they press: browser key codes and motion -> one action row of an ActionSpec."""
+"""Keys and mouse: the keys held and the motion of the mouse -> one action row of an ActionSpec."""
 
 from __future__ import annotations
 
@@ -7,36 +7,17 @@ import math
 import numpy as np
 
 from vidar.actions import ActionSpec, mu_law_bins
+from vidar.play.key_codes import code_of, is_known
 
 DEGREES_PER_PIXEL = 0.15  # VPT: 360 / 2400
-NAMED = {
-    " ": "Space",
-    "space": "Space",
-    "shift": "ShiftLeft",
-    "ctrl": "ControlLeft",
-    "control": "ControlLeft",
-    "enter": "Enter",
-    "tab": "Tab",
-    "[": "BracketLeft",
-    "]": "BracketRight",
-}
-
-
-def code_of(key: str) -> str:
-    """A key of an ActionSpec as the browser's KeyboardEvent.code, the same on every layout: "a" -> "KeyA"."""
-    if len(key) == 1 and key.isalpha():
-        return f"Key{key.upper()}"
-    if len(key) == 1 and key.isdigit():
-        return f"Digit{key}"
-    return NAMED.get(key.lower(), key)
 
 
 class Keys:
-    """The keys of an ActionSpec in a fixed order, and what a set of them presses.
+    """The keys of an ActionSpec in a fixed order, and the actions that a set of them presses.
 
-    codes: browser codes, bit i of a mask is codes[i]. Mouse motion in pixels turns camera and continuous columns: those
-    whose name says pitch, vertical or y take dy, the others dx. Choice: of two keys of one choice the later one in the
-    spec wins; continuous columns move by DEGREES_PER_PIXEL.
+    codes: KeyboardEvent.code of each key; bit i of a mask is codes[i]. Mouse motion in pixels turns camera and
+    continuous columns by DEGREES_PER_PIXEL, along `Action.mouse_axis`. Where two keys of one choice are held, the later
+    one in the spec wins.
     """
 
     def __init__(self, spec: ActionSpec) -> None:
@@ -45,7 +26,8 @@ class Keys:
         for column, action in enumerate(spec.actions):
             for value, key in enumerate(action.keys):
                 worth = 1.0 if action.kind == "binary" else float(value)
-                table.setdefault(code_of(key), []).append((column, worth))
+                if key:  # a value of a choice may have none
+                    table.setdefault(code_of(key), []).append((column, worth))
         self.codes = tuple(table)
         self._presses = tuple(tuple(presses) for presses in table.values())
 
@@ -57,20 +39,48 @@ class Keys:
                 for column, value in presses:
                     row[column] = value
         for column, action in enumerate(self.spec.actions):
-            moved = dy if _vertical(action.name) else dx
-            if not moved or not math.isfinite(moved):
+            if action.kind not in ("camera", "continuous"):
+                continue
+            degrees = (dy if action.mouse_axis == "y" else dx) * DEGREES_PER_PIXEL
+            if not degrees or not math.isfinite(degrees):
                 continue
             if action.kind == "camera":
-                row[column] = float(mu_law_bins(np.array(moved * DEGREES_PER_PIXEL), action.size))
-            elif action.kind == "continuous":
-                row[column] = float(np.clip(row[column] + moved * DEGREES_PER_PIXEL, action.low, action.high))
+                row[column] = float(mu_law_bins(np.array(degrees), action.size))
+            else:
+                row[column] = float(np.clip(row[column] + degrees, action.low, action.high))
         return row
+
+    def unused(self, dx: float, dy: float) -> tuple[float, float]:
+        """The part of a motion that is too small to leave the middle bin of a camera, and turns nothing else."""
+        row, rest = self.row(0, dx, dy), self.spec.noop()
+        small: set[str] = set()
+        turned: set[str] = set()
+        for column, action in enumerate(self.spec.actions):
+            if action.kind in ("camera", "continuous"):
+                waits = action.kind == "camera" and row[column] == rest[column]
+                (small if waits else turned).add(action.mouse_axis)
+        kept = small - turned
+        return (dx if "x" in kept else 0.0), (dy if "y" in kept else 0.0)
+
+    def names(self) -> list[dict[str, str]]:
+        """Of each key, in the order of `codes`: its code, and the names of the actions it presses."""
+        pressed: dict[str, list[str]] = {code: [] for code in self.codes}
+        for action in self.spec.actions:
+            for value, key in enumerate(action.keys):
+                if key:
+                    name = action.name if action.kind == "binary" else f"{action.name} {value}"
+                    pressed[code_of(key)].append(name)
+        return [{"code": code, "action": ", ".join(names)} for code, names in pressed.items()]
+
+    def unknown(self) -> list[str]:
+        """Keys of the spec that no keyboard or mouse has."""
+        return [code for code in self.codes if not is_known(code)]
 
 
 class InputState:
-    """What one player holds: the latest keys, and the sum of the mouse motion that no frame has used yet.
+    """The input of one player: the keys held now, and the sum of the mouse motion that no frame has used yet.
 
-    echo: of the newest input. Not safe between threads by itself; a slot asks under its engine's lock.
+    echo: number of the newest input. Not safe between threads by itself; a slot uses it under its engine's lock.
     """
 
     def __init__(self, keys: Keys) -> None:
@@ -79,14 +89,19 @@ class InputState:
         self._row: np.ndarray | None = keys.spec.noop()
         self._mask, self._dx, self._dy = 0, 0.0, 0.0
 
+    @property
+    def holding(self) -> bool:
+        """Whether a key is held."""
+        return self._row is None and self._mask > 0
+
     def press(self, row: np.ndarray, echo: int) -> None:
-        """A row as it is, in the place of keys and motion. Raises VidarError where it is not legal."""
+        """Use this row until the next call, in place of keys and motion. Raises VidarError if it is not legal."""
         self._row = self.keys.spec.validate_actions(np.asarray(row)[None], "keys")[0]
-        self._dx, self._dy, self.echo = 0.0, 0.0, echo
+        self._mask, self._dx, self._dy, self.echo = 0, 0.0, 0.0, echo
 
     def hold(self, mask: int, dx: float, dy: float, echo: int) -> None:
-        """Keys held from now on, and motion since the last call."""
-        self._row, self._mask, self.echo = None, mask, echo
+        """Keys held from now on, and the motion since the last call."""
+        self._row, self._mask, self.echo = None, mask & (1 << len(self.keys.codes)) - 1, echo
         self._dx, self._dy = self._dx + dx, self._dy + dy
 
     def row(self) -> np.ndarray:
@@ -94,10 +109,9 @@ class InputState:
         return self._row if self._row is not None else self.keys.row(self._mask, self._dx, self._dy)
 
     def used(self) -> None:
-        """A frame has taken the motion."""
+        """A frame has used the motion; slow motion of a camera is kept until it fills a bin."""
+        self._dx, self._dy = self.keys.unused(self._dx, self._dy)
+
+    def drop_motion(self) -> None:
+        """Forget the motion that no frame has used."""
         self._dx, self._dy = 0.0, 0.0
-
-
-def _vertical(name: str) -> bool:
-    lowered = name.lower()
-    return any(word in lowered for word in ("pitch", "vertical", "look_up", "look_down")) or lowered.endswith("_y")

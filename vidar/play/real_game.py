@@ -1,4 +1,4 @@
-"""ViZDoom, played one action at a time: the pictures of the recorder, without an end in time."""
+"""ViZDoom, played one action at a time, with the pictures of the recorder and without a time limit."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from vidar.types import VidarError
 
 
 class RealGame:
-    """A running game. Frames are uint8 [H, W, 3] as `VizdoomGame.episode` has them.
+    """A running game. Frames are uint8 [H, W, 3], as `VizdoomGame.episode` makes them.
 
-    Every call raises VidarError where the engine has stopped.
+    Every call raises VidarError if the engine has stopped.
     """
 
     def __init__(self, running: VizdoomGame) -> None:
@@ -32,7 +32,7 @@ class RealGame:
             raise _stopped(error) from None
 
     def act(self, row: np.ndarray) -> np.ndarray | None:
-        """The next frame under an action row float32 [A]; None where the game is over."""
+        """The next frame after an action row float32 [A]; None if the game is over."""
         engine = self.running.game
         try:
             engine.make_action([float(value) for value in row], self.running.config.frame_skip)
@@ -53,5 +53,5 @@ class RealGame:
 
 
 def _stopped(error: Exception) -> VidarError:
-    """The binding raises types of its own, with a text of several lines."""
+    """The binding's errors have types of their own and texts of several lines; keep the first line."""
     return VidarError(f"the real game has stopped: {(str(error) or type(error).__name__).splitlines()[0]}")

@@ -1,4 +1,4 @@
-"""The file of a played dream -> mp4, and a JSON side file that says how it was made."""
+"""Replays the file of a played dream as an mp4, with a JSON side file that says how it was made."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def write_replay(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Dream a recording again, with as many threads as it was played with; returns what stands in the side file.
+    """Compute a recording's frames again, with as many threads as it was played with; returns the side file's content.
 
-    model: a shipped name or a folder; None: the shipped world that the file names. frames_sha256 in it is of the frames
-    uint8 [T, H, W, 3] before the video was encoded. Raises UsageError or VidarError in one line.
+    model: a shipped name or a folder; None: the shipped world that the file names. frames_sha256 is the hash of the
+    frames uint8 [T, H, W, 3] before the video was encoded. Raises UsageError or VidarError.
     """
     video = check_output(out)
     if video.suffix != ".mp4":
-        raise UsageError(f"{video}: a dream is written as .mp4")
+        raise UsageError(f"{video}: the video has to be named .mp4")
     side = check_output(video.with_suffix(".json"))
     recording = read(file)
     told, threads = recording.told, recording.told["threads"]
@@ -78,7 +78,7 @@ def _check_context(file: str | os.PathLike[str], world: VideoModel, recording: R
     if start.actions is not None:
         rows = world.config.spec.validate_actions(start.actions, f"{file}: context_actions")
         if len(rows) != len(frames):
-            raise VidarError(f"{file}: {len(frames)} frames of context and {len(rows)} rows of actions; one each")
+            raise VidarError(f"{file}: {len(frames)} frames of context but {len(rows)} rows of actions")
 
 
 def _frames(

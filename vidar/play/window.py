@@ -13,17 +13,31 @@ from vidar.play.keys import Keys
 from vidar.types import VidarError
 
 HELP = "Backspace: again, Enter: new seed, P: pause, N: one frame, Esc: leave"
-WAIT = 0.02  # seconds to wait for a frame before keys are looked at again
+WAIT = 0.02  # seconds to wait for a frame before events are read again
+MODIFIERS = (("Shift", "SHIFT"), ("Control", "CTRL"), ("Alt", "ALT"), ("Meta", "META"))
 NAMED = {
     "ArrowLeft": "LEFT",
     "ArrowRight": "RIGHT",
     "ArrowUp": "UP",
     "ArrowDown": "DOWN",
     "Space": "SPACE",
-    "ShiftLeft": "LSHIFT",
-    "ControlLeft": "LCTRL",
     "Tab": "TAB",
+    "Enter": "RETURN",
+    "Backspace": "BACKSPACE",
+    "Minus": "MINUS",
+    "Equal": "EQUALS",
+    "BracketLeft": "LEFTBRACKET",
+    "BracketRight": "RIGHTBRACKET",
+    "Backslash": "BACKSLASH",
+    "Semicolon": "SEMICOLON",
+    "Quote": "APOSTROPHE",
+    "Backquote": "GRAVE",
+    "Comma": "COMMA",
+    "Period": "PERIOD",
+    "Slash": "SLASH",
+    **{f"{name}{side}": f"{side[0]}{short}" for name, short in MODIFIERS for side in ("Left", "Right")},
 }
+BUTTONS = {1: "MouseLeft", 2: "MouseMiddle", 3: "MouseRight", 6: "MouseBack", 7: "MouseForward"}
 
 
 def import_pygame() -> Any:
@@ -36,18 +50,27 @@ def import_pygame() -> Any:
 
 
 def scancodes(pygame: Any, keys: Keys) -> dict[int, int]:
-    """By physical key (SDL scancode), its bit among `keys.codes`; keys that a keyboard of SDL has not are left out."""
+    """The bit of each key among `keys.codes`, by its position (SDL scancode); keys that SDL does not know are left out.
+
+    A modifier on the right counts as the left one unless it is a key by itself.
+    """
     found: dict[int, int] = {}
     for bit, code in enumerate(keys.codes):
         name = NAMED.get(code, code.removeprefix("Key").removeprefix("Digit"))
         scancode = getattr(pygame, f"KSCAN_{name}", None)
         if scancode is not None:
             found[scancode] = bit
+        for modifier, short in MODIFIERS:
+            if code == f"{modifier}Left" and f"{modifier}Right" not in keys.codes:
+                found[getattr(pygame, f"KSCAN_R{short}")] = bit
     return found
 
 
 class Window:
-    """One player of an engine in a window. scale: screen pixels per pixel. VidarError without pygame or screen."""
+    """One player of an engine in a window. scale: screen pixels per pixel. VidarError without pygame or screen.
+
+    If the world has columns that the mouse moves, a click gives the mouse to the window, and Esc takes it back.
+    """
 
     def __init__(self, engine: PlayEngine, start: Start, scale: int = 8) -> None:
         self.pygame = import_pygame()
@@ -56,6 +79,10 @@ class Window:
         self.start = start
         config = engine.world.config
         self.bits = scancodes(self.pygame, engine.keys)
+        codes = engine.keys.codes
+        self.buttons = {button: codes.index(code) for button, code in BUTTONS.items() if code in codes}
+        self.looks = any(action.kind in ("camera", "continuous") for action in config.spec.actions)
+        self.grabbed = False
         self.held: set[int] = set()
         self.paused = self.over = False
         self.painted = 0
@@ -67,7 +94,7 @@ class Window:
         self.pygame.display.set_caption(f"{config.name} - {HELP}")
 
     def run(self, seconds: float | None = None) -> None:
-        """Play until the window is closed, or for so long."""
+        """Play until the window is closed, or for so many seconds."""
         end = None if seconds is None else time.monotonic() + seconds
         after = None
         try:
@@ -83,25 +110,41 @@ class Window:
             self.pygame.display.quit()
 
     def take(self, event: Any) -> None:
-        """One event: a key, lost focus, or the closing of the window."""
-        pygame = self.pygame
-        if event.type == pygame.QUIT or (event.type == pygame.KEYDOWN and event.key == pygame.K_ESCAPE):
+        """Handle one event: a key, the mouse, lost focus, or the closing of the window."""
+        pygame, motion = self.pygame, (0, 0)
+        if event.type == pygame.KEYDOWN and event.key == pygame.K_ESCAPE and self.grabbed:
+            self.grab(False)
+        elif event.type == pygame.QUIT or (event.type == pygame.KEYDOWN and event.key == pygame.K_ESCAPE):
             self.over = True
         elif event.type == pygame.WINDOWFOCUSLOST:
-            self.held.clear()
-        elif event.type == pygame.KEYDOWN and event.scancode in self.bits:
-            self.held.add(self.bits[event.scancode])
-        elif event.type == pygame.KEYUP and event.scancode in self.bits:
-            self.held.discard(self.bits[event.scancode])
+            self.grab(False)
+        elif event.type == pygame.MOUSEBUTTONDOWN and self.looks and not self.grabbed:
+            self.grab(True)
+        elif event.type == pygame.MOUSEMOTION and self.grabbed and not self.paused:
+            motion = event.rel
+        elif event.type in (pygame.MOUSEBUTTONDOWN, pygame.MOUSEBUTTONUP) and event.button in self.buttons:
+            self.hold(self.buttons[event.button], event.type == pygame.MOUSEBUTTONDOWN)
+        elif event.type in (pygame.KEYDOWN, pygame.KEYUP) and event.scancode in self.bits:
+            self.hold(self.bits[event.scancode], event.type == pygame.KEYDOWN)
         elif event.type == pygame.KEYDOWN:
-            self.command(event.key)
-            return
+            return self.command(event.key)
         else:
             return
-        self.slot.hold(sum(1 << bit for bit in self.held))
+        self.slot.hold(sum(1 << bit for bit in self.held), *motion)
+
+    def hold(self, bit: int, down: bool) -> None:
+        """Press or release one key."""
+        (self.held.add if down else self.held.discard)(bit)
+
+    def grab(self, on: bool) -> None:
+        """Give the mouse to the window, or take it back; all keys are released then."""
+        self.grabbed = on
+        self.held.clear()
+        self.pygame.event.set_grab(on)
+        self.pygame.mouse.set_visible(not on)
 
     def command(self, key: int) -> None:
-        """What the keys that play nothing do, see HELP."""
+        """Handle a key that is no key of the world, see HELP."""
         pygame = self.pygame
         if key == pygame.K_p:
             self.paused = not self.paused
@@ -114,14 +157,14 @@ class Window:
             self.slot.reset(self.start)
 
     def paint(self, shown: ShownFrame) -> None:
-        """A frame on the screen; the title names rate, time and seed twice a second or so."""
+        """Draw a frame; every ten frames the title is given rate, model time and seed."""
         picture = self.pygame.surfarray.make_surface(np.ascontiguousarray(shown.frame.swapaxes(0, 1)))
         self.pygame.transform.scale(picture, self.screen.get_size(), self.screen)
         self.pygame.display.flip()
         self.painted += 1
         if self.painted % 10 == 0:
             with self.engine.wake:
-                told = self.engine.meter.figures()
-            rate, each = told["fps"], told.get("model_ms_p50", 0.0)
+                figures = self.engine.meter.figures()
+            rate, each = figures["fps"], figures.get("model_ms_p50", 0.0)
             title = f"{self.engine.world.config.name}  {rate:.1f} frames/s  {each:.0f} ms  seed {self.start.seed}"
             self.pygame.display.set_caption(f"{title}  -  {HELP}")
