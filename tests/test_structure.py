@@ -43,7 +43,7 @@ STEP = {name: number for number, names in enumerate(STEPS) for name in names.spl
 ALIAS = {"commands": "cli", "pretrained": "model"}  # files of the same part
 OPTIONAL = {
     *("deepspeed", "ray", "flash_attn", "decord", "minerl", "transformers", "vizdoom", "tensorboard", "wandb"),
-    *("starlette", "uvicorn", "websockets", "pygame", "huggingface_hub", "triton"),
+    *("starlette", "uvicorn", "websockets", "segno", "pygame", "huggingface_hub", "triton"),
 }
 
 

@@ -1,7 +1,9 @@
 """`vidar play` as a process: one line with the address, a served page, and a graceful end on a signal."""
 
+import http.client
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -62,8 +64,37 @@ def test_play_refuses_in_one_line(run, model, playable, taken_port):
     assert code == 2
     code, _, err = run("play", playable, "--codec", "av1")
     assert code == 2 and "'av1' is not one of 'jpeg', 'h264'" in err
+    for option, value in (("--allow-host", "https://x.example"), ("--allow-origin", "x.example")):
+        code, _, err = run("play", playable, option, value)
+        assert code == 2 and err.startswith(f"vidar: {option} '{value}': give ") and err.count("\n") == 1
+    code, _, err = run("play", playable, "--per-address", 0)
+    assert code == 2
     code, _, err = run("play", "nowhere")
     assert code == 2 and "no such world" in err
+
+
+def test_play_admits_by_name_and_shows_a_qr_code_on_a_terminal(playable):
+    pytest.importorskip("segno")
+    command = [sys.executable, "-m", "vidar.cli", "play", str(playable), "--port", "0", "--host", "0.0.0.0"]
+    command += ["--allow-host", "box.local", "--no-compile"]
+    main, end = pty.openpty()
+    running = subprocess.Popen(command, stdout=end, stderr=subprocess.PIPE, env=ENV)
+    try:
+        shown = b""
+        while shown.count(b"\n") < 15:
+            shown += os.read(main, 65536)
+        lines = shown.decode().splitlines()
+        port = re.search(r"http://\S+:(\d+)/#[0-9a-f]{32}  \(Ctrl-C stops\)", lines[0]).group(1)
+        assert all(set(line) <= set("\u2588\u2580\u2584 ") for line in lines[1:14])
+        for host, status in (("box.local", 200), ("box.evil", 403)):
+            line = http.client.HTTPConnection("127.0.0.1", int(port), timeout=20)
+            line.request("GET", "/", headers={"Host": host})
+            assert line.getresponse().status == status
+    finally:
+        running.kill()
+        running.wait(20)
+        os.close(main)
+        os.close(end)
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def serve(tiny, first_frames):
     """serve(capacity=1, fps=None, name="127.0.0.1", port=0, **limits): a real server on loopback; ends with the test.
 
     name: what --host would be, which decides on the token. at: where it listens. clips: starts beside first_frames.
-    beside: a real game. codec: what --codec would be.
+    beside: a real game. codec: what --codec would be. guard: in place of the one of `name`.
     """
     with contextlib.ExitStack() as stack:
 
@@ -82,10 +82,11 @@ def serve(tiny, first_frames):
             beside=None,
             world=tiny,
             codec="jpeg",
+            guard=None,
             **limits,
         ):
             engine = stack.enter_context(PlayEngine(world, capacity, fps))
-            lobby = Lobby(engine, [first_frames, *clips], Guard(name), Limits(**limits), beside, codec)
+            lobby = Lobby(engine, [first_frames, *clips], guard or Guard(name), Limits(**limits), beside, codec)
             sock = stack.enter_context(listen(at, port))
             server = make_server(lobby)
             thread = threading.Thread(target=lambda: server.run(sockets=[sock]), daemon=True)

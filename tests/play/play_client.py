@@ -74,6 +74,7 @@ class Player:
             end = time.monotonic() + WAIT
             while time.monotonic() < end:
                 self.socket.recv(timeout=WAIT)
+        self.reason = closed.value.rcvd.reason
         return closed.value.rcvd.code
 
 

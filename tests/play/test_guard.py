@@ -34,7 +34,9 @@ def test_names_tokens_and_addresses():
     guard = Guard("0.0.0.0")
     assert re.fullmatch("[0-9a-f]{32}", guard.token) and guard.token != Guard("0.0.0.0").token
     assert guard.refusal({"host": "10.0.0.5:80"}, "10.0.0.5") is None
-    assert guard.refusal({"host": "10.0.0.5:80"}, "10.0.0.6") == "host"
+    assert guard.refusal({"host": "10.0.0.5:80"}, "10.0.0.6") is None  # an address cannot be rebound
+    assert guard.refusal({"host": "box:80"}, "10.0.0.6") == "host"
+    assert Guard("127.0.0.1").refusal({"host": "10.0.0.5:80"}, "10.0.0.6") == "host"
     assert guard.knows(guard.token) and not guard.knows(guard.token[:-1]) and not guard.knows("\u00e9")
     with listen("127.0.0.1", 0) as sock:
         port = sock.getsockname()[1]
@@ -65,9 +67,10 @@ def test_foreign_hosts_and_origins_get_403_before_the_upgrade(serve):
             with pytest.raises(InvalidStatus) as refused:
                 Player(served.port, **options)
             assert refused.value.response.status_code == 403
-        for host in ("evil.example", f"evil.example:{served.port}", "127.0.0.1.evil.example"):
+        names = "evil.example", "evil.example", "127.0.0.1.evil.example"
+        for name, host in zip(names, ("evil.example", f"evil.example:{served.port}", "127.0.0.1.evil.example")):
             answer = raw(served.port, UPGRADE.format(port=served.port).replace(f"127.0.0.1:{served.port}", host))
-            assert answer.startswith("HTTP/1.1 403 ") and "nosniff" in answer
+            assert answer.startswith("HTTP/1.1 403 ") and "nosniff" in answer and f"--allow-host {name}" in answer
         assert plays_on(player)
         assert metric(served.port, 'refused_total{reason="origin"}') == len(bad)
         assert metric(served.port, 'refused_total{reason="host"}') == 3

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,25 +21,61 @@ if TYPE_CHECKING:
     from vidar.model.model import VideoModel
     from vidar.play.beside import Beside
     from vidar.play.engine import PlayEngine
+    from vidar.play.guard import Guard, Limits
+
+Compiled = Annotated[
+    bool | None,
+    typer.Option(
+        "--compile/--no-compile",
+        help="Compile the network before the game starts (takes a minute the first time, then cached on disk), or "
+        "never (default: compile in the background while the game runs).",
+    ),
+]
+Host = Annotated[
+    str, typer.Option(help="Address to listen on. Any address but this machine's own requires an access token.")
+]
+Fps = Annotated[
+    float | None, typer.Option(min=0, help="Frames per second; 0: no limit (default: the world's own rate).")
+]
+Starts = Annotated[
+    Path | None, typer.Option(help="Folder of .mp4 files to offer as start clips, besides the model's own.")
+]
+AllowHost = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="Another name by which browsers reach the server; may be repeated."),
+]
+AllowOrigin = Annotated[
+    list[str] | None,
+    typer.Option(metavar="ORIGIN", help="Another origin (https://NAME) of pages that may play; may be repeated."),
+]
+TrustProxy = Annotated[
+    bool,
+    typer.Option(
+        "--trust-proxy",
+        help="Believe X-Forwarded-Host and X-Forwarded-For; only if every request comes through your own proxy.",
+    ),
+]
+PerAddress = Annotated[
+    int | None,
+    typer.Option(min=1, help="Most pages of one address, playing or waiting (default: --players plus one)."),
+]
 
 
 def play(
     model: show.World,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on. Any address but this machine's own requires an access token.")
-    ] = "127.0.0.1",
+    host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 8000,
-    fps: Annotated[
-        float | None, typer.Option(min=0, help="Frames per second; 0: no limit (default: the world's own rate).")
-    ] = None,
+    allow_host: AllowHost = None,
+    allow_origin: AllowOrigin = None,
+    trust_proxy: TrustProxy = False,
+    fps: Fps = None,
     players: Annotated[int, typer.Option(min=1, help="Number of players at once; others wait in a queue.")] = 1,
+    per_address: PerAddress = None,
     steps: Annotated[
         int | None,
         typer.Option(min=1, help="Fixed solver steps per frame (default: the model's, or down to half if too slow)."),
     ] = None,
-    starts: Annotated[
-        Path | None, typer.Option(help="Folder of .mp4 files to offer as start clips, besides the model's own.")
-    ] = None,
+    starts: Starts = None,
     beside: Annotated[
         bool, typer.Option("--beside", help="Show the first player the real game (ViZDoom) under the same keys.")
     ] = False,
@@ -46,14 +84,7 @@ def play(
     window: Annotated[
         bool, typer.Option("--window", help="Open a window on this machine instead of serving a web page.")
     ] = False,
-    compiled: Annotated[
-        bool | None,
-        typer.Option(
-            "--compile/--no-compile",
-            help="Compile the network before the game starts (takes a minute the first time, then cached on disk), or "
-            "never (default: compile in the background while the game runs).",
-        ),
-    ] = None,
+    compiled: Compiled = None,
     prompt: show.Prompt = None,
     label: show.Label = None,
     device: show.Device = "cpu",
@@ -65,7 +96,9 @@ def play(
     from vidar.conditioning.config import Told
     from vidar.model.load import load
     from vidar.play.gallery import folder_clips, own_clips
+    from vidar.play.guard import Guard, Limits
 
+    guard = Guard(host, allow_host or (), allow_origin or (), trust_proxy)
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)  # one stream makes many small calls; the other cores encode, serve and draw
     world = load(model, check_device(device))
@@ -80,7 +113,8 @@ def play(
 
         if window:
             return _in_window(engine(), clips, told)
-        _serve(world, clips, engine, host, port, scenario if beside else None, codec, told)
+        lobby = LobbyOptions(clips, guard, Limits(per_ip=per_address), codec, told)
+        _serve(world, engine, lobby, host, port, scenario if beside else None)
 
 
 def _table(
@@ -108,36 +142,60 @@ def _table(
     return engine
 
 
+@dataclass(frozen=True)
+class LobbyOptions:
+    """What a `Lobby` needs beside its engine and the real game."""
+
+    clips: list[np.ndarray]
+    guard: Guard
+    limits: Limits
+    codec: str
+    told: Told
+
+
 def _serve(
     world: VideoModel,
-    clips: list[np.ndarray],
     engine: Callable[[], PlayEngine],
+    options: LobbyOptions,
     host: str,
     port: int,
     scenario: str | None,
-    codec: str,
-    told: Told,
 ) -> None:
     """Serve the page until Ctrl-C. scenario: of the real game to show beside the dream; None: show no game.
 
     `engine` is called last, after the port is open and the game runs.
     """
-    from vidar.play.guard import Guard
     from vidar.play.lobby import Lobby
     from vidar.play.server import address, listen, run
 
-    guard = Guard(host)
+    clips = options.clips
     with ExitStack() as stack:
         sock = stack.enter_context(listen(host, port))
         game = None if scenario is None else _real_game(world, scenario)
         if game is not None:
             stack.callback(game.close)
             clips = clips or [game.begin(0).result().frames]
-        lobby = Lobby(engine(), clips, guard, beside=game, codec=codec, told=told)
-        if codec == "h264" and lobby.h264 is None:
+        lobby = Lobby(engine(), clips, options.guard, options.limits, game, options.codec, options.told)
+        if options.codec == "h264" and lobby.h264 is None:
             typer.echo("sending JPEG: the installed FFmpeg has no libx264 for frames of this size", err=True)
-        show.result({}, False, [f"{world.config.name}: {address(host, sock, guard)}  (Ctrl-C stops)"])
+        for key in lobby.engine.keys.unknown():
+            typer.echo(f"no keyboard has a key named {key!r}, so its action cannot be pressed", err=True)
+        url = address(host, sock, options.guard)
+        show.result({}, False, [f"{world.config.name}: {url}  (Ctrl-C stops)"])
+        if options.guard.token is not None and sys.stdout.isatty():
+            typer.echo(_qr_code(url))
         run(lobby, sock)
+
+
+def _qr_code(url: str) -> str:
+    """The QR code, or the line that says what it needs: the server runs without one."""
+    from vidar.play.qr import qr_code
+    from vidar.types import UsageError
+
+    try:
+        return qr_code(url)
+    except UsageError as error:
+        return str(error)
 
 
 def _real_game(world: VideoModel, scenario: str) -> Beside:

@@ -1,4 +1,4 @@
-"""One session of a player: it is let in, waits for a slot, is shown its frames, and keeps to the limits.
+"""One session of a player: admission, the queue, frames and messages, and the limits.
 
 Nothing here knows a web server: a connection is two coroutines, as ASGI has them.
 """
@@ -17,16 +17,18 @@ from vidar.play.beside import Beside, Picture
 from vidar.play.capture import Capture
 from vidar.play.codec import Coded, Coder, Jpeg
 from vidar.play.connection import Gone, Socket
-from vidar.play.engine import PlayEngine, PlayerSlot, ShownFrame, Start
+from vidar.play.dream import ShownFrame
+from vidar.play.engine import PlayerSlot, Start
 from vidar.play.gallery import small_picture
 from vidar.play.guard import Bucket
-from vidar.play.keys import code_of
+from vidar.play.keys import DEGREES_PER_PIXEL
 from vidar.play.lobby import Lobby
 from vidar.play.messages import Closed
 from vidar.types import VidarError
 
 LOOK = 0.25  # seconds of one wait for a frame
 TICK = 1.0  # seconds between two messages of figures
+WATCH = 0.1  # seconds between two frames for a session that waits
 RESETS = 2.0  # a second, which is also how many at once: each costs a prefill that all players wait for
 RECORDINGS, RECORDINGS_AT_ONCE = 0.2, 3.0  # begun, a second and at once
 CODERS, CODERS_AT_ONCE = 0.5, 4.0  # asked for, a second and at once
@@ -66,7 +68,7 @@ class ClientSession:
             right = False
         if not right:
             self.lobby.counts.refused["token"] += 1
-            raise Closed(messages.NO_TOKEN, "no token, or a wrong one")
+            raise Closed(messages.NO_TOKEN, "the token is missing or wrong")
 
     async def run(self) -> None:
         """Until something ends it: raises Closed or Gone."""
@@ -105,7 +107,7 @@ class ClientSession:
         self.dropped += 1
         self.lobby.counts.dropped += 1
         if self.dropped > self.lobby.limits.excess:
-            raise Closed(messages.POLICY, "too many messages")
+            raise Closed(messages.POLICY, "the page sends too many messages")
 
     async def _answer(self, message: messages.Message) -> None:
         slot = self.slot
@@ -133,7 +135,7 @@ class ClientSession:
     async def _reset(self, slot: PlayerSlot, message: messages.Reset) -> None:
         clip = self.clip if message.start is None else message.start
         if clip >= self._choices():
-            raise Closed(messages.BAD_DATA, "no such start")
+            raise Closed(messages.BAD_DATA, "there is no such start")
         if not self.reset_rate.take():
             return self._drop()
         await self._deliver()  # a recording is of one dream
@@ -144,25 +146,25 @@ class ClientSession:
         await self.socket.send(messages.to_json("seed", seed=self.seed, start=clip))
 
     async def _choose(self, codec: str) -> None:
-        """From the present frame on, another coding; JPEG where this machine lacks it."""
+        """Change the coding from the present frame on; JPEG if this machine lacks the other one."""
         if not self.coder_rate.take():
             return self._drop()
         try:
-            coder, told = self.lobby.coder(codec), {}
+            coder, why = self.lobby.coder(codec), {}
         except VidarError:
-            coder, told = Jpeg(), {"why": "this server has no encoder for it"}
-        await self._take_coder(coder, **told)
+            coder, why = Jpeg(), {"why": "this server has no encoder for it"}
+        await self._take_coder(coder, **why)
 
-    async def _take_coder(self, coder: Coder, **told: str) -> None:
-        await self.socket.send(messages.to_json("codec", codec=coder.name, **told))  # before the first frame in it
+    async def _take_coder(self, coder: Coder, **why: str) -> None:
+        await self.socket.send(messages.to_json("codec", codec=coder.name, **why))  # before the first frame in it
         self.coder, self.after = coder, None
 
     def _choices(self) -> int:
-        """How many starts there are: with the real game beside it, a dream begins where that does."""
+        """The number of starts. A dream beside the real game begins where the game does."""
         return len(self.lobby.clips) if self.beside is None else 1
 
     async def _start(self, seed: int, clip: int) -> Start:
-        """Where a dream begins. Where the real game has stopped for good, it is the clip's."""
+        """Where a dream begins: at the real game, or at the clip if the game has stopped for good."""
         if self.beside is not None:
             try:
                 return replace(await asyncio.wrap_future(self.beside.begin(seed)), told=self.lobby.told)
@@ -193,7 +195,7 @@ class ClientSession:
             await self.socket.send(messages.to_json("recording", on=True, seconds=limits.recording))
 
     async def _deliver(self) -> None:
-        """End the recording, if there is one, and say where its file is."""
+        """End the recording, if there is one, and send the address of its file."""
         capture, self.capture = self.capture, None
         if capture is None:
             return
@@ -207,8 +209,8 @@ class ClientSession:
             return await self.socket.send(messages.to_json("recording", on=False, why=why))
         name = self.lobby.downloads.offer(self.session, packed.file)
         self.lobby.counts.recordings += 1
-        told = {"path": messages.RECORDINGS + name, "name": packed.file.name, "frames": packed.frames}
-        await self.socket.send(messages.to_json("recorded", **told))
+        offer = {"path": messages.RECORDINGS + name, "name": packed.file.name, "frames": packed.frames}
+        await self.socket.send(messages.to_json("recorded", **offer))
 
     async def _play(self) -> None:
         slot = await self._sit()
@@ -224,7 +226,7 @@ class ClientSession:
             await self._show(slot)
 
     async def _show(self, slot: PlayerSlot) -> None:
-        """The next frame, where there is one soon; none of an old dream, or by an old coder."""
+        """Send the next frame if there is one soon; none of an earlier dream or by an earlier coder."""
         resets, coder = self.resets, self.coder
         try:
             seen = await self._blocking(latest_frame, slot, self.after, coder, resets)
@@ -241,14 +243,21 @@ class ClientSession:
         self.lobby.counts.frames += 1
 
     async def _show_starts(self) -> None:
-        """The small pictures, where there is a choice."""
+        """Send the small pictures of the starts, if there is a choice."""
         count = self._choices()
         for number, clip in enumerate(self.lobby.clips if count > 1 else ()):
             jpeg = await self._blocking(small_picture, clip)
             await self.socket.send(messages.frame_message(number, count, 0, jpeg, messages.START_PICTURE))
 
     async def _accompany(self) -> None:
-        """The pictures of the real game, where this player has it."""
+        """The pictures beside a player's own: of a running game while it waits, then of the real game."""
+        watched: ShownFrame | None = None
+        while self.slot is None:
+            shown = self.lobby.running()
+            if shown is not None and shown is not watched:
+                watched, jpeg = shown, await self._blocking(self.lobby.coded, shown)
+                await self.socket.send(messages.frame_message(shown.number, 0, 0, jpeg, messages.WATCHED_FRAME))
+            await asyncio.sleep(WATCH)
         await self.ready.wait()
         after: Picture | None = None
         while True:
@@ -266,16 +275,17 @@ class ClientSession:
                 await self.socket.send(messages.frame_message(after.number, 0, 0, jpeg, messages.GAME_FRAME))
 
     async def _sit(self) -> PlayerSlot:
-        """A slot when it is this one's turn; tells the place in the queue meanwhile."""
-        lobby, told = self.lobby, 0
+        """A slot when it is this session's turn; meanwhile it is sent its place in the queue."""
+        lobby, sent, config = self.lobby, 0, self.lobby.engine.world.config
         lobby.wait_queue.append(self.turn)
         try:
             while lobby.wait_queue[0] is not self.turn or not lobby.free():
                 self.turn.clear()
                 place = lobby.wait_queue.index(self.turn) + 1
-                if place != told:
-                    told = place
-                    await self.socket.send(messages.to_json("queue", place=place))
+                if place != sent:
+                    sent = place
+                    size = {"world": config.name, "height": config.height, "width": config.width}
+                    await self.socket.send(messages.to_json("queue", place=place, **size))
                 else:
                     await self.turn.wait()
             self.slot = lobby.engine.sit(lobby.start(self.seed, self.clip))
@@ -286,17 +296,19 @@ class ClientSession:
             lobby.moved()
 
     async def _watch(self) -> None:
-        """Figures, and the limits of time."""
+        """Send the figures, and keep to the limits of time. A key that is held counts as playing."""
         limits = self.lobby.limits
         while True:
             await asyncio.sleep(min(TICK, limits.idle / 4, limits.session / 4))
             now = time.monotonic()
             self.lobby.downloads.expire()
             if now - self.began > limits.session:
-                raise Closed(messages.NORMAL, "time is up")
+                raise Closed(messages.NORMAL, f"a session ends after {limits.session / 60:.3g} minutes")
             if self.slot is not None:
+                if self.slot.inputs.holding and not self.slot.paused:
+                    self.active = now
                 if now - self.active > limits.idle:
-                    raise Closed(messages.NORMAL, "idle")
+                    raise Closed(messages.NORMAL, f"nobody has played for {limits.idle:.3g} seconds")
                 if self.capture is not None and self.capture.ended:
                     await self._deliver()
                 await self.socket.send(messages.to_json("figures", **self.lobby.figures()))
@@ -317,8 +329,9 @@ class ClientSession:
             fps=1.0 / engine.clock.period if engine.clock.period else 0.0,
             height=config.height,
             width=config.width,
-            keys=key_names(engine),
+            keys=engine.keys.names(),
             mouse=any(action.kind in ("camera", "continuous") for action in config.spec.actions),
+            degrees=DEGREES_PER_PIXEL,
             seed=self.seed,
             capacity=engine.capacity,
             seat=slot.row,
@@ -331,7 +344,7 @@ class ClientSession:
 
 
 async def welcome(lobby: Lobby, socket: Socket, address: str, admitted: Callable[[], None]) -> None:
-    """One connection from handshake to end. admitted: called when it is a player's."""
+    """Serve one connection from handshake to end. admitted: called when the session has been admitted."""
     await socket.accept()
     client = ClientSession(lobby, socket)
     try:
@@ -351,9 +364,9 @@ async def welcome(lobby: Lobby, socket: Socket, address: str, admitted: Callable
 
 
 def latest_frame(slot: PlayerSlot, after: int | None, coder: Coder, dream: int) -> tuple[ShownFrame, Coded] | None:
-    """The newest frame, coded; None where there is none for a while.
+    """The newest frame, coded; None if there is none within LOOK seconds.
 
-    Raises Closed where the world has failed, VidarError where the coder has.
+    Raises Closed if the world has failed, VidarError if the coder has.
     """
     try:
         shown = slot.newest(after, timeout=LOOK)
@@ -363,18 +376,8 @@ def latest_frame(slot: PlayerSlot, after: int | None, coder: Coder, dream: int) 
 
 
 def latest_game_frame(beside: Beside, after: Picture | None) -> tuple[Picture, bytes | None] | None:
-    """The real game's newest picture and its JPEG (None: the game is over); None where there is none for a while."""
+    """The real game's newest picture and its JPEG (None: the game is over); None if there is none within LOOK."""
     picture = beside.newest(after, timeout=LOOK)
     if picture is None:
         return None
     return picture, None if picture.frame is None else messages.to_jpeg(picture.frame)
-
-
-def key_names(engine: PlayEngine) -> list[dict[str, str]]:
-    """The key of each bit of a mask, and what it presses."""
-    pressed: dict[str, list[str]] = {code: [] for code in engine.keys.codes}
-    for action in engine.world.config.spec.actions:
-        for value, key in enumerate(action.keys):
-            name = action.name if action.kind == "binary" else f"{action.name} {value}"
-            pressed[code_of(key)].append(name)
-    return [{"code": code, "action": ", ".join(names)} for code, names in pressed.items()]

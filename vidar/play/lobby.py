@@ -1,4 +1,4 @@
-"""What there is for all players who come in from outside: the engine, the queue for its slots, who is let in.
+"""What all sessions of a server share: the engine, the queue for its slots, and the admission of new sessions.
 
 All of it runs in one event loop; what may block runs in `Lobby.pool`.
 """
@@ -18,6 +18,7 @@ from vidar.play import messages
 from vidar.play.beside import Beside
 from vidar.play.codec import H264, Coder, Jpeg, codec_string
 from vidar.play.downloads import Downloads
+from vidar.play.dream import ShownFrame
 from vidar.play.engine import PlayEngine, Start
 from vidar.play.guard import Counts, Guard, Limits
 from vidar.play.messages import Closed
@@ -26,10 +27,10 @@ from vidar.play.messages import Closed
 class Lobby:
     """The sessions of one engine.
 
-    clips: where a dream may begin, uint8 [T, H, W, 3] each; the first one is where it does unless another is chosen.
-    beside: the real game, for the slot of row 0. codec: what players are told to ask for, "jpeg" or "h264"; they are
-    sent JPEG until they do. told: of every dream as a whole. h264: what their decoder must be able to do, None where
-    nothing here encodes H.264.
+    clips: where a dream may begin, uint8 [T, H, W, 3] each; it begins at the first one unless another is chosen.
+    beside: the real game, for the slot of row 0. codec: the coding that pages ask for unless their address names one,
+    "jpeg" or "h264"; they are sent JPEG until they ask. told: prompt or label of every dream. h264: what a decoder must
+    support, None if this machine cannot encode H.264. per_address: most sessions of one address.
     """
 
     def __init__(
@@ -51,6 +52,8 @@ class Lobby:
         self.counts = Counts()
         self.wait_queue: list[asyncio.Event] = []  # of those who wait for a slot: set when something moves
         self.present: Counter[str] = Counter()  # sessions by address
+        self.per_address = self.limits.per_ip or engine.capacity + 1
+        self.watched: tuple[ShownFrame, bytes] | None = None  # the newest frame that was coded for those who wait
         self.stopping = asyncio.Event()
         self.pool = ThreadPoolExecutor(3 * engine.capacity, "vidar-look")
 
@@ -58,34 +61,48 @@ class Lobby:
         """Whether a slot is free."""
         return len(self.engine.slots) < self.engine.capacity
 
+    def running(self) -> ShownFrame | None:
+        """The frame of a player whose dream moves, or of any player; None if there is none."""
+        engine = self.engine
+        with engine.wake:
+            now = engine.now()
+            playing = sorted(engine.slots.values(), key=lambda slot: (slot.waits(now), slot.row))
+            return next((slot.shown for slot in playing if slot.shown is not None), None)
+
+    def coded(self, shown: ShownFrame) -> bytes:
+        """A frame as JPEG, coded once for all who wait."""
+        if self.watched is None or self.watched[0] is not shown:
+            self.watched = shown, messages.to_jpeg(shown.frame)
+        return self.watched[1]
+
     def admit(self, address: str) -> None:
-        """One more session of an address. Raises Closed where there is no room for it."""
-        limits = self.limits
-        reason = None
+        """One more session of an address. Raises Closed if there is no room for it."""
         if self.stopping.is_set():
             raise Closed(messages.GOING_AWAY, "the server stops")
-        if self.present[address] >= limits.per_ip:
-            reason = "address"
-        elif not self.free() and len(self.wait_queue) >= limits.queue:
-            reason = "queue"
+        reason = None
+        if self.present[address] >= self.per_address:
+            most = self.per_address
+            reason = "address", f"your address has as many pages here as it may: {most} (option --per-address)"
+        elif not self.free() and len(self.wait_queue) >= self.limits.queue:
+            reason = "queue", f"all places are taken, and the queue of {self.limits.queue} is full"
         if reason is not None:
-            self.counts.refused[reason] += 1
-            raise Closed(messages.TRY_LATER, "too many sessions")
+            self.counts.refused[reason[0]] += 1
+            raise Closed(messages.TRY_LATER, reason[1])
         self.present[address] += 1
         self.counts.sessions += 1
 
     def forget(self, address: str) -> None:
-        """A session that was admitted is over."""
+        """A session that was admitted has ended."""
         self.present[address] -= 1
         self.present += Counter()  # forgets addresses without sessions
 
     def moved(self) -> None:
-        """A slot or a place in the queue is free."""
+        """A slot or a place in the queue has become free."""
         for turn in self.wait_queue:
             turn.set()
 
     async def close(self, seconds: float = 2.0) -> None:
-        """Tell everybody; returns when they have left, or after `seconds`."""
+        """End all sessions; returns when they have ended, or after `seconds`."""
         self.stopping.set()
         end = time.monotonic() + seconds
         while self.present and time.monotonic() < end:
@@ -94,11 +111,11 @@ class Lobby:
         self.downloads.close()
 
     def figures(self) -> dict[str, float]:
-        """Of the engine: frames, fps, late, ms of the model, hits and misses of speculation, players."""
+        """Figures of the engine: frames, fps, late, ms of the model, hits and misses of speculation, players."""
         engine = self.engine
         with engine.wake:
-            told = engine.meter.figures()
-            return {**told, "hits": engine.hits, "misses": engine.misses, "playing": len(engine.slots)}
+            counts = {"hits": engine.hits, "misses": engine.misses, "playing": len(engine.slots)}
+            return {**engine.meter.figures(), **counts}
 
     def metrics(self) -> str:
         """Prometheus text."""
@@ -108,10 +125,10 @@ class Lobby:
         return self.counts.text({**gauges, "waiting": len(self.wait_queue)}, counters)
 
     def coder(self, codec: str) -> Coder:
-        """A player's own. Raises VidarError where this machine has none of that name."""
+        """A coder for one player. Raises VidarError if this machine lacks it."""
         config = self.engine.world.config
         return H264(config.height, config.width, self.fps) if codec == H264.name else Jpeg()
 
     def start(self, seed: int, clip: int = 0) -> Start:
-        """A clip by number, and a seed."""
+        """The start at a clip, by its number, with a seed."""
         return Start(self.clips[clip], None, seed, self.told)

@@ -1,7 +1,7 @@
-"""What server and page say to each other: frames as binary messages, everything else as JSON.
+"""The messages between server and page: pictures are binary, everything else is JSON.
 
-A frame is a header of 16 bytes, big-endian, and a JPEG, or H.264 in Annex B. Whatever a client sends is checked here,
-whole, before anything else looks at it.
+A picture is a header of 16 bytes, big-endian, and a JPEG, or H.264 in Annex B. Every message of a client is checked
+here as a whole before anything else reads it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 VERSION = 1
-JPEG_FRAME, START_PICTURE, GAME_FRAME, H264_FRAME = 1, 2, 3, 4  # the kinds of pictures
-RECORDINGS = "/recordings/"  # where a client fetches its recording, by the name it is told
+JPEG_FRAME, START_PICTURE, GAME_FRAME, H264_FRAME, WATCHED_FRAME = 1, 2, 3, 4, 5  # the kinds of pictures
+RECORDINGS = "/recordings/"  # where a client fetches its recording, below the address of the page
 HEADER = struct.Struct(">BBHIII")
 QUALITY = 90
 MOST_PIXELS = 10_000.0  # of mouse motion in one message
@@ -36,10 +36,10 @@ class Closed(Exception):
 
 
 class Header(NamedTuple):
-    """Before each picture. frame: its number. stamp: ms of the server's clock. echo: newest input it answers.
+    """Before each picture. frame: its number. stamp: ms of the server's clock. echo: the newest input it answers.
 
-    flags: of H.264, 1 where the frame needs none before it. Of a start, frame is its number and stamp says how many
-    there are; of the real game, frame is the dream's.
+    flags: of H.264, 1 for a key frame. Of a start, frame is its number and stamp the number of starts; of the real
+    game, frame is the number of the dream's frame. WATCHED_FRAME: a player's frame, for those who wait in the queue.
     """
 
     version: int
@@ -85,20 +85,20 @@ class Input(_Message):
 
 
 class Pause(_Message):
-    """Stop, or go on."""
+    """Stop the dream, or go on."""
 
     t: Literal["pause"]
     on: bool
 
 
 class Step(_Message):
-    """One frame of a paused dream."""
+    """Make one frame of a paused dream."""
 
     t: Literal["step"]
 
 
 class Reset(_Message):
-    """Begin anew with another seed; start: number of the clip to begin from, None: the present one."""
+    """Begin again with this seed. start: number of the clip to begin from; None: the present one."""
 
     t: Literal["reset"]
     seed: int = Field(ge=0, lt=2**53)
@@ -106,28 +106,28 @@ class Reset(_Message):
 
 
 class Record(_Message):
-    """Begin to record the dream, or end it and get the file."""
+    """Begin to record the dream, or end the recording and get its file."""
 
     t: Literal["record"]
     on: bool
 
 
 class Codec(_Message):
-    """How frames are to be coded from now on."""
+    """The coding of frames from now on."""
 
     t: Literal["codec"]
     codec: Literal["jpeg", "h264"]
 
 
 class Ping(_Message):
-    """Comes back as it is."""
+    """The server sends it back unchanged."""
 
     t: Literal["ping"]
     at: float = 0.0
 
 
 class Token(_Message):
-    """The first message where a token is asked for."""
+    """The first message to a server that asks for a token."""
 
     t: Literal["token"]
     token: str = Field(max_length=64)

@@ -1,13 +1,15 @@
 """The web server of `vidar play`: starlette for the routes, uvicorn for the sockets.
 
-A connection counts as half-open until it is a player's. Half-open ones are cut after `Limits.handshake` seconds, and
-the oldest where there are too many, so that they never keep a player out.
+A connection counts as half-open until it belongs to a player's session. Half-open ones are cut after `Limits.handshake`
+seconds, and the oldest first if there are too many, so that they never keep a player out. All addresses in the page are
+relative, so it works behind a proxy under any path, whether the proxy cuts that off or not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import signal
 import socket
 import threading
@@ -26,13 +28,15 @@ from vidar.types import UsageError, VidarError
 
 PAGE = Path(__file__).parent / "page"
 TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+SLASH = "/slash.js"  # also the answer to "?slash.js": it has to load from an address that lacks its last slash
+PREFIXED = re.compile(rf"((?:/[\w~-][\w~.@:+-]*)*?)({RECORDINGS}[^/]*|/[^/]*)")  # a prefix, and a path of this server
 FLUSH = 1.0  # seconds for what is still to be written when a session has ended
 MOST_HEADERS = 16 * 1024
 PART = 64 * 1024  # bytes of a download at a time
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0: any free one. Raises VidarError where it cannot be had."""
+    """A listening socket; port 0: any free one. Raises VidarError if the address cannot be listened on."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host.strip("[]"), port), family=family, backlog=512)
@@ -51,7 +55,7 @@ def address(host: str, sock: socket.socket, guard: Guard) -> str:
 
 
 def _own_address(wildcard: str) -> str:
-    """The address by which other machines reach this one, as far as it can be told without sending anything."""
+    """The address by which other machines reach this one, as far as it can be known without sending anything."""
     family, far = (socket.AF_INET6, "2001:db8::1") if ":" in wildcard else (socket.AF_INET, "192.0.2.1")
     with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
         probe.connect((far, 9))
@@ -60,7 +64,7 @@ def _own_address(wildcard: str) -> str:
 
 
 class HalfOpen:
-    """Connections that are not a player's yet, the oldest first."""
+    """Connections that belong to no session yet, the oldest first."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -74,12 +78,12 @@ class HalfOpen:
         self.timers[transport] = loop.call_later(self.limits.handshake, self._cut, transport)
 
     def drop(self, transport: asyncio.Transport) -> None:
-        """It is a player's, or closed."""
+        """It belongs to a session now, or is closed."""
         if (timer := self.timers.pop(transport, None)) is not None:
             timer.cancel()
 
     def grant(self, transport: asyncio.Transport, seconds: float) -> None:
-        """It fetches what is its own, and may take that long."""
+        """It fetches a recording, and may take that long."""
         self.drop(transport)
         asyncio.get_running_loop().call_later(seconds, transport.abort)
 
@@ -89,7 +93,7 @@ class HalfOpen:
 
 
 class Application:
-    """Routes, behind the guard."""
+    """The routes, behind the guard: an ASGI application."""
 
     def __init__(self, lobby: Lobby) -> None:
         from starlette.applications import Starlette
@@ -107,11 +111,18 @@ class Application:
         def metrics(_: Any) -> Response:
             return PlainTextResponse(lobby.metrics())
 
-        self.lobby, self.refuse = lobby, PlainTextResponse("Forbidden", 403)
-        paths = {"/" if path.name == "index.html" else f"/{path.name}": path for path in PAGE.iterdir()}
-        pages = [Route(name, file(path)) for name, path in paths.items() if path.suffix in TYPES]
+        self.lobby = lobby
+        paths = {f"/{path.name}": path for path in PAGE.iterdir() if path.suffix in TYPES}
+        index, slash = file(paths.pop("/index.html")), file(paths[SLASH])
+
+        def root(request: Any) -> Response:
+            return (slash if request.url.query == SLASH[1:] else index)(request)
+
+        pages = [Route("/", root), *(Route(name, file(path)) for name, path in paths.items())]
         others = [Route("/healthz", healthz), Route("/metrics", metrics)]
+        others.append(Route("/door", lambda _: Response(status_code=204), methods=["POST"]))
         others.append(Route(RECORDINGS + "{name}", Fetch(lobby), methods=["POST"]))
+        self.names = {"ws"} | {name for route in (*pages, *others) for name in route.path.split("/") if name}
         self.inner = Starlette(routes=[*pages, *others, WebSocketRoute("/ws", Play(lobby))])
         self.inner.router.redirect_slashes = False
 
@@ -119,20 +130,32 @@ class Application:
         """ASGI."""
         if scope["type"] in ("http", "websocket"):
             headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-            own = scope["server"][0] if scope.get("server") else None
-            fault = self.lobby.guard.refusal(headers, own)
+            guard, peer = self.lobby.guard, scope["client"][0] if scope.get("client") else ""
+            fault = guard.refusal(headers, scope["server"][0] if scope.get("server") else None)
             if fault is not None and (fault == "host" or scope["type"] == "websocket" or scope["method"] == "POST"):
                 self.lobby.counts.refused[fault] += 1
-                if scope["type"] == "http":
-                    return await self.refuse(scope, receive, send)
-                return await send({"type": "websocket.close", "code": 1008})  # before the upgrade: HTTP 403
+                return await self._refuse(guard.explain(fault, headers), scope, receive, send)
+            scope = {**scope, "path": self._below(scope["path"]), "client": (guard.client(headers, peer), 0)}
         await self.inner(scope, receive, send)
+
+    def _below(self, path: str) -> str:
+        """A path without the prefix under which a proxy serves the page, which some proxies leave in it."""
+        found = PREFIXED.fullmatch(path)
+        return path if found is None or self.names & set(found[1].split("/")) else found[2]
+
+    async def _refuse(self, text: str, scope: Any, receive: Any, send: Any) -> None:
+        """HTTP 403, of a WebSocket before the upgrade."""
+        from starlette.responses import PlainTextResponse
+
+        own = dict(HEADERS) if scope["type"] == "websocket" else None  # uvicorn adds them to HTTP responses only
+        await PlainTextResponse(text, 403, own)(scope, receive, send)
 
 
 class Fetch:
-    """A recording, once, for the session that made it: an ASGI application. Anybody else gets 404.
+    """Sends a recording, once, to the session that made it; anybody else gets 404. An ASGI application.
 
-    POST, since it takes the file away; a page of another site cannot set the header that names the session.
+    The method is POST, since the file is deleted then; a page of another site cannot set the header that names the
+    session.
     """
 
     def __init__(self, lobby: Lobby) -> None:
@@ -156,7 +179,7 @@ class Fetch:
 
 
 async def _parts(file: Path, downloads: Downloads) -> AsyncIterator[bytes]:
-    """The bytes of a file, which is deleted then."""
+    """The bytes of a file, which is deleted afterwards."""
     try:
         with file.open("rb") as data:
             while part := data.read(PART):
@@ -166,7 +189,7 @@ async def _parts(file: Path, downloads: Downloads) -> AsyncIterator[bytes]:
 
 
 class Play:
-    """The end point of the WebSocket, as an ASGI application."""
+    """The end point of the WebSocket: an ASGI application."""
 
     def __init__(self, lobby: Lobby) -> None:
         self.lobby = lobby
@@ -174,14 +197,13 @@ class Play:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """One connection."""
         connection = Socket(receive, send, self.lobby.limits.send)
-        client = scope["client"][0] if scope.get("client") else ""
-        await welcome(self.lobby, connection, client, scope["state"]["admitted"])
+        await welcome(self.lobby, connection, scope["client"][0], scope["state"]["admitted"])
 
 
 def make_server(lobby: Lobby) -> Any:
     """A uvicorn server of this lobby: `run(sockets=[...])` serves, `should_exit = True` stops it.
 
-    Raises UsageError where the extra is not installed.
+    Raises UsageError if the extra `serve` is not installed.
     """
     try:
         import uvicorn
@@ -224,7 +246,7 @@ def make_server(lobby: Lobby) -> Any:
 
 
 def _protocols(lobby: Lobby) -> tuple[type[Any], type[Any]]:
-    """uvicorn's two protocols, with a limit on half-open connections and our headers on their own refusals too."""
+    """uvicorn's two protocols, with a limit on half-open connections, and our headers on their own refusals too."""
     try:
         from uvicorn.protocols.http.h11_impl import H11Protocol
         from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -279,6 +301,8 @@ def _protocols(lobby: Lobby) -> tuple[type[Any], type[Any]]:
             await super().send(message)
             if message["type"] == "websocket.send":
                 await self.writable.wait()  # only then the next frame is chosen: the newest
+            elif message["type"] == "websocket.http.response.body":
+                self.handshake_complete = True  # else uvicorn reports a refusal as an error
 
     return Http, WebSocket
 
@@ -288,7 +312,7 @@ def _missing() -> UsageError:
 
 
 def run(lobby: Lobby, sock: socket.socket) -> None:
-    """Serve until SIGINT or SIGTERM. Raises what ended the engine's thread, where something did."""
+    """Serve until SIGINT or SIGTERM. Raises the error that ended the engine's thread, if there was one."""
     server = make_server(lobby)
     with lobby.engine, _quiet():
         server.run(sockets=[sock])
@@ -297,7 +321,7 @@ def run(lobby: Lobby, sock: socket.socket) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Generator[None]:
-    """uvicorn sends itself once more the signals that stopped it; by then all is done."""
+    """uvicorn raises the signals that stopped it once more at its end; ignore them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
