@@ -256,6 +256,12 @@ def test_gamepad_and_motion(serve, browser):
     tab.get("void (pad.axes[0] = -0.9, pad.buttons[12] = { pressed: true })")
     tab.until("vidar.mask === 5 && vidar.echo === vidar.seq")
     assert held(served) == [1, 0, 1, 0, 0]
+    tab.get("window.dispatchEvent(new Event('blur'))")  # the user is elsewhere, the stick is still pushed
+    tab.until("vidar.mask === 0 && vidar.echo === vidar.seq")
+    time.sleep(0.3)
+    assert tab.get("vidar.mask") == 0
+    tab.get("window.dispatchEvent(new Event('focus'))")
+    tab.until("vidar.mask === 5 && vidar.echo === vidar.seq")
     tab.get("void (pad.connected = false)")  # it is pulled out with a button held
     tab.until("vidar.mask === 0 && vidar.echo === vidar.seq")
     assert held(served) == [0, 0, 0, 0, 0]

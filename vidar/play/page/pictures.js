@@ -15,6 +15,7 @@ export class Painter {
   }
 
   size(width, height) {
+    if (this.canvas.width === width && this.canvas.height === height) return;
     this.canvas.width = width;
     this.canvas.height = height;
     this.canvas.style.aspectRatio = `${width} / ${height}`;
@@ -22,7 +23,7 @@ export class Painter {
 
   place() { return ++this.asked; }            // of a picture that has come, among all of them
 
-  async show(header, jpeg) {
+  async show(header, jpeg) {                  // header: null of a picture that is somebody else's
     const number = this.place();
     let bitmap;
     try { bitmap = await createImageBitmap(new Blob([jpeg], { type: "image/jpeg" })); } catch { return; }
@@ -43,7 +44,7 @@ export class Painter {
     this.shown = number;
     this.context.drawImage(image, 0, 0, width, height, 0, 0, this.canvas.width, this.canvas.height);
     image.close();
-    this.painted(header);
+    if (header) this.painted(header);
   }
 }
 
@@ -51,6 +52,7 @@ export const dream = new Painter($("screen"), ({ frame, echo }) => {
   const at = performance.now();
   vidar.frames += 1;
   vidar.frame = frame;
+  vidar.painted = at;
   vidar.echo = echo;
   times.push(at);
   while (times.length > 2 && at - times[0] > 2000) times.shift();

@@ -1,5 +1,5 @@
 // Recording: the server records the dream and offers a file, which is fetched once and handed to the browser.
-import { $, vidar, put, send } from "./state.js";
+import { $, vidar, address, put, send } from "./state.js";
 
 let since = 0, seconds = 0;
 
@@ -36,7 +36,7 @@ export async function recordingDone({ path, name, frames }) {
   show(false);
   put("told", `Fetching ${name}.`);
   try {
-    const answer = await fetch(path, { method: "POST", headers: { "X-Vidar-Session": vidar.hello.session } });
+    const answer = await fetch(address(`.${path}`), { method: "POST", headers: { "X-Vidar-Session": vidar.hello.session } });
     if (!answer.ok) throw new Error(String(answer.status));
     const link = document.createElement("a");
     link.href = URL.createObjectURL(await answer.blob());

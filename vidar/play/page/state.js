@@ -4,8 +4,8 @@ export const $ = (id) => document.getElementById(id);
 
 export const vidar = {
   connected: false, playing: false, paused: false, frames: 0, fps: 0, latencies: [], seq: 0, echo: 0, frame: 0, mask: 0,
-  seed: null, start: 0, seat: null, queue: 0, figures: {}, hello: null, connections: 0, closed: null,
-  game: null, starts: 0, recording: false, recorded: null, codec: null,
+  seed: null, start: 0, seat: null, queue: 0, watched: 0, painted: 0, figures: {}, hello: null, connections: 0,
+  closed: null, game: null, starts: 0, recording: false, recorded: null, codec: null, sensitivity: 1,
 };
 window.vidar = vidar;
 
@@ -15,6 +15,9 @@ export const line = { socket: null };
 export function send(message) {
   if (line.socket && line.socket.readyState === WebSocket.OPEN) line.socket.send(JSON.stringify(message));
 }
+
+// An address of the server, relative to the page: a proxy may have put the page under any path.
+export const address = (path) => new URL(path, location.href).href;
 
 export function put(id, text) { if ($(id).textContent !== text) $(id).textContent = text; }
 
