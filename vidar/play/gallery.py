@@ -1,4 +1,4 @@
-"""Where dreams may begin: clips of context, and small pictures of them to choose from."""
+"""Where dreams may begin: clips of context, and the small pictures by which a player chooses one."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from vidar.play.messages import to_jpeg
 from vidar.types import UsageError
 
 STARTS = "starts"  # the folder of further clips in a world's folder
-MOST = 24  # clips of a folder; each is kept in memory
-CUTS = 8  # starts taken from the world's own clip
-WIDEST = 160  # pixels, the width of a small picture
+MOST = 24  # clips of a folder: each is kept in memory
+CUTS = 8  # of the world's own clip
+WIDEST = 160  # pixels of a small picture
 
 
 def own_clips(world: VideoModel) -> list[np.ndarray]:

@@ -33,12 +33,12 @@ def write_replay(
 ) -> dict[str, Any]:
     """Compute a recording's frames again, with as many threads as it was played with; returns the side file's content.
 
-    model: a shipped name or a folder; None: the shipped world that the file names. frames_sha256 is the hash of the
-    frames uint8 [T, H, W, 3] before the video was encoded. Raises UsageError or VidarError.
+    model: a shipped name or a folder; None: the shipped world that the file names. frames_sha256 in it is of the frames
+    uint8 [T, H, W, 3] before the video was encoded. Raises UsageError or VidarError in one line.
     """
     video = check_output(out)
     if video.suffix != ".mp4":
-        raise UsageError(f"{video}: the video has to be named .mp4")
+        raise UsageError(f"{video}: a dream is written as .mp4")
     side = check_output(video.with_suffix(".json"))
     recording = read(file)
     told, threads = recording.told, recording.told["threads"]
@@ -78,7 +78,7 @@ def _check_context(file: str | os.PathLike[str], world: VideoModel, recording: R
     if start.actions is not None:
         rows = world.config.spec.validate_actions(start.actions, f"{file}: context_actions")
         if len(rows) != len(frames):
-            raise VidarError(f"{file}: {len(frames)} frames of context but {len(rows)} rows of actions")
+            raise VidarError(f"{file}: {len(frames)} frames of context and {len(rows)} rows of actions; one each")
 
 
 def _frames(

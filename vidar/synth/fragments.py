@@ -90,7 +90,7 @@ def _copy(
 
 
 def _packets(source: Any, name: str) -> Iterator[tuple[Any, Any]]:
-    """Yield (stream, packet) in order. Raises VidarError for a damaged file."""
+    """The stream and its packets, in order. Raises VidarError for a damaged file."""
     with open_video(source, source if isinstance(source, str) else name) as container:
         video = container.streams.video[0]
         for packet in container.demux(video):
