@@ -1,5 +1,5 @@
 // The list of keys: what each one does, named as on the keyboard that is there.
-import { $, element } from "./state.js";
+import { $, element, put } from "./state.js";
 import { hold, plays } from "./input.js";
 
 export const ARROWS = { ArrowUp: "\u2191", ArrowDown: "\u2193", ArrowLeft: "\u2190", ArrowRight: "\u2192" };
@@ -27,7 +27,11 @@ export function legend(hello, shortcuts) {
   }
   for (const [code, [id, does]] of Object.entries(shortcuts)) if (!plays(code)) keyLine(code, does).dataset.does = id;
   $("mouse-help").hidden = !hello.mouse;
-  $("touch").hidden = !matchMedia("(pointer: coarse)").matches;
+  const fingers = matchMedia("(pointer: coarse)").matches;
+  $("touch").hidden = !fingers;
+  if (fingers && hello.mouse) {
+    for (const id of ["mouse-how", "told"]) put(id, "Move a finger over the picture to look around.");
+  }
   const kept = ["Control", "Alt", "Meta"].filter((name) => plays(`${name}Left`) || plays(`${name}Right`));
   $("browser-keys").hidden = !kept.length;
   $("browser-keys").textContent = `This world uses ${kept.map((name) => label(`${name}Left`)).join(", ")}: the browser`
