@@ -130,7 +130,10 @@ def _index(folder: Path) -> dict[str, Any]:
         raise VidarError(f"{folder / INDEX}: damaged; train or fetch the world again")
     sha256 = index.pop(SHA256, None)
     if sha256 is not None and sha256 != _digest(folder, index):
-        raise VidarError(f"{folder / INDEX}: it or {CONFIG} was changed after it was saved; restore it, or train again")
+        raise VidarError(
+            f"{folder / INDEX}: it or {CONFIG} was changed after it was saved; restore it, or, if you edited it yourself, "
+            f"remove the line {SHA256!r}"
+        )
     return index
 
 
