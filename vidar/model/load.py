@@ -131,8 +131,8 @@ def _index(folder: Path) -> dict[str, Any]:
     sha256 = index.pop(SHA256, None)
     if sha256 is not None and sha256 != _digest(folder, index):
         raise VidarError(
-            f"{folder / INDEX}: it or {CONFIG} was changed after it was saved; restore it, or, if you edited it yourself, "
-            f"remove the line {SHA256!r}"
+            f"{folder / INDEX}: it or {CONFIG} was changed after it was saved; restore it, or, if you edited it "
+            f"yourself, remove the line {SHA256!r}"
         )
     return index
 
