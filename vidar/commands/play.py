@@ -13,12 +13,11 @@ import typer
 from vidar.commands import show
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from vidar.conditioning.config import Told
     from vidar.model.model import VideoModel
     from vidar.play.beside import Beside
     from vidar.play.engine import PlayEngine
+    from vidar.play.gallery import Clip
 
 
 def play(
@@ -36,7 +35,8 @@ def play(
         typer.Option(min=1, help="Fixed solver steps per frame (default: the model's, or down to half if too slow)."),
     ] = None,
     starts: Annotated[
-        Path | None, typer.Option(help="Folder of .mp4 files to offer as start clips, besides the model's own.")
+        Path | None,
+        typer.Option(help="Folder of videos, or a data set, to offer as starts, besides the model's own."),
     ] = None,
     beside: Annotated[
         bool, typer.Option("--beside", help="Show the first player the real game (ViZDoom) under the same keys.")
@@ -71,7 +71,7 @@ def play(
     world = load(model, check_device(device))
     world.config.check_told(told := Told(prompt, label))
     clips = [] if world.start is None and (starts is not None or beside) else own_clips(world)
-    clips += folder_clips(world, starts) if starts is not None else []
+    clips += folder_clips(world, starts, show.warn) if starts is not None else []
     pace = world.config.fps if fps is None else fps
     with ExitStack() as stack:
 
@@ -110,7 +110,7 @@ def _table(
 
 def _serve(
     world: VideoModel,
-    clips: list[np.ndarray],
+    clips: list[Clip],
     engine: Callable[[], PlayEngine],
     host: str,
     port: int,
@@ -155,9 +155,10 @@ def _real_game(world: VideoModel, scenario: str) -> Beside:
     return Beside(RealGame(running), world.config.context)
 
 
-def _in_window(engine: PlayEngine, clips: list[np.ndarray], told: Told) -> None:
+def _in_window(engine: PlayEngine, clips: list[Clip], told: Told) -> None:
     from vidar.play.engine import Start
+    from vidar.play.gallery import Gallery
     from vidar.play.window import Window
 
     with engine:
-        Window(engine, Start(clips[0], None, 0, told)).run()
+        Window(engine, Start(Gallery(clips)[0], None, 0, told)).run()

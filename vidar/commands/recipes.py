@@ -35,11 +35,19 @@ def train(
 
     from vidar.check import check_device, check_training
     from vidar.configs.catalog import resolve_recipe
+    from vidar.configs.next_command import FEW_STEPS, next_command
     from vidar.train.fit import fit
 
     where = check_device(device) if device else None
-    made = fit(check_training(resolve_recipe(recipe, assignments or ())), out, resume, where)
-    show.result(asdict(made), as_json)
+    resolved = check_training(resolve_recipe(recipe, assignments or ()))
+    made = fit(resolved, out, resume, where)
+    now = None if made.model is None else next_command(made.model, resolved.name, assignments or ())
+    if now is not None and made.step < FEW_STEPS:
+        show.warn(
+            f"only {made.step} steps of training: expect noise or blur. To train on, give more minutes and --resume auto"
+        )
+    record = {**asdict(made), "now": now}
+    show.result(record, as_json, [*show.flat(asdict(made)), *([] if now is None else [f"now: {now}"])])
     if made.stopped:
         raise typer.Exit(128 + Signals[made.stopped])
 

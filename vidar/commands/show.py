@@ -28,6 +28,11 @@ def result(value: Any, as_json: bool, lines: Iterable[str] | None = None) -> Non
         typer.echo(line)
 
 
+def warn(message: str) -> None:
+    """Print a warning as one line on stderr."""
+    typer.echo(f"vidar: {message}", err=True)
+
+
 def flat(value: Mapping[str, Any], indent: str = "") -> Iterator[str]:
     """Format nested results as indented lines."""
     width = max((len(str(key)) for key in value), default=0)

@@ -23,6 +23,7 @@ from vidar.types import UsageError, VidarError
 SHIPPED = Path(__file__).parent.parent / "pretrained"
 INDEX, CONFIG = "model_index.json", "world.json"
 START = "start.mp4"  # the clip in a model's folder that is the default context
+STARTS = "starts"  # the folder of further start clips in a model's folder
 OUTCOME = "outcome"  # the reward and termination head; most models have none
 
 

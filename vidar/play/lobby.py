@@ -6,12 +6,11 @@ All of it runs in one event loop; what may block runs in `Lobby.pool`.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-
-import numpy as np
 
 from vidar.conditioning.config import NOTHING, Told
 from vidar.play import messages
@@ -19,6 +18,7 @@ from vidar.play.beside import Beside
 from vidar.play.codec import H264, Coder, Jpeg, codec_string
 from vidar.play.downloads import Downloads
 from vidar.play.engine import PlayEngine, Start
+from vidar.play.gallery import Clip, Gallery
 from vidar.play.guard import Counts, Guard, Limits
 from vidar.play.messages import Closed
 
@@ -26,7 +26,7 @@ from vidar.play.messages import Closed
 class Lobby:
     """The sessions of one engine.
 
-    clips: where a dream may begin, uint8 [T, H, W, 3] each; the first one is where it does unless another is chosen.
+    clips: where a dream may begin, see `Gallery`; the first one is where it does unless another is chosen.
     beside: the real game, for the slot of row 0. codec: what players are told to ask for, "jpeg" or "h264"; they are
     sent JPEG until they do. told: of every dream as a whole. h264: what their decoder must be able to do, None where
     nothing here encodes H.264.
@@ -35,14 +35,15 @@ class Lobby:
     def __init__(
         self,
         engine: PlayEngine,
-        clips: Sequence[np.ndarray],
+        clips: Sequence[Clip],
         guard: Guard,
         limits: Limits | None = None,
         beside: Beside | None = None,
         codec: str = Jpeg.name,
         told: Told = NOTHING,
     ) -> None:
-        self.engine, self.clips, self.guard, self.limits = engine, tuple(clips), guard, limits or Limits()
+        self.engine, self.guard, self.limits = engine, guard, limits or Limits()
+        self.clips = Gallery(clips, lambda line: print(f"vidar: {line}", file=sys.stderr, flush=True))
         config = engine.world.config
         self.beside, self.codec, self.told = beside, codec, told
         self.fps = 1.0 / engine.clock.period if engine.clock.period else config.fps
@@ -113,5 +114,5 @@ class Lobby:
         return H264(config.height, config.width, self.fps) if codec == H264.name else Jpeg()
 
     def start(self, seed: int, clip: int = 0) -> Start:
-        """A clip by number, and a seed."""
+        """A clip by number, and a seed. Raises VidarError if the clip cannot be read."""
         return Start(self.clips[clip], None, seed, self.told)

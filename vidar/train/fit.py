@@ -12,16 +12,19 @@ import torch
 from torch import nn
 
 from vidar.config import Builds, to_yaml
+from vidar.model.load import CONFIG, START, load_config
+from vidar.model.starts import write_starts
 from vidar.rng import Rng
 from vidar.train import checkpoint
+from vidar.train.checks import OnDisk
 from vidar.train.config import TrainConfig
 from vidar.train.engine import Engine, PlainEngine
-from vidar.train.log import NoLog, RunLog
+from vidar.train.log import Log, NoLog, RunLog
 from vidar.train.loop import Batches, Method, Stop, TrainState, train
 from vidar.train.memory import check_memory
 from vidar.train.ranks import is_first
 from vidar.train.resume import check_same
-from vidar.types import UsageError
+from vidar.types import UsageError, VidarError
 
 MakeEngine = Callable[[TrainConfig, nn.Module, torch.device], Engine]
 
@@ -117,7 +120,7 @@ def fit(
         log = RunLog(folder, config.name, state.counters.step) if writes else NoLog()
         try:
             train(state, log, stop)
-            exported = export(state) if stop.signal is None else None
+            exported = export(state, log) if stop.signal is None else None
             log.event("stopped" if stop.signal else "done", state.counters.step, checkpoint=str(state.checkpoint))
         finally:
             log.close()
@@ -167,11 +170,24 @@ def build(config: TrainConfig, folder: Path, device: torch.device, engine: MakeE
     return TrainState(config, folder, method, data, engine(config, model, device))
 
 
-def export(state: TrainState) -> Path | None:
-    """Write the averaged model to out/model where the method can, on rank 0."""
+def export(state: TrainState, log: Log) -> Path | None:
+    """Write the averaged model to out/model where the method can, on rank 0; a world gets start clips of its data."""
     if not isinstance(state.method, Exports):
         return None
     directory, averaged = state.out / "model", state.engine.averaged()
     if state.engine.ranks.rank == 0:
         state.method.export(averaged, directory)
+        give_starts(directory, state, log)
     return directory
+
+
+def give_starts(directory: Path, state: TrainState, log: Log) -> None:
+    """Write start clips of the training data into an exported world that has none; a failure is only logged."""
+    data = state.config.data
+    if (directory / START).is_file() or not isinstance(data, OnDisk) or not (directory / CONFIG).is_file():
+        return
+    if not load_config(directory).clips:
+        try:
+            write_starts(directory, data.path)
+        except VidarError as error:  # the trained weights matter more
+            log.event("no start clips", state.counters.step, reason=str(error))

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+LOG = "log.jsonl"  # in the folder of a run
+
 
 class Log(Protocol):
     """The log that the training loop writes to."""
@@ -24,6 +26,10 @@ class Log(Protocol):
 
     def event(self, event: str, step: int, **details: Any) -> None:
         """Log an event: a skipped batch, a checkpoint, the end of the run."""
+        ...
+
+    def say(self, line: str) -> None:
+        """Print a line for the person at the terminal, which is not stored."""
         ...
 
     def close(self) -> None:
@@ -40,6 +46,9 @@ class NoLog:
     def event(self, event: str, step: int, **details: Any) -> None:
         """Do nothing."""
 
+    def say(self, line: str) -> None:
+        """Do nothing."""
+
     def close(self) -> None:
         """Do nothing."""
 
@@ -51,7 +60,7 @@ class RunLog:
     """
 
     def __init__(self, out: Path, name: str, step: int) -> None:
-        file = out / "log.jsonl"
+        file = out / LOG
         if file.exists():
             _truncate(file, step)
         self._file = file.open("a", buffering=1)
@@ -81,6 +90,10 @@ class RunLog:
         self._write({"event": event, "step": step, **details})
         shown = " ".join(f"{key}={value}" for key, value in details.items())
         self._console.print(f"step {step}: {event} {shown}", markup=False)
+
+    def say(self, line: str) -> None:
+        """See `Log`."""
+        self._console.print(line, markup=False)
 
     def close(self) -> None:
         """See `Log`."""
