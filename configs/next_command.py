@@ -7,18 +7,16 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from vidar.config import load_file
 from vidar.configs.catalog import recipes
+from vidar.configs.recipe import then_of
 from vidar.model.load import CONFIG, load_config
-from vidar.nn.inverse_dynamics import InverseDynamicsNetConfig
-from vidar.tokenizers.config import TokenizerConfig
 
 FEW_STEPS = 1000  # Choice: below, the models of all recipes still show noise or blur
 CARRIED = ("preset", "data")  # arguments that the next recipe must share
 
 
-def next_command(model: Path, name: str, assignments: Sequence[str] = ()) -> str | None:
-    """The command for the model that run `name` exported: play, generate, evaluate, or the next training.
+def next_command(model: Path, recipe: str, name: str, assignments: Sequence[str] = ()) -> str | None:
+    """The command for the model that run `name` of a recipe exported: play, generate, evaluate, or the next training.
 
     assignments: those of the run (`preset=tiny`). None if no command fits.
     """
@@ -29,10 +27,9 @@ def next_command(model: Path, name: str, assignments: Sequence[str] = ()) -> str
             return f"vidar play {folder}"
         told = "--label 0" if "label" in config.accepts else "--prompt 'a few words'"
         return f"vidar generate {folder} {told} --out sample.{'png' if config.frames == 1 else 'mp4'}"
-    config = load_file(model / "config.json") if (model / "config.json").is_file() else None
-    if isinstance(config, InverseDynamicsNetConfig):
-        return f"vidar eval WORLD --suite world --idm {folder} --out runs/eval"
-    return _next_training(model, name, assignments) if isinstance(config, TokenizerConfig) else None
+    known = recipes()
+    then = then_of(known[recipe]) if recipe in known else ""
+    return then.replace("MODEL", folder) or _next_training(model, name, assignments)
 
 
 def _next_training(model: Path, name: str, assignments: Sequence[str]) -> str | None:

@@ -35,8 +35,7 @@ def play(
         typer.Option(min=1, help="Fixed solver steps per frame (default: the model's, or down to half if too slow)."),
     ] = None,
     starts: Annotated[
-        Path | None,
-        typer.Option(help="Folder of videos, or a data set, to offer as starts, besides the model's own."),
+        Path | None, typer.Option(help="Folder of videos, or data set, to offer as starts besides the model's own.")
     ] = None,
     beside: Annotated[
         bool, typer.Option("--beside", help="Show the first player the real game (ViZDoom) under the same keys.")
