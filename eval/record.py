@@ -105,6 +105,22 @@ def of_endless(report: Mapping[str, Any]) -> Found:
     return f"{report['rollouts']} rollouts of {report['frames']:,} frames", found
 
 
+def of_outcome(report: Mapping[str, Any]) -> Found:
+    """The figures of a report of the suite `outcome`: those of recorded frames first."""
+    found = list[Figure]()
+    for kind in ("recorded", "dreamed"):
+        main, baseline = ("main", "baseline") if kind == "recorded" else ("detail", "detail")
+        reward, end = report[kind]["reward"], report[kind]["end"]["balanced_accuracy"]
+        for name, value, role in (
+            ("R2 of the reward", reward["r2"], main),
+            ("R2 of the last reward", reward["r2_of_last_reward"], baseline),
+            ("balanced accuracy of the end", end, "detail"),
+        ):
+            if value is not None:
+                found.append(Figure(name=f"{name}, {kind} frames", value=value, digits=3, role=role))
+    return f"{report['episodes']} held-out episodes", found
+
+
 def span(frames: Sequence[int]) -> str:
     """Format a range as `1-16`."""
     return f"{frames[0]}-{frames[1]}"

@@ -11,7 +11,7 @@ from typing import Any
 
 from vidar.config import unknown_key
 from vidar.eval.provenance import shown
-from vidar.eval.record import Found, check_record, of_endless, of_world, record
+from vidar.eval.record import Found, check_record, of_endless, of_outcome, of_world, record
 from vidar.types import UsageError
 
 
@@ -40,6 +40,7 @@ SUITES: Mapping[str, Suite] = {
     "endless": Suite(
         "vidar.eval.endless", {"episodes": "rollouts", **_same("frames", "seed", "idm", "device")}, of_endless
     ),
+    "outcome": Suite("vidar.eval.outcome_suite", _same("data", "split", "seed", "device"), of_outcome),
 }
 
 

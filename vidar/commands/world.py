@@ -13,7 +13,7 @@ from vidar.commands import show
 # the entries of a report that a terminal shows
 HEADLINES = (
     *("world", "params", "episodes", "frames", "fps", "latency_ms", "means", "gains", "sharpness_ratio"),
-    *("action_score", "action_score_left_out", "passed", "survival"),
+    *("action_score", "action_score_left_out", "passed", "survival", "recorded", "dreamed"),
 )
 
 Record = Annotated[
@@ -87,7 +87,10 @@ def evaluate(
     model: show.World,
     suite: Annotated[
         str,
-        typer.Option(help="world: accuracy on held-out games; endless: long rollouts.", show_default=False),
+        typer.Option(
+            help="world: accuracy on held-out games; endless: long rollouts; outcome: reward and end of episode.",
+            show_default=False,
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for report.html and report.json.", show_default=False)],
     data: Annotated[
