@@ -102,7 +102,8 @@ def folder_clips(
         if not videos:
             raise UsageError(f"{place}: no video in it; --starts needs a folder of videos or a data set")
         for video in videos[:CHECKED]:
-            check_size(world.config, *read_video(video, 0, 1)[0].shape[1:3], str(video))
+            first = read_video(video, 0, 1)[0]
+            check_size(world.config, first.shape[1], first.shape[2], str(video))
         found = [partial(_last_frames, world, video) for video in videos]
     if len(found) > MOST:
         say(f"{place}: {len(found)} clips; {MOST} of them are offered as starts")
