@@ -39,7 +39,7 @@ def world_own(
     data: str = "runs/data/own",
     tokenizer: str = "runs/tokenizer_own/model",
     start: str | None = None,
-    batch: int = 3,
+    batch: int = 2,
     minutes: float = 60.0,
 ) -> TrainConfig:
     """Frame-causal flow world for your own game; height and width must be multiples of 16.
