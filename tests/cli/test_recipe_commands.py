@@ -42,7 +42,10 @@ def test_train_both_stages_and_dream(run, tmp_path, shards, clip):
     assert code == 0 and out.splitlines()[-1] == f"now: vidar play {runs / 'w' / 'model'}"
     code, _, err = run("train", config, "--out", runs / "w")
     assert code == 2 and "already holds a run" in err
-    assert run("train", config, "--out", runs / "w", "--resume", "auto")[0] == 0
+    own = (runs / "w" / "model" / "starts" / "01.mp4").read_bytes()
+    (runs / "w" / "model" / "start.mp4").write_bytes(own)  # a start that the user has chosen stays
+    assert run("train", config, "--out", runs / "w", "--resume", "auto", "optim.steps=3")[0] == 0
+    assert (runs / "w" / "model" / "start.mp4").read_bytes() == own
     for words in (["--context", clip], []):  # its own start clip
         assert run("generate", runs / "w" / "model", *words, "--frames", 1, "--out", tmp_path / "x.mp4")[0] == 0
     job = tmp_path / "jobs.jsonl"
