@@ -17,7 +17,17 @@ import torch
 from pydantic import ValidationError, validate_call
 from torch import nn
 
-from vidar.config import Builds, Config, first_problem, load_file, override, parse_value, resolve
+from vidar.config import (
+    Builds,
+    Config,
+    first_problem,
+    load_file,
+    override,
+    parse_value,
+    resolve,
+    trusted,
+    unknown_key,
+)
 from vidar.configs.recipe import status_of
 from vidar.core.system import System
 from vidar.model.model import VideoModelConfig
@@ -50,13 +60,38 @@ def recipes() -> dict[str, Recipe]:
 
 
 def find(name: str) -> Recipe:
-    """Find a recipe by name. Raises UsageError with near matches."""
+    """Find a recipe of vidar by name, or one of a trusted package as `package.module.function`.
+
+    Raises UsageError with near matches, or if the package is not trusted or cannot be imported.
+    """
+    if "." in name:
+        return _external(name)
     known = recipes()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}?" if near else f"valid: {', '.join(known)}"
         raise UsageError(f"no recipe {name!r}; {hint}")
     return known[name]
+
+
+def _external(name: str) -> Recipe:
+    """A function of a trusted package."""
+    place, _, function = name.replace(":", ".").rpartition(".")
+    package = place.partition(".")[0]
+    if package not in trusted():
+        raise UsageError(
+            f"recipe {name!r} is refused: a recipe is code, so only those of trusted packages are called; to trust it: "
+            f"--trust {package}"
+        )
+    try:
+        module = import_module(place)
+    except Exception as error:  # the code of the package may raise anything
+        raise UsageError(f"recipe {name!r}: {place} cannot be imported ({type(error).__name__}: {error})") from None
+    found = getattr(module, function, None)
+    if not inspect.isfunction(found):
+        known = [one for one, value in inspect.getmembers(module, inspect.isfunction) if value.__module__ == place]
+        raise UsageError(unknown_key(function, known, place))
+    return found
 
 
 def resolve_recipe(name: str, assignments: Iterable[str] = ()) -> Config:
@@ -75,6 +110,8 @@ def resolve_recipe(name: str, assignments: Iterable[str] = ()) -> Config:
         config = resolve(validate_call(recipe), [text for text in texts if text not in fields])
     except ValidationError as error:  # a wrong argument of the recipe itself
         raise UsageError(f"recipe {name}: {first_problem(error)}") from None
+    if not hasattr(type(config), "model_fields"):  # a function of another package may return anything
+        raise UsageError(f"recipe {name}: returns a {type(config).__name__}; it must return a config")
     return _overridden(config, fields)
 
 

@@ -29,7 +29,7 @@ GROUPS = {
 SHARES = {"turning": (0.40, 0.30, 0.30), "forward": (0.58, 0.42), "sideways": (0.90, 0.05, 0.05)}
 
 
-@recipe(status="shipped")
+@recipe(status="shipped", then="vidar eval WORLD --suite world --idm MODEL --out runs/eval")
 def idm(preset: Preset = "demo", data: str = "runs/data/doom", minutes: float = 45.0) -> TrainConfig:
     """Inverse-dynamics network: reads the turning, forward and sideways keys of a step from the surrounding frames.
 

@@ -1,8 +1,8 @@
 """Reward and end of episode for a trained world, which `Vidar/World-v0` then returns (after DIAMOND).
 
 The data needs the extras `rewards` and `ended`, which every recorder writes. Run `vidar train outcome data=FOLDER
-world=WORLD`, then `python scripts/evaluate_outcome.py runs/outcome/model FOLDER`; minutes are on one thread. Without
-a trained world, the recipe assumes that of own.py, so that it can be inspected.
+world=WORLD`, then `vidar eval runs/outcome/model --suite outcome --data FOLDER --out runs/eval`; minutes are on one
+thread. Without a trained world, the recipe assumes that of own.py, so that it can be inspected.
 """
 
 from __future__ import annotations

@@ -39,15 +39,17 @@ def world_own(
     data: str = "runs/data/own",
     tokenizer: str = "runs/tokenizer_own/model",
     start: str | None = None,
-    batch: int = 6,
+    batch: int = 2,
     minutes: float = 60.0,
 ) -> TrainConfig:
     """Frame-causal flow world for your own game; height and width must be multiples of 16.
 
-    A frame sees the 7 frames before it.
+    A frame sees the 7 frames before it. Choice: small batches and a short warm-up, so that some minutes on one core are
+    enough for a simple game. Measurements: docs/notes/game-worlds.md.
     """
-    size = SIZES[preset]
-    return train_frame_world("world_own", frame_world(_game(data), size), size, data, tokenizer, start, batch, minutes)
+    size, world = SIZES[preset], frame_world(_game(data), SIZES[preset])
+    run = train_frame_world("world_own", world, size, data, tokenizer, start, batch, minutes)
+    return run.replace(optim=run.optim.replace(warmup_steps=50))
 
 
 def _game(data: str) -> Game:

@@ -13,17 +13,18 @@ STATUSES = {
 }
 Arguments = ParamSpec("Arguments")
 Made = TypeVar("Made")
-MARK = "recipe_status"
+MARK, THEN = "recipe_status", "recipe_then"
 
 
-def recipe(*, status: Status) -> Callable[[Callable[Arguments, Made]], Callable[Arguments, Made]]:
+def recipe(*, status: Status, then: str = "") -> Callable[[Callable[Arguments, Made]], Callable[Arguments, Made]]:
     """Mark a public function that has a `preset` as a recipe.
 
-    `catalog.recipes` finds it in any module of this package.
+    `catalog.recipes` finds it in any module of this package. then: the command that uses the trained model, in which
+    MODEL stands for its folder; "": `configs.next_command` finds it.
     """
 
     def mark(make: Callable[Arguments, Made]) -> Callable[Arguments, Made]:
-        vars(make)[MARK] = status
+        vars(make)[MARK], vars(make)[THEN] = status, then
         return make
 
     return mark
@@ -32,3 +33,8 @@ def recipe(*, status: Status) -> Callable[[Callable[Arguments, Made]], Callable[
 def status_of(make: Any) -> Status | None:
     """The status of a recipe; None for other functions."""
     return vars(make).get(MARK)
+
+
+def then_of(make: Any) -> str:
+    """The command that uses the trained model of a recipe, see `recipe`; "" for other functions."""
+    return vars(make).get(THEN, "")

@@ -32,6 +32,12 @@ GROUPS = {
     "Tokenizers and decoders": "Networks that turn pixels into latents and back.",
     "Readers": "Small networks that read keys, rewards or the end of an episode from frames or latents.",
 }
+BEGIN_HERE = {  # command -> what it is for
+    "vidar play doom": "play the world that ships, in the browser",
+    "vidar train tokenizer_own": "your own game, once its recordings are in runs/data/own (README)",
+    "vidar train world_own": "the world of that game",
+    "vidar train tokenizer_shapes": "a toy world, after `vidar record shapes --episodes 200 --out runs/data/shapes`",
+}
 SHOWN: dict[str, Role] = {"figure": "main", "against": "baseline"}
 HEAD = ("recipe", "parameters", "tiny", "order", "status", *SHOWN, "minutes")
 RULE = "|---|---:|---:|---|---|---|---|---:|"
@@ -97,12 +103,12 @@ class Entry:
         }
 
 
-def entries(word: str | None = None) -> list[Entry]:
+def entries(word: str | None = None, status: Status | None = None) -> list[Entry]:
     """All recipes group by group, or the recipe named `word`, or all with it in name, group, status or description.
 
-    Raises UsageError if nothing matches.
+    status: only those with it. Raises UsageError if nothing matches.
     """
-    found = [entry(name, make) for name, make in recipes().items()]
+    found = [entry(name, make) for name, make in recipes().items() if status in (None, status_of(make))]
     found.sort(key=lambda one: list(GROUPS).index(one.group))
     if word is None:
         return found
@@ -144,6 +150,24 @@ def order_in_words(system: Ordered) -> str:
     return f"{units} of {' + '.join(map(str, sizes))} sites, ring{'s' * (len(rings) > 1)} {kept}{exact}"
 
 
+def brief(found: Sequence[Entry], width: int) -> Iterator[str]:
+    """Where to begin, and the names of the recipes by group and status."""
+    yield "Begin here"
+    longest = max(map(len, BEGIN_HERE))
+    for command, purpose in BEGIN_HERE.items():
+        lead = f"  {command:{longest}}  "
+        yield from wrap(purpose, width, initial_indent=lead, subsequent_indent=" " * len(lead))
+    for group in GROUPS:
+        yield from ["", group]
+        for status in STATUSES:
+            names = [one.recipe for one in found if (one.group, one.status) == (group, status)]
+            yield from _told(status, ", ".join(names), width) if names else ()
+    yield ""
+    yield from (f"{status}: {told.replace('`', '')}" for status, told in STATUSES.items())
+    more = "`vidar systems NAME` shows one of them; a word, --status measured or --all lists them with their figures."
+    yield from wrap(more, width)
+
+
 def listing(found: Sequence[Entry], width: int) -> Iterator[str]:
     """About two lines per recipe: name, parameters, status and main figure, then the description."""
     longest = max(len(one.recipe) for one in found)
@@ -159,10 +183,7 @@ def listing(found: Sequence[Entry], width: int) -> Iterator[str]:
             yield from wrap(one.what, width, initial_indent="  ", subsequent_indent="  ")
         yield from [""] * bool(members)
     yield from (f"{status}: {told.replace('`', '')}" for status, told in STATUSES.items())
-    yield from wrap(
-        "`vidar systems NAME` (or a word) shows figures, commands and the order; `vidar train NAME` trains.",
-        width,
-    )
+    yield from wrap("`vidar systems NAME` shows figures, commands and the order; `vidar train NAME` trains.", width)
 
 
 def details(found: Sequence[Entry], width: int) -> Iterator[str]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from vidar.configs import figures
 from vidar.configs.catalog import find
-from vidar.configs.figures import Figure, Measurement, Results, Training
+from vidar.configs.figures import Figure, Measurement, Results, Role, Training
 from vidar.data.atomic import check_output
 
 Found = tuple[str, Sequence[Figure]]  # a description of the data; the figures, the main ones first
@@ -115,6 +115,23 @@ def of_ruler(report: Mapping[str, Any]) -> Found:
     ]
     found += [Figure(name=f"to the start, idle for {s} s", value=db, unit="dB") for s, db in held.items()]
     return f"{len(report['players'])} players, {report['starts']} starts, {report['frames']} frames", found
+
+
+def of_outcome(report: Mapping[str, Any]) -> Found:
+    """The figures of a report of the suite `outcome`: those of recorded frames first."""
+    found = list[Figure]()
+    roles: dict[str, tuple[Role, Role]] = {"recorded": ("main", "baseline"), "dreamed": ("detail", "detail")}
+    for kind, (main, baseline) in roles.items():
+        reward, end = report[kind]["reward"], report[kind]["end"]
+        values: list[tuple[str, float | None, Role]] = [
+            ("R2 of the reward", reward["r2"], main),
+            ("R2 of the last reward", reward["r2_of_last_reward"], baseline),
+            ("balanced accuracy of the end", end["balanced_accuracy"], "detail"),
+        ]
+        for name, value, role in values:
+            if value is not None:
+                found.append(Figure(name=f"{name}, {kind} frames", value=value, digits=3, role=role))
+    return f"{report['episodes']} held-out episodes", found
 
 
 def span(frames: Sequence[int]) -> str:

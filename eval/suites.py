@@ -11,7 +11,7 @@ from typing import Any
 
 from vidar.config import unknown_key
 from vidar.eval.provenance import shown
-from vidar.eval.record import Found, check_record, of_endless, of_ruler, of_world, record
+from vidar.eval.record import Found, check_record, of_endless, of_outcome, of_ruler, of_world, record
 from vidar.types import UsageError
 
 
@@ -41,6 +41,7 @@ SUITES: Mapping[str, Suite] = {
         "vidar.eval.endless", {"episodes": "rollouts", **_same("frames", "seed", "idm", "device")}, of_endless
     ),
     "ruler": Suite("vidar.eval.ruler", {"episodes": "starts", **_same("frames", "seed", "steps", "device")}, of_ruler),
+    "outcome": Suite("vidar.eval.outcome_suite", _same("data", "split", "seed", "device"), of_outcome),
 }
 
 

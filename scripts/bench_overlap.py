@@ -23,7 +23,7 @@ from vidar.model.load import load
 from vidar.model.model import VideoModel
 from vidar.play.codec import H264, Coder, Jpeg
 from vidar.play.engine import Pictures, PlayEngine, Start
-from vidar.play.gallery import own_clips
+from vidar.play.gallery import Gallery, own_clips
 
 WARM_UP, TURNS, SEED = 5, 3, 0
 
@@ -59,7 +59,7 @@ def session(engine: PlayEngine, coder: Coder, frames: int) -> float:
     if isinstance(engine, EncodingEngine):
         engine.coder = coder
     with engine:
-        slot, after, begun = engine.sit(Start(own_clips(engine.world)[0], None, SEED)), None, 0.0
+        slot, after, begun = engine.sit(Start(Gallery(own_clips(engine.world))[0], None, SEED)), None, 0.0
         first = 0
         while after is None or after < first + frames:
             shown = slot.newest(after)
@@ -75,7 +75,7 @@ def session(engine: PlayEngine, coder: Coder, frames: int) -> float:
 def costs(world: VideoModel, codec: str, frames: int) -> dict[str, float]:
     """Median CPU milliseconds of each part of a frame, one after the other on one thread."""
     streams, coder = world.rollout(1), coder_of(world, codec)
-    streams.begin(0, own_clips(world)[0], None, SEED)
+    streams.begin(0, Gallery(own_clips(world))[0], None, SEED)
     rest, spent = torch.from_numpy(world.config.actions.noop())[None], list[list[float]]()
     for number in range(1, frames + 1):
         marks = [time.thread_time()]

@@ -40,7 +40,7 @@ STEPS = (
     "cli scripts",
 )
 STEP = {name: number for number, names in enumerate(STEPS) for name in names.split()}
-ALIAS = {"commands": "cli", "pretrained": "model"}  # files of the same part
+ALIAS = {"commands": "cli", "pretrained": "model", "__main__": "cli"}  # files of the same part
 OPTIONAL = {
     *("deepspeed", "ray", "flash_attn", "decord", "minerl", "transformers", "vizdoom", "tensorboard", "wandb"),
     *("starlette", "uvicorn", "websockets", "segno", "pygame", "huggingface_hub", "triton"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -31,6 +32,13 @@ def _index(data: OnDisk) -> Index:
     if data.split not in index.splits():
         raise UsageError(f"{data.path}: has no split {data.split!r}; it has {', '.join(index.splits()) or 'none'}")
     return index
+
+
+def check_alone() -> None:
+    """Raises UsageError if a launcher such as torchrun has started this command as one of several processes."""
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size.isdecimal() and int(size) > 1:
+        raise UsageError(f"WORLD_SIZE is {size}: vidar trains in one process so far; start it without torchrun")
 
 
 def check_device(name: str) -> str:

@@ -11,10 +11,10 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from vidar import __version__
-from vidar.commands import convert, data, machine, play, recipes, replay, synth, world
+from vidar.commands import convert, data, machine, play, recipes, replay, show, synth, world
 
 INTERRUPTED = 130
 REFUSED: Any = typer.BadParameter.__mro__[2]  # ClickException; some releases of typer bundle their own copy of click
@@ -61,7 +61,6 @@ def refuse(message: str, code: int) -> int:
 
 app = typer.Typer(
     cls=Commands,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
@@ -80,16 +79,9 @@ def start(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-    trust: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PACKAGE", help="Allow configs to load classes from this package; may be repeated."),
-    ] = None,
+    trust: show.Trust = None,
 ) -> None:
     """Autoregressive video generation and world models: record, train, generate, evaluate."""
-    for package in trust or ():
-        from vidar.config import trust as also
-
-        also(package)
     show_help(context)
 
 
@@ -124,7 +116,8 @@ DATA_EXAMPLES = {
     convert.convert: "vidar data convert videos --out own --spec actions.yaml --fps 20",
 }
 for command, example in EXAMPLES.items():
-    app.command(example.split()[1], epilog=f"Example:  {example}")(command)
+    kind = recipes.RecipeCommand if command in recipes.TAKE_RECIPES else TyperCommand
+    app.command(example.split()[1], cls=kind, epilog=f"Example:  {example}")(command)
 for command, example in DATA_EXAMPLES.items():
     data_app.command(epilog=f"Example:  {example}")(command)
 app.add_typer(data_app, name="data")

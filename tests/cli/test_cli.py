@@ -1,6 +1,7 @@
 """Exit codes and one-line errors."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -102,3 +103,30 @@ def test_doctor_fails_where_video_does(run, monkeypatch):
     monkeypatch.setattr("vidar.eval.doctor.write_video", broken)
     code, out, _ = run("doctor")
     assert code == 1 and "second.mp4: cannot be written" in out
+
+
+def test_python_m_vidar_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "vidar", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, vidar.__version__ + "\n")
+    done = subprocess.run([sys.executable, "-m", "vidar", "trian"], capture_output=True, text=True)
+    assert done.returncode == 2 and "trian" in line(done.stderr)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script_and_completes(shell):
+    def complete(**variables):
+        done = subprocess.run(VIDAR, env={**os.environ, **variables}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "_VIDAR_COMPLETE=complete_" in complete(_VIDAR_COMPLETE=f"source_{shell}")
+    words = {"COMP_WORDS": "vidar rep", "COMP_CWORD": "1", "_TYPER_COMPLETE_ARGS": "vidar rep"}
+    action = {"_TYPER_COMPLETE_FISH_ACTION": "get-args"} if shell == "fish" else {}
+    assert "replay" in complete(_VIDAR_COMPLETE=f"complete_{shell}", **words, **action)
+
+
+def test_completion_can_be_installed(tmp_path):
+    shell = ["bash", "-c", f"'{sys.executable}' -m vidar --install-completion; exit $?"]
+    done = subprocess.run(shell, env={**os.environ, "HOME": str(tmp_path)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert any("_VIDAR_COMPLETE" in file.read_text() for file in tmp_path.rglob("*") if file.is_file())

@@ -45,7 +45,7 @@ def test_replay_writes_and_refuses_in_one_line(run, played, model, tmp_path):
 
 def test_play_refuses_bad_starts_and_foreign_games(run, playable, tmp_path, monkeypatch):
     code, _, err = run("play", playable, "--port", 0, "--starts", tmp_path / "nowhere")
-    assert code == 2 and "no .mp4 file in it; --starts wants a folder with 1 to 24" in err
+    assert code == 2 and "nowhere: no such folder; --starts needs a folder of videos" in err
     code, out, err = run("play", playable, "--port", 0, "--beside")
     assert (code, out) == (1, "") and re.fullmatch(
         r"vidar: world .* has the actions .*; --beside needs a world trained on this game\n", err

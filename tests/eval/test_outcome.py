@@ -1,10 +1,9 @@
-"""Scores of reward and end: by hand, on recorded frames, on dreams; the script prints them."""
+"""Scores of reward and end: by hand, on recorded frames, on dreams; the suite reports them."""
 
+import json
 import math
-import runpy
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,13 +13,13 @@ from vidar.configs.shapes import world_shapes
 from vidar.data.shards import ShardWriter
 from vidar.data.synthetic import SPEC, ShapesConfig
 from vidar.eval.outcome import Judged, Play, end_score, on_dreams, on_recorded, plays, r_squared, reward_score, together
+from vidar.eval.suites import run_suite
 from vidar.model.load import save
 from vidar.model.model import VideoModel
 from vidar.nn.outcome import OutcomeNetConfig
 from vidar.rng import Rng
-from vidar.types import VidarError
+from vidar.types import UsageError, VidarError
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "evaluate_outcome.py"
 RIGHT, UP = 2, 3
 
 
@@ -115,7 +114,7 @@ def test_what_is_judged_of_a_dream_are_the_latents_it_dreamed():
     assert np.abs(second.found - on_recorded(world, shown).found[13:]).max() > 1e-2
 
 
-def test_the_script_prints_both(world, tmp_path, capsys):
+def test_the_suite_reports_both(world, tmp_path):
     save(world, tmp_path / "world")
     with ShardWriter(tmp_path / "data", "heldout", SPEC) as writer:
         for seed in range(3):
@@ -123,18 +122,16 @@ def test_the_script_prints_both(world, tmp_path, capsys):
             extras = {"rewards": shown.rewards.astype(np.float32), "ended": shown.ended.astype(bool)}
             extras = extras if seed < 2 else {"rewards": extras["rewards"]}  # of before `ended`
             writer.write(replace(ShapesConfig().build().episode(seed, actions=shown.actions), extras=extras))
-    main = runpy.run_path(str(SCRIPT))["main"]
-    main(str(tmp_path / "world"), str(tmp_path / "data"))
-    head, *lines = capsys.readouterr().out.splitlines()
-    assert "on 3 episodes of" in head and [line.split()[:2] for line in lines] == [
-        ["recorded", "reward"],
-        ["recorded", "end"],
-        ["dreamed", "reward"],
-        ["dreamed", "end"],
-    ]
-    assert "R2 1.000 (mean 0, last reward" in lines[0] and "; 69 steps)" in lines[0] and "; 96 steps)" in lines[2]
+    made = run_suite("outcome", str(tmp_path / "world"), tmp_path / "out", {"data": tmp_path / "data"})
+    assert made == json.loads((tmp_path / "out" / "report.json").read_text()) and made["episodes"] == 3
+    rewards = made["recorded"]["reward"], made["dreamed"]["reward"]
+    assert [score["steps"] for score in rewards] == [69, 96] and all(score["r2"] > 0.999 for score in rewards)
+    assert rewards[0]["r2_of_last_reward"] < 0.5
     ends = sum(int(play(seed, 24).ended.sum()) for seed in (0, 1))
-    assert f"({ends} of {ends} ends found, 0 false among {46 - ends} other steps)" in lines[1]
+    end = made["recorded"]["end"]
+    assert (end["found"], end["missed"], end["false_alarms"], end["other_steps"]) == (ends, 0, 0, 46 - ends)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "balanced accuracy" in page and f"<td>{rewards[1]['r2']}</td>" in page
     with pytest.raises(VidarError, match="not those of world 'shapes'"):
         list(
             plays(
@@ -144,4 +141,6 @@ def test_the_script_prints_both(world, tmp_path, capsys):
             )
         )
     with pytest.raises(VidarError, match="has no head for reward and end"):
-        main("doom", str(tmp_path / "data"))
+        run_suite("outcome", "doom", tmp_path / "out", {"data": tmp_path / "data"})
+    with pytest.raises(UsageError, match="needs recorded play .*--data"):
+        run_suite("outcome", str(tmp_path / "world"), tmp_path / "out", {})

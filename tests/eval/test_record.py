@@ -16,8 +16,7 @@ from vidar.configs.figures import Figure, Training
 from vidar.data.record import record as record_shards
 from vidar.data.synthetic import ShapesConfig
 from vidar.eval import demo as demo_module
-from vidar.eval.outcome import EndScore, RewardScore
-from vidar.eval.record import check_record, command_line, of_endless, of_world, record
+from vidar.eval.record import check_record, command_line, of_endless, of_outcome, of_world, record
 from vidar.nn.pretrained import save_component
 from vidar.types import UsageError, VidarError
 
@@ -200,8 +199,11 @@ def test_drift_is_recorded_by_span_beside_the_other_world():
 
 
 def test_rewards_and_ends_are_recorded_of_recorded_and_dreamed_frames():
-    score, end = RewardScore(0.81, 0.25, 9), EndScore(0.75, 1.0, 0.5, None)
-    found = in_words(script("evaluate_outcome").figures("recorded", score, end))
+    unknown = {"reward": {"r2": None, "r2_of_last_reward": None}, "end": {"balanced_accuracy": None}}
+    known = {"reward": {"r2": 0.81, "r2_of_last_reward": 0.25}, "end": {"balanced_accuracy": 0.75}}
+    data, figures = of_outcome({"episodes": 3, "recorded": known, "dreamed": unknown})
+    found = in_words(figures)
+    assert data == "3 held-out episodes" and len(found) == 3
     assert found[0] == ("0.810 R2 of the reward, recorded frames", "main")
     assert found[1] == ("0.250 R2 of the last reward, recorded frames", "baseline")
     assert found[2] == ("0.750 balanced accuracy of the end, recorded frames", "detail")

@@ -8,9 +8,11 @@ import pytest
 from PIL import Image
 from play_client import Player, plays_on
 
+from vidar.data.episode import Episode
+from vidar.data.shards import ShardWriter
 from vidar.data.video import write_video
 from vidar.play import messages
-from vidar.play.gallery import folder_clips, own_clips, small_picture
+from vidar.play.gallery import MOST, Gallery, folder_clips, own_clips, small_picture
 from vidar.types import UsageError, VidarError
 
 
@@ -23,7 +25,7 @@ def frames(count, height=64, width=80):
 def test_the_worlds_own_clip_is_cut_where_it_is_long_enough(world, tmp_path, monkeypatch, count, ends):
     write_video(tmp_path / "start.mp4", frames(count), 10)
     monkeypatch.setattr(world, "start", tmp_path / "start.mp4")
-    clips = own_clips(world)  # the world has 4 frames of context
+    clips = [*Gallery(own_clips(world))]  # the world has 4 frames of context
     assert [round(clip[-1].mean() / 10) + 1 for clip in clips] == ends
     assert [len(clip) for clip in clips] == [min(4, count)] * len(ends)
     (tmp_path / "starts").mkdir()
@@ -34,20 +36,53 @@ def test_the_worlds_own_clip_is_cut_where_it_is_long_enough(world, tmp_path, mon
 def test_a_folder_of_clips(world, tmp_path):
     for name, count in (("b", 9), ("a", 2)):
         write_video(tmp_path / f"{name}.mp4", frames(count), 10)
-    assert [(len(clip), round(clip[-1].mean() / 10)) for clip in folder_clips(world, tmp_path)] == [(2, 1), (4, 8)]
+    (tmp_path / "._b.mp4").write_bytes(b"left by another system")
+    clips = Gallery(folder_clips(world, tmp_path))
+    assert [(len(clip), round(clip[-1].mean() / 10)) for clip in clips] == [(2, 1), (4, 8)]
     (tmp_path / "c.mp4").write_bytes(b"no video")
     with pytest.raises(VidarError, match=r"c\.mp4: cannot be read"):
         folder_clips(world, tmp_path)
     write_video(tmp_path / "c.mp4", frames(2, 32, 32), 10)
     with pytest.raises(VidarError, match=r"c\.mp4 is 32x32, this model is 80x64"):
         folder_clips(world, tmp_path)
-    for folder, words in ((tmp_path / "nowhere", "no .mp4 file"), (tmp_path / "many", "25 .mp4 files")):
-        if folder.name == "many":
-            folder.mkdir()
-            for number in range(25):
-                (folder / f"{number}.mp4").touch()
-        with pytest.raises(UsageError, match=f"{words} in it; --starts wants a folder with 1 to 24"):
+    (tmp_path / "empty").mkdir()
+    for folder, words in ((tmp_path / "nowhere", "no such folder"), (tmp_path / "empty", "no video in it")):
+        with pytest.raises(UsageError, match=f"{folder.name}: {words}; --starts needs"):
             folder_clips(world, folder)
+
+
+def test_a_large_folder_is_read_only_as_far_as_it_is_looked_at(world, tmp_path):
+    write_video(tmp_path / "0000.mp4", frames(5), 10)
+    for number in range(1, MOST + 500):
+        name = f"{number:04d}.{'MP4' if number % 2 else 'mp4'}"
+        (tmp_path / name).hardlink_to(tmp_path / "0000.mp4") if number < 40 else (tmp_path / name).write_bytes(b"none")
+    said = []
+    gallery = Gallery(folder_clips(world, tmp_path, said.append), said.append)
+    assert len(gallery) == MOST and said == [f"{tmp_path}: 1500 clips; 1000 of them are offered as starts"]
+    assert len(gallery[1]) == 4 and gallery.picture(0) == small_picture(frames(5))
+    for _ in range(2):  # said once
+        assert gallery.picture(999) is None
+    assert len(said) == 2 and "not offered as a start" in said[1] and "1498.mp4" in said[1]
+
+
+def episode(world, count, first):
+    """Frame t is grey 10 (first + t)."""
+    video = frames(first + count)[first:]
+    actions = np.zeros((count, world.config.spec.width), np.float32)
+    return Episode(video, actions, world.config.fps, world.config.spec, f"from-{first}", "grey")
+
+
+def test_a_data_set_offers_its_held_out_episodes(tmp_path, world):
+    with ShardWriter(tmp_path, "train", world.config.spec) as writer:
+        writer.write(episode(world, 8, 0))
+    assert [round(clip[-1].mean() / 10) for clip in Gallery(folder_clips(world, tmp_path))] == [5]  # frames 2 .. 5 of 8
+    with ShardWriter(tmp_path, "heldout", world.config.spec) as writer:
+        for first, count in ((10, 3), (4, 4)):
+            writer.write(episode(world, count, first))
+    clips = [*Gallery(folder_clips(world, tmp_path))]
+    assert [(len(clip), round(clip[-1].mean() / 10)) for clip in clips] == [(3, 12), (4, 7)]
+    with pytest.raises(VidarError, match="is 80x64, this model is 40x32"):
+        folder_clips(world.__class__(world.config.replace(height=32, width=40), world.tokenizer, world.net), tmp_path)
 
 
 def test_small_pictures_are_of_the_last_frame():
@@ -77,6 +112,21 @@ def test_a_player_chooses_by_number_and_by_nothing_else(serve, first_frames):
         assert np.array_equal(slot.log.start.frames, first_frames)
         stranger.throw('{"t":"reset","seed":1,"start":3}')
         assert stranger.end() == 1007
+        assert plays_on(player)
+
+
+def test_a_start_that_cannot_be_read_is_passed_over(serve, first_frames, capfd):
+    def damaged():
+        raise VidarError("b.mp4: is empty")
+
+    served = serve(clips=[damaged, np.roll(first_frames, 1, axis=1)])
+    with Player(served.port) as player:
+        assert player.hear("hello")["starts"] == 3
+        player.picture(messages.START_PICTURE, lambda header: header.frame == 2)
+        assert [header.frame for header, _ in player.pictures[messages.START_PICTURE]] == [0, 2]
+        assert capfd.readouterr().err == "vidar: not offered as a start: b.mp4: is empty\n"
+        player.say("reset", seed=5, start=1)
+        assert player.hear("seed")["start"] == 0  # the dream goes on as it is
         assert plays_on(player)
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import vidar.train.clock
 from vidar.config import Config
 from vidar.rng import Rng
 from vidar.train import checkpoint, loop
@@ -195,7 +196,8 @@ def test_infinite_gradient_of_a_finite_loss_is_skipped(tmp_path):
 def clock(monkeypatch):
     """Every look at the clock takes 10 ms."""
     ticks = itertools.count()
-    monkeypatch.setattr(loop, "monotonic", lambda: 0.01 * next(ticks))
+    for module in (loop, vidar.train.clock):
+        monkeypatch.setattr(module, "monotonic", lambda: 0.01 * next(ticks))
 
 
 def test_time_budget_ends_annealed_and_survives_resume(tmp_path, clock, monkeypatch):

@@ -16,12 +16,11 @@ import typer
 from vidar.commands import show
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from vidar.conditioning.config import Told
     from vidar.model.model import VideoModel
     from vidar.play.beside import Beside
     from vidar.play.engine import PlayEngine
+    from vidar.play.gallery import Clip
     from vidar.play.guard import Guard, Limits
 
 Compiled = Annotated[
@@ -39,7 +38,7 @@ Fps = Annotated[
     float | None, typer.Option(min=0, help="Frames per second; 0: no limit (default: the world's own rate).")
 ]
 Starts = Annotated[
-    Path | None, typer.Option(help="Folder of .mp4 files to offer as start clips, besides the model's own.")
+    Path | None, typer.Option(help="Folder of videos, or data set, to offer as starts besides the model's own.")
 ]
 AllowHost = Annotated[
     list[str] | None,
@@ -109,7 +108,7 @@ def play(
     world = load(model, check_device(device))
     world.config.check_told(told := Told(prompt, label))
     clips = [] if world.start is None and (starts is not None or beside) else own_clips(world)
-    clips += folder_clips(world, starts) if starts is not None else []
+    clips += folder_clips(world, starts, show.warn) if starts is not None else []
     pace = world.config.fps if fps is None else fps
     with ExitStack() as stack:
 
@@ -159,7 +158,7 @@ def _table(
 class LobbyOptions:
     """What a `Lobby` needs beside its engine and the real game."""
 
-    clips: list[np.ndarray]
+    clips: list[Clip]
     guard: Guard
     limits: Limits
     codec: str
@@ -226,9 +225,10 @@ def _real_game(world: VideoModel, scenario: str) -> Beside:
     return Beside(RealGame(running), world.config.context)
 
 
-def _in_window(engine: PlayEngine, clips: list[np.ndarray], told: Told) -> None:
+def _in_window(engine: PlayEngine, clips: list[Clip], told: Told) -> None:
     from vidar.play.engine import Start
+    from vidar.play.gallery import Gallery
     from vidar.play.window import Window
 
     with engine:
-        Window(engine, Start(clips[0], None, 0, told)).run()
+        Window(engine, Start(Gallery(clips)[0], None, 0, told)).run()

@@ -5,22 +5,54 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from signal import Signals
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from vidar.commands import show
 
-Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe (`vidar systems`), or a .yaml file.")]
+HELP = ("-h", "--help")
+Recipe = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE",
+        help="Name of a recipe (`vidar systems`), a .yaml file, or PACKAGE.FUNCTION of a trusted package.",
+    ),
+]
 Assignments = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help="An argument of the recipe (batch=16) or a config field (optim.lr=5e-4)."),
 ]
 
 
+class RecipeCommand(TyperCommand):
+    """A command on a recipe: with --help and the name of one, it prints the parameters of that recipe."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the command line, or print the help of a recipe and exit."""
+        words = [word for word in args if word not in HELP]
+        if len(words) < len(args) and any(not word.startswith("-") for word in words):
+            super().parse_args(ctx, words)
+            recipe_help(ctx.params["recipe"])
+            ctx.exit()
+        return super().parse_args(ctx, args)
+
+
+def recipe_help(name: str) -> None:
+    """Print the parameters of a recipe. Raises UsageError if there is no such recipe."""
+    from vidar.configs.catalog import find
+    from vidar.configs.parameters import described
+
+    lines = described(name, find(name), shutil.get_terminal_size((100, 24)).columns)
+    show.result({}, False, [f"Usage: vidar train {name} [KEY=VALUE]... [OPTIONS]", "", *lines])
+    show.result({}, False, ["`vidar train --help` lists the options."])
+
+
 def train(
     recipe: Recipe,
     assignments: Assignments = None,
+    trust: show.Trust = None,
     resume: Annotated[
         str | None, typer.Option(help="Continue from a checkpoint; 'auto' takes the newest one in --out.")
     ] = None,
@@ -32,23 +64,30 @@ def train(
     cache_limit: show.CacheLimit = None,
     as_json: show.Json = False,
 ) -> None:
-    """Train a recipe and export the model to OUT/model."""
+    """Train a recipe and export the model to OUT/model. `vidar train RECIPE --help` lists the parameters of RECIPE."""
     from dataclasses import asdict
 
-    from vidar.check import check_device, check_training
+    from vidar.check import check_alone, check_device, check_training
     from vidar.configs.catalog import resolve_recipe
+    from vidar.configs.next_command import FEW_STEPS, next_command
     from vidar.data.cache import keep_in
     from vidar.train.fit import fit
 
+    check_alone()
     keep_in(cache, cache_limit)
     where = check_device(device) if device else None
-    made = fit(check_training(resolve_recipe(recipe, assignments or ())), out, resume, where)
-    show.result(asdict(made), as_json)
+    resolved = check_training(resolve_recipe(recipe, assignments or ()))
+    made = fit(resolved, out, resume, where)
+    now = None if made.model is None else next_command(made.model, recipe, resolved.name, assignments or ())
+    if now is not None and made.step < FEW_STEPS:
+        show.warn(f"only {made.step} steps: expect noise or blur; to train on, give more minutes and --resume auto")
+    record = {**asdict(made), "now": now}
+    show.result(record, as_json, [*show.flat(asdict(made)), *([] if now is None else [f"now: {now}"])])
     if made.stopped:
         raise typer.Exit(128 + Signals[made.stopped])
 
 
-def config(recipe: Recipe, assignments: Assignments = None) -> None:
+def config(recipe: Recipe, assignments: Assignments = None, trust: show.Trust = None) -> None:
     """Print the resolved config of a recipe as YAML; `vidar train` accepts the file."""
     from vidar.config import to_yaml
     from vidar.configs.catalog import resolve_recipe
@@ -59,15 +98,21 @@ def config(recipe: Recipe, assignments: Assignments = None) -> None:
 def systems(
     word: Annotated[
         str | None,
-        typer.Argument(metavar="WORD", help="Show all details of one recipe, or of every recipe that matches a word."),
+        typer.Argument(metavar="WORD", help="Show all details of one recipe, or list the recipes that match a word."),
     ] = None,
+    status: Annotated[
+        Literal["trainable", "measured", "shipped"] | None, typer.Option(help="List the recipes with this status.")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="List every recipe with its main figure; with WORD, show all details.")
+    ] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as in configs/README.md.")] = False,
     features: Annotated[
         bool, typer.Option("--features", help="Print which features each kind of order supports, or why it does not.")
     ] = False,
     as_json: show.Json = False,
 ) -> None:
-    """List the systems: every recipe with its size, its order and its measured results."""
+    """List the systems: where to begin and the names of the recipes, or their sizes, orders and measured results."""
     from vidar.configs import features as able
     from vidar.configs import table
 
@@ -76,12 +121,18 @@ def systems(
         return show.result(known, as_json, able.listing(known, shutil.get_terminal_size((100, 24)).columns))
     if markdown:
         return show.result({}, False, table.markdown().splitlines())
-    found, width = table.entries(word), shutil.get_terminal_size((100, 24)).columns
+    found, width = table.entries(word, status), shutil.get_terminal_size((100, 24)).columns
     records = [one.record() for one in found] if as_json else []
-    show.result(records, as_json, table.details(found, width) if word else table.listing(found, width))
+    if word is not None and (everything or len(found) == 1):
+        lines = table.details(found, width)
+    else:
+        lines = table.listing(found, width) if word or status or everything else table.brief(found, width)
+    show.result(records, as_json, lines)
 
 
-def budget(recipe: Recipe, assignments: Assignments = None, as_json: show.Json = False) -> None:
+def budget(
+    recipe: Recipe, assignments: Assignments = None, trust: show.Trust = None, as_json: show.Json = False
+) -> None:
     """Print the parameters, cache size and training memory of a recipe without allocating them."""
     from vidar.configs.catalog import resolve_recipe
     from vidar.eval.budget import budget as run
@@ -113,3 +164,6 @@ def order(
         draw(*found, out, title=name)
         lines = [str(out), *lines]
     show.result({}, False, lines)
+
+
+TAKE_RECIPES = (train, config, budget)

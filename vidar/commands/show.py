@@ -17,6 +17,14 @@ Label = Annotated[int | None, typer.Option(help="Class label (class-conditioned 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 World = Annotated[str, typer.Argument(metavar="MODEL", help="Name of a shipped world, or a model folder.")]
 Device = Annotated[str, typer.Option(help="Device to run on: cpu, cuda, ...")]
+Trust = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PACKAGE",
+        callback=lambda packages: trust_all(packages),
+        help="Allow recipes and configs of this package, which run its code; may be repeated.",
+    ),
+]
 Steps = Annotated[int | None, typer.Option(min=1, help="Solver steps per frame (default: the model's).")]
 Cache = Annotated[
     Path | None,
@@ -41,6 +49,19 @@ def result(value: Any, as_json: bool, lines: Iterable[str] | None = None) -> Non
         return
     for line in flat(value) if lines is None else lines:
         typer.echo(line)
+
+
+def trust_all(packages: Iterable[str] | None) -> None:
+    """Trust packages, see `vidar.config.trust`."""
+    for package in packages or ():
+        from vidar.config import trust
+
+        trust(package)
+
+
+def warn(message: str) -> None:
+    """Print a warning as one line on stderr."""
+    typer.echo(f"vidar: {message}", err=True)
 
 
 def flat(value: Mapping[str, Any], indent: str = "") -> Iterator[str]:

@@ -14,7 +14,7 @@ from vidar.commands import show
 # the entries of a report that a terminal shows
 HEADLINES = (
     *("world", "params", "episodes", "frames", "fps", "latency_ms", "means", "gains", "sharpness_ratio"),
-    *("action_score", "action_score_left_out", "passed", "survival"),
+    *("action_score", "action_score_left_out", "passed", "survival", "recorded", "dreamed"),
     *("on_manifold", "worst_player", "idle_held_db"),
 )
 
@@ -116,7 +116,9 @@ def evaluate(
     suite: Annotated[
         str,
         typer.Option(
-            help="world: accuracy on held-out games; ruler: as people play; endless: long rollouts.", show_default=False
+            help="world: accuracy on held-out games; ruler: as people play; endless: long rollouts; "
+            "outcome: reward and end of episode.",
+            show_default=False,
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for report.html and report.json.", show_default=False)],

@@ -25,6 +25,7 @@ SHIPPED = Path(__file__).parent.parent / "pretrained"
 INDEX, CONFIG = "model_index.json", "world.json"
 START = "start.mp4"  # the clip in a model's folder that is the default context
 SHA256 = "_sha256"  # of world.json and the index itself; models of earlier versions have none
+STARTS = "starts"  # the folder of further start clips in a model's folder
 OUTCOME = "outcome"  # the reward and termination head; most models have none
 
 

@@ -19,7 +19,6 @@ from vidar.play.codec import Coded, Coder, Jpeg
 from vidar.play.connection import Gone, Socket
 from vidar.play.dream import ShownFrame
 from vidar.play.engine import PlayerSlot, Start
-from vidar.play.gallery import small_picture
 from vidar.play.guard import Bucket
 from vidar.play.keys import DEGREES_PER_PIXEL
 from vidar.play.lobby import Lobby
@@ -72,7 +71,7 @@ class ClientSession:
 
     async def run(self) -> None:
         """Until something ends it: raises Closed or Gone."""
-        parts = (self._listen(), self._play(), self._accompany(), self._watch(), self._stopped())
+        parts = (self._listen(), self._play(), self._accompany(), self._show_starts(), self._watch(), self._stopped())
         tasks = [asyncio.ensure_future(part) for part in parts]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -139,7 +138,10 @@ class ClientSession:
         if not self.reset_rate.take():
             return self._drop()
         await self._deliver()  # a recording is of one dream
-        start = await self._start(message.seed, clip)
+        try:
+            start = await self._start(message.seed, clip)
+        except VidarError:  # a damaged clip: the dream goes on as it is
+            return await self.socket.send(messages.to_json("seed", seed=self.seed, start=self.clip))
         self.seed, self.clip, self.after = message.seed, clip, None
         self.resets += 1
         self._take_up(slot, start)
@@ -171,7 +173,7 @@ class ClientSession:
             except VidarError as error:
                 self.beside = None
                 await self.socket.send(messages.to_json("beside", on=False, why=str(error)))
-        return self.lobby.start(seed, clip)
+        return await self._blocking(self.lobby.start, seed, clip)
 
     @property
     def _accompanied(self) -> bool:
@@ -221,7 +223,6 @@ class ClientSession:
                 self._take_up(slot, start)
         self.ready.set()
         await self.socket.send(self._greeting(slot))
-        await self._show_starts()
         while True:
             await self._show(slot)
 
@@ -243,11 +244,14 @@ class ClientSession:
         self.lobby.counts.frames += 1
 
     async def _show_starts(self) -> None:
-        """Send the small pictures of the starts, if there is a choice."""
+        """Send the small pictures, if there is a choice, while the dream runs; then wait for the session to end."""
+        await self.ready.wait()
         count = self._choices()
-        for number, clip in enumerate(self.lobby.clips if count > 1 else ()):
-            jpeg = await self._blocking(small_picture, clip)
-            await self.socket.send(messages.frame_message(number, count, 0, jpeg, messages.START_PICTURE))
+        for number in range(count if count > 1 else 0):
+            jpeg = await self._blocking(self.lobby.clips.picture, number)
+            if jpeg is not None:
+                await self.socket.send(messages.frame_message(number, count, 0, jpeg, messages.START_PICTURE))
+        await asyncio.Event().wait()
 
     async def _accompany(self) -> None:
         """The pictures beside a player's own: of a running game while it waits, then of the real game."""

@@ -6,12 +6,11 @@ All of it runs in one event loop; what may block runs in `Lobby.pool`.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-
-import numpy as np
 
 from vidar.conditioning.config import NOTHING, Told
 from vidar.play import messages
@@ -20,6 +19,7 @@ from vidar.play.codec import H264, Coder, Jpeg, codec_string
 from vidar.play.downloads import Downloads
 from vidar.play.dream import ShownFrame
 from vidar.play.engine import PlayEngine, Start
+from vidar.play.gallery import Clip, Gallery
 from vidar.play.guard import Counts, Guard, Limits
 from vidar.play.messages import Closed
 
@@ -27,23 +27,24 @@ from vidar.play.messages import Closed
 class Lobby:
     """The sessions of one engine.
 
-    clips: where a dream may begin, uint8 [T, H, W, 3] each; it begins at the first one unless another is chosen.
-    beside: the real game, for the slot of row 0. codec: the coding that pages ask for unless their address names one,
-    "jpeg" or "h264"; they are sent JPEG until they ask. told: prompt or label of every dream. h264: what a decoder must
-    support, None if this machine cannot encode H.264. per_address: most sessions of one address.
+    clips: where a dream may begin, see `Gallery`; it begins at the first one unless another is chosen. beside: the real
+    game, for the slot of row 0. codec: the coding that pages ask for unless their address names one, "jpeg" or "h264";
+    they are sent JPEG until they ask. told: prompt or label of every dream. h264: what a decoder must support, None if
+    this machine cannot encode H.264. per_address: most sessions of one address.
     """
 
     def __init__(
         self,
         engine: PlayEngine,
-        clips: Sequence[np.ndarray],
+        clips: Sequence[Clip],
         guard: Guard,
         limits: Limits | None = None,
         beside: Beside | None = None,
         codec: str = Jpeg.name,
         told: Told = NOTHING,
     ) -> None:
-        self.engine, self.clips, self.guard, self.limits = engine, tuple(clips), guard, limits or Limits()
+        self.engine, self.guard, self.limits = engine, guard, limits or Limits()
+        self.clips = Gallery(clips, lambda line: print(f"vidar: {line}", file=sys.stderr, flush=True))
         config = engine.world.config
         self.beside, self.codec, self.told = beside, codec, told
         self.fps = 1.0 / engine.clock.period if engine.clock.period else config.fps
@@ -130,5 +131,5 @@ class Lobby:
         return H264(config.height, config.width, self.fps) if codec == H264.name else Jpeg()
 
     def start(self, seed: int, clip: int = 0) -> Start:
-        """The start at a clip, by its number, with a seed."""
+        """The start at a clip, by its number, with a seed. Raises VidarError if the clip cannot be read."""
         return Start(self.clips[clip], None, seed, self.told)

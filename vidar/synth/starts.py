@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidar.model.load import START
-
-FOLDER = "starts"  # of further clips, in the model's folder
+from vidar.model.load import START, STARTS
 
 
 @dataclass(frozen=True)
@@ -32,4 +30,4 @@ class Starts:
 def starts_of(folder: Path, spread: bool) -> Starts:
     """The clips in a model's folder: start.mp4, then starts/*.mp4 by name."""
     first = folder / START
-    return Starts([*([first] if first.is_file() else []), *sorted((folder / FOLDER).glob("*.mp4"))], spread)
+    return Starts([*([first] if first.is_file() else []), *sorted((folder / STARTS).glob("*.mp4"))], spread)

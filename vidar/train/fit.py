@@ -15,17 +15,20 @@ from torch import nn
 
 from vidar.config import Builds, to_yaml
 from vidar.data.atomic import TEMPORARY, lock_folder, make_folder, replacing, replacing_folder
-from vidar.model.load import INDEX
+from vidar.model.load import CONFIG as WORLD
+from vidar.model.load import INDEX, START, load_config
+from vidar.model.starts import write_starts
 from vidar.rng import Rng
 from vidar.train import checkpoint, same_data
+from vidar.train.checks import OnDisk
 from vidar.train.config import TrainConfig
 from vidar.train.engine import Engine, PlainEngine
-from vidar.train.log import LOG, NoLog, RunLog
+from vidar.train.log import LOG, Log, NoLog, RunLog
 from vidar.train.loop import Batches, Method, Stop, TrainState, train
 from vidar.train.memory import check_memory
 from vidar.train.ranks import is_first
 from vidar.train.resume import check_same
-from vidar.types import UsageError
+from vidar.types import UsageError, VidarError
 
 CHECKPOINTS, EXPORTED, CONFIG = "checkpoints", "model", "config.yaml"
 FILES = (CONFIG, LOG, EXPORTED)  # what a run writes beside its checkpoints, whoever wrote it before
@@ -134,7 +137,7 @@ def _fit(config: TrainConfig, folder: Path, start: Path | None, device: str | No
             for path in checkpoint.damaged(folder / CHECKPOINTS):
                 log.event("damaged", state.counters.step, checkpoint=str(path), remedy="not used; remove it")
             train(state, log, stop)
-            exported = export(state) if stop.signal is None else None
+            exported = export(state, log) if stop.signal is None else None
             log.event("stopped" if stop.signal else "done", state.counters.step, checkpoint=str(state.checkpoint))
         finally:
             log.close()
@@ -182,12 +185,26 @@ def build(config: TrainConfig, folder: Path, device: torch.device, engine: MakeE
     return TrainState(config, folder, method, data, engine(config, model, device))
 
 
-def export(state: TrainState) -> Path | None:
-    """Write the averaged model to out/model where the method can, on rank 0."""
+def export(state: TrainState, log: Log) -> Path | None:
+    """Write the averaged model to out/model where the method can, on rank 0; a world gets start clips of its data."""
     if not isinstance(state.method, Exports):
         return None
     directory, averaged = state.out / EXPORTED, state.engine.averaged()
     if state.engine.ranks.rank == 0:
         with replacing_folder(directory, INDEX) as temporary:
             state.method.export(averaged, temporary)
+            if not (directory / START).is_file():
+                give_starts(temporary, state, log)
     return directory
+
+
+def give_starts(directory: Path, state: TrainState, log: Log) -> None:
+    """Write start clips of the training data into an exported world that has none; a failure is only logged."""
+    data = state.config.data
+    if (directory / START).is_file() or not isinstance(data, OnDisk) or not (directory / WORLD).is_file():
+        return
+    if not load_config(directory).clips:
+        try:
+            write_starts(directory, data.path)
+        except VidarError as error:  # the trained weights matter more
+            log.event("no start clips", state.counters.step, reason=str(error))

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from vidar.data.atomic import replacing, writing
 from vidar.train.board import open_board
 
-LOG = "log.jsonl"
+LOG = "log.jsonl"  # in the folder of a run
 
 
 class Log(Protocol):
@@ -27,6 +27,10 @@ class Log(Protocol):
 
     def event(self, event: str, step: int, **details: Any) -> None:
         """Log an event: a skipped batch, a checkpoint, the end of the run."""
+        ...
+
+    def say(self, line: str) -> None:
+        """Print a line for the person at the terminal, which is not stored."""
         ...
 
     def close(self) -> None:
@@ -41,6 +45,9 @@ class NoLog:
         """Do nothing."""
 
     def event(self, event: str, step: int, **details: Any) -> None:
+        """Do nothing."""
+
+    def say(self, line: str) -> None:
         """Do nothing."""
 
     def close(self) -> None:
@@ -83,6 +90,10 @@ class RunLog:
         self._write({"event": event, "step": step, **details})
         shown = " ".join(f"{key}={value}" for key, value in details.items())
         self._console.print(f"step {step}: {event} {shown}", markup=False)
+
+    def say(self, line: str) -> None:
+        """See `Log`."""
+        self._console.print(line, markup=False)
 
     def close(self) -> None:
         """See `Log`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -18,13 +18,16 @@ from torch import Tensor, nn
 from vidar.data.atomic import make_folder
 from vidar.rng import Rng
 from vidar.train.checkpoint import Counters
+from vidar.train.clock import Clock, without_compilation
 from vidar.train.config import TrainConfig
 from vidar.train.engine import Engine
-from vidar.train.log import Log
+from vidar.train.log import LOG, Log
+from vidar.train.progress import LOSS, MINUTES, draw_loss, strip
 from vidar.train.ranks import Ranks, anywhere
 from vidar.types import Loss, VidarError
 
 ELSEWHERE = "a signal to another process"
+COMPILING = "compiling the training step; this happens once, and its time does not count"
 MOST_SKIPPED = 10  # non-finite batches in a row before the run stops
 
 
@@ -125,13 +128,13 @@ class Stop:
 class Window:
     """The values since the last log line. known: values of steps before a resume."""
 
-    def __init__(self, device: torch.device, known: Iterable[Mapping[str, float]] = ()) -> None:
+    def __init__(self, device: torch.device, clock: Clock, known: Iterable[Mapping[str, float]] = ()) -> None:
         self.values: list[Mapping[str, Tensor]] = [
             {k: torch.tensor(v, device=device) for k, v in step.items()} for step in known
         ]
         self.samples = 0
         self.waited = 0.0
-        self.started = monotonic()
+        self.clock, self.started = clock, clock.seconds
 
     def plain(self) -> list[dict[str, float]]:
         """The values as plain numbers; JSON represents float32 exactly."""
@@ -141,22 +144,27 @@ class Window:
         """Mean of every value over the steps that have it, samples per second, share of time spent on data."""
         keys = {key: None for values in self.values for key in values}
         means = {k: float(torch.stack([v[k].detach().float() for v in self.values if k in v]).mean()) for k in keys}
-        seconds = max(monotonic() - self.started, 1e-9)
+        seconds = max(self.clock.seconds - self.started, 1e-9)
         return {**means, "samples_per_s": self.samples / seconds, "data_wait": self.waited / seconds}
 
 
 def train(state: TrainState, log: Log, stop: Stop) -> None:
     """Run until the steps or the minutes are used up, or a signal comes; the last state is saved.
 
-    Raises VidarError after 10 non-finite batches in a row, naming their samples.
+    Compilation and pictures do not count towards the minutes. Raises VidarError after 10 non-finite batches in a row,
+    naming their samples.
     """
     config, counters, engine, ranks = state.config, state.counters, state.engine, state.engine.ranks
     state.model.train()
-    start = monotonic() - counters.elapsed
-    saved, window, bad = monotonic(), Window(engine.device, counters.window), []
+    clock = Clock(counters.elapsed)
+    due = [minutes for minutes in MINUTES if 60 * minutes > counters.elapsed]
+    saved, window, bad = monotonic(), Window(engine.device, clock, counters.window), []
     shown = state.data.batch(0) if config.sample_every and isinstance(state.method, Samples) else None
     stopped = anywhere(ranks, stop.signal is not None)
-    with closing(batches(state.data, state.index, ranks.world_size)) as stream:
+    with ExitStack() as stack:
+        stream = stack.enter_context(closing(batches(state.data, state.index, ranks.world_size)))
+        if config.compile:
+            stack.enter_context(without_compilation(clock, lambda: log.say(COMPILING)))
         while state.progress() < 1.0 and not stopped:
             asked = monotonic()
             batch = next(stream)
@@ -164,7 +172,7 @@ def train(state: TrainState, log: Log, stop: Stop) -> None:
             lr = config.optim.lr_at(counters.step, state.progress())
             values = train_step(state, batch, lr)
             counters.cursor += 1
-            counters.elapsed = ranks.agree(monotonic() - start)
+            counters.elapsed = ranks.agree(clock.seconds)
             stopped = anywhere(ranks, stop.signal is not None)
             if values is None:
                 counters.skipped += 1
@@ -179,15 +187,21 @@ def train(state: TrainState, log: Log, stop: Stop) -> None:
                 logged = {"step": counters.step, "elapsed": counters.elapsed, "lr": lr, "skipped": counters.skipped}
                 log.step({**logged, **window.means()}, state.progress())
                 if counters.step % config.log_every == 0:
-                    window = Window(engine.device)
+                    window = Window(engine.device, clock)
             if shown is not None and counters.step % config.sample_every == 0:
                 show(state, shown)
+            if due and counters.elapsed >= 60 * due[0]:
+                minutes = due.pop(0)
+                with clock.stopped():
+                    report(state, shown, log, f"after {minutes:g} minute{'s' * (minutes > 1)}")
             if ranks.agree(monotonic() - saved) >= config.save_every_s:
                 state.save(window)
                 saved = monotonic()
     if stopped:
         stop.signal = stop.signal or ELSEWHERE
     state.save(window)
+    if not stopped:
+        report(state, shown, log, "at the end")
 
 
 def batches(data: Batches, start: int, step: int = 1) -> Generator[Any, None, None]:
@@ -222,12 +236,32 @@ def train_step(state: TrainState, batch: Any, lr: float) -> dict[str, Tensor] | 
     return None if norm is None else {"loss": loss.total, "grad_norm": norm, **loss.parts}
 
 
+def report(state: TrainState, batch: Any, log: Log, when: str) -> None:
+    """Draw the loss, write samples where the method can, and say where; a picture that cannot be written is logged.
+
+    batch: the data that the samples are compared with; None: no samples.
+    """
+    try:
+        made = [] if batch is None else [sample for sample in [show(state, batch)] if sample is not None]
+        if state.engine.ranks.rank == 0:
+            draw_loss(state.out / LOG, state.out / LOSS)
+            log.say(f"{when}: {' and '.join(str(file) for file in [*made, state.out / LOSS])}")
+    except VidarError as error:
+        log.event("no picture", state.counters.step, reason=str(error))
+
+
 @torch.no_grad()
-def show(state: TrainState, batch: Any) -> None:
-    """Let the method write samples of the averaged model to out/samples/step-N, on rank 0."""
+def show(state: TrainState, batch: Any) -> Path | None:
+    """Let the method write samples of the averaged model to out/samples/step-N, on rank 0; returns their picture."""
     assert isinstance(state.method, Samples)
     folder, engine, averaged = state.out / "samples", state.engine, state.engine.averaged()
-    if engine.ranks.rank == 0:
-        make_folder(folder)
-        with engine.forward():
-            state.method.sample(averaged, engine.move(batch), folder / f"step-{state.counters.step:08d}")
+    if engine.ranks.rank != 0:
+        return None
+    make_folder(folder)
+    path = folder / f"step-{state.counters.step:08d}"
+    with engine.forward():
+        state.method.sample(averaged, engine.move(batch), path)
+    video, picture = path.with_suffix(".mp4"), path.with_suffix(".png")
+    if video.is_file():
+        strip(video, picture)
+    return picture if picture.is_file() else None

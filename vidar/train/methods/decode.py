@@ -6,7 +6,6 @@ decoder learns to reconstruct the frames from both; the losses are those of the 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -18,8 +17,9 @@ from torch import Tensor
 from vidar.config import Config
 from vidar.data.atomic import replacing
 from vidar.data.index import load_index
-from vidar.model.load import START, load, locate, save
+from vidar.model.load import load, locate, save
 from vidar.model.model import VideoModel
+from vidar.model.starts import copy_starts
 from vidar.rng import Rng
 from vidar.tokenizers.autoencoder import Autoencoder, column
 from vidar.tokenizers.pixels import to_float, to_uint8
@@ -95,10 +95,7 @@ class Decode:
         world = self.world()
         world.tokenizer.load_state_dict(self.losses.product(model).state_dict())
         save(world, directory)
-        start = locate(self.config.world) / START
-        if start.is_file():
-            with replacing(directory / START) as file:
-                shutil.copyfile(start, file)
+        copy_starts(locate(self.config.world), directory)
 
     @torch.no_grad()
     def sample(self, model: Autoencoder | AdversarialPair, batch: DreamBatch, path: Path) -> None:

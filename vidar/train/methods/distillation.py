@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -16,9 +15,9 @@ from torch import Tensor, nn
 from vidar.conditioning.action import Actions
 from vidar.conditioning.net import WorldNet
 from vidar.config import Config
-from vidar.data.atomic import replacing
-from vidar.model.load import START, load, locate, save
+from vidar.model.load import load, locate, save
 from vidar.model.model import VideoModel, VideoModelConfig
+from vidar.model.starts import copy_starts
 from vidar.rng import Rng
 from vidar.train.checks import DryRun
 from vidar.train.latents import LatentBatch
@@ -191,10 +190,7 @@ class Distillation:
     def export(self, net: WorldNet, directory: Path) -> None:
         """Write the student as a world directory (bfloat16), with the tokenizer of its teacher."""
         save(VideoModel(self.config.world, self.teacher.tokenizer, net), directory)
-        start = locate(self.config.teacher) / START
-        if start.is_file():
-            with replacing(directory / START) as file:
-                shutil.copyfile(start, file)
+        copy_starts(locate(self.config.teacher), directory)
 
 
 class Distilled:

@@ -1,0 +1,62 @@
+"""The start clips of a world: START in its folder is the default context, the folder STARTS holds further ones."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from vidar.data.atomic import make_folder
+from vidar.data.index import load_index
+from vidar.data.reader import Sample, decode_frames, read_side, read_video_bytes, samples
+from vidar.data.video import write_video
+from vidar.model.load import START, STARTS, load_config
+
+HELD_OUT = "heldout"  # the split from which start clips are taken, where a data set has it
+COUNT = 8  # start clips of a trained world, with the default one
+
+
+def write_starts(folder: Path, data: str | os.PathLike[str]) -> None:
+    """Write START and STARTS into the folder of a world: clips of the data set `data`, spread over its episodes.
+
+    Raises VidarError if the data cannot be read or the clips cannot be written.
+    """
+    config = load_config(folder)
+    found = start_samples(data)
+    picked = [found[n * len(found) // COUNT] for n in range(COUNT)]
+    clips = [episode_clip(one, config.context, (0.5 + n * 0.618) % 1) for n, one in enumerate(picked)]
+    make_folder(folder / STARTS)
+    for n, clip in enumerate(clips[1:], 1):
+        write_video(folder / STARTS / f"{n:02d}.mp4", clip, config.fps)
+    write_video(folder / START, clips[0], config.fps)
+
+
+def copy_starts(source: Path, folder: Path) -> None:
+    """Copy the start clips of the world in `source`, as far as it has any, to the world in `folder`."""
+    if (source / START).is_file():
+        shutil.copyfile(source / START, folder / START)
+    if (source / STARTS).is_dir():
+        shutil.copytree(source / STARTS, folder / STARTS, dirs_exist_ok=True)
+
+
+def start_samples(data: str | os.PathLike[str]) -> list[Sample]:
+    """The episodes of a data set at which a dream may begin: those held out, or all if none are held out.
+
+    Raises VidarError if there is no data set or it is damaged.
+    """
+    index = load_index(data)
+    splits = (HELD_OUT,) if HELD_OUT in index.splits() else index.splits()
+    return [sample for split in splits for sample in samples(data, index, split)]
+
+
+def episode_clip(sample: Sample, frames: int, place: float = 0.5) -> np.ndarray:
+    """uint8 [T, H, W, 3]: `frames` consecutive frames of an episode, or all if it has fewer.
+
+    place: 0: its first frames, 1: its last ones. Raises VidarError naming the sample if it is damaged.
+    """
+    side = read_side(sample)
+    count = min(frames, side["n_frames"])
+    start = round(place * (side["n_frames"] - count))
+    return decode_frames(sample, side, read_video_bytes(sample, side), start, count)
