@@ -6,10 +6,8 @@ import math
 
 import numpy as np
 
-from vidar.actions import ActionSpec, mu_law_bins
+from vidar.actions import DEGREES_PER_PIXEL, ActionSpec, mu_law_bins
 from vidar.play.key_codes import code_of, is_known
-
-DEGREES_PER_PIXEL = 0.15  # VPT: 360 / 2400
 
 
 class Keys:
