@@ -1,6 +1,7 @@
 """`vidar train`, `config`, `systems`, `budget`, `order`."""
 
 import inspect
+import re
 import json
 from pathlib import Path
 
@@ -180,7 +181,7 @@ def test_order_refuses(run, words, named):
 def test_help_of_a_recipe_lists_its_parameters(run, name):
     code, out, err = run("train", name, "--help")
     assert code == 0 and not err and out.startswith(f"Usage: vidar train {name} ")
-    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.startswith("  ") and line.strip()}
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if re.match("  [^ ]", line)}
     for parameter in inspect.signature(recipes()[name]).parameters.values():
         assert rows[parameter.name][0] == {None: "null"}.get(parameter.default, str(parameter.default))
         assert len(rows[parameter.name]) > 2, f"configs/parameters.py has no line about {parameter.name}"

@@ -85,7 +85,7 @@ def test_refusals_are_one_line_and_leave_no_file(folder, played, tmp_path):
         (changed("none", none), str(folder), "none: no frame was played"),
         (changed("many", threads=10**9), str(folder), "many: the number of threads is out of range"),
         (changed("words", threads="1"), str(folder), "words: the number of threads is out of range"),
-        (changed("rows", {"context_actions": torch.zeros(2, 5)}), str(folder), "4 frames of context and 2 rows"),
+        (changed("rows", {"context_actions": torch.zeros(2, 5)}), str(folder), "4 frames of context but 2 rows"),
         (changed("wide", {"context_actions": torch.zeros(4, 6)}), str(folder), "wide: context_actions: actions have"),
         (changed("small", {"context": torch.zeros(4, 8, 8, 3, dtype=torch.uint8)}), str(folder), "is 8x8, this model"),
         (tmp_path / "nowhere", str(folder), "nowhere: cannot be read"),
