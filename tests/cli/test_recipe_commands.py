@@ -1,8 +1,8 @@
 """`vidar train`, `config`, `systems`, `budget`, `order`."""
 
 import inspect
-import re
 import json
+import re
 from pathlib import Path
 
 import pytest

@@ -94,6 +94,6 @@ def test_refusals_are_one_line_and_leave_no_file(folder, played, tmp_path):
         with pytest.raises(VidarError, match=words) as refused:
             write_replay(source, tmp_path / "x.mp4", model)
         assert "\n" not in str(refused.value)
-    with pytest.raises(VidarError, match=r"x\.gif: a dream is written as \.mp4"):
+    with pytest.raises(VidarError, match=r"x\.gif: a replay is written as \.mp4"):
         write_replay(file, tmp_path / "x.gif", str(folder))
     assert not list(tmp_path.glob("x.*"))

@@ -42,14 +42,14 @@ def write_replay(
     side = video.with_suffix(".json")
     check_outputs([video], [file, None if model is None else Path(model) / START])
     if video.suffix != ".mp4":
-        raise UsageError(f"{video}: the video has to be named .mp4")
+        raise UsageError(f"{video}: a replay is written as .mp4")
     check_outputs([side])
     recording = read(file)
     told, threads = recording.told, recording.told["threads"]
     if not len(recording.actions):
         raise VidarError(f"{file}: no frame was played")
     if not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
-        raise VidarError(f"{file}: the number of threads is out of range; it is no played dream")
+        raise VidarError(f"{file}: the number of threads is out of range; it is not a recording of vidar play")
     if model is None and told["world"] not in shipped():
         raise UsageError(f"{file}: was played in {told['world']!r}, which is no shipped world; give --model FOLDER")
     world = load(model or told["world"], device)
