@@ -67,11 +67,14 @@ def cache_folder() -> Path:
 
 
 def unwritable(folder: Path, needed: int = 0) -> str:
-    """Why `needed` bytes cannot be written to a folder, which is made if it does not exist; "" if they can."""
+    """Why `needed` bytes cannot be written to a folder, which is made if it does not exist; "" if they can.
+
+    needed 0: only whether a file can be made there, however full the disk is.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as probe:
-            probe.write(b"probe")
+            probe.write(b"probe" if needed else b"")
         free = shutil.disk_usage(folder).free
     except OSError as error:
         return f"{folder} cannot be written ({error.strerror})"

@@ -137,7 +137,7 @@ def _table(
 
     least = max(1, world.config.steps // 2) if steps is None and not world.config.by_scales else None
     folder = cache_folder()
-    problem = "" if asked is False else unwritable(folder)
+    problem = "" if asked is False else unwritable(folder, 1)
     if asked and world.device.type == "cpu":
         later = "" if problem else " on the first start; later starts load the result"
         typer.echo(f"compiling: this takes about a minute{later}", err=True)

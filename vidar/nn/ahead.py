@@ -76,7 +76,7 @@ class AheadOfTime:
         if not self.make:
             raise NotMade(f"{self.folder}: {key} is not compiled yet")
         check_compiler()
-        problem = unwritable(self.folder)
+        problem = unwritable(self.folder, 1)
         if problem:
             say(f"{problem}; compiling for this process only (--cache DIR: another folder)")
         with tempfile.TemporaryDirectory(prefix="vidar-compile-") as place:

@@ -127,11 +127,14 @@ class Encoding:
             return Path(asked)
         problems = list[str]()
         for folder in (self.path, cache_folder()):
-            if not (problem := unwritable(folder, needed)):
+            if problem := unwritable(folder):
+                problems.append(problem)
+            elif problem := unwritable(folder, needed):  # Choice: who has filled a disk decides what goes elsewhere
+                raise UsageError(f"{problem}; make space, or give another folder with --cache")
+            else:
                 if problems:
                     say(f"{problems[0]}; what is encoded is kept in {folder} (--cache DIR: another folder)")
                 return folder
-            problems.append(problem)
         raise UsageError(f"no place for what {self.path} is encoded to: {'; '.join(problems)}; give one: --cache DIR")
 
     @contextmanager
