@@ -250,3 +250,9 @@ def test_captions_are_kept_by_shard_and_mended(place, capsys):
     assert f"{file}: damaged" in capsys.readouterr().err
     recorded(place / "data", 1, 300)
     assert len(config(place, annotation=ShapeCaptionConfig()).build().told) == 20
+
+
+def test_equal_modules_are_saved_as_equal_bytes(tmp_path):
+    for n in range(8):
+        tokenizer(tmp_path / str(n), 0)
+    assert len({(tmp_path / str(n) / "model.safetensors").read_bytes() for n in range(8)}) == 1

@@ -37,6 +37,7 @@ def save_component(
     text = json.dumps(to_dict(config), indent=2) + "\n"
     with replacing(folder / WEIGHTS) as file:
         save_tensors(tensors, file, metadata={"format": "pt", SHA256: _digest(tensors, text)})
+        _sort_metadata(file)
     with replacing(folder / CONFIG) as file:
         file.write_text(text)
 
@@ -66,6 +67,17 @@ def load_component(directory: str | os.PathLike[str]) -> Any:
         raise VidarError(f"{folder / WEIGHTS}: it or {CONFIG} was changed after it was saved; save or fetch it again")
     module.load_state_dict(tensors)
     return module.eval()
+
+
+def _sort_metadata(file: Path) -> None:
+    """Equal modules get equal bytes: safetensors writes its metadata in an order that differs from call to call."""
+    with file.open("r+b") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        stream.seek(8)
+        stream.write(text.ljust(size))
 
 
 def _digest(tensors: dict[str, torch.Tensor], config: str) -> str:
