@@ -1,6 +1,10 @@
 """The Frechet and kernel distances against closed forms, other implementations, and one another."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -114,3 +118,18 @@ def test_kid_of_one_distribution_is_zero_within_its_error() -> None:
     assert abs(np.mean(found)) < 4 * np.std(found) / np.sqrt(20)
     mean, error = kid(*random.normal(size=(2, 200, 8)), subset=50, subsets=10)
     assert abs(mean) < 10 * error
+
+
+def test_the_script_prints_all_distances(tmp_path: Path) -> None:
+    """From two files of features; a file that holds none is one line."""
+    np.save(tmp_path / "real.npy", REAL)
+    np.save(tmp_path / "fake.npy", FAKE)
+    (tmp_path / "text.npy").write_text("x")
+    script = Path(__file__).parents[2] / "scripts" / "feature_distance.py"
+    words = [sys.executable, str(script), str(tmp_path / "real.npy")]
+    done = subprocess.run([*words, str(tmp_path / "fake.npy")], capture_output=True, text=True, check=True)
+    made = json.loads(done.stdout)
+    assert made["frechet"]["distance"] == pytest.approx(24.6740126116904, rel=1e-6)
+    assert made["frechet"]["real"] == 500 and made["kid"]["mean"] == pytest.approx(1.1, abs=0.2) and made["jedi"] > 0
+    bad = subprocess.run([*words, str(tmp_path / "text.npy")], capture_output=True, text=True)
+    assert bad.returncode == 1 and "text.npy: cannot be read" in bad.stderr and bad.stderr.count("\n") == 1
