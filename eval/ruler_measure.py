@@ -39,7 +39,7 @@ class PlayerScores:
 def measure(dreamed: np.ndarray, played: Played, first: np.ndarray, fps: float, manifold: Manifold) -> PlayerScores:
     """dreamed: uint8 [E, T, H, W, 3]; first: the frames at the starts, uint8 [E, H, W, 3]."""
     views = {"model": dreamed, "real": played.frames}
-    still = np.broadcast_to(first[:, None], dreamed.shape)
+    still = np.repeat(first[:, None], dreamed.shape[1], axis=1)
     count = dreamed.shape[1]
     judged = np.arange(count) < played.lasted[:, None]
     return PlayerScores(
