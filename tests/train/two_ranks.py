@@ -7,6 +7,7 @@ It writes FOLDER/CASE-RANK.json. A case that ends in "-apart" is that of ranks w
 
 import dataclasses
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -117,7 +118,9 @@ def main(rank, folder, *cases):
         mine.mkdir(parents=True, exist_ok=True)
         made = toy(name, mine) if name.startswith("toy") else forwards(name, mine, Averaging if name == case else Apart)
         (Path(folder) / f"{case}-{rank}.json").write_text(json.dumps(made))
-    dist.destroy_process_group()
+    dist.barrier()
+    sys.stderr.flush()
+    os._exit(0)  # all is written; threads of gloo may abort a process that ends while the other one still talks to it
 
 
 if __name__ == "__main__":
