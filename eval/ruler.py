@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 
 from vidar.config import to_dict
-from vidar.data.atomic import replacing
+from vidar.data.atomic import make_folder, replacing
 from vidar.data.vizdoom import scenario_file
 from vidar.eval.output import MARK, bar, begin, folder, write
 from vidar.eval.players import Player, players
@@ -118,7 +118,7 @@ def _missing(
     if len(finished) == len(everyone):
         return
     from_here, manifold, done = game.starts(starts), game.manifold(), 0
-    (place / PARTS).mkdir(parents=True, exist_ok=True)
+    make_folder(place / PARTS)
     for name, player in everyone.items():
         if name in finished:
             continue
@@ -184,10 +184,12 @@ def _headline(found: dict[str, Any]) -> dict[str, Any]:
 def _write_strip(
     file: Path, first: np.ndarray, dreamed: np.ndarray, real: np.ndarray, off: np.ndarray, world: VideoModel
 ) -> None:
-    """Game and dream of the first start, and of the start with the most frames off the manifold."""
+    """Game and dream of the first start, and of the one with the most frames off the manifold, if it is another."""
     worst = int(np.argmax(off.mean(1)))
     columns = [round(mark * world.config.fps) for mark in marks(dreamed.shape[1], world.config.fps)]
-    rows = [np.concatenate([first[e : e + 1], shown[e]]) for e in (0, worst) for shown in (real, dreamed)]
+    rows = [
+        np.concatenate([first[e : e + 1], shown[e]]) for e in dict.fromkeys((0, worst)) for shown in (real, dreamed)
+    ]
     with replacing(file) as temporary:
         temporary.write_bytes(strip(rows, columns, scale=1))
 

@@ -76,7 +76,7 @@ class RealGame:
             raise
 
     def starts(self, count: int) -> list[Start]:
-        """The first games that last for the lead."""
+        """The first games that last for the lead. Raises VidarError if there are too few."""
         found: list[Start] = []
         for seed in range(self.config.first_game, self.config.first_game + GAMES_PER_PART):
             if len(found) == count:
@@ -84,6 +84,8 @@ class RealGame:
             episode = self._explored(seed, self.lead)
             if len(episode.frames) == self.lead:
                 found.append(Start(seed, episode.actions, episode.frames))
+        if len(found) < count:
+            raise VidarError(f"{self.running.name}: only {len(found)} of {count} games last for {self.lead} frames")
         return found
 
     def play(self, starts: Sequence[Start], player: Player, frames: int) -> Played:

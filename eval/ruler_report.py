@@ -17,7 +17,7 @@ def ruler_page(report: Mapping[str, Any], strips: Mapping[str, bytes], marks: Se
     )
     heads = [f"{mark:g} s" for mark in marks]
     pieces = [
-        image(png, f"{name}: game and dream of the first start, then of the worst start", heads)
+        image(png, f"{name}: game and dream of the first start, then of the worst one if it is another", heads)
         for name, png in strips.items()
     ]
     note = "Each pair of rows has the same keys, the game above the dream. The first column is the last real frame."

@@ -11,10 +11,10 @@ import numpy as np
 from vidar.data.atomic import make_folder
 from vidar.data.index import load_index
 from vidar.data.reader import Sample, decode_frames, read_side, read_video_bytes, samples
+from vidar.data.stored import HELD_OUT
 from vidar.data.video import write_video
 from vidar.model.load import START, STARTS, load_config
 
-HELD_OUT = "heldout"  # the split from which start clips are taken, where a data set has it
 COUNT = 8  # start clips of a trained world, with the default one
 
 
