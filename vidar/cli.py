@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from vidar import __version__
-from vidar.commands import convert, data, machine, play, recipes, replay, show, synth, world
+from vidar.commands import convert, data, evaluate, machine, play, recipes, replay, show, synth, world
 
 INTERRUPTED = 130
 REFUSED: Any = typer.BadParameter.__mro__[2]  # ClickException; some releases of typer bundle their own copy of click
@@ -65,6 +65,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 data_app = typer.Typer(help="Inspect, validate, preview and convert data sets.")
+eval_app = typer.Typer(cls=evaluate.EvalCommands, help="Evaluate a model by a suite, or compare evaluations.")
 
 
 def _version(wanted: bool) -> None:
@@ -93,6 +94,12 @@ def show_help(context: typer.Context) -> None:
         raise typer.Exit(2)
 
 
+@eval_app.callback(invoke_without_command=True, epilog="Example:  vidar eval doom --suite world --out runs/eval")
+def eval_help(context: typer.Context) -> None:
+    """Evaluate a model by a suite. `vidar eval MODEL ...` is short for `vidar eval model MODEL ...`."""
+    show_help(context)
+
+
 EXAMPLES = {
     data.record: "vidar record vizdoom --episodes 100 --out runs/data/doom",
     recipes.train: "vidar train world_doom minutes=20 optim.lr=5e-4 --resume auto",
@@ -104,7 +111,6 @@ EXAMPLES = {
     play.play: "vidar play doom --port 8000",
     replay.replay: "vidar replay doom-1.dream --out dream.mp4",
     synth.synth: "vidar synth doom --jobs jobs.jsonl --out videos --workers 2",
-    world.evaluate: "vidar eval doom --suite world --out runs/eval",
     world.demo: "vidar demo --out runs/demo",
     machine.doctor: "vidar doctor --json",
 }
@@ -115,12 +121,18 @@ DATA_EXAMPLES = {
     data.clip: "vidar data clip runs/data/doom --episode 3 --start 40 --frames 8 --out start.mp4",
     convert.convert: "vidar data convert videos --out own --spec actions.yaml --fps 20",
 }
+EVAL_EXAMPLES = {
+    evaluate.evaluate: "vidar eval model doom --suite world --out runs/eval",
+}
 for command, example in EXAMPLES.items():
     kind = recipes.RecipeCommand if command in recipes.TAKE_RECIPES else TyperCommand
     app.command(example.split()[1], cls=kind, epilog=f"Example:  {example}")(command)
 for command, example in DATA_EXAMPLES.items():
     data_app.command(epilog=f"Example:  {example}")(command)
+for command, example in EVAL_EXAMPLES.items():
+    eval_app.command(example.split()[2], epilog=f"Example:  {example}")(command)
 app.add_typer(data_app, name="data")
+app.add_typer(eval_app, name="eval")
 
 
 def main() -> None:

@@ -12,6 +12,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+# the entries of a report that a terminal shows
+HEADLINES = (
+    *("world", "params", "episodes", "frames", "fps", "latency_ms", "means", "gains", "sharpness_ratio"),
+    *("action_score", "action_score_left_out", "passed", "survival", "recorded", "dreamed"),
+    *("on_manifold", "worst_player", "idle_held_db"),
+)
+
 Prompt = Annotated[str | None, typer.Option(help="Text prompt (text-conditioned models).")]
 Label = Annotated[int | None, typer.Option(help="Class label (class-conditioned models).")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -26,6 +33,10 @@ Trust = Annotated[
     ),
 ]
 Steps = Annotated[int | None, typer.Option(min=1, help="Solver steps per frame (default: the model's).")]
+Record = Annotated[
+    str | None,
+    typer.Option(metavar="RECIPE", help="Store the figures as results of this recipe (in a source checkout of vidar)."),
+]
 Cache = Annotated[
     Path | None,
     typer.Option(

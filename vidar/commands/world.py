@@ -1,4 +1,4 @@
-"""Commands on trained worlds: generate, eval, demo."""
+"""Commands on trained worlds: generate, demo."""
 
 from __future__ import annotations
 
@@ -11,17 +11,6 @@ import typer
 
 from vidar.commands import show
 
-# the entries of a report that a terminal shows
-HEADLINES = (
-    *("world", "params", "episodes", "frames", "fps", "latency_ms", "means", "gains", "sharpness_ratio"),
-    *("action_score", "action_score_left_out", "passed", "survival", "recorded", "dreamed"),
-    *("on_manifold", "worst_player", "idle_held_db"),
-)
-
-Record = Annotated[
-    str | None,
-    typer.Option(metavar="RECIPE", help="Store the figures as results of this recipe (in a source checkout of vidar)."),
-]
 Schedule = Annotated[
     str | None,
     typer.Option(
@@ -111,61 +100,13 @@ def read_size(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def evaluate(
-    model: show.World,
-    suite: Annotated[
-        str,
-        typer.Option(
-            help="world: accuracy on held-out games; ruler: as people play; endless: long rollouts; "
-            "outcome: reward and end of episode.",
-            show_default=False,
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder for report.html and report.json.", show_default=False)],
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of recorded shards (default: play the suite's fixed ViZDoom games).")
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="Split of the shards (default: heldout).")] = None,
-    episodes: Annotated[
-        int | None, typer.Option(min=2, help="Number of episodes or endless rollouts (default: the suite's).")
-    ] = None,
-    frames: Annotated[
-        int | None, typer.Option(min=16, help="Frames to generate per episode (default: the suite's).")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the dreams and of the games (default: 0).")] = None,
-    steps: show.Steps = None,
-    idm: Annotated[
-        Path | None,
-        typer.Option(help="Inverse-dynamics model that computes the action scores (default: the shipped one)."),
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="Device to run on: cpu, cuda, ... (default: cpu).")] = None,
-    record: Record = None,
-    cache: show.Cache = None,
-    as_json: show.Json = False,
-) -> None:
-    """Evaluate a world with a fixed protocol and write a report."""
-    from vidar.check import check_device
-    from vidar.data.cache import keep_in
-    from vidar.eval.suites import run_suite
-
-    keep_in(cache)
-    options = {
-        "data": data, "split": split, "episodes": episodes, "frames": frames, "seed": seed, "steps": steps, "idm": idm,
-        "device": None if device is None else check_device(device),
-    }  # fmt: skip
-    given = {name: value for name, value in options.items() if value is not None}
-    made = run_suite(suite, model, out, given, record)
-    shown = {name: value for name, value in made.items() if name in HEADLINES}
-    show.result(made, as_json, show.flat({**shown, "report": str(out / "report.html")}))
-
-
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for dream.mp4, report.html, report.json.")] = Path("runs/demo"),
     model: Annotated[str, typer.Option(help="Name of a shipped world, or a model folder.")] = "doom",
     episodes: Annotated[int, typer.Option(min=2, help="Number of held-out episodes to play.")] = 32,
     frames: Annotated[int, typer.Option(min=16, help="Frames to generate per episode.")] = 48,
     seed: Annotated[int, typer.Option(help="Seed of the games and of the dreams.")] = 0,
-    record: Record = None,
+    record: show.Record = None,
     as_json: show.Json = False,
 ) -> None:
     """Play a real game, generate the same play with the world model, and report how far the two drift apart."""
@@ -173,5 +114,5 @@ def demo(
     from vidar.eval.demo import demo as run
 
     made = run(out, model, episodes, frames, seed, recipe=record)
-    shown = {name: value for name, value in made.items() if name in HEADLINES}
+    shown = {name: value for name, value in made.items() if name in show.HEADLINES}
     show.result(made, as_json, show.flat({**shown, "report": str(out / "report.html")}))
