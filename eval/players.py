@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -14,14 +14,15 @@ Table = np.ndarray  # float32 [T, A]
 Player = Callable[[int, int], Table]  # (frames, number of the start) -> table
 OPPOSITE = {"LEFT": "RIGHT", "RIGHT": "LEFT", "FORWARD": "BACKWARD", "BACKWARD": "FORWARD", "UP": "DOWN", "DOWN": "UP"}
 TAP = (2, 6)  # frames down, frames up
+WALK = 2  # seconds of a walk before it turns about
 MASH = 0.3  # probability that a key is down in a frame
 
 
 def players(spec: ActionSpec, fps: float, turn: int | None = None) -> Mapping[str, Player]:
     """The players by name. turn: frames of a full turn with the key held, if known (default: 3 seconds).
 
-    idle; each key held; two keys held; each turn or move and back ("around" for turns); tapping; mashing. Raises
-    UsageError for a world that is not played with keys.
+    idle; each key held; two keys held; each turn or move and back ("around" for turns); a walk there and back; tapping;
+    mashing. Raises UsageError for a world that is not played with keys.
     """
     keys = [action.name for action in spec.actions if action.kind == "binary"]
     if not keys:
@@ -38,6 +39,9 @@ def players(spec: ActionSpec, fps: float, turn: int | None = None) -> Mapping[st
             around = "TURN" in key.upper()
             length = round(turn if around and turn is not None else 3 * fps)
             found[f"{key} and back"] = _there_and_back(spec, key, back, length)
+    ahead, turning = next(filter(_moves, keys), None), next((key for key in keys if "TURN" in key.upper()), None)
+    if ahead is not None and turning is not None and turn is not None:
+        found["walk and return"] = _walk(spec, ahead, turning, round(WALK * fps), turn // 2)
     found[f"tap {keys[0]}"] = _tapping(spec, keys[0])
     found["mash"] = _mashing(spec, keys)
     return found
@@ -74,6 +78,29 @@ def _there_and_back(spec: ActionSpec, key: str, back: str, length: int) -> Playe
         rows, away = _rest(spec, frames), np.arange(frames) // length % 2 == 0
         rows[away, spec.names.index(key)] = 1
         rows[~away, spec.names.index(back)] = 1
+        return rows
+
+    return table
+
+
+def _walk(spec: ActionSpec, ahead: str, turning: str, length: int, about: int) -> Player:
+    """Ahead for `length` frames, then an about turn of `about` frames, again and again: a way there and back."""
+
+    def table(frames: int, start: int) -> Table:
+        rows, phase = _rest(spec, frames), np.arange(frames) % (length + about)
+        rows[phase < length, spec.names.index(ahead)] = 1
+        rows[phase >= length, spec.names.index(turning)] = 1
+        return rows
+
+    return table
+
+
+def recorded(spec: ActionSpec, tables: Sequence[Table]) -> Player:
+    """The table of each start, and rest after its end."""
+
+    def table(frames: int, start: int) -> Table:
+        rows, given = _rest(spec, frames), tables[start][:frames]
+        rows[: len(given)] = given
         return rows
 
     return table

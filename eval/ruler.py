@@ -1,6 +1,6 @@
 """The suite `ruler`: what players do with a world, dreamed beside the real game from the same starts.
 
-Each player is measured, written and forgotten before the next: an interrupted run continues where it stopped.
+Players are measured in processes, and each is written when it is finished: an interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -8,30 +8,46 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 
 from vidar.config import to_dict
-from vidar.data.atomic import make_folder, replacing
+from vidar.data.atomic import make_folder
 from vidar.data.vizdoom import scenario_file
+from vidar.eval.manifold import Manifold
 from vidar.eval.output import MARK, bar, begin, folder, write
-from vidar.eval.players import Player, players
-from vidar.eval.plots import strip
+from vidar.eval.players import keys
+from vidar.eval.processes import in_processes, usable_cores
 from vidar.eval.provenance import hardware, shown, versions
-from vidar.eval.ruler_measure import MARKS, measure, summary
-from vidar.eval.ruler_play import RealGame, RulerConfig, Start
+from vidar.eval.retrieval import Clips
+from vidar.eval.ruler_measure import REAL, PlayerScores
+from vidar.eval.ruler_play import RealGame, RulerConfig, manifold_seeds
 from vidar.eval.ruler_report import ruler_page
+from vidar.eval.ruler_summary import on_manifold_by_second, player_figures, row_figures
+from vidar.eval.ruler_worker import (
+    COPY,
+    MODEL,
+    RECORDED,
+    RETRIEVAL,
+    RulerTask,
+    end,
+    everyone,
+    explore,
+    measure_player,
+    part,
+)
+from vidar.eval.ruler_worker import begin as begin_process
 from vidar.model.fingerprint import fingerprint
 from vidar.model.load import load_world
 from vidar.model.model import VideoModel
-from vidar.rng import Rng
-from vidar.types import UsageError
+from vidar.types import UsageError, VidarError
 
+VERSION = 1  # of report.json
 USUAL = RulerConfig()
 PARTS = "players"  # folder of what is finished
 
@@ -40,159 +56,191 @@ def run(
     model: str,
     out: str | os.PathLike[str],
     *,
-    starts: int = 16,
-    frames: int = 175,
+    starts: int | None = None,
+    frames: int | None = None,
     seed: int = 0,
     steps: int | None = None,
     device: str = "cpu",
+    against: str | None = None,
+    workers: int | None = None,
     config: RulerConfig = USUAL,
+    suite: str = "ruler",
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Play and dream all players; write report.html and report.json into `out`. Returns the content of the latter.
 
-    starts: games from which each player begins. frames: of each play. progress(done, all) counts frames. Raises
-    UsageError or VidarError in one line, before anything is dreamed.
+    starts: games from which each player begins. frames: of every play (default: the seconds of `config`). against:
+    another model, as a further row. workers: processes (default: one for each core; on a GPU one).
+    progress(done, all) counts games and players. Raises UsageError or VidarError in one line, before anything is
+    dreamed.
     """
     place, began = folder(out), time.perf_counter()
     scenario_file(config.scenario)
-    if starts < 2 or frames < 16:
-        raise UsageError(f"the ruler needs 2 starts and 16 frames or more, not {starts} and {frames}")
-    world = load_world(model, device)
-    if world.config.order.chain is not None:
-        raise UsageError(f"world {world.config.name!r} plans segments; the ruler plays frame after frame")
-    game = RealGame(world.config, config, frames)
+    config = config if starts is None else config.replace(starts=starts)
+    world, models = load_world(model, device), {MODEL: model}
+    fps = world.config.fps
+    least = 16
+    if frames is not None and frames < least:
+        raise UsageError(f"the ruler needs {least} frames or more, not {frames}")
+    check_world(world)
+    key: dict[str, Any] = {"model": fingerprint(world), "seed": seed, "steps": steps, "frames": frames}
+    if against is not None:
+        models[against], other = against, load_world(against, device)
+        check_pair(world, other, against)
+        key["against"] = fingerprint(other)
+    key |= {"config": to_dict(config), "versions": versions()}
+    lengths, longest = _lengths(world, config, frames)
+    task = RulerTask(models, config, place / PARTS, seed, steps, device, longest)
+    count = workers or (usable_cores() if device == "cpu" else 1)
     try:
-        everyone = players(world.config.spec, world.config.fps, _turn(game))
-        key = {"model": fingerprint(world), "starts": starts, "frames": frames, "seed": seed, "steps": steps}
-        key |= {"config": to_dict(config), "versions": versions()}
-        finished = _finished(place, key, everyone)
-        total = (len(everyone) - len(finished)) * starts * frames
-        with bar(Console(stderr=True), "dreaming as players do") as tick:
-            _missing(
-                world, game, place, key, everyone, finished, (starts, frames, seed, steps), progress or tick, total
-            )
+        with bar(Console(stderr=True), "playing and dreaming") as tick:
+            players = _measured(task, key, lengths, count, progress or tick)
     finally:
-        game.close()
-    report = {
+        end()
+    threshold = Manifold.load(task.place / "manifold.npz").threshold
+    report: dict[str, Any] = {
+        "version": VERSION,
+        "suite": suite,
         "world": world.config.name,
         "params": world.num_parameters,
-        "fps": world.config.fps,
+        "fps": fps,
         "hardware": hardware(device),
-        "starts": starts,
-        "frames": frames,
+        "starts": config.starts,
+        "frames": {name: len(scores.judged[0]) for name, scores in players.items()},
         "seed": seed,
         "steps": steps or world.config.steps,
-        **_headline(finished),
-        "players": finished,
+        **figures(players, threshold, fps),
         "config": to_dict(config),
-        "command": f"vidar eval {shown(model)} --suite ruler --episodes {starts} --frames {frames} --out {shown(out)}",
+        "command": _command(model, suite, out, starts, frames, against),
         "versions": versions(),
         "seconds": round(time.perf_counter() - began, 1),
     }
-    pictures = {name: (place / PARTS / f"{_file(name)}.png").read_bytes() for name in everyone}
+    strips = {name: part(task.place, name, ".png").read_bytes() for name in players}
     begin(place)
-    write(place / "report.html", ruler_page(report, pictures, marks(frames, world.config.fps)))
+    write(place / "report.html", ruler_page(report, strips, players, threshold))
     write(place / MARK, report)
     return report
 
 
-def marks(frames: int, fps: float) -> list[float]:
-    """The seconds that a strip shows: 0, then those of MARKS that were played, and the end."""
-    last = round(frames / fps, 1)
-    return [0.0, *(float(mark) for mark in MARKS if mark < last), last]
+def figures(players: Mapping[str, PlayerScores], threshold: float, fps: float) -> dict[str, Any]:
+    """The figures of report.json: rows -> likeness and its parts, players -> rows -> figures, curves."""
+    rows = list(next(iter(players.values())).rows)
+    curves = {row: on_manifold_by_second(players, row, threshold, fps) for row in rows}
+    return {
+        "rows": {row: row_figures(players, row, threshold, fps) for row in rows},
+        "players": {
+            name: {row: player_figures(scores, row, threshold, fps) for row in rows} for name, scores in players.items()
+        },
+        "on_manifold_by_second": {row: [round(float(v), 4) for v in found.mean(0)] for row, found in curves.items()},
+    }
 
 
-def _missing(
-    world: VideoModel,
-    game: RealGame,
-    place: Path,
-    key: dict[str, Any],
-    everyone: dict[str, Player] | Any,
-    finished: dict[str, Any],
-    given: tuple[int, int, int, int | None],
-    tick: Callable[[int, int], None],
-    total: int,
-) -> None:
-    """Measure the players that are not finished, and write each."""
-    starts, frames, seed, steps = given
-    if len(finished) == len(everyone):
-        return
-    from_here, manifold, done = game.starts(starts), game.manifold(), 0
-    make_folder(place / PARTS)
-    for name, player in everyone.items():
-        if name in finished:
-            continue
-        played = game.play(from_here, player, frames)
-        dreamed = dream(world, from_here, played.table, seed, steps)
-        first = np.stack([start.frames[-1] for start in from_here])
-        scores = measure(dreamed, played, first, world.config.fps, manifold)
-        found = summary(scores, world.config.fps)
-        _write_strip(place / PARTS / f"{_file(name)}.png", first, dreamed, played.frames, scores.off["model"], world)
-        write(place / PARTS / f"{_file(name)}.json", {"key": key, "name": name, "found": found})
-        finished[name] = found
-        done += starts * frames
+def check_world(world: VideoModel) -> None:
+    """Raises UsageError for a world that the ruler cannot play."""
+    if world.config.order.chain is not None:
+        raise UsageError(f"world {world.config.name!r} plans segments; the ruler plays frame after frame")
+    keys(world.config.spec)
+
+
+def check_pair(world: VideoModel, other: VideoModel, name: str) -> None:
+    """Raises UsageError if another model is not of the same game."""
+    mine, theirs = ((w.config.height, w.config.width, w.config.fps, w.config.spec.names) for w in (world, other))
+    if mine != theirs:
+        raise UsageError(f"--against {name}: size, frame rate or actions differ from those of {world.config.name!r}")
+    check_world(other)
+
+
+def _lengths(world: VideoModel, config: RulerConfig, frames: int | None) -> tuple[dict[str, int], int]:
+    """Frames of every player, and the most of them."""
+    fps = world.config.fps
+    ahead = next((key for key in keys(world.config.spec) if "FORWARD" in key.upper()), keys(world.config.spec)[0])
+    long = {"idle", f"hold {ahead}", "mash", RECORDED}
+    usual, longest = round(config.seconds * fps), round(max(config.seconds, config.long_seconds) * fps)
+    game = RealGame(world.config, config, frames or longest)
+    try:
+        names = list(everyone(game, game.starts(1)))
+    finally:
+        game.close()
+    for name in config.only:
+        if name not in names:
+            raise UsageError(f"no player {name!r}; valid: {', '.join(names)}")
+    wanted = [name for name in names if not config.only or name in config.only]
+    lengths = {name: frames or (longest if name in long else usual) for name in wanted}
+    return lengths, max(lengths.values())
+
+
+def _measured(
+    task: RulerTask, key: dict[str, Any], lengths: Mapping[str, int], workers: int, tick: Callable[[int, int], None]
+) -> dict[str, PlayerScores]:
+    """The scores of all players; what an earlier run of the same model and settings has measured is read."""
+    make_folder(task.place)
+    found = _finished(task.place, key, list(lengths))
+    missing = sorted(((n, f) for n, f in lengths.items() if n not in found), key=lambda job: -job[1])
+    games = [] if not missing or _prepared(task.place, key) else _games(task.config)
+    total, done = len(games) + len(missing), 0
+    played: dict[tuple[int, int], Any] = {}
+    for job, episode in in_processes(explore, games, workers, begin_process, (task,)):
+        played[job] = episode
+        done += 1
         tick(done, total)
+    if games:
+        _prepare(task, key, played)
+    for (name, _), _none in in_processes(measure_player, missing, workers, begin_process, (task,)):
+        write(part(task.place, name, ".json"), {"key": key, "name": name})
+        found[name] = PlayerScores.load(part(task.place, name, ".npz"))
+        done += 1
+        tick(done, total)
+    return {name: found[name] for name in lengths}
 
 
-def dream(world: VideoModel, starts: list[Start], table: np.ndarray, seed: int, steps: int | None = None) -> np.ndarray:
-    """The dreams of a player: uint8 [E, T, H, W, 3]. Start e has the noise of Rng(seed, e)."""
-    c = world.config.context
-    context = torch.from_numpy(np.stack([start.frames[-c:] for start in starts]))
-    before = torch.from_numpy(np.stack([start.actions[-c:] for start in starts]))
-    rows = (torch.from_numpy(np.ascontiguousarray(table[:, n])) for n in range(table.shape[1]))
-    rngs = [Rng(seed, e) for e in range(len(starts))]
-    return np.stack([frame.cpu().numpy() for frame in world.frames(context, rows, before, rngs, steps)], 1)
+def _games(config: RulerConfig) -> list[tuple[int, int]]:
+    reference, others = manifold_seeds(config)
+    return [(seed, config.clip_frames) for seed in (*range(config.clips), *reference, *others)]
 
 
-def _turn(game: RealGame) -> int | None:
-    """Frames of a full turn with a turning key held, from the pose of the real game."""
-    keys = [name for name in game.world.spec.names if "TURN" in name.upper()]
-    if not keys:
-        return None
-    rows = np.repeat(game.world.spec.noop()[None], 20, axis=0)
-    rows[:, game.world.spec.names.index(keys[0])] = 1
-    angles = game.play(game.starts(1), lambda frames, start: rows[:frames], 16).poses[0, :, 3]
-    step = abs((angles[-1] - angles[-2] + 180.0) % 360.0 - 180.0)
-    return max(1, round(360.0 / step)) if step else None
+def _prepare(task: RulerTask, key: dict[str, Any], played: Mapping[tuple[int, int], Any]) -> None:
+    """Write the manifold and the games for retrieval."""
+    config = task.config
+    by_seed = {seed: episode for (seed, _), episode in played.items()}
+    reference, others = ([by_seed[seed].frames[::2] for seed in seeds] for seeds in manifold_seeds(config))
+    clips = [by_seed[seed] for seed in range(config.clips)]
+    Clips.of([one.frames for one in clips], [one.actions for one in clips]).save(task.place / "clips.npz")
+    Manifold.of(reference, others).save(task.place / "manifold.npz")
+    write(task.place / "game.json", {"key": _game_key(key)})
 
 
-def _finished(place: Path, key: dict[str, Any], everyone: Any) -> dict[str, Any]:
+def _prepared(place: Path, key: dict[str, Any]) -> bool:
+    try:
+        if json.loads((place / "game.json").read_text())["key"] != _game_key(key):
+            return False
+        Manifold.load(place / "manifold.npz")
+        Clips.load(place / "clips.npz")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # missing or damaged: made again
+    return True
+
+
+def _game_key(key: dict[str, Any]) -> dict[str, Any]:
+    return {name: key[name] for name in ("config", "versions")}
+
+
+def _finished(place: Path, key: dict[str, Any], names: list[str]) -> dict[str, PlayerScores]:
     """Players that an earlier run of the same model and settings has measured."""
     found = {}
-    for name in everyone:
-        file = place / PARTS / f"{_file(name)}.json"
+    for name in names:
+        file = partial(part, place, name)
         try:
-            told = json.loads(file.read_text())
-            if told["key"] == key and told["name"] == name and file.with_suffix(".png").is_file():
-                found[name] = told["found"]
+            told = json.loads(file(".json").read_text())
+            if told == {"key": key, "name": name} and file(".png").is_file() and file(".film.npz").is_file():
+                found[name] = PlayerScores.load(file(".npz"))
         except (OSError, ValueError, KeyError, TypeError):
             continue  # missing or damaged: measured again
     return found
 
 
-def _headline(found: dict[str, Any]) -> dict[str, Any]:
-    """The share of frames that are pictures of the game, over all players and for the worst one."""
-    off = {who: [one["off_manifold"][who] for one in found.values()] for who in ("model", "real")}
-    worst = max(found, key=lambda name: found[name]["off_manifold"]["model"])
-    return {
-        "on_manifold": {who: round(1 - float(np.mean(values)), 4) for who, values in off.items()},
-        "worst_player": {"name": worst, "on_manifold": round(1 - found[worst]["off_manifold"]["model"], 4)},
-        "idle_held_db": {s: found["idle"][f"held_db{s}"]["model"] for s in ("", "_worst")},
-    }
-
-
-def _write_strip(
-    file: Path, first: np.ndarray, dreamed: np.ndarray, real: np.ndarray, off: np.ndarray, world: VideoModel
-) -> None:
-    """Game and dream of the first start, and of the one with the most frames off the manifold, if it is another."""
-    worst = int(np.argmax(off.mean(1)))
-    columns = [round(mark * world.config.fps) for mark in marks(dreamed.shape[1], world.config.fps)]
-    rows = [
-        np.concatenate([first[e : e + 1], shown[e]]) for e in dict.fromkeys((0, worst)) for shown in (real, dreamed)
-    ]
-    with replacing(file) as temporary:
-        temporary.write_bytes(strip(rows, columns, scale=1))
-
-
-def _file(name: str) -> str:
-    return name.replace(" ", "_")
+def _command(
+    model: str, suite: str, out: str | os.PathLike[str], starts: int | None, frames: int | None, against: str | None
+) -> str:
+    words = ["vidar", "eval", shown(model), "--suite", suite]
+    given = {"--episodes": starts, "--frames": frames, "--against": against, "--out": out}
+    return " ".join([*words, *(f"{name} {shown(value)}" for name, value in given.items() if value is not None)])

@@ -1,134 +1,167 @@
-"""The measurements of the ruler: one player, dreamed and played, as figures."""
+"""The measurements of the ruler: one player in the game, in the dream and in the baselines, as arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 
-from vidar.eval.frame_metrics import psnr
+from vidar.data.atomic import replacing
+from vidar.eval.frame_metrics import psnr, sharpness
 from vidar.eval.manifold import Manifold
 from vidar.eval.ruler_play import Played
 
-MARKS = (1, 2, 5, 10, 20, 30, 60)  # seconds at which figures and pictures are given
 GAPS = (2, 5, 10, 30)  # seconds until a view is seen again
 PLACE, ANGLE = 4.0, 4.0  # map units and degrees within which two poses have the same view
 AWAY = (48.0, 30.0)  # the view in between is another one: so many units or degrees off
-SEGMENT = 2  # seconds
+DENSE, SPARSE = 10, 5  # seconds in which every frame is judged; after them, every SPARSE-th
+LEVELS = 4  # of a colour channel in the histogram
+REAL = "real"
+
+
+@dataclass(frozen=True)
+class RowScores:
+    """One row (the game, a dream, a baseline) of E starts and T frames, of which S are looked at closely.
+
+    score float64 [E, S]: by the manifold; sharp float64 [E, S]; colours int64 [E, LEVELS^3]: histogram over the judged
+    frames of S; truth, held float64 [E, T]: dB against the game under the same keys, and against the frame at the
+    start; motion float64 [E, T]: mean change of a frame in grey levels; again [N, 4]: for each view that is seen again,
+    start, gap in seconds, dB and distance in the features of the manifold. read float64 [E, T, 3]: turn in degrees,
+    ahead and left in map units of each frame, read from the pictures; NaN without a pose network.
+    """
+
+    score: np.ndarray
+    sharp: np.ndarray
+    colours: np.ndarray
+    truth: np.ndarray
+    held: np.ndarray
+    motion: np.ndarray
+    again: np.ndarray
+    read: np.ndarray
 
 
 @dataclass(frozen=True)
 class PlayerScores:
-    """Of E starts and T frames. off: model, real -> bool [E, T], whether a frame is not a picture of this game.
+    """rows: by name. judged bool [E, T]: frames that the real game reached. looked int [S]: numbers of the S frames.
 
-    judged bool [E, T]: frames that the real game reached. truth: model, copy_last -> dB [E, T] against the game under
-    the same keys. held dB [E, T]: against the frame at the start. motion: model, real -> mean change of a frame [E, T],
-    grey levels. again: seconds -> model, real -> dB [N], views against themselves when seen again.
+    table float32 [E, T, A]; poses float32 [E, 1 + T, 4] of the real game.
     """
 
-    off: Mapping[str, np.ndarray]
+    rows: Mapping[str, RowScores]
     judged: np.ndarray
-    truth: Mapping[str, np.ndarray]
-    held: Mapping[str, np.ndarray]
-    motion: Mapping[str, np.ndarray]
-    again: Mapping[int, Mapping[str, np.ndarray]]
+    looked: np.ndarray
+    table: np.ndarray
+    poses: np.ndarray
+
+    def save(self, file: Path) -> None:
+        """Write all arrays into one .npz file."""
+        arrays = {name: getattr(self, name) for name in ("judged", "looked", "table", "poses")}
+        for name, row in self.rows.items():
+            arrays |= {f"{name}/{field.name}": getattr(row, field.name) for field in fields(RowScores)}
+        with replacing(file) as temporary, open(temporary, "wb") as stream:
+            np.savez(stream, **arrays)
+
+    @staticmethod
+    def load(file: Path) -> PlayerScores:
+        """Raises OSError, ValueError or KeyError for a file that is damaged."""
+        with np.load(file, allow_pickle=False) as found:
+            arrays = {name: found[name] for name in found.files}
+        names = list(dict.fromkeys(name.rpartition("/")[0] for name in arrays if "/" in name))
+        rows = {
+            name: RowScores(**{field.name: arrays[f"{name}/{field.name}"] for field in fields(RowScores)})
+            for name in names
+        }
+        return PlayerScores(rows, *(arrays[name] for name in ("judged", "looked", "table", "poses")))
 
 
-def measure(dreamed: np.ndarray, played: Played, first: np.ndarray, fps: float, manifold: Manifold) -> PlayerScores:
-    """dreamed: uint8 [E, T, H, W, 3]; first: the frames at the starts, uint8 [E, H, W, 3]."""
-    views = {"model": dreamed, "real": played.frames}
-    still = np.repeat(first[:, None], dreamed.shape[1], axis=1)
-    count = dreamed.shape[1]
+Read = Callable[[np.ndarray], np.ndarray]  # frames uint8 [E, 1 + T, H, W, 3] -> motion float [E, T, 3]
+
+
+def measure(
+    views: Mapping[str, np.ndarray],
+    played: Played,
+    first: np.ndarray,
+    fps: float,
+    manifold: Manifold,
+    read: Read | None = None,
+) -> PlayerScores:
+    """views: the rows beside the game, uint8 [E, T, H, W, 3] each; first: the frames at the starts, [E, H, W, 3].
+
+    read: reads motion from pictures.
+    """
+    count = played.frames.shape[1]
     judged = np.arange(count) < played.lasted[:, None]
-    return PlayerScores(
-        off={who: np.stack([manifold.off(frames) for frames in shown]) for who, shown in views.items()},
-        judged=judged,
-        truth={
-            "model": psnr(dreamed, played.frames, 255.0).numpy(),
-            "copy_last": psnr(still, played.frames, 255.0).numpy(),
-        },
-        held={who: psnr(shown, still, 255.0).numpy() for who, shown in views.items()},
-        motion={who: _motion(first, shown) for who, shown in views.items()},
-        again=_again(views, first, played, fps),
-    )
+    looked = closely(count, fps)
+    pairs = [_pairs(poses[: 1 + lasted], fps) for poses, lasted in zip(played.poses, played.lasted)]
+    still = np.repeat(first[:, None], count, axis=1)
+    rows = {}
+    for name, shown in {REAL: played.frames, **views}.items():
+        seen, whole = shown[:, looked], np.concatenate([first[:, None], shown], 1)
+        rows[name] = RowScores(
+            score=np.stack([_scores(manifold, frames) for frames in seen]),
+            sharp=sharpness(seen).numpy(),
+            colours=np.stack([_histogram(frames[there]) for frames, there in zip(seen, judged[:, looked])]),
+            truth=psnr(shown, played.frames, 255.0).numpy(),
+            held=psnr(shown, still, 255.0).numpy(),
+            motion=_motion(whole),
+            again=_again(whole, pairs, manifold),
+            read=np.full((*shown.shape[:2], 3), np.nan) if read is None else read(whole),
+        )
+    return PlayerScores(rows, judged, looked, played.table, played.poses)
 
 
-def summary(scores: PlayerScores, fps: float) -> dict[str, Any]:
-    """Plain figures of one player; shares are of judged frames, medians are over the starts."""
-    count = scores.judged.shape[1]
-    marks = [mark for mark in MARKS if mark * fps <= count]
-    segment = max(1, round(SEGMENT * fps))
-
-    def share(flags: np.ndarray) -> float:
-        return round(float(flags[scores.judged].mean()), 4) if scores.judged.any() else 0.0
-
-    def worst(flags: np.ndarray) -> float:
-        parts = [flags[:, n : n + segment][scores.judged[:, n : n + segment]] for n in range(0, count, segment)]
-        return round(max((float(part.mean()) for part in parts if len(part)), default=0.0), 4)
-
-    def at(values: np.ndarray, statistic: str = "median") -> dict[str, float | None]:
-        found: dict[str, float | None] = {}
-        for mark in marks:
-            frame = round(mark * fps) - 1
-            kept = values[scores.judged[:, frame], frame]
-            found[str(mark)] = round(float(getattr(np, statistic)(kept)), 2) if len(kept) else None
-        return found
-
-    return {
-        "off_manifold": {who: share(flags) for who, flags in scores.off.items()},
-        "off_manifold_worst_segment": {who: worst(flags) for who, flags in scores.off.items()},
-        "truth_db": {who: at(values) for who, values in scores.truth.items()},
-        "held_db": {who: at(values) for who, values in scores.held.items()},
-        "held_db_worst": {who: at(values, "min") for who, values in scores.held.items()},
-        "motion": {who: round(float(values[scores.judged].mean()), 3) for who, values in scores.motion.items()},
-        "seen_again_db": {
-            str(gap): {"views": len(pair["model"]), **{w: round(float(np.median(v)), 2) for w, v in pair.items()}}
-            for gap, pair in scores.again.items()
-            if len(pair["model"])
-        },
-    }
+def closely(count: int, fps: float) -> np.ndarray:
+    """Numbers of the frames that are looked at: all of the first DENSE seconds, then each SPARSE-th."""
+    dense = min(count, round(DENSE * fps))
+    return np.concatenate([np.arange(dense), np.arange(dense, count, SPARSE)])
 
 
-def _motion(first: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """Mean absolute change of each frame from the one before, in grey levels: [E, T]."""
-    whole = np.concatenate([first[:, None], frames], 1)
+def _scores(manifold: Manifold, frames: np.ndarray) -> np.ndarray:
+    """The scores of frames; equal neighbours are judged once."""
+    new = np.ones(len(frames), bool)
+    new[1:] = (frames[1:] != frames[:-1]).any((1, 2, 3))
+    return manifold.scores(frames[new])[np.cumsum(new) - 1]
+
+
+def _histogram(frames: np.ndarray) -> np.ndarray:
+    """uint8 [T, H, W, 3] -> counts of the colours, int64 [LEVELS^3]."""
+    red, green, blue = np.moveaxis(frames.astype(np.int64) * LEVELS // 256, -1, 0)
+    return np.bincount((red * LEVELS + green).ravel() * LEVELS + blue.ravel(), minlength=LEVELS**3)
+
+
+def _motion(whole: np.ndarray) -> np.ndarray:
+    """uint8 [E, 1 + T, H, W, 3] -> mean absolute change of each frame from the one before, in grey levels: [E, T]."""
     return np.stack([np.abs(np.diff(one.astype(np.int16), axis=0)).mean((1, 2, 3)) for one in whole])
 
 
-def _again(
-    views: Mapping[str, np.ndarray], first: np.ndarray, played: Played, fps: float
-) -> dict[int, dict[str, np.ndarray]]:
-    """For each gap, PSNR between a view and the same view seen `gap` to twice as many seconds earlier.
-
-    Which frames have the same view, with another one in the middle, is known from the poses of the real game.
-    """
-    found: dict[int, dict[str, list[float]]] = {gap: {who: [] for who in views} for gap in GAPS}
-    for e, poses in enumerate(played.poses):
-        whole = {who: np.concatenate([first[e : e + 1], shown[e]]) for who, shown in views.items()}
-        for gap in GAPS:
-            for now, before in _pairs(poses[: 1 + played.lasted[e]], round(gap * fps)):
-                for who, frames in whole.items():
-                    found[gap][who].append(
-                        float(psnr(frames[None, now : now + 1], frames[None, before : before + 1], 255.0))
-                    )
-    return {gap: {who: np.array(values) for who, values in pair.items()} for gap, pair in found.items()}
+def _again(whole: np.ndarray, pairs: list[list[tuple[int, int, int]]], manifold: Manifold) -> np.ndarray:
+    """For each pair, the view beside the same view of the same row: [N, 4] as in `RowScores`."""
+    found = [(e, gap, now, before) for e, listed in enumerate(pairs) for gap, now, before in listed]
+    if not found:
+        return np.zeros((0, 4))
+    starts, gaps, nows, befores = np.array(found).T
+    now, before = whole[starts, nows], whole[starts, befores]
+    decibel = psnr(now[:, None], before[:, None], 255.0).numpy()[:, 0]
+    return np.stack([starts, gaps, decibel, manifold.apart(now, before)], 1)
 
 
-def _pairs(poses: np.ndarray, gap: int) -> list[tuple[int, int]]:
-    """(frame, earlier frame) with the same pose, `gap` to 2 gap - 1 frames apart, and another pose halfway.
+def _pairs(poses: np.ndarray, fps: float) -> list[tuple[int, int, int]]:
+    """(gap in seconds, frame, earlier frame) with the same pose of the real game and another pose halfway.
 
-    Each frame has at most one pair, the one that is closest in pose.
+    A pair of gap g is g to 2 g seconds apart; each frame has at most one of each gap, the closest in pose.
     """
     found = []
-    for now in range(gap, len(poses)):
-        before = np.arange(max(0, now - 2 * gap + 1), now - gap + 1)
-        place, angle = _apart(poses[now], poses[before])
-        middle = _apart(poses[now], poses[(before + now) // 2])
-        same = (place <= PLACE) & (angle <= ANGLE) & ((middle[0] >= AWAY[0]) | (middle[1] >= AWAY[1]))
-        if same.any():
-            found.append((now, int(before[np.argmin(np.where(same, place + angle, np.inf))])))
+    for seconds in GAPS:
+        gap = round(seconds * fps)
+        for now in range(gap, len(poses)):
+            before = np.arange(max(0, now - 2 * gap + 1), now - gap + 1)
+            place, angle = _apart(poses[now], poses[before])
+            middle = _apart(poses[now], poses[(before + now) // 2])
+            same = (place <= PLACE) & (angle <= ANGLE) & ((middle[0] >= AWAY[0]) | (middle[1] >= AWAY[1]))
+            if same.any():
+                found.append((seconds, now, int(before[np.argmin(np.where(same, place + angle, np.inf))])))
     return found
 
 

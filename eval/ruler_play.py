@@ -10,10 +10,9 @@ from pydantic import Field
 
 from vidar.config import Config
 from vidar.data.episode import Episode
-from vidar.data.explore import ReplayPolicy
+from vidar.data.explore import ActionPolicy, ReplayPolicy
 from vidar.data.vizdoom import VizdoomGame
 from vidar.eval.held_out import game_of, same_game
-from vidar.eval.manifold import Manifold
 from vidar.eval.players import Player
 from vidar.model.model import VideoModelConfig
 from vidar.types import VidarError
@@ -26,6 +25,9 @@ class RulerConfig(Config):
 
     The exploring policy plays `lead` frames; then the player of the ruler takes over, in the dream and in the game. The
     manifold has `reference` games of that policy, each second frame, and is calibrated on `others` further games.
+    Retrieval has `clips` games from seed 0 on, which training may have seen.
+
+    Every player plays `seconds`; idle, the key that moves ahead, mashing and recorded play go on to `long_seconds`.
     """
 
     scenario: str = "my_way_home"
@@ -33,15 +35,22 @@ class RulerConfig(Config):
     lead: int = Field(default=64, ge=1)
     reference: int = Field(default=100, ge=1)
     others: int = Field(default=40, ge=2)
+    clips: int = Field(default=20, ge=1)
+    clip_frames: int = Field(default=240, ge=32)
+    starts: int = Field(default=16, ge=2)
+    seconds: float = Field(default=10.0, gt=0)
+    long_seconds: float = Field(default=60.0, gt=0)
+    only: tuple[str, ...] = ()  # names of players; empty: all
 
 
 @dataclass(frozen=True)
 class Start:
-    """The beginning of one game: its seed, and the rows of actions and frames up to the start."""
+    """The beginning of one game: its seed, the rows of actions and frames up to the start, the rows played after it."""
 
     seed: int
     actions: np.ndarray
     frames: np.ndarray
+    after: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,12 @@ class Played:
     frames: np.ndarray
     poses: np.ndarray
     lasted: np.ndarray
+
+
+def manifold_seeds(config: RulerConfig) -> tuple[range, range]:
+    """The games of the manifold, none of which is a start: reference and others."""
+    first = config.first_game + GAMES_PER_PART
+    return range(first, first + config.reference), range(first + GAMES_PER_PART, first + GAMES_PER_PART + config.others)
 
 
 class RealGame:
@@ -76,14 +91,15 @@ class RealGame:
             raise
 
     def starts(self, count: int) -> list[Start]:
-        """The first games that last for the lead. Raises VidarError if there are too few."""
+        """The first games that last for the lead, played on as far as a play goes. Raises VidarError for too few."""
         found: list[Start] = []
         for seed in range(self.config.first_game, self.config.first_game + GAMES_PER_PART):
             if len(found) == count:
                 break
-            episode = self._explored(seed, self.lead)
-            if len(episode.frames) == self.lead:
-                found.append(Start(seed, episode.actions, episode.frames))
+            episode = self.running.episode(seed)
+            if len(episode.frames) >= self.lead:
+                parts = episode.actions[: self.lead], episode.frames[: self.lead].copy()
+                found.append(Start(seed, *parts, episode.actions[self.lead :]))
         if len(found) < count:
             raise VidarError(f"{self.running.name}: only {len(found)} of {count} games last for {self.lead} frames")
         return found
@@ -93,34 +109,28 @@ class RealGame:
         table = np.stack([player(frames, number) for number in range(len(starts))])
         seen, poses, lasted = [], [], []
         for start, rows in zip(starts, table):
-            episode = self.running.episode(start.seed, ReplayPolicy(np.concatenate([start.actions, rows])))
+            policy = ReplayPolicy(np.concatenate([start.actions, rows]))
+            episode = self.episode(start.seed, self.lead + frames, policy)
             shown, pose = episode.frames[self.lead :], episode.extras["pose"][self.lead - 1 :]
             lasted.append(min(len(shown), frames))
-            seen.append(_filled(np.concatenate([start.frames[-1:], shown]), 1 + frames)[1:])
-            poses.append(_filled(pose, 1 + frames))
+            seen.append(filled(np.concatenate([start.frames[-1:], shown]), 1 + frames)[1:])
+            poses.append(filled(pose, 1 + frames))
         return Played(table, np.stack(seen), np.stack(poses), np.array(lasted))
 
-    def manifold(self) -> Manifold:
-        """The manifold of real play, of games that no start uses."""
-        first = self.config.first_game + GAMES_PER_PART
-        length = self.running.config.frames
-        reference = [self._explored(first + n, length).frames[::2] for n in range(self.config.reference)]
-        others = [self._explored(first + GAMES_PER_PART + n, length).frames[::2] for n in range(self.config.others)]
-        return Manifold.of(reference, others)
+    def episode(self, seed: int, frames: int, policy: ActionPolicy | None = None) -> Episode:
+        """A game of a policy (the exploring one), at most `frames` long."""
+        whole = self.running.config
+        self.running.config = whole.replace(frames=frames)
+        try:
+            return self.running.episode(seed, policy)
+        finally:
+            self.running.config = whole
 
     def close(self) -> None:
         """Stop the game."""
         self.running.close()
 
-    def _explored(self, seed: int, frames: int) -> Episode:
-        whole = self.running.config
-        self.running.config = whole.replace(frames=frames)
-        try:
-            return self.running.episode(seed)
-        finally:
-            self.running.config = whole
 
-
-def _filled(values: np.ndarray, count: int) -> np.ndarray:
+def filled(values: np.ndarray, count: int) -> np.ndarray:
     """The first `count` rows; a shorter array repeats its last one."""
     return values[np.minimum(np.arange(count), len(values) - 1)]

@@ -1,0 +1,169 @@
+"""One process of the ruler: it plays and dreams one player after another, and writes what it measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from multiprocessing.util import Finalize
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vidar.data.atomic import replacing
+from vidar.data.episode import Episode
+from vidar.eval.manifold import Manifold
+from vidar.eval.players import Player, players, recorded
+from vidar.eval.plots import strip
+from vidar.eval.retrieval import Clips
+from vidar.eval.ruler_measure import measure
+from vidar.eval.ruler_play import RealGame, RulerConfig, Start
+from vidar.model.load import load_world
+from vidar.model.model import VideoModel
+from vidar.rng import Rng
+
+MODEL, COPY, RETRIEVAL = "model", "copy-last", "retrieval"
+RECORDED = "recorded play"
+MARKS = (0, 1, 2, 5, 10, 20, 30, 60)  # seconds that a strip shows
+FILM = 10  # seconds kept for the film
+
+
+@dataclass(frozen=True)
+class RulerTask:
+    """What all processes of a run know.
+
+    models: row -> name or folder; place: the folder of the parts; longest: frames of the longest play.
+    """
+
+    models: Mapping[str, str]
+    config: RulerConfig
+    place: Path
+    seed: int
+    steps: int | None
+    device: str
+    longest: int
+
+
+class RulerWorker:
+    """The game, the models, the manifold and the recorded games of one process."""
+
+    def __init__(self, task: RulerTask) -> None:
+        self.task = task
+        self.worlds = {row: load_world(model, task.device) for row, model in task.models.items()}
+        self.world = self.worlds[MODEL]
+        self.game = RealGame(self.world.config, task.config, task.longest)
+
+    def measure(self, name: str, frames: int) -> None:
+        """Measure one player and write NAME.npz, NAME.png and NAME.film.npz."""
+        task, fps, starts = self.task, self.world.config.fps, self.starts
+        first = np.stack([start.frames[-1] for start in starts])
+        played = self.game.play(starts, self.players[name], frames)
+        views = {row: dream(world, starts, played.table, task.seed, task.steps) for row, world in self.worlds.items()}
+        views[COPY] = np.repeat(first[:, None], frames, axis=1)
+        views[RETRIEVAL] = np.stack([self.clips.follow(f, t, round(fps)) for f, t in zip(first, played.table)])
+        scores = measure(views, played, first, fps, self.manifold)
+        worst = int(np.argmax(scores.rows[MODEL].score.mean(1)))
+        columns = [round(mark * fps) for mark in marks(frames, fps)]
+        rows = [
+            np.concatenate([first[e : e + 1], shown[e]])
+            for e in dict.fromkeys((0, worst))
+            for shown in (played.frames, views[MODEL])
+        ]
+        with replacing(part(task.place, name, ".png")) as temporary:
+            temporary.write_bytes(strip(rows, columns, scale=1))
+        film = {who: shown[0, : round(FILM * fps)] for who, shown in (("game", played.frames), ("dream", views[MODEL]))}
+        with replacing(part(task.place, name, ".film.npz")) as temporary, open(temporary, "wb") as stream:
+            np.savez_compressed(stream, **film)
+        scores.save(part(task.place, name, ".npz"))
+
+    @cached_property
+    def starts(self) -> list[Start]:
+        """The starts of every player."""
+        return self.game.starts(self.task.config.starts)
+
+    @cached_property
+    def players(self) -> Mapping[str, Player]:
+        """All players by name."""
+        return everyone(self.game, self.starts)
+
+    @cached_property
+    def manifold(self) -> Manifold:
+        """The manifold that the run has made."""
+        return Manifold.load(self.task.place / "manifold.npz")
+
+    @cached_property
+    def clips(self) -> Clips:
+        """The recorded games that the run has made."""
+        return Clips.load(self.task.place / "clips.npz")
+
+
+def everyone(game: RealGame, starts: list[Start]) -> dict[str, Player]:
+    """The players of a game by name: those of its keys, and play as it was recorded after each start."""
+    spec = game.world.spec
+    found = dict(players(spec, game.world.fps, _turn(game, starts[0])))
+    return {**found, RECORDED: recorded(spec, [start.after for start in starts])}
+
+
+def dream(world: VideoModel, starts: list[Start], table: np.ndarray, seed: int, steps: int | None = None) -> np.ndarray:
+    """The dreams of a player: uint8 [E, T, H, W, 3]. Start e has the noise of Rng(seed, e)."""
+    c = world.config.context
+    context = torch.from_numpy(np.stack([start.frames[-c:] for start in starts]))
+    before = torch.from_numpy(np.stack([start.actions[-c:] for start in starts]))
+    rows = (torch.from_numpy(np.ascontiguousarray(table[:, n])) for n in range(table.shape[1]))
+    rngs = [Rng(seed, e) for e in range(len(starts))]
+    return np.stack([frame.cpu().numpy() for frame in world.frames(context, rows, before, rngs, steps)], 1)
+
+
+def marks(frames: int, fps: float) -> list[float]:
+    """The seconds that a strip shows: those of MARKS that were played, and the end."""
+    last = round(frames / fps, 1)
+    return [*(float(mark) for mark in MARKS if mark < last), last]
+
+
+def part(place: Path, name: str, kind: str) -> Path:
+    """A file of one player."""
+    return place / f"{name.replace(' ', '_')}{kind}"
+
+
+def _turn(game: RealGame, start: Start) -> int | None:
+    """Frames of a full turn with a turning key held, from the pose of the real game."""
+    keys = [name for name in game.world.spec.names if "TURN" in name.upper()]
+    if not keys:
+        return None
+    rows = np.repeat(game.world.spec.noop()[None], 16, axis=0)
+    rows[:, game.world.spec.names.index(keys[0])] = 1
+    angles = game.play([start], lambda frames, number: rows[:frames], 16).poses[0, :, 3]
+    step = abs((angles[-1] - angles[-2] + 180.0) % 360.0 - 180.0)
+    return max(1, round(360.0 / step)) if step else None
+
+
+_here: RulerWorker | None = None  # of this process
+
+
+def begin(task: RulerTask) -> None:
+    """Prepare this process."""
+    global _here
+    end()
+    _here = RulerWorker(task)
+    Finalize(None, end, exitpriority=1)
+
+
+def end() -> None:
+    """Stop the game of this process."""
+    global _here
+    if _here is not None:
+        _here.game.close()
+        _here = None
+
+
+def explore(job: tuple[int, int]) -> Episode:
+    """(seed, frames) -> a game of the exploring policy."""
+    assert _here is not None
+    return _here.game.episode(*job)
+
+
+def measure_player(job: tuple[str, int]) -> None:
+    """(name, frames): measure one player and write its part."""
+    assert _here is not None
+    _here.measure(*job)
