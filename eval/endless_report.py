@@ -126,17 +126,18 @@ def _lines(found: Mapping[str, Line]) -> Section:
 
 
 def _looks(scores: EndlessScores) -> Section:
-    second = max(1, round(scores.play.fps))
+    fps, second = scores.play.fps, max(1, round(scores.play.fps))
     pieces = [
         plot(
-            curves(_curves(pair, second, scores.play.real_range.looks[name]), UNITS[name], floor=0.0),
+            curves(_curves(pair, second, scores.play.real_range.looks[name]), UNITS[name], floor=0.0, fps=fps),
             name.capitalize(),
         )
         for name, pair in scores.looks.items()
     ]
     joins = scores.play.joins[:, scores.play.context :]
     motion = {who: np.where(joins, np.nan, values) for who, values in scores.motion.items()}
-    pieces.append(plot(curves(_curves(motion, second), "grey levels", floor=0.0), "Difference from the previous frame"))
+    drawn = curves(_curves(motion, second), "grey levels", floor=0.0, fps=fps)
+    pieces.append(plot(drawn, "Difference from the previous frame"))
     return Section(
         "Frame statistics and motion",
         "Means over one second and over the rollouts. A dream that fades loses contrast and sharpness; a dream that "

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 from PIL import Image
 
+from vidar.eval.bootstrap import bootstrap
+from vidar.types import UsageError
+
 WIDTH, HEIGHT = 560, 270  # of a plot, in its own units
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 40  # margins
 TONES = 5  # colours of the page, distinguishable with colour blindness (after Okabe and Ito 2008)
+DRAWN = 2_000  # resamples of the interval of a curve
 SLICES = 96  # maximum number of places of a plot that show their values
 
 
@@ -21,7 +25,8 @@ SLICES = 96  # maximum number of places of a plot that show their values
 class Curve:
     """A line over the frame number: values [T], half the width of the interval [T]; reference lines are dashed.
 
-    tone: number of its colour, 0 to 4; None: its position in the list.
+    tone: number of its colour, 0 to 4; None: its position in the list. ends: low [T] and high [T], in place of `half`,
+    of an interval that is not symmetric.
     """
 
     name: str
@@ -29,6 +34,14 @@ class Curve:
     half: np.ndarray | None = None
     reference: bool = False
     tone: int | None = None
+    ends: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def interval(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Low [T] and high [T]; None without an interval."""
+        if self.ends is not None or self.half is None:
+            return self.ends
+        return self.values - self.half, self.values + self.half
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,15 @@ class Plot:
 
     svg: str
     legend: tuple[tuple[str, int, bool], ...] = ()
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The x axis of curves: the distance of two values, its name, and a value of it in words."""
+
+    step: float
+    label: str
+    told: Callable[[float], str]
 
 
 @dataclass(frozen=True)
@@ -55,25 +77,46 @@ class Frame:
         return HEIGHT - BOTTOM - (np.asarray(y) - self.y[0]) / (self.y[1] - self.y[0]) * (HEIGHT - TOP - BOTTOM)
 
 
-def curves(lines: Sequence[Curve], y_label: str, x_label: str = "generated frame", floor: float | None = None) -> Plot:
-    """Curves over the frame number, from 1; `floor` is the lower end of the y axis, if fixed."""
+def mean_curve(name: str, values: np.ndarray, tone: int | None = None, seed: int = 0) -> Curve:
+    """The mean over the starts of values [E, T] with its 95 % bootstrap interval (`bootstrap`); nan: not measured."""
+    count = np.isfinite(values).sum(0)
+    means = np.where(count > 0, np.nansum(values, axis=0) / np.maximum(count, 1), np.nan)
+    return Curve(name, means, tone=tone, ends=bootstrap(values, seed, DRAWN))
+
+
+def curves(
+    lines: Sequence[Curve],
+    y_label: str,
+    x_label: str = "generated frame",
+    floor: float | None = None,
+    fps: float | None = None,
+) -> Plot:
+    """Curves over the frame number, from 1, or over seconds; `floor` is the lower end of the y axis, if fixed.
+
+    fps: frames per second; value k is then at (k + 1) / fps seconds, and x_label is not used.
+    """
     longest = max(len(curve.values) for curve in lines)
-    halves = [np.zeros(len(c.values)) if c.half is None else c.half for c in lines]
-    low = np.nanmin(np.concatenate([c.values - half for c, half in zip(lines, halves)]))
-    high = np.nanmax(np.concatenate([c.values + half for c, half in zip(lines, halves)]))
-    frame = Frame((1.0, float(max(longest, 2))), _limits(float(low), float(high), floor))
+    axis = Axis(1.0, x_label, lambda at: f"{x_label} {at:.0f}")
+    if fps is not None:
+        axis = Axis(1.0 / fps, "seconds", lambda at: f"{at:.2f} s")
+    found = np.concatenate([end for curve in lines for end in (curve.values, *(curve.interval or ()))])
+    if not np.isfinite(found).any():
+        raise UsageError(f"{y_label}: there is no number to draw")
+    low, high = float(np.nanmin(found)), float(np.nanmax(found))
+    frame = Frame((axis.step, axis.step * max(longest, 2)), _limits(low, high, floor))
     bands, paths, legend = [], [], []
-    for place, (curve, half) in enumerate(zip(lines, halves)):
+    for place, curve in enumerate(lines):
         tone = place % TONES if curve.tone is None else curve.tone
-        x = np.arange(1, len(curve.values) + 1)
-        if curve.half is not None:
-            top, bottom = _points(frame, x, curve.values + half), _points(frame, x, curve.values - half)
+        x = axis.step * np.arange(1, len(curve.values) + 1)
+        if curve.interval is not None:
+            bottom, top = (_points(frame, x, end) for end in curve.interval)
             bands.append(f'<polygon class="band t{tone}" points="{" ".join([*top, *reversed(bottom)])}"/>')
         dashed = " dashed" if curve.reference else ""
         points = " ".join(_points(frame, x, curve.values))
         paths.append(f'<polyline class="line t{tone}{dashed}" points="{points}"/>')
         legend.append((curve.name, tone, curve.reference))
-    parts = [_axes(frame, y_label, x_label, _whole_ticks(longest)), *bands, *paths, *_slices(frame, lines, x_label)]
+    marks = _whole_ticks(longest) if fps is None else ticks(*frame.x, most=8)
+    parts = [_axes(frame, y_label, axis.label, marks), *bands, *paths, *_slices(frame, lines, axis)]
     return Plot(_svg(parts, y_label), tuple(legend))
 
 
@@ -139,7 +182,7 @@ def _axes(frame: Frame, y_label: str, x_label: str, marks: Sequence[float]) -> s
         parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:.6g}</text>')
     for value in marks:
         x = float(frame.across(value))
-        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{value:.0f}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 17}" text-anchor="middle">{value:.6g}</text>')
     if frame.y[0] < 0 < frame.y[1]:
         y = float(frame.down(0.0))
         parts.append(f'<line class="zero" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
@@ -151,22 +194,28 @@ def _axes(frame: Frame, y_label: str, x_label: str, marks: Sequence[float]) -> s
     return "".join(parts)
 
 
-def _slices(frame: Frame, lines: Sequence[Curve], x_label: str) -> list[str]:
+def _slices(frame: Frame, lines: Sequence[Curve], axis: Axis) -> list[str]:
     """Invisible columns that show, under the pointer, a line and the values of that frame."""
     count = max(len(curve.values) for curve in lines)
     stride = -(-count // SLICES)
     wide = stride * (WIDTH - LEFT - RIGHT) / max(count - 1, 1)
     parts = []
     for k in range(0, count, stride):
-        x = float(frame.across(k + 1))
-        told = [f"{c.name}: {c.values[k]:.4g}" for c in lines if k < len(c.values) and not c.reference]
-        text = escape("\n".join([f"{x_label} {k + 1}", *told]))
+        x = float(frame.across(axis.step * (k + 1)))
+        told = [f"{c.name}: {_told(c, k)}" for c in lines if k < len(c.values) and not c.reference]
+        text = escape("\n".join([axis.told(axis.step * (k + 1)), *told]))
         parts.append(
             f'<g class="slice"><rect x="{x - wide / 2:.1f}" y="{TOP}" width="{wide:.1f}" '
             f'height="{HEIGHT - TOP - BOTTOM}"/><line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
             f"<title>{text}</title></g>"
         )
     return parts
+
+
+def _told(curve: Curve, k: int) -> str:
+    """A value, and its interval if that is not symmetric."""
+    ends = "" if curve.ends is None else f" ({curve.ends[0][k]:.4g} to {curve.ends[1][k]:.4g})"
+    return f"{curve.values[k]:.4g}{ends}"
 
 
 def _svg(parts: Sequence[str], label: str) -> str:

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 from vidar.eval.plots import Plot
 
 TEMPLATE = Path(__file__).with_name("report.html")
+COLUMN = 72  # pixels, the least width of a picture in a strip
 Mood = Literal["", "good", "bad", "open"]
 
 
@@ -117,13 +118,13 @@ def plot(picture: Plot, caption: str) -> str:
 
 
 def image(png: bytes, caption: str, columns: Sequence[str] = ()) -> str:
-    """An image over the whole width; columns: captions above its equally wide columns."""
+    """An image over the whole width; columns: captions above its equally wide columns, which a narrow page scrolls."""
     heads = "".join(f"<span>{escape(text)}</span>" for text in columns)
     top = f'<div class="heads">{heads}</div>' if heads else ""
-    return (
-        f'<figure class="wide"><figcaption>{escape(caption)}</figcaption>{top}'
-        f'<img src="{_uri("image/png", png)}" alt="{escape(caption)}"></figure>'
-    )
+    shown = f'{top}<img src="{_uri("image/png", png)}" alt="{escape(caption)}">'
+    if columns:
+        shown = f'<div class="scroll"><div style="min-width:{COLUMN * len(columns)}px">{shown}</div></div>'
+    return f'<figure class="wide"><figcaption>{escape(caption)}</figcaption>{shown}</figure>'
 
 
 def video(mp4: bytes, caption: str) -> str:

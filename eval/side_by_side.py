@@ -58,7 +58,7 @@ def _page(scores: WorldScores, spec: ActionSpec, fps: float, scale: int, shown: 
         card = _card(scores, e, k, (card_w, card_h), (width, height))
         _caps(ImageDraw.Draw(card), spec, scores.actions[e, k], card_h - PAD - CAP)
         text = f"{(k + 1) / fps:.1f} s   {scores.psnr['model'][e, k]:.1f} dB"
-        ImageDraw.Draw(card).text((card_w - PAD, card_h - PAD - CAP / 2), text, SOFT, _font(15), anchor="rm")
+        ImageDraw.Draw(card).text((card_w - PAD, card_h - PAD - CAP / 2), text, SOFT, font(15), anchor="rm")
         sheet.paste(card, (left, top))
     return np.asarray(sheet)
 
@@ -67,9 +67,9 @@ def _card(scores: WorldScores, e: int, k: int, size: tuple[int, int], picture: t
     card = Image.new("RGB", size, CARD)
     draw = ImageDraw.Draw(card)
     dreamed_at = PAD + picture[0] + GAP
-    draw.text((PAD, PAD / 2 + TOP / 2), "real", INK, _font(16), anchor="lm")
-    draw.text((dreamed_at, PAD / 2 + TOP / 2), "dreamed", DREAM, _font(16), anchor="lm")
-    draw.text((size[0] - PAD, PAD / 2 + TOP / 2), scores.names[e], SOFT, _font(13), anchor="rm")
+    draw.text((PAD, PAD / 2 + TOP / 2), "real", INK, font(16), anchor="lm")
+    draw.text((dreamed_at, PAD / 2 + TOP / 2), "dreamed", DREAM, font(16), anchor="lm")
+    draw.text((size[0] - PAD, PAD / 2 + TOP / 2), scores.names[e], SOFT, font(13), anchor="rm")
     for left, video in ((PAD, scores.real), (dreamed_at, scores.dreamed)):
         large = Image.fromarray(video[e, k]).resize(picture, Image.Resampling.NEAREST)
         card.paste(large, (left, PAD // 2 + TOP + 2))
@@ -82,13 +82,13 @@ def _caps(draw: ImageDraw.ImageDraw, spec: ActionSpec, row: np.ndarray, top: int
     for action, value in zip(spec.actions, row, strict=True):
         lit = value != action.noop
         text = _label(action, float(value))
-        wide = CAP if text in ARROWS else max(CAP, int(_font(14).getlength(text)) + 12)
+        wide = CAP if text in ARROWS else max(CAP, int(font(14).getlength(text)) + 12)
         draw.rounded_rectangle((left, top, left + wide, top + CAP), 5, fill=LIT if lit else DARK)
         ink = PAPER if lit else SOFT
         if text in ARROWS:
             draw.polygon([(left + x * CAP, top + y * CAP) for x, y in ARROWS[text]], fill=ink)
         else:
-            draw.text((left + wide / 2, top + CAP / 2), text, ink, _font(14), anchor="mm")
+            draw.text((left + wide / 2, top + CAP / 2), text, ink, font(14), anchor="mm")
         left += wide + GAP
 
 
@@ -101,5 +101,6 @@ def _label(action: Action, value: float) -> str:
 
 
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own font."""
     return ImageFont.load_default(size)

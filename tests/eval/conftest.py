@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from vidar.actions import Action, ActionSpec
 from vidar.data.episode import Episode
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "browser"))  # chromium.py is shared by all suites
 
 SPEC = ActionSpec(actions=(Action(name="LEFT", keys=("ArrowLeft",)), Action(name="RIGHT")))
 
@@ -17,6 +22,15 @@ def turning():
         return [_episode(np.random.default_rng(number), frames, number) for number in range(count)]
 
     return make
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """browser(url, prepare=None, ready=...) opens a page in Chromium."""
+    from chromium import chromium
+
+    with chromium(tmp_path_factory.mktemp("chromium")) as page:
+        yield page
 
 
 def _episode(rng: np.random.Generator, frames: int, number: int) -> Episode:

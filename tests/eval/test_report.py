@@ -6,10 +6,12 @@ import re
 from html.parser import HTMLParser
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from vidar.eval.plots import HEIGHT, LEFT, RIGHT, WIDTH, Curve, curves, ranked, strip, ticks
+from vidar.eval.plots import HEIGHT, LEFT, RIGHT, WIDTH, Curve, curves, mean_curve, ranked, strip, ticks
 from vidar.eval.report import Bar, Card, Section, bars, code, facts, folded, image, page, plot, table, video
+from vidar.types import UsageError
 
 PNG = b"\x89PNG of sorts"
 
@@ -125,3 +127,25 @@ def test_strip_puts_row_and_frame_where_they_belong():
             got = sheet[top : top + 8 : 2, left : left + 12 : 2]
             assert np.array_equal(got[..., :3], videos[row, frame]) and (got[..., 3] == 255).all()
     assert (sheet[8:12, :, 3] == 0).all()
+
+
+def test_curves_over_seconds_end_at_the_last_second():
+    values = np.array([[1.0, 2.0, 3.0, 4.0], [3.0, 4.0, 5.0, np.nan]])
+    curve = mean_curve("a", values, tone=2)
+    assert curve.values.tolist() == [2.0, 3.0, 4.0, 4.0] and curve.ends is not None
+    low, high = curve.ends
+    assert (low[:3] == values[0, :3]).all() and (high[:3] == values[1, :3]).all() and np.isnan([low[3], high[3]]).all()
+    drawn = curves([curve], "dB", floor=0.0, fps=2.0)
+    (line,) = points(drawn.svg, "polyline")
+    assert line[0][0] == LEFT and line[-1][0] == WIDTH - RIGHT and len(line) == 4
+    (band,) = points(drawn.svg, "polygon")
+    assert len(band) == 6 and band[0][1] < line[0][1] < band[-1][1]
+    marks = {at: float(x) for x, at in re.findall(r'<text x="([\d.]+)"[^>]*middle">([\d.]+)</text>', drawn.svg)}
+    assert marks["1"] == line[1][0] and marks["2"] == line[3][0] and ">seconds</text>" in drawn.svg
+    assert re.findall("<title>(.*?)</title>", drawn.svg, re.S)[1] == "1.00 s\na: 3 (2 to 4)"
+    with pytest.raises(UsageError, match="no number to draw"):
+        curves([Curve("a", np.full(3, np.nan))], "dB")
+
+
+def test_a_strip_with_columns_keeps_their_width_on_a_narrow_page():
+    assert "min-width:216px" in image(PNG, "c", ["1", "2", "3"]) and "min-width" not in image(PNG, "c")

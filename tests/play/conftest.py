@@ -16,7 +16,8 @@ from vidar.play.guard import Guard, Limits
 from vidar.play.lobby import Lobby
 from vidar.play.server import listen, make_server
 
-sys.path.insert(0, str(Path(__file__).parent))  # play_client.py and chromium.py are shared by the suite
+sys.path.insert(0, str(Path(__file__).parent))  # play_client.py is shared by the suite
+sys.path.insert(0, str(Path(__file__).parent.parent / "browser"))  # chromium.py is shared by all suites
 
 
 def small_world():

@@ -1,4 +1,4 @@
-"""Headless Chromium over the DevTools protocol, for the tests of the page."""
+"""Headless Chromium over the DevTools protocol, for the tests of pages."""
 
 import base64
 import contextlib
@@ -16,7 +16,8 @@ from websockets.sync.client import connect
 
 CHROMIUM = Path("/usr/bin/chromium")
 WAIT = 20
-KEYS = {"ArrowLeft": 37, "ArrowRight": 39, "KeyW": 87, "KeyR": 82}
+KEYS = {"ArrowLeft": 37, "ArrowRight": 39, "Space": 32, "KeyW": 87, "KeyR": 82}
+SIZES = ((1280, 800), (390, 844))  # a window and a phone
 NEEDED = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM.is_file(), reason="no chromium")]
 
 
@@ -44,10 +45,13 @@ class Tab:
             self.faults.append(event["params"]["exceptionDetails"])
         elif event["method"] == "Log.entryAdded" and event["params"]["entry"]["level"] == "error":
             self.faults.append(event["params"]["entry"])
+        elif event["method"] == "Runtime.consoleAPICalled" and event["params"]["type"] in ("error", "assert"):
+            self.faults.append(event["params"])
         elif event["method"] == "Network.requestWillBeSent":
             self.requests.append(event["params"]["request"]["url"])
 
     def open(self, url):
+        self.url = url
         self.call("Page.navigate", url=url)
 
     def get(self, expression):
@@ -66,6 +70,25 @@ class Tab:
         key = {"code": code, "key": code.removeprefix("Key").lower(), "windowsVirtualKeyCode": KEYS[code]}
         self.call("Input.dispatchKeyEvent", type=kind, autoRepeat=repeat, **key)
 
+    def size(self, width, height, dark=False):
+        """Make the window of that size, and prefer a theme."""
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+
+    def screenshot(self, whole=False):
+        """A PNG of the window, or of the whole page."""
+        shown = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        return base64.b64decode(shown["data"])
+
+    def beyond(self):
+        """Pixels by which the page is wider than its window."""
+        return self.get("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+
+    def outside(self):
+        """Requests of the page, without those to itself and to what is embedded in it."""
+        return [url for url in self.requests if not url.startswith(("data:", "blob:", "about:", self.url))]
+
     def picture(self, canvas="#screen"):
         """What a canvas shows, uint8 [H, W, 3]."""
         png = self.get(f"document.querySelector('{canvas}').toDataURL('image/png')").split(",")[1]
@@ -74,7 +97,7 @@ class Tab:
 
 @contextlib.contextmanager
 def chromium(folder):
-    """A function page(url, prepare=None) that opens a page in a browser of its own; it ends with the context."""
+    """page(url, prepare=None, ready=...) opens a page in a browser of its own, which ends with the context."""
     flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
     command = [CHROMIUM, *flags, "--remote-debugging-port=0", f"--user-data-dir={folder}", "about:blank"]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -87,7 +110,7 @@ def chromium(folder):
         time.sleep(0.2)
         port = (folder / "DevToolsActivePort").read_text().split()[0]
 
-        def page(url, prepare=None):
+        def page(url, prepare=None, ready="window.vidar !== undefined"):
             asked = urllib.request.Request(f"http://127.0.0.1:{port}/json/new?about:blank", method="PUT")
             target = json.load(urllib.request.urlopen(asked, timeout=WAIT))
             tab = Tab(target["webSocketDebuggerUrl"])
@@ -96,7 +119,7 @@ def chromium(folder):
             if prepare is not None:
                 prepare(tab)
             tab.open(url)
-            tab.until("window.vidar !== undefined")
+            tab.until(ready)
             return tab
 
         yield page
