@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -84,7 +85,7 @@ class Manifold:
 
     def save(self, file: Path) -> None:
         """Write it into one .npz file."""
-        arrays = {one.name: np.asarray(getattr(self, one.name)) for one in fields(Manifold)}
+        arrays: dict[str, Any] = {one.name: np.asarray(getattr(self, one.name)) for one in fields(Manifold)}
         with replacing(file) as temporary, open(temporary, "wb") as stream:
             np.savez(stream, **arrays)
 

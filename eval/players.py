@@ -24,9 +24,7 @@ def players(spec: ActionSpec, fps: float, turn: int | None = None) -> Mapping[st
     idle; each key held; two keys held; each turn or move and back ("around" for turns); a walk there and back; tapping;
     mashing. Raises UsageError for a world that is not played with keys.
     """
-    keys = [action.name for action in spec.actions if action.kind == "binary"]
-    if not keys:
-        raise UsageError("the ruler plays with keys, but this world has none; use the suite world")
+    keys = key_names(spec)
     found: dict[str, Player] = {"idle": lambda frames, start: _rest(spec, frames)}
     for key in keys:
         found[f"hold {key}"] = _held(spec, key)
@@ -45,6 +43,14 @@ def players(spec: ActionSpec, fps: float, turn: int | None = None) -> Mapping[st
     found[f"tap {keys[0]}"] = _tapping(spec, keys[0])
     found["mash"] = _mashing(spec, keys)
     return found
+
+
+def key_names(spec: ActionSpec) -> list[str]:
+    """The actions that are keys. Raises UsageError if there is none."""
+    keys = [action.name for action in spec.actions if action.kind == "binary"]
+    if not keys:
+        raise UsageError("the ruler plays with keys, but this world has none; use the suite world")
+    return keys
 
 
 def opposite(key: str, keys: list[str]) -> str | None:

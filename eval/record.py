@@ -107,14 +107,16 @@ def of_endless(report: Mapping[str, Any]) -> Found:
 
 def of_ruler(report: Mapping[str, Any]) -> Found:
     """The figures of a report of the suite `ruler`: share of frames on the manifold, and idle held to its start."""
-    on, held = report["on_manifold"], report["idle_held_db"][""]
+    model, real = (report["rows"][row] for row in ("model", "real"))
+    idle = report["players"]["idle"]["model"]["held_db"]
     found = [
-        percent("of frames look like the game, all players", on["model"]),
-        percent("of real frames by the same rule", on["real"], 1),
-        percent("of frames look like the game, worst player", report["worst_player"]["on_manifold"]),
+        Figure(name="likeness to the game, which has 1", value=model["likeness"], digits=2),
+        percent("of frames look like the game, all players", model["on_manifold"]),
+        percent("of real frames by the same rule", real["on_manifold"], 1),
+        percent("of frames look like the game, worst player", model["worst_player"]["on_manifold"]),
     ]
-    found += [Figure(name=f"to the start, idle for {s} s", value=db, unit="dB") for s, db in held.items()]
-    return f"{len(report['players'])} players, {report['starts']} starts, {report['frames']} frames", found
+    found += [Figure(name=f"to the start, idle for {s} s", value=db, unit="dB") for s, db in idle.items()]
+    return f"{len(report['players'])} players, {report['starts']} starts", found
 
 
 def of_outcome(report: Mapping[str, Any]) -> Found:

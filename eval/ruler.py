@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from vidar.config import to_dict
@@ -21,19 +20,18 @@ from vidar.data.atomic import make_folder
 from vidar.data.vizdoom import scenario_file
 from vidar.eval.manifold import Manifold
 from vidar.eval.output import MARK, bar, begin, folder, write
-from vidar.eval.players import keys
+from vidar.eval.players import key_names
 from vidar.eval.processes import in_processes, usable_cores
 from vidar.eval.provenance import hardware, shown, versions
 from vidar.eval.retrieval import Clips
-from vidar.eval.ruler_measure import REAL, PlayerScores
+from vidar.eval.ruler_measure import PlayerScores
 from vidar.eval.ruler_play import RealGame, RulerConfig, manifold_seeds
 from vidar.eval.ruler_report import ruler_page
 from vidar.eval.ruler_summary import on_manifold_by_second, player_figures, row_figures
 from vidar.eval.ruler_worker import (
-    COPY,
     MODEL,
     RECORDED,
-    RETRIEVAL,
+    Pictures,
     RulerTask,
     end,
     everyone,
@@ -45,7 +43,7 @@ from vidar.eval.ruler_worker import begin as begin_process
 from vidar.model.fingerprint import fingerprint
 from vidar.model.load import load_world
 from vidar.model.model import VideoModel
-from vidar.types import UsageError, VidarError
+from vidar.types import UsageError
 
 VERSION = 1  # of report.json
 USUAL = RulerConfig()
@@ -115,9 +113,9 @@ def run(
         "versions": versions(),
         "seconds": round(time.perf_counter() - began, 1),
     }
-    strips = {name: part(task.place, name, ".png").read_bytes() for name in players}
+    pictures = {name: Pictures.load(part(task.place, name, ".pictures.npz")) for name in players}
     begin(place)
-    write(place / "report.html", ruler_page(report, strips, players, threshold))
+    write(place / "report.html", ruler_page(report, pictures, players, threshold))
     write(place / MARK, report)
     return report
 
@@ -139,7 +137,7 @@ def check_world(world: VideoModel) -> None:
     """Raises UsageError for a world that the ruler cannot play."""
     if world.config.order.chain is not None:
         raise UsageError(f"world {world.config.name!r} plans segments; the ruler plays frame after frame")
-    keys(world.config.spec)
+    key_names(world.config.spec)
 
 
 def check_pair(world: VideoModel, other: VideoModel, name: str) -> None:
@@ -153,7 +151,8 @@ def check_pair(world: VideoModel, other: VideoModel, name: str) -> None:
 def _lengths(world: VideoModel, config: RulerConfig, frames: int | None) -> tuple[dict[str, int], int]:
     """Frames of every player, and the most of them."""
     fps = world.config.fps
-    ahead = next((key for key in keys(world.config.spec) if "FORWARD" in key.upper()), keys(world.config.spec)[0])
+    keys = key_names(world.config.spec)
+    ahead = next((key for key in keys if "FORWARD" in key.upper()), keys[0])
     long = {"idle", f"hold {ahead}", "mash", RECORDED}
     usual, longest = round(config.seconds * fps), round(max(config.seconds, config.long_seconds) * fps)
     game = RealGame(world.config, config, frames or longest)
@@ -231,7 +230,8 @@ def _finished(place: Path, key: dict[str, Any], names: list[str]) -> dict[str, P
         file = partial(part, place, name)
         try:
             told = json.loads(file(".json").read_text())
-            if told == {"key": key, "name": name} and file(".png").is_file() and file(".film.npz").is_file():
+            if told == {"key": key, "name": name}:
+                Pictures.load(file(".pictures.npz"))
                 found[name] = PlayerScores.load(file(".npz"))
         except (OSError, ValueError, KeyError, TypeError):
             continue  # missing or damaged: measured again

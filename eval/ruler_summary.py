@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from vidar.eval.ruler_measure import GAPS, REAL, PlayerScores, RowScores
-from vidar.eval.ruler_worker import COPY, MARKS
+from vidar.eval.ruler_worker import COPY
 
 SEGMENT = 2  # seconds
+MARKS = (0, 1, 2, 5, 10, 20, 30, 60)  # seconds at which figures and pictures are given
 FLOOR = 0.01  # of a part of the likeness
 QUIET = 1.0  # grey levels added to both motions before they are compared
 RESAMPLES = 2000
@@ -66,7 +67,10 @@ def likeness_parts(players: Players, row: str, threshold: float, fps: float) -> 
     when it is seen again, 10^(dB / 20) relative to the game, at most 1. All players count equally.
     """
     everything = [(scores, scores.rows[row], scores.rows[REAL]) for scores in players.values()]
-    on = {who: np.mean([_on(scores, scores.rows[who], threshold) for scores in players.values()], 0) for who in (row, REAL)}
+    on = {
+        who: np.mean([_on(scores, scores.rows[who], threshold) for scores in players.values()], 0)
+        for who in (row, REAL)
+    }
     second = max(1, round(fps))
     error = {
         who: np.sum([10 ** (-scores.rows[who].truth[:, :second] / 10) for scores in players.values()], (0, 2))
@@ -76,18 +80,16 @@ def likeness_parts(players: Players, row: str, threshold: float, fps: float) -> 
         "picture": on[row] / on[REAL].mean(),
         "sharp": np.mean([_alike(_mean(s, one.sharp), _mean(s, real.sharp)) for s, one, real in everything], 0),
         "colours": np.mean([_shared(one.colours, real.colours) for _, one, real in everything], 0),
-        "moves": np.mean(
-            [_alike(_moved(s, one) + QUIET, _moved(s, real) + QUIET) for s, one, real in everything], 0
-        ),
+        "moves": np.mean([_alike(_moved(s, one) + QUIET, _moved(s, real) + QUIET) for s, one, real in everything], 0),
         "begins": np.clip(1 - error[row] / error[COPY], 0, 1),
         "returns": _returns(players, row, len(on[row])),
     }
 
 
 def likeness(parts: Mapping[str, np.ndarray], starts: Sequence[int] | np.ndarray | None = None) -> float:
-    """Geometric mean of the parts, each averaged over the starts and at least FLOOR; a part without a value is left out."""
+    """Geometric mean of the parts, each averaged over the starts and in [FLOOR, 1]; unmeasured parts are left out."""
     means = [value for value in (_average(part, starts) for part in parts.values()) if value is not None]
-    return float(np.exp(np.mean(np.log(np.maximum(means, FLOOR))))) if means else float("nan")
+    return float(np.exp(np.mean(np.log(np.clip(means, FLOOR, 1.0))))) if means else float("nan")
 
 
 def likeness_interval(parts: Mapping[str, np.ndarray], seed: int = 0) -> tuple[float, float]:
@@ -113,7 +115,7 @@ def row_figures(players: Players, row: str, threshold: float, fps: float) -> dic
 
 
 def on_manifold_by_second(players: Players, row: str, threshold: float, fps: float) -> np.ndarray:
-    """Share of frames on the manifold for each start and second, the mean over the players that play so long: [E, S]."""
+    """Share of frames on the manifold for each start and second, over all players that play so long: [E, S]."""
     longest = max(round(scores.judged.shape[1] / fps) for scores in players.values())
     found = []
     for second in range(longest):
@@ -129,7 +131,7 @@ def on_manifold_by_second(players: Players, row: str, threshold: float, fps: flo
 
 
 def _within(scores: PlayerScores, begin: float, fps: float, length: float = SEGMENT) -> np.ndarray:
-    """Places in `looked` of the frames from second `begin` on: the picture at n is shown n / fps seconds after the start."""
+    """Places in `looked` of the frames from second `begin` on; frame n is (n + 1) / fps seconds after the start."""
     seconds = (scores.looked + 1) / fps
     return np.flatnonzero((seconds > begin) & (seconds <= begin + length))
 
@@ -161,7 +163,10 @@ def _shared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _returns(players: Players, row: str, count: int) -> np.ndarray:
     """Of each start, the mean over its views seen again; NaN for a start without any."""
-    pairs = [np.stack([s.rows[row].again[:, 0], s.rows[row].again[:, 2] - s.rows[REAL].again[:, 2]], 1) for s in players.values()]
+    pairs = [
+        np.stack([scores.rows[row].again[:, 0], scores.rows[row].again[:, 2] - scores.rows[REAL].again[:, 2]], 1)
+        for scores in players.values()
+    ]
     start, less = np.concatenate(pairs).T
     values = 10 ** (np.minimum(less, 0) / 20)
     return np.array([values[start == e].mean() if (start == e).any() else np.nan for e in range(count)])

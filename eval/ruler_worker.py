@@ -15,7 +15,6 @@ from vidar.data.atomic import replacing
 from vidar.data.episode import Episode
 from vidar.eval.manifold import Manifold
 from vidar.eval.players import Player, players, recorded
-from vidar.eval.plots import strip
 from vidar.eval.retrieval import Clips
 from vidar.eval.ruler_measure import measure
 from vidar.eval.ruler_play import RealGame, RulerConfig, Start
@@ -25,8 +24,6 @@ from vidar.rng import Rng
 
 MODEL, COPY, RETRIEVAL = "model", "copy-last", "retrieval"
 RECORDED = "recorded play"
-MARKS = (0, 1, 2, 5, 10, 20, 30, 60)  # seconds that a strip shows
-FILM = 10  # seconds kept for the film
 
 
 @dataclass(frozen=True)
@@ -45,6 +42,30 @@ class RulerTask:
     longest: int
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """What a report shows of a player: game and dream, uint8 [2, 1 + T, H, W, 3], of the first and of the worst start.
+
+    seed, number: of the worst start, the one with the largest mean score of the manifold.
+    """
+
+    game: np.ndarray
+    dream: np.ndarray
+    seed: int
+    number: int
+
+    def save(self, file: Path) -> None:
+        """Write one .npz file."""
+        with replacing(file) as temporary, open(temporary, "wb") as stream:
+            np.savez_compressed(stream, game=self.game, dream=self.dream, seed=self.seed, number=self.number)
+
+    @staticmethod
+    def load(file: Path) -> Pictures:
+        """Raises OSError, ValueError or KeyError for a file that is damaged."""
+        with np.load(file, allow_pickle=False) as found:
+            return Pictures(found["game"], found["dream"], int(found["seed"]), int(found["number"]))
+
+
 class RulerWorker:
     """The game, the models, the manifold and the recorded games of one process."""
 
@@ -55,7 +76,7 @@ class RulerWorker:
         self.game = RealGame(self.world.config, task.config, task.longest)
 
     def measure(self, name: str, frames: int) -> None:
-        """Measure one player and write NAME.npz, NAME.png and NAME.film.npz."""
+        """Measure one player and write NAME.npz and NAME.pictures.npz: the first start, and the worst one."""
         task, fps, starts = self.task, self.world.config.fps, self.starts
         first = np.stack([start.frames[-1] for start in starts])
         played = self.game.play(starts, self.players[name], frames)
@@ -63,18 +84,10 @@ class RulerWorker:
         views[COPY] = np.repeat(first[:, None], frames, axis=1)
         views[RETRIEVAL] = np.stack([self.clips.follow(f, t, round(fps)) for f, t in zip(first, played.table)])
         scores = measure(views, played, first, fps, self.manifold)
+        shown = {"game": played.frames, "dream": views[MODEL]}
         worst = int(np.argmax(scores.rows[MODEL].score.mean(1)))
-        columns = [round(mark * fps) for mark in marks(frames, fps)]
-        rows = [
-            np.concatenate([first[e : e + 1], shown[e]])
-            for e in dict.fromkeys((0, worst))
-            for shown in (played.frames, views[MODEL])
-        ]
-        with replacing(part(task.place, name, ".png")) as temporary:
-            temporary.write_bytes(strip(rows, columns, scale=1))
-        film = {who: shown[0, : round(FILM * fps)] for who, shown in (("game", played.frames), ("dream", views[MODEL]))}
-        with replacing(part(task.place, name, ".film.npz")) as temporary, open(temporary, "wb") as stream:
-            np.savez_compressed(stream, **film)
+        whole = {who: np.concatenate([first[:, None], frames], 1)[[0, worst]] for who, frames in shown.items()}
+        Pictures(**whole, seed=starts[worst].seed, number=worst).save(part(task.place, name, ".pictures.npz"))
         scores.save(part(task.place, name, ".npz"))
 
     @cached_property
@@ -113,12 +126,6 @@ def dream(world: VideoModel, starts: list[Start], table: np.ndarray, seed: int, 
     rows = (torch.from_numpy(np.ascontiguousarray(table[:, n])) for n in range(table.shape[1]))
     rngs = [Rng(seed, e) for e in range(len(starts))]
     return np.stack([frame.cpu().numpy() for frame in world.frames(context, rows, before, rngs, steps)], 1)
-
-
-def marks(frames: int, fps: float) -> list[float]:
-    """The seconds that a strip shows: those of MARKS that were played, and the end."""
-    last = round(frames / fps, 1)
-    return [*(float(mark) for mark in MARKS if mark < last), last]
 
 
 def part(place: Path, name: str, kind: str) -> Path:

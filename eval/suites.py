@@ -31,6 +31,7 @@ def _same(*names: str) -> dict[str, str]:
     return {name: name for name in names}
 
 
+RULER = {"episodes": "starts", **_same("frames", "seed", "steps", "device", "against", "workers")}
 SUITES: Mapping[str, Suite] = {
     "world": Suite(
         "vidar.eval.world_suite",
@@ -40,7 +41,8 @@ SUITES: Mapping[str, Suite] = {
     "endless": Suite(
         "vidar.eval.endless", {"episodes": "rollouts", **_same("frames", "seed", "idm", "device")}, of_endless
     ),
-    "ruler": Suite("vidar.eval.ruler", {"episodes": "starts", **_same("frames", "seed", "steps", "device")}, of_ruler),
+    "ruler": Suite("vidar.eval.ruler", RULER, of_ruler),
+    "quick": Suite("vidar.eval.quick", RULER, of_ruler),
     "outcome": Suite("vidar.eval.outcome_suite", _same("data", "split", "seed", "device"), of_outcome),
 }
 

@@ -29,8 +29,8 @@ def evaluate(
     suite: Annotated[
         str,
         typer.Option(
-            help="world: accuracy on held-out games; ruler: as people play; endless: long rollouts; "
-            "outcome: reward and end of episode.",
+            help="quick: the ruler in two minutes; ruler: as people play; world: accuracy on held-out games; endless: "
+            "long rollouts; outcome: reward and end of episode.",
             show_default=False,
         ),
     ],
@@ -51,6 +51,8 @@ def evaluate(
         Path | None,
         typer.Option(help="Inverse-dynamics model that computes the action scores (default: the shipped one)."),
     ] = None,
+    against: Annotated[str | None, typer.Option(metavar="MODEL", help="Another model of this game, beside it.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes (default: one for each core).")] = None,
     device: Annotated[str | None, typer.Option(help="Device to run on: cpu, cuda, ... (default: cpu).")] = None,
     record: show.Record = None,
     cache: show.Cache = None,
@@ -64,6 +66,7 @@ def evaluate(
     keep_in(cache)
     options = {
         "data": data, "split": split, "episodes": episodes, "frames": frames, "seed": seed, "steps": steps, "idm": idm,
+        "against": against, "workers": workers,
         "device": None if device is None else check_device(device),
     }  # fmt: skip
     given = {name: value for name, value in options.items() if value is not None}

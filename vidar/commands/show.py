@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 HEADLINES = (
     *("world", "params", "episodes", "frames", "fps", "latency_ms", "means", "gains", "sharpness_ratio"),
     *("action_score", "action_score_left_out", "passed", "survival", "recorded", "dreamed"),
-    *("on_manifold", "worst_player", "idle_held_db"),
+    "rows",
 )
 
 Prompt = Annotated[str | None, typer.Option(help="Text prompt (text-conditioned models).")]
