@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from pydantic import Field
@@ -11,13 +12,14 @@ from pydantic import Field
 from vidar.config import Config
 from vidar.data.episode import Episode
 from vidar.data.explore import ActionPolicy, ReplayPolicy
-from vidar.data.vizdoom import VizdoomGame
+from vidar.data.synthetic import SPEC, ShapesConfig, X, Y
 from vidar.eval.held_out import game_of, same_game
 from vidar.eval.players import Player
 from vidar.model.model import VideoModelConfig
 from vidar.types import VidarError
 
 GAMES_PER_PART = 10_000
+SHAPES, MAZE = "shapes", "my_way_home"
 
 
 class RulerConfig(Config):
@@ -30,7 +32,7 @@ class RulerConfig(Config):
     Every player plays `seconds`; idle, the key that moves ahead, mashing and recorded play go on to `long_seconds`.
     """
 
-    scenario: str = "my_way_home"
+    game: str = ""  # a ViZDoom scenario, or "shapes"; empty: the one of these actions
     first_game: int = Field(default=3_000_000, ge=0)
     lead: int = Field(default=64, ge=1)
     reference: int = Field(default=100, ge=1)
@@ -41,6 +43,9 @@ class RulerConfig(Config):
     seconds: float = Field(default=10.0, gt=0)
     long_seconds: float = Field(default=60.0, gt=0)
     only: tuple[str, ...] = ()  # names of players; empty: all
+
+
+USUAL = RulerConfig()
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,20 @@ def manifold_seeds(config: RulerConfig) -> tuple[range, range]:
     return range(first, first + config.reference), range(first + GAMES_PER_PART, first + GAMES_PER_PART + config.others)
 
 
+class Running(Protocol):
+    """A game that is played from a seed; `config.frames` ends an episode."""
+
+    config: Any
+
+    def episode(self, seed: int, policy: ActionPolicy | None = None) -> Episode:
+        """One game."""
+        ...
+
+    def close(self) -> None:
+        """Stop it."""
+        ...
+
+
 class RealGame:
     """The running game, without its time limit."""
 
@@ -80,15 +99,8 @@ class RealGame:
         """frames: the longest play after a start. Raises VidarError if it is not the game of this world."""
         self.config, self.world = config, world
         self.lead = max(config.lead, world.context)
-        self.running: VizdoomGame = game_of(world, config.scenario, self.lead + frames).build()
-        try:
-            same_game(self.running, world, "the ruler needs a world of this game")
-            if "pose" not in self.running.episode(config.first_game).extras:
-                raise VidarError(f"{self.running.name}: tells no pose, which the ruler needs")
-            self.running.game.set_episode_timeout(0)
-        except BaseException:
-            self.running.close()
-            raise
+        self.name = game_name(world, config)
+        self.running = _start(world, self.name, self.lead + frames)
 
     def starts(self, count: int) -> list[Start]:
         """The first games that last for the lead, played on as far as a play goes. Raises VidarError for too few."""
@@ -101,7 +113,7 @@ class RealGame:
                 parts = episode.actions[: self.lead], episode.frames[: self.lead].copy()
                 found.append(Start(seed, *parts, episode.actions[self.lead :]))
         if len(found) < count:
-            raise VidarError(f"{self.running.name}: only {len(found)} of {count} games last for {self.lead} frames")
+            raise VidarError(f"{self.name}: only {len(found)} of {count} games last for {self.lead} frames")
         return found
 
     def play(self, starts: Sequence[Start], player: Player, frames: int) -> Played:
@@ -111,7 +123,7 @@ class RealGame:
         for start, rows in zip(starts, table):
             policy = ReplayPolicy(np.concatenate([start.actions, rows]))
             episode = self.episode(start.seed, self.lead + frames, policy)
-            shown, pose = episode.frames[self.lead :], episode.extras["pose"][self.lead - 1 :]
+            shown, pose = episode.frames[self.lead :], _pose(episode)[self.lead - 1 :]
             lasted.append(min(len(shown), frames))
             seen.append(filled(np.concatenate([start.frames[-1:], shown]), 1 + frames)[1:])
             poses.append(filled(pose, 1 + frames))
@@ -129,6 +141,38 @@ class RealGame:
     def close(self) -> None:
         """Stop the game."""
         self.running.close()
+
+
+def game_name(world: VideoModelConfig, config: RulerConfig = USUAL) -> str:
+    """The game of a world: the configured one, or the world of shapes, or the maze of ViZDoom, by the actions."""
+    return config.game or (SHAPES if world.spec.names == SPEC.names else MAZE)
+
+
+def _start(world: VideoModelConfig, name: str, frames: int) -> Running:
+    if name == SHAPES:
+        shapes = ShapesConfig(height=world.height, width=world.width, fps=world.fps, frames=frames).build()
+        if world.spec.names != SPEC.names:
+            raise VidarError(
+                f"world '{world.name}' has the actions {', '.join(world.spec.names)}, the world of shapes "
+                f"{', '.join(SPEC.names)}; give its game with --game"
+            )
+        return shapes
+    running = game_of(world, name, frames).build()
+    try:
+        same_game(running, world, "give the game of this world with --game")
+        running.game.set_episode_timeout(0)
+    except BaseException:
+        running.close()
+        raise
+    return running
+
+
+def _pose(episode: Episode) -> np.ndarray:
+    """float32 [T, 4]: x, y, z and angle; of the world of shapes the place of the player in pixels."""
+    if "pose" in episode.extras:
+        return episode.extras["pose"]
+    place = episode.extras["state"][:, 0, X : Y + 1]
+    return np.concatenate([place, np.zeros_like(place)], 1)
 
 
 def filled(values: np.ndarray, count: int) -> np.ndarray:

@@ -33,7 +33,7 @@ def ruler_page(
         f"{report['starts']} places of the real game; the game gets the same keys. {report['hardware']}."
     )
     sections = [
-        _strips(pictures, fps),
+        strips_section(pictures, fps),
         _film(pictures, fps),
         _likeness(report),
         _over_time(players, threshold, fps),
@@ -58,7 +58,8 @@ def marks(frames: int, fps: float) -> list[float]:
     return [*(float(mark) for mark in MARKS if mark < last), last]
 
 
-def _strips(pictures: Mapping[str, Pictures], fps: float) -> Section:
+def strips_section(pictures: Mapping[str, Pictures], fps: float) -> Section:
+    """Game and dream of the first start of every player."""
     pieces = []
     for name, one in pictures.items():
         seconds = marks(len(one.game[0]) - 1, fps)
