@@ -17,7 +17,6 @@ from rich.console import Console
 
 from vidar.config import to_dict
 from vidar.data.atomic import make_folder
-from vidar.data.vizdoom import scenario_file
 from vidar.eval.manifold import Manifold
 from vidar.eval.output import MARK, bar, begin, folder, write
 from vidar.eval.players import forward, keys_of
@@ -26,7 +25,7 @@ from vidar.eval.provenance import hardware, shown, versions
 from vidar.eval.report import Section
 from vidar.eval.retrieval import Clips
 from vidar.eval.ruler_measure import PlayerScores
-from vidar.eval.ruler_play import SHAPES, RealGame, RulerConfig, game_name, manifold_seeds
+from vidar.eval.ruler_play import RealGame, RulerConfig, manifold_seeds
 from vidar.eval.ruler_report import ruler_page, strips_section
 from vidar.eval.ruler_summary import on_manifold_by_second, player_figures, row_figures
 from vidar.eval.ruler_worker import (
@@ -69,9 +68,9 @@ def run(
 ) -> dict[str, Any]:
     """Play and dream all players; write report.html and report.json into `out`. Returns the content of the latter.
 
-    game: a ViZDoom scenario or "shapes" (default: by the actions of the world). starts: games from which each player
-    begins. frames: of every play (default: the seconds of `config`). against:
-    another model, as a further row. workers: processes (default: one for each core; on a GPU one).
+    game: a ViZDoom scenario, "shapes" or the id of an environment (default: by the actions). starts: games from which
+    each player begins. frames: of every play (default: the seconds of `config`). against: another model, as a further
+    row. workers: processes (default: one for each core; on a GPU one).
     progress(done, all) counts games and players. Raises UsageError or VidarError in one line, before anything is
     dreamed.
     """
@@ -84,8 +83,6 @@ def run(
     if frames is not None and frames < least:
         raise UsageError(f"the ruler needs {least} frames or more, not {frames}")
     check_world(world)
-    if game_name(world.config, config) != SHAPES:
-        scenario_file(game_name(world.config, config))
     key: dict[str, Any] = {"model": fingerprint(world), "seed": seed, "steps": steps, "frames": frames}
     if against is not None:
         models[against], other = against, load_world(against, device)

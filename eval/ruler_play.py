@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 from pydantic import Field
@@ -12,14 +12,16 @@ from pydantic import Field
 from vidar.config import Config
 from vidar.data.episode import Episode
 from vidar.data.explore import ActionPolicy, ReplayPolicy
-from vidar.data.synthetic import SPEC, ShapesConfig, X, Y
+from vidar.data.gym import GymConfig, GymRecorder
+from vidar.data.synthetic import SPEC, ShapesConfig, ShapesWorld, X, Y
+from vidar.data.vizdoom import VizdoomGame
 from vidar.eval.held_out import game_of, same_game
 from vidar.eval.players import Player
 from vidar.model.model import VideoModelConfig
 from vidar.types import VidarError
 
 GAMES_PER_PART = 10_000
-SHAPES, MAZE = "shapes", "my_way_home"
+SHAPES, MAZE, GYM = "shapes", "my_way_home", "gym:"
 
 
 class RulerConfig(Config):
@@ -32,7 +34,7 @@ class RulerConfig(Config):
     Every player plays `seconds`; idle, the key that moves ahead, mashing and recorded play go on to `long_seconds`.
     """
 
-    game: str = ""  # a ViZDoom scenario, or "shapes"; empty: the one of these actions
+    game: str = ""  # a ViZDoom scenario, "shapes", or the id of a gymnasium environment; empty: by the actions
     first_game: int = Field(default=3_000_000, ge=0)
     lead: int = Field(default=64, ge=1)
     reference: int = Field(default=100, ge=1)
@@ -78,29 +80,16 @@ def manifold_seeds(config: RulerConfig) -> tuple[range, range]:
     return range(first, first + config.reference), range(first + GAMES_PER_PART, first + GAMES_PER_PART + config.others)
 
 
-class Running(Protocol):
-    """A game that is played from a seed; `config.frames` ends an episode."""
-
-    config: Any
-
-    def episode(self, seed: int, policy: ActionPolicy | None = None) -> Episode:
-        """One game."""
-        ...
-
-    def close(self) -> None:
-        """Stop it."""
-        ...
-
-
 class RealGame:
     """The running game, without its time limit."""
 
     def __init__(self, world: VideoModelConfig, config: RulerConfig, frames: int) -> None:
         """frames: the longest play after a start. Raises VidarError if it is not the game of this world."""
         self.config, self.world = config, world
-        self.lead = max(config.lead, world.context)
         self.name = game_name(world, config)
-        self.running = _start(world, self.name, self.lead + frames)
+        self.lead = world.context if _is_gym(self.name) else max(config.lead, world.context)
+        self.longest = self.lead + frames
+        self.running = _start(world, self.name, self.longest)
 
     def starts(self, count: int) -> list[Start]:
         """The first games that last for the lead, played on as far as a play goes. Raises VidarError for too few."""
@@ -108,7 +97,7 @@ class RealGame:
         for seed in range(self.config.first_game, self.config.first_game + GAMES_PER_PART):
             if len(found) == count:
                 break
-            episode = self.running.episode(seed)
+            episode = self.episode(seed, self.longest)
             if len(episode.frames) >= self.lead:
                 parts = episode.actions[: self.lead], episode.frames[: self.lead].copy()
                 found.append(Start(seed, *parts, episode.actions[self.lead :]))
@@ -131,12 +120,8 @@ class RealGame:
 
     def episode(self, seed: int, frames: int, policy: ActionPolicy | None = None) -> Episode:
         """A game of a policy (the exploring one), at most `frames` long."""
-        whole = self.running.config
-        self.running.config = whole.replace(frames=frames)
-        try:
-            return self.running.episode(seed, policy)
-        finally:
-            self.running.config = whole
+        _set_frames(self.running, frames)
+        return self.running.episode(seed, policy)
 
     def close(self) -> None:
         """Stop the game."""
@@ -148,7 +133,9 @@ def game_name(world: VideoModelConfig, config: RulerConfig = USUAL) -> str:
     return config.game or (SHAPES if world.spec.names == SPEC.names else MAZE)
 
 
-def _start(world: VideoModelConfig, name: str, frames: int) -> Running:
+def _start(world: VideoModelConfig, name: str, frames: int) -> VizdoomGame | ShapesWorld | GymRecorder:
+    if _is_gym(name):
+        return _environment(world, name.removeprefix(GYM))
     if name == SHAPES:
         shapes = ShapesConfig(height=world.height, width=world.width, fps=world.fps, frames=frames).build()
         if world.spec.names != SPEC.names:
@@ -167,10 +154,38 @@ def _start(world: VideoModelConfig, name: str, frames: int) -> Running:
     return running
 
 
+def _set_frames(running: VizdoomGame | ShapesWorld | GymRecorder, frames: int) -> None:
+    """Let episodes end after so many frames."""
+    if isinstance(running, GymRecorder):
+        running.frames = frames
+    elif isinstance(running, VizdoomGame):
+        running.config = running.config.replace(frames=frames)
+    else:
+        running.config = running.config.replace(frames=frames)
+
+
+def _is_gym(name: str) -> bool:
+    return name.startswith(GYM) or re.search(r"-v[0-9]+$", name) is not None
+
+
+def _environment(world: VideoModelConfig, env_id: str) -> GymRecorder:
+    """A gymnasium environment with the frames of the world. Raises VidarError if its actions or rate are others."""
+    running = GymConfig(env_id=env_id, height=world.height, width=world.width, fps=world.fps).build()
+    if running.spec.names != world.spec.names:
+        running.close()
+        raise VidarError(
+            f"world '{world.name}' has the actions {', '.join(world.spec.names)}, {env_id} "
+            f"{', '.join(running.spec.names)}; give the game of this world with --game"
+        )
+    return running
+
+
 def _pose(episode: Episode) -> np.ndarray:
-    """float32 [T, 4]: x, y, z and angle; of the world of shapes the place of the player in pixels."""
+    """float32 [T, 4]: x, y, z and angle; of the world of shapes the place of the player in pixels; 0 if not told."""
     if "pose" in episode.extras:
         return episode.extras["pose"]
+    if "state" not in episode.extras:
+        return np.zeros((len(episode.frames), 4), np.float32)
     place = episode.extras["state"][:, 0, X : Y + 1]
     return np.concatenate([place, np.zeros_like(place)], 1)
 

@@ -6,16 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 
 import vidar.eval.ruler as ruler
 from vidar.actions import Action, ActionSpec
 from vidar.configs.catalog import find, find_world
+from vidar.data.gym import GymConfig
 from vidar.data.vizdoom import action_spec
 from vidar.eval.players import opposite, players, recorded
 from vidar.eval.ruler_measure import PlayerScores, closely, measure
-from vidar.eval.ruler_play import Played, RulerConfig
+from vidar.eval.ruler_play import Played, RealGame, RulerConfig
 from vidar.eval.ruler_summary import likeness, likeness_parts, player_figures, survival
 from vidar.eval.suites import run_suite
 from vidar.model.load import save
@@ -181,6 +183,25 @@ def test_the_world_of_shapes_has_its_own_game(tmp_path: Path) -> None:
         ruler.run("doom", tmp_path / "x", game="shapes")
     with pytest.raises(VidarError, match="give the game of this world with --game"):
         ruler.run(str(tmp_path / "world"), tmp_path / "x", game="my_way_home")
+
+
+def test_a_gymnasium_environment_is_played_with_the_same_keys() -> None:
+    """Starts are its own episodes, and play that was recorded after a start is seen again."""
+    gymnasium.register("TestShapes-v0", entry_point="vidar.data.shapes_env:ShapesEnv")
+    world = find_world(find("world_shapes")(preset="tiny"))
+    running = GymConfig(env_id="TestShapes-v0", height=32, width=32).build()
+    try:
+        world = world.replace(actions=running.spec, fps=running.fps)
+        with pytest.raises(VidarError, match="with --game"):
+            RealGame(find_world(find("world_doom")(preset="tiny")), RulerConfig(game="TestShapes-v0"), 8)
+    finally:
+        running.close()
+    game = RealGame(world, RulerConfig(game="gym:TestShapes-v0"), 8)
+    starts = game.starts(2)
+    whole = game.episode(starts[1].seed, game.lead + 8)
+    played = game.play(starts, recorded(world.spec, [start.after for start in starts]), 8)
+    assert np.array_equal(played.frames[1], whole.frames[game.lead :]) and played.lasted.tolist() == [8, 8]
+    game.close()
 
 
 def test_wrong_settings_are_one_line(tmp_path: Path) -> None:
