@@ -18,7 +18,9 @@ from vidar.eval.endless_measure import LEAST_FRAMES, Judge, beside, frame_times,
 from vidar.eval.endless_play import EndlessConfig, Tick, elsewhere, play
 from vidar.eval.endless_report import endless_page, summary
 from vidar.eval.output import MARK, bar, begin, folder, write
+from vidar.eval.paired import write_strips
 from vidar.eval.provenance import hardware, versions
+from vidar.eval.suite_figures import endless_strips, of_endless
 from vidar.model.load import load_world
 from vidar.types import UsageError
 
@@ -78,10 +80,12 @@ def run(
         "idm": keys.name or None,
         "config": to_dict(config),
         "versions": versions(),
+        **of_endless(scores).entries(),
     }
     html = endless_page(report, scores, found)
     report["seconds"] = round(time.perf_counter() - started, 1)
     begin(place)
+    report |= write_strips(place, endless_strips(scores))
     write(place / "report.html", html)
     write(place / MARK, report)
     return report

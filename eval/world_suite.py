@@ -22,9 +22,11 @@ from vidar.data.video import write_video
 from vidar.eval.action_score import Reader, chance, read_back, reader
 from vidar.eval.held_out import HeldOut, Tick, games, recorded
 from vidar.eval.output import MARK, bar, begin, folder, write
+from vidar.eval.paired import write_strips
 from vidar.eval.protocol import WORLD, WorldProtocol
 from vidar.eval.provenance import hardware, shown, versions
 from vidar.eval.side_by_side import film
+from vidar.eval.suite_figures import of_world, world_strips
 from vidar.eval.world_eval import WorldScores, evaluate, latency, summary
 from vidar.eval.world_report import world_page
 from vidar.model.load import load_world
@@ -111,8 +113,10 @@ def judge(
         "protocol": to_dict(protocol),
         "command": files.command,
         "versions": versions(),
+        **of_world(scores, world.config.context, world.config.fps).entries(),
     }
     begin(files.folder)
+    report |= write_strips(files.folder, world_strips(scores))
     movie, config = files.folder / "dream.mp4", world.config
     write_video(movie, film(scores, config.spec, config.fps, episodes=FILMED), config.fps, crf=23)
     told = {name: report[name] for name in ("seed", "steps", "versions")}
