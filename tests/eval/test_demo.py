@@ -43,7 +43,13 @@ def made(tiny, tmp_path_factory):
 
 def test_files_and_report(made, tiny):
     out, report = made
-    assert sorted(file.name for file in out.iterdir()) == ["dream.json", "dream.mp4", "report.html", "report.json"]
+    assert sorted(file.name for file in out.iterdir()) == [
+        "dream.json",
+        "dream.mp4",
+        "report.html",
+        "report.json",
+        "strips",
+    ]
     stored = json.loads((out / "report.json").read_text())
     assert stored == report
     assert stored["world"] == "doom" and stored["fps"] == 17.5 and stored["params"] > 10_000
