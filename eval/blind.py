@@ -1,7 +1,7 @@
 """`vidar eval blind`: a page on which people tell the real game from a dream, or which of two dreams is more like it.
 
 Reference: 10 raters of GameNGen saw 130 pairs of 1.6 s and 3.2 s, and chose the real game in 58 % and 60 % of them
-(Valevski et al., Diffusion Models Are Real-Time Game Engines, 2024, section 5.1). Half is what guessing gives.
+(Valevski et al., Diffusion Models Are Real-Time Game Engines, 2024). Half is what guessing gives.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def compare_page(made: Mapping[str, Any], found: Comparison, reports: Sequence[P
     if strips is not None:
         sections.append(strips)
     sections.append(_method(made))
-    worlds = ", ".join(f"{about['name']}: {_world(about)}" for about in made["reports"])
+    worlds = "; ".join(f"{about['name']}: {_world(about)}" for about in made["reports"])
     lead = f"{', '.join(found.rows)} against {first}, suite {made['suite']}, on the same {made['starts']} starts. "
     others = " and ".join(found.rows)
     return page(f"{others} against {first}", lead + f"{worlds}.", _cards(found), sections, kicker="vidar eval compare")
@@ -41,7 +41,7 @@ def compare_page(made: Mapping[str, Any], found: Comparison, reports: Sequence[P
 
 def _world(about: Mapping[str, Any]) -> str:
     size = f", {about['params'] / 1e6:.2f} M parameters" if "params" in about else ""
-    steps = f", {about['steps']} steps" if "steps" in about else ""
+    steps = f", {about['steps']} {'step' if about['steps'] == 1 else 'steps'}" if "steps" in about else ""
     return f"world '{about.get('world', '?')}'{size}{steps}"
 
 
@@ -56,10 +56,9 @@ def _cards(found: Comparison) -> list[Card]:
             mood = "bad"
         value = f"{count['better']} better, {count['worse']} worse"
         cards.append(Card(value, f"of {len(rows)} figures of {name}", f"{count['cannot tell']} cannot be told", mood))
-    best = max(((name, row) for name, rows in found.rows.items() for row in rows), key=lambda pair: -pair[1].p_holm)
-    name, row = best
+    name, row = min(((name, row) for name, rows in found.rows.items() for row in rows), key=lambda pair: pair[1].p)
     cards.append(
-        Card(f"{row.difference:+.3g}", f"{row.figure}, {name}", _interval(row), MOODS[row.verdict]),
+        Card(f"{row.difference:+.3g}", f"{row.figure}, {name}: the clearest", _interval(row), MOODS[row.verdict]),
     )
     return cards
 
@@ -132,8 +131,8 @@ def _strips(found: Comparison, reports: Sequence[PairedReport]) -> Section | Non
     shared.sort(key=lambda start: -size.get(start, 0.0))
     groups = [
         "".join(
-            image(strips[start], f"{start}: {report}. Top row: the game; bottom row: the dream")
-            for report, strips in zip(found.names, each)
+            image(strips[start], f"{start}: {name}. Top row: the game; bottom row: the dream", report.heads())
+            for name, report, strips in zip(found.names, reports, each)
         )
         for start in shared
     ]

@@ -18,7 +18,6 @@ from vidar.eval.endless_measure import LEAST_FRAMES, Judge, beside, frame_times,
 from vidar.eval.endless_play import EndlessConfig, Tick, elsewhere, play
 from vidar.eval.endless_report import endless_page, summary
 from vidar.eval.output import MARK, bar, begin, folder, write
-from vidar.eval.paired import write_strips
 from vidar.eval.provenance import hardware, versions
 from vidar.eval.suite_figures import endless_strips, of_endless
 from vidar.model.load import load_world
@@ -83,7 +82,7 @@ def run(
     }
     html = endless_page(report, scores, found)
     begin(place)
-    report |= {**write_strips(place, endless_strips(scores)), "seconds": round(time.perf_counter() - started, 1)}
+    report |= {**endless_strips(scores, place), "seconds": round(time.perf_counter() - started, 1)}
     write(place / "report.html", html)
     write(place / MARK, report)
     return report

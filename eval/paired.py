@@ -1,4 +1,4 @@
-"""Figures of a report that another report can be compared with, start by start (keys `version`, `paired`, `strips`)."""
+"""Figures of a report that another report can be compared with, start by start (`version`, `paired`, `strips`)."""
 
 from __future__ import annotations
 
@@ -65,6 +65,11 @@ class PairedReport:
         files = {name: self.file.parent / str(place) for name, place in named.items()} if _is_table(named) else {}
         return {name: file.read_bytes() for name, file in files.items() if file.is_file()}
 
+    def heads(self) -> list[str]:
+        """The captions of the columns of the strips."""
+        heads = self.content.get("strip_heads")
+        return [str(head) for head in heads] if isinstance(heads, list) else []
+
 
 def figures(
     pairing: Mapping[str, Any], values: Mapping[str, np.ndarray | Sequence[float]], better: Mapping[str, Better]
@@ -93,14 +98,17 @@ def fingerprint_of(frames: np.ndarray) -> str:
     return hashlib.sha256(shape + b";" + np.ascontiguousarray(frames).tobytes()).hexdigest()
 
 
-def write_strips(place: Path, pictures: Mapping[str, bytes]) -> dict[str, Any]:
-    """Write strips of frames, PNG by name, into the folder of a report; returns the entry `strips` of report.json."""
+def write_strips(place: Path, pictures: Mapping[str, bytes], heads: Sequence[str]) -> dict[str, Any]:
+    """Write strips of frames, PNG by name, into the folder of a report; returns their entries of report.json.
+
+    heads: the captions of their columns.
+    """
     folder = make_folder(place / STRIPS)
     files = {name: f"{number:03d}.png" for number, name in enumerate(pictures)}
     for name, png in pictures.items():
         with replacing(folder / files[name]) as temporary:
             temporary.write_bytes(png)
-    return {"strips": {name: f"{STRIPS}/{file}" for name, file in files.items()}}
+    return {"strips": {name: f"{STRIPS}/{file}" for name, file in files.items()}, "strip_heads": list(heads)}
 
 
 def read_paired(path: str | os.PathLike[str]) -> PairedReport:

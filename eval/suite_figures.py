@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from vidar.eval.endless_figures import outside
 from vidar.eval.endless_measure import EndlessScores, ends
 from vidar.eval.outcome import Judged
-from vidar.eval.paired import Better, Figures, figures, fingerprint_of
+from vidar.eval.paired import Better, Figures, figures, fingerprint_of, write_strips
 from vidar.eval.plots import strip
 from vidar.eval.protocol import GAINS, WORLD, span
 from vidar.eval.record import span as between
@@ -89,19 +90,20 @@ def of_outcome(starts: list[str], judged: Mapping[Any, Sequence[Judged | None]],
     return figures(pairing, values, dict.fromkeys(values, "lower"))
 
 
-def world_strips(scores: WorldScores) -> dict[str, bytes]:
-    """Strips of the first episodes, by name: the game above the dream."""
-    return _strips(scores.names, scores.real, scores.dreamed)
+def world_strips(scores: WorldScores, place: Path) -> dict[str, Any]:
+    """Write strips of the first episodes, the game above the dream; returns their entries of report.json."""
+    return _strips(scores.names, scores.real, scores.dreamed, place)
 
 
-def endless_strips(scores: EndlessScores) -> dict[str, bytes]:
-    """Strips of the first rollouts, by the names of their games."""
-    return _strips([", ".join(names) for names in scores.play.games], scores.real, scores.dreamed)
+def endless_strips(scores: EndlessScores, place: Path) -> dict[str, Any]:
+    """`world_strips` of the first rollouts, by the names of their games."""
+    return _strips([", ".join(names) for names in scores.play.games], scores.real, scores.dreamed, place)
 
 
-def _strips(names: Sequence[str], real: np.ndarray, dreamed: np.ndarray) -> dict[str, bytes]:
+def _strips(names: Sequence[str], real: np.ndarray, dreamed: np.ndarray, place: Path) -> dict[str, Any]:
     shown = np.unique(np.linspace(0, real.shape[1] - 1, COLUMNS).round().astype(int)).tolist()
-    return {name: strip((real[e], dreamed[e]), shown, scale=1) for e, name in enumerate(names[:STRIPS])}
+    pictures = {name: strip((real[e], dreamed[e]), shown, scale=1) for e, name in enumerate(names[:STRIPS])}
+    return write_strips(place, pictures, [f"frame {k + 1:,}" for k in shown])
 
 
 def _pairing(suite: str, starts: list[str], context: int, fps: float, real: np.ndarray) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from vidar.data.video import write_video
 from vidar.eval.action_score import Reader, chance, read_back, reader
 from vidar.eval.held_out import HeldOut, Tick, games, recorded
 from vidar.eval.output import MARK, bar, begin, folder, write
-from vidar.eval.paired import write_strips
 from vidar.eval.protocol import WORLD, WorldProtocol
 from vidar.eval.provenance import hardware, shown, versions
 from vidar.eval.side_by_side import film
@@ -116,7 +115,7 @@ def judge(
         **of_world(scores, world.config.context, world.config.fps).entries(),
     }
     begin(files.folder)
-    report |= write_strips(files.folder, world_strips(scores))
+    report |= world_strips(scores, files.folder)
     movie, config = files.folder / "dream.mp4", world.config
     write_video(movie, film(scores, config.spec, config.fps, episodes=FILMED), config.fps, crf=23)
     told = {name: report[name] for name in ("seed", "steps", "versions")}

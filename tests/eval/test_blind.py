@@ -19,6 +19,8 @@ from vidar.eval.blind import planned, run
 from vidar.eval.blind_clips import RECORDED, dreams, from_data, from_game
 from vidar.eval.blind_page import GAP
 from vidar.eval.frame_metrics import psnr
+from vidar.eval.held_out import game_of, recorded
+from vidar.eval.protocol import WORLD
 from vidar.eval.ruler_play import RulerConfig
 from vidar.model.load import load, save
 from vidar.types import UsageError, VidarError
@@ -120,6 +122,17 @@ def test_lengths_and_sides_are_balanced_and_random():
     assert np.abs(left - 0.5).max() < 4 * 0.5 / 400**0.5  # no place prefers a side: 4 standard deviations
 
 
+def test_recorded_clips_have_their_own_keys(shards, models):
+    world = load(models / "one").config
+    source = from_data(world, shards, "heldout", COUNT, 10, CONTEXT)
+    episodes = recorded(shards, "heldout", world, WORLD.replace(episodes=COUNT, frames=16)).take().episodes
+    for number, episode in enumerate(episodes):
+        assert np.array_equal(source.table[number], episode.actions[CONTEXT : CONTEXT + 10])
+        assert np.array_equal(source.real[number], episode.frames[CONTEXT : CONTEXT + 10])
+        assert np.array_equal(source.starts[number].actions, episode.actions[:CONTEXT])
+    assert source.table.std() > 0
+
+
 def test_the_game_is_played_by_recorded_play_and_by_players():
     world = world_doom(preset="tiny").method.world.replace(context=4)
     source = from_game(world, 6, 20, 4, RulerConfig(lead=8))
@@ -127,6 +140,10 @@ def test_the_game_is_played_by_recorded_play_and_by_players():
     assert list(source.players[::2]) == [RECORDED] * 3 and source.players[1] == "idle" and len(set(source.names)) == 6
     assert not source.table[1].any() and source.table[0].any()
     assert all(len(start.frames) == 8 for start in source.starts)
+    with game_of(world, "my_way_home", 28).build() as game:  # the keys stand beside the frames that they cause
+        game.game.set_episode_timeout(0)
+        episode = game.episode(source.starts[0].seed)
+    assert np.array_equal(episode.frames[8:], source.real[0]) and np.array_equal(episode.actions[8:], source.table[0])
     again = from_game(world, 6, 20, 4, RulerConfig(lead=8))
     assert np.array_equal(again.real, source.real) and again.names == source.names
     longer = from_game(world, 2, 24, 12, RulerConfig(lead=8))

@@ -40,7 +40,7 @@ def reports(tmp_path_factory):
     for name, values in (("teacher", a), ("student", b), ("twin", a)):
         videos = random.integers(0, 256, (2, 30, 64, 80, 3), dtype=np.uint8)
         pictures = {start: strip(list(videos), range(0, 29, 4), scale=1) for start in starts[:6]}
-        strips = write_strips(folder / name, pictures)
+        strips = write_strips(folder / name, pictures, [f"frame {k}" for k in range(1, 30, 4)])
         content = {"world": "doom", "params": 4_700_000, "steps": 4, "versions": {"vidar": "0"}, **strips}
         content |= {"command": f"vidar eval runs/{name}/model --suite world --out runs/eval/{name}"}
         content |= figures(pairing, values, better).entries()
@@ -60,7 +60,7 @@ def test_files_say_what_was_found(reports, tmp_path):
     text = re.sub("<.*?>", " ", html)
     assert "1 better, 1 worse" in text and "better at 20 of 20 starts" in text and "better at 0 of 20 starts" in text
     assert made["command"].replace("<", "") in text and "100,000 drawn choices of signs" in text
-    assert html.count("data:image/png") == 12 and "2 more" in text
+    assert html.count("data:image/png") == 12 and html.count("<span>frame 29</span>") == 12 and "2 more" in text
     again = run([reports / "teacher", reports / "student"], out)  # may be repeated
     assert again["rows"] == made["rows"]
     assert run([reports / "teacher", reports / "student"], tmp_path / "z", seed=1)["rows"] != made["rows"]
@@ -126,9 +126,11 @@ class TestPage:
         tab = browser(page, lambda tab: tab.size(*size), "document.readyState === 'complete'")
         assert tab.get("[...document.images].every(picture => picture.naturalWidth > 0)")
         assert tab.faults == [] and tab.outside() == [] and tab.beyond() <= 0
-        dots = tab.get(
+        places = tab.get(
             "[...document.querySelectorAll('.forest s')].slice(0, 3).map(track => { const box = "
-            "track.getBoundingClientRect(), dot = track.querySelector('u').getBoundingClientRect();"
-            "return (dot.left + dot.width / 2 - box.left) / box.width - 0.5 })"
+            "track.getBoundingClientRect(), at = x => (x - box.left) / box.width - 0.5;"
+            "const dot = track.querySelector('u').getBoundingClientRect(), bar = track.querySelector('i')"
+            ".getBoundingClientRect(); return [at(bar.left), at(dot.left + dot.width / 2), at(bar.right)] })"
         )
-        assert dots[0] > 0.05 and dots[1] < -0.05 and abs(dots[2]) < 0.01  # better is to the right
+        assert places[0][0] > 0.05 and places[1][2] < -0.05 and abs(places[2][1]) < 0.01  # better is to the right
+        assert all(low <= dot <= high for low, dot, high in places[:2])

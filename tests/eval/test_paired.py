@@ -120,12 +120,13 @@ def test_unequal_lengths_are_refused(tmp_path):
 
 
 def test_strips_lie_beside_the_report(tmp_path):
-    entry = write_strips(tmp_path / "a", {"one: a/b": b"1", "two": b"2"})
+    entry = write_strips(tmp_path / "a", {"one: a/b": b"1", "two": b"2"}, ["0 s", "1 s"])
     read = read_paired(report(tmp_path / "a", **entry))
-    assert read.strips() == {"one: a/b": b"1", "two": b"2"}
+    assert read.strips() == {"one: a/b": b"1", "two": b"2"} and read.heads() == ["0 s", "1 s"]
     (tmp_path / "a" / "strips" / "000.png").unlink()
     assert read.strips() == {"two": b"2"}
-    assert read_paired(report(tmp_path / "b")).strips() == {}
+    other = read_paired(report(tmp_path / "b"))
+    assert other.strips() == {} and other.heads() == []
 
 
 def test_the_fingerprint_sees_a_pixel_and_the_shape():

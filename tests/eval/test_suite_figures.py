@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import torch
 from PIL import Image
@@ -57,7 +55,7 @@ def test_pairing_is_the_same_for_other_models_and_sees_other_frames(turning):
     assert {key for key in other if other[key] != pairings[0][key]} == {"real_frames"}
 
 
-def test_endless_figures_see_a_fading_dream(turning):
+def test_endless_figures_see_a_fading_dream(turning, tmp_path):
     games = lambda seed: iter(turning(seed + 9, 80)[seed:])  # noqa: E731
     recordings = [joined(games(9 * e), CONTEXT + 100, 16) for e in range(3)]
     samples = [sample(one.frames, one.actions.any(-1), one.joins) for one in recordings]
@@ -72,8 +70,10 @@ def test_endless_figures_see_a_fading_dream(turning):
     motion = "motion, grey levels away from the game's"
     assert fine.values[motion] == [0.0] * 3 and min(worse.values[motion]) > 1
     assert fine.better["frames survived"] == "higher" and set(list(fine.better.values())[1:]) == {"lower"}
-    for name, png in endless_strips(real).items():
-        assert name in fine.pairing["starts"] and Image.open(io.BytesIO(png)).size == (8 * 28 - 4, 2 * 20 - 4)
+    entries = endless_strips(real, tmp_path)
+    assert list(entries["strips"]) == fine.pairing["starts"] and entries["strip_heads"][-1] == "frame 100"
+    for file in entries["strips"].values():
+        assert Image.open(tmp_path / file).size == (8 * 28 - 4, 2 * 20 - 4)
 
 
 def steps(reward, found, ended, probability):
@@ -94,9 +94,9 @@ def test_outcome_figures_by_hand_and_unknown_ones_left_out():
     assert set(found.better.values()) == {"lower"}
 
 
-def test_strips_show_game_above_dream(turning):
+def test_strips_show_game_above_dream(turning, tmp_path):
     episodes = turning(2, CONTEXT + FRAMES)
     scores = evaluate(Recorded(episodes, 0.1), episodes, CONTEXT, FRAMES)
-    sheet = np.asarray(Image.open(io.BytesIO(world_strips(scores)["turning-1"])))
+    sheet = np.asarray(Image.open(tmp_path / world_strips(scores, tmp_path)["strips"]["turning-1"]))
     assert np.array_equal(sheet[:16, :24, :3], scores.real[1, 0])
     assert np.array_equal(sheet[20:, -24:, :3], scores.dreamed[1, -1])

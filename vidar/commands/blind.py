@@ -51,7 +51,7 @@ def blind(
 
 def blind_score(
     key: Annotated[Path, typer.Argument(help="key.json, or the folder it is in.", show_default=False)],
-    answers: Annotated[list[Path], typer.Argument(metavar="ANSWERS...", help="Files that the page saved.")],
+    answers: Annotated[list[Path], typer.Argument(metavar="ANSWERS", help="Files that the page saved.")],
     as_json: show.Json = False,
 ) -> None:
     """Score what people answered: shares with intervals, by length of the clips, by rater and by player."""

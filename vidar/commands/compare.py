@@ -15,7 +15,7 @@ def compare(
     reports: Annotated[
         list[Path],
         typer.Argument(
-            metavar="REPORT...",
+            metavar="REPORT",
             help="Two or more report.json files, or their folders; all are compared with the first one.",
             show_default=False,
         ),
