@@ -13,12 +13,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from vidar.config import to_dict
 from vidar.data.atomic import make_folder
 from vidar.eval.manifold import Manifold
 from vidar.eval.output import MARK, bar, begin, folder, write
+from vidar.eval.paired import Figures, fingerprint_of, write_strips
+from vidar.eval.paired import figures as paired_figures
 from vidar.eval.players import forward, keys_of
 from vidar.eval.processes import in_processes, usable_cores
 from vidar.eval.provenance import hardware, shown, versions
@@ -26,8 +29,8 @@ from vidar.eval.report import Section
 from vidar.eval.retrieval import Clips
 from vidar.eval.ruler_measure import PlayerScores
 from vidar.eval.ruler_play import RealGame, RulerConfig, manifold_seeds
-from vidar.eval.ruler_report import ruler_page, strips_section
-from vidar.eval.ruler_summary import on_manifold_by_second, player_figures, row_figures
+from vidar.eval.ruler_report import player_strip, ruler_page, strips_section
+from vidar.eval.ruler_summary import likeness, likeness_parts, on_manifold_by_second, player_figures, row_figures
 from vidar.eval.ruler_worker import (
     MODEL,
     RECORDED,
@@ -45,7 +48,6 @@ from vidar.model.load import load_world
 from vidar.model.model import VideoModel
 from vidar.types import UsageError
 
-VERSION = 1  # of report.json
 USUAL = RulerConfig()
 PARTS = "players"  # folder of what is finished
 
@@ -99,7 +101,6 @@ def run(
         end()
     threshold = Manifold.load(task.place / "manifold.npz").threshold
     report: dict[str, Any] = {
-        "version": VERSION,
         "suite": suite,
         "world": world.config.name,
         "params": world.num_parameters,
@@ -110,6 +111,7 @@ def run(
         "seed": seed,
         "steps": steps or world.config.steps,
         **figures(players, threshold, fps),
+        **_paired(players, threshold, fps, suite, config).entries(),
         "config": to_dict(config),
         "command": _command(
             model, suite, {"game": game, "episodes": starts, "frames": frames, "against": against, "out": out}
@@ -119,6 +121,7 @@ def run(
     }
     pictures = {name: Pictures.load(part(task.place, name, ".pictures.npz")) for name in players}
     begin(place)
+    report |= write_strips(place, {name: player_strip(one, fps) for name, one in pictures.items()})
     write(place / "report.html", ruler_page(report, pictures, players, threshold))
     write(place / MARK, report)
     return report
@@ -141,6 +144,24 @@ def figures(players: Mapping[str, PlayerScores], threshold: float, fps: float) -
         },
         "on_manifold_by_second": {row: [round(float(v), 4) for v in found.mean(0)] for row, found in curves.items()},
     }
+
+
+def _paired(
+    players: Mapping[str, PlayerScores], threshold: float, fps: float, suite: str, config: RulerConfig
+) -> Figures:
+    """The likeness and its parts for each start."""
+    parts = likeness_parts(players, MODEL, threshold, fps)
+    whole = [likeness(parts, [start]) for start in range(config.starts)]
+    values = {"likeness": np.array(whole), **parts}
+    poses = np.concatenate([scores.poses.ravel() for scores in players.values()])
+    pairing = {
+        "suite": suite,
+        "config": to_dict(config),
+        "fps": fps,
+        "frames": {name: len(scores.judged[0]) for name, scores in players.items()},
+        "poses": fingerprint_of(poses),
+    }
+    return paired_figures(pairing, values, dict.fromkeys(values, "higher"))
 
 
 def check_world(world: VideoModel) -> None:

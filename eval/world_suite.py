@@ -27,6 +27,7 @@ from vidar.eval.protocol import WORLD, WorldProtocol
 from vidar.eval.provenance import hardware, shown, versions
 from vidar.eval.ruler_play import RulerConfig
 from vidar.eval.side_by_side import film
+from vidar.eval.suite_figures import of_world, world_strips
 from vidar.eval.world_eval import WorldScores, evaluate, latency, summary
 from vidar.eval.world_report import world_page
 from vidar.model.load import load_world
@@ -120,8 +121,10 @@ def judge(
         "protocol": to_dict(protocol),
         "command": files.command,
         "versions": versions(),
+        **of_world(scores, world.config.context, world.config.fps).entries(),
     }
     begin(files.folder)
+    report |= world_strips(scores, files.folder)
     movie, config = files.folder / "dream.mp4", world.config
     write_video(movie, film(scores, config.spec, config.fps, episodes=FILMED), config.fps, crf=23)
     told = {name: report[name] for name in ("seed", "steps", "versions")}

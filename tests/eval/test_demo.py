@@ -53,6 +53,7 @@ def test_files_and_report(made, tiny):
         "report.html",
         "report.json",
         "ruler",
+        "strips",
     ]
     stored = json.loads((out / "report.json").read_text())
     assert stored == report
