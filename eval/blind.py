@@ -71,15 +71,7 @@ def run(
         source = from_game(first, clips, frames, context, config)
     else:
         source = from_data(first, data, split or "heldout", clips, frames, context)
-    total = len(worlds) * source.table.shape[0] * source.table.shape[1]
-    with bar(Console(stderr=True), "dreaming clips") as show:
-        done = [0]
-
-        def tick(count: int) -> None:
-            done[0] += count
-            show(done[0], total)
-
-        made = [dreams(world, source, seed, tick) for world in worlds]
+    made = _dreamed(worlds, source, seed)
     plan = planned(clips, seconds, seed)
     order = np.random.Generator(np.random.Philox([seed, 1])).permutation(clips).tolist()
     sides = (source.real, made[0]) if against is None else (made[0], made[1])
@@ -105,6 +97,19 @@ def run(
     write(place / PAGE, html)
     write(place / KEY, key)
     return key
+
+
+def _dreamed(worlds: Sequence[VideoModel], source: Source, seed: int) -> list[np.ndarray]:
+    """The dreams of each world, with a bar."""
+    total, done = len(worlds) * source.table.shape[0] * source.table.shape[1], 0
+    with bar(Console(stderr=True), "dreaming clips") as show:
+
+        def tick(count: int) -> None:
+            nonlocal done
+            done += count
+            show(done, total)
+
+        return [dreams(world, source, seed, tick) for world in worlds]
 
 
 def planned(clips: int, seconds: Sequence[float], seed: int) -> Plan:
