@@ -29,7 +29,7 @@ from vidar.eval.report import Section
 from vidar.eval.retrieval import Clips
 from vidar.eval.ruler_measure import PlayerScores
 from vidar.eval.ruler_play import RealGame, RulerConfig, manifold_seeds
-from vidar.eval.ruler_report import player_strip, ruler_page, strips_section
+from vidar.eval.ruler_report import marks, player_strip, ruler_page, strips_section
 from vidar.eval.ruler_summary import likeness, likeness_parts, on_manifold_by_second, player_figures, row_figures
 from vidar.eval.ruler_worker import (
     MODEL,
@@ -121,13 +121,15 @@ def run(
     }
     pictures = {name: Pictures.load(part(task.place, name, ".pictures.npz")) for name in players}
     begin(place)
-    report |= write_strips(place, {name: player_strip(one, fps) for name, one in pictures.items()})
+    seconds = marks(min(len(scores.judged[0]) for scores in players.values()), fps)
+    strips = {name: player_strip(one, fps, seconds) for name, one in pictures.items()}
+    report |= write_strips(place, strips, [f"{second:g} s" for second in seconds])
     write(place / "report.html", ruler_page(report, pictures, players, threshold))
     write(place / MARK, report)
     return report
 
 
-def strips(place: Path, players: Sequence[str], fps: float) -> Section:
+def strips_of(place: Path, players: Sequence[str], fps: float) -> Section:
     """The strips of a report in the folder `place`, for another page."""
     pictures = {name: Pictures.load(part(place / PARTS, name, ".pictures.npz")) for name in players}
     return strips_section(pictures, fps)

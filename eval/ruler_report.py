@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,16 +62,16 @@ def strips_section(pictures: Mapping[str, Pictures], fps: float) -> Section:
     """Game and dream of the first start of every player."""
     pieces = []
     for name, one in pictures.items():
-        heads = [f"{second:g} s" for second in marks(len(one.game[0]) - 1, fps)]
-        pieces.append(image(player_strip(one, fps), name, heads))
+        seconds = marks(len(one.game[0]) - 1, fps)
+        pieces.append(image(player_strip(one, fps, seconds), name, [f"{second:g} s" for second in seconds]))
     note = "The same keys for both: the game above, the dream below. The first column is the last real frame."
     return Section("What the players see", note, pieces)
 
 
-def player_strip(one: Pictures, fps: float) -> bytes:
-    """PNG of game and dream of the first start, at the seconds of `marks`."""
+def player_strip(one: Pictures, fps: float, seconds: Sequence[float]) -> bytes:
+    """PNG of game and dream of the first start, at these seconds."""
     last = len(one.game[0]) - 1
-    return strip([one.game[0], one.dream[0]], [min(round(s * fps), last) for s in marks(last, fps)], scale=1)
+    return strip([one.game[0], one.dream[0]], [min(round(second * fps), last) for second in seconds], scale=1)
 
 
 def _film(pictures: Mapping[str, Pictures], fps: float) -> Section:

@@ -129,7 +129,7 @@ def judge(
     write_video(movie, film(scores, config.spec, config.fps, episodes=FILMED), config.fps, crf=23)
     told = {name: report[name] for name in ("seed", "steps", "versions")}
     write(files.folder / "dream.json", {**facts, "world": to_dict(config), **told})
-    strips = None if played is None else ruler.strips(place, list(played["players"]), config.fps)
+    strips = None if played is None else ruler.strips_of(place, list(played["players"]), config.fps)
     write(files.folder / "report.html", world_page(files.title, report, scores, latencies, movie.read_bytes(), strips))
     report["seconds"] = round(time.perf_counter() - started, 1)
     write(files.folder / MARK, report)
