@@ -52,7 +52,7 @@ def check_clip(extractor: Extractor, frames: int, size: tuple[int, int]) -> None
 
 
 class Pixels:
-    """Mean colours of the cells of an 8 x 8 x 8 grid over time, height and width: 1,536 numbers in [0, 255].
+    """Mean colours of the cells of an 8 x 8 x 8 grid over time, height and width: 1,536 numbers in [0, 1].
 
     Exact: sums of integers, then one division, so that the features are equal on every machine.
     """
@@ -60,7 +60,7 @@ class Pixels:
     CELLS = 8
     name = "pixels-8x8x8"
     dim = 3 * CELLS**3
-    frames = (CELLS, LONGEST)
+    frames: tuple[int, int] = (CELLS, LONGEST)
     multiple = 1
 
     def __call__(self, video: np.ndarray) -> np.ndarray:
@@ -74,7 +74,7 @@ class Pixels:
             shape = np.ones(5, np.int64)
             shape[axis] = self.CELLS
             count = count * np.diff(bounds).reshape(shape)
-        return (total / count).reshape(len(video), -1).astype(np.float32)
+        return (total / (255 * count)).reshape(len(video), -1).astype(np.float32)
 
 
 class RandomNet:
@@ -88,7 +88,7 @@ class RandomNet:
     SIDE, WIDTHS = 64, (3, 12, 24, 32)
     name = "random3d-0"
     dim = 2 * WIDTHS[-1]
-    frames = (4, LONGEST)
+    frames: tuple[int, int] = (4, LONGEST)
     multiple = 1
 
     def __init__(self) -> None:

@@ -82,6 +82,4 @@ def statistics(z: Tensor) -> Tensor:
     far = min(FAR, z.shape[2] - 1)
     later = (z[:, :, far:] - z[:, :, :-far]).square().mean((2, 3, 4))
     texture = z.flatten(3).std(3, correction=0).mean(2)
-    return torch.cat(
-        [z.mean((2, 3, 4)), texture, change.mean(2).sqrt(), later.sqrt(), change.amax(2).sqrt()], 1
-    )
+    return torch.cat([z.mean((2, 3, 4)), texture, change.mean(2).sqrt(), later.sqrt(), change.amax(2).sqrt()], 1)
