@@ -26,7 +26,7 @@ def videos_page(report: Mapping[str, Any], real: Sequence[np.ndarray], generated
         "the sides differs, the distances measure that as well."
     )
     looks = Section("What was compared", note, [_sheet("real", real), _sheet("generated", generated)])
-    sections = [looks, _distances(report), _sides(report), Section("Again", "", [code(report["command"])])]
+    sections = [looks, distance_section(report), _sides(report), Section("Again", "", [code(report["command"])])]
     return page("Distances of videos", lead, _cards(report), sections, kicker="vidar eval videos")
 
 
@@ -46,7 +46,8 @@ def _cards(report: Mapping[str, Any]) -> list[Card]:
     return cards
 
 
-def _distances(report: Mapping[str, Any]) -> Section:
+def distance_section(report: Mapping[str, Any]) -> Section:
+    """The distances of a report, with the refused ones explained."""
     head = ["features", "Frechet", "95 % interval", "N to infinity", "KID", "+-", "JEDi", "d"]
     rows: list[list[str]] = []
     for row in report["distances"]:

@@ -14,7 +14,20 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from vidar import __version__
-from vidar.commands import convert, data, evaluate, machine, play, recipes, replay, show, synth, videos, world
+from vidar.commands import (
+    convert,
+    data,
+    evaluate,
+    machine,
+    play,
+    recipes,
+    reconstruction,
+    replay,
+    show,
+    synth,
+    videos,
+    world,
+)
 
 INTERRUPTED = 130
 REFUSED: Any = typer.BadParameter.__mro__[2]  # ClickException; some releases of typer bundle their own copy of click
@@ -124,6 +137,7 @@ DATA_EXAMPLES = {
 EVAL_EXAMPLES = {
     evaluate.evaluate: "vidar eval model doom --suite world --out runs/eval",
     videos.videos: "vidar eval videos runs/data/doom videos --features frozen --out runs/distance",
+    reconstruction.reconstruction: "vidar eval reconstruction doom runs/data/doom --out runs/reconstruction",
     videos.features: "vidar eval features real.npy generated.npy",
 }
 for command, example in EXAMPLES.items():
