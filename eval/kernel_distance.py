@@ -7,9 +7,11 @@ jedi  k(x, y) = (x.y / d)^2, with the diagonal, times 100 (Luo et al., Beyond FV
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
+from vidar.eval.frechet import Owners, rows_of
 from vidar.types import UsageError
 
 ROWS = 1024  # of a kernel matrix held at once
@@ -36,23 +38,60 @@ def mmd2(
     return float(within[0] + within[1] - 2.0 * kernel(x, y).mean())
 
 
-def kid(real: np.ndarray, fake: np.ndarray) -> tuple[float, float]:
+def kid(real: np.ndarray, fake: np.ndarray, owners: Owners | None = None, paired: bool = False) -> tuple[float, float]:
     """The distance with KID's kernel over all clips, without bias, and its standard error by the jackknife.
 
-    Binkowski et al. average it over 100 random subsets of 1,000, which estimates the same value. Choice: all clips and
-    the jackknife, because subsets of one small set overlap, and their spread says nothing about other clips.
-    Raises UsageError as `mmd2`, and for fewer than 3 rows.
+    owners: the video of each clip, if several belong to one; the jackknife then leaves out whole videos. paired: row n
+    of both sets is made from the same clip; pairs of a clip with itself do not count (Gretton et al., eq. 4), and both
+    owners are equal. Binkowski et al. average the distance over 100 random subsets of 1,000, which estimates the same
+    value. Choice: all clips and the jackknife, because subsets of one small set overlap, and their spread says nothing
+    about other clips. Raises UsageError as `mmd2`, and for fewer than 3 clips or 2 videos on a side.
     """
     x, y = _checked(real, fake)
-    if min(len(x), len(y)) < 3:
-        raise UsageError(f"kid needs 3 clips or more on each side, not {len(x)} and {len(y)}")
+    of_x, of_y = owners or (np.arange(len(x)), np.arange(len(y)))
+    if min(len(x), len(y)) < 3 or min(len(np.unique(of_x)), len(np.unique(of_y))) < 2:
+        raise UsageError(f"kid needs 3 clips of 2 videos or more on each side, there are {len(x)} and {len(y)} clips")
     (x_self, x_cross), (y_self, y_cross) = _row_sums(x, y), _row_sums(y, x)
+    if paired:
+        same = 2.0 * _kernel(x, y)
+        return _jackknife(x_self + y_self - x_cross - y_cross + same, x, y, rows_of(of_x))
     n, m, xx, yy, xy = len(x), len(y), x_self.sum(), y_self.sum(), x_cross.sum()
-    whole = xx / (n * (n - 1)) + yy / (m * (m - 1)) - 2.0 * xy / (n * m)
-    without_x = (xx - 2 * x_self) / ((n - 1) * (n - 2)) + yy / (m * (m - 1)) - 2.0 * (xy - x_cross) / ((n - 1) * m)
-    without_y = xx / (n * (n - 1)) + (yy - 2 * y_self) / ((m - 1) * (m - 2)) - 2.0 * (xy - y_cross) / (n * (m - 1))
-    variance = sum((len(z) - 1) * z.var() for z in (without_x, without_y))
-    return float(whole), math.sqrt(variance)
+
+    def whole(xx: float, n: int, yy: float, m: int, xy: float) -> float:
+        return float(xx / (n * (n - 1)) + yy / (m * (m - 1)) - 2.0 * xy / (n * m))
+
+    without_x = [
+        whole(xx - 2 * x_self[rows].sum() + _inner(x[rows], x[rows]), n - len(rows), yy, m, xy - x_cross[rows].sum())
+        for rows in rows_of(of_x)
+    ]
+    without_y = [
+        whole(xx, n, yy - 2 * y_self[rows].sum() + _inner(y[rows], y[rows]), m - len(rows), xy - y_cross[rows].sum())
+        for rows in rows_of(of_y)
+    ]
+    variance = sum((len(values) - 1) * float(np.var(values)) for values in (without_x, without_y))
+    return whole(xx, n, yy, m, xy), math.sqrt(variance)
+
+
+def _jackknife(sums: np.ndarray, x: np.ndarray, y: np.ndarray, groups: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Mean and error of h(i, j) = k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(x_j, y_i); sums: over j, without i."""
+    n, total = len(sums), float(sums.sum())
+    without = list[float]()
+    for rows in groups:
+        own = _inner(x[rows], x[rows]) + _inner(y[rows], y[rows]) - 2.0 * _inner(x[rows], y[rows])
+        left = n - len(rows)
+        without.append((total - 2.0 * float(sums[rows].sum()) + own) / (left * (left - 1)))
+    return total / (n * (n - 1)), math.sqrt((len(without) - 1) * float(np.var(without)))
+
+
+def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """KID's kernel of each row with the same row of the other: [N]."""
+    return (np.einsum("nd,nd->n", a, b) / a.shape[1] + 1.0) ** 3
+
+
+def _inner(a: np.ndarray, b: np.ndarray) -> float:
+    """Sum of KID's kernel over the pairs of different numbers of rows."""
+    kernel = (a @ b.T / a.shape[1] + 1.0) ** 3
+    return float(kernel.sum() - np.trace(kernel))
 
 
 def _row_sums(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -60,8 +99,7 @@ def _row_sums(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     inner, cross = np.empty(len(x)), np.empty(len(x))
     for start in range(0, len(x), ROWS):
         part = slice(start, start + ROWS)
-        own = (np.einsum("nd,nd->n", x[part], x[part]) / x.shape[1] + 1.0) ** 3
-        inner[part] = ((x[part] @ x.T / x.shape[1] + 1.0) ** 3).sum(1) - own
+        inner[part] = ((x[part] @ x.T / x.shape[1] + 1.0) ** 3).sum(1) - _kernel(x[part], x[part])
         cross[part] = ((x[part] @ y.T / x.shape[1] + 1.0) ** 3).sum(1)
     return inner, cross
 

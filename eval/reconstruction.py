@@ -252,7 +252,8 @@ def _distances(
     for k, one in enumerate(extractors):
         real, back = (np.concatenate([arrays[f"{side}{k}"] for arrays in found]) for side in ("real", "back"))
         label = label_of(one.name, (len(real), len(back)), CLIP, videos.size)
-        made = distances(real, back, with_jedi=isinstance(one, VJepa))
+        owner = np.repeat(np.arange(len(found)), [len(arrays[f"real{k}"]) for arrays in found])
+        made = distances(real, back, isinstance(one, VJepa), (owner, owner), paired=True)
         rows.append({"label": label, "extractor": one.name, "dim": one.dim, **made})
     return rows
 

@@ -16,7 +16,7 @@ import numpy as np
 from vidar.data.outputs import check_apart
 from vidar.eval.clip_features import FOLDER, PROTOCOLS, Clip, Sampling, choose, features, read
 from vidar.eval.extractors import Extractor, Pixels, RandomNet, check_clip
-from vidar.eval.frechet import frechet_distance
+from vidar.eval.frechet import Owners, frechet_distance
 from vidar.eval.frozen_encoder import FrozenEncoder
 from vidar.eval.i3d import I3D
 from vidar.eval.kernel_distance import jedi, kid
@@ -53,14 +53,23 @@ def extractor(text: str, device: str = "cpu") -> Extractor:
     raise UsageError(f"--features {text!r} is none of {known}")
 
 
-def distances(real: np.ndarray, generated: np.ndarray, with_jedi: bool = True) -> dict[str, Any]:
+def distances(
+    real: np.ndarray,
+    generated: np.ndarray,
+    with_jedi: bool = True,
+    owners: Owners | None = None,
+    paired: bool = False,
+) -> dict[str, Any]:
     """All distances of features [N, d] and [M, d]; a Frechet distance that means nothing is {"refused": reason}.
 
+    owners: the video of each clip, so that the errors are those of other videos (None: every clip is its own). paired:
+    row n of both is made from the same clip.
     Raises UsageError for other shapes, or for values that are not finite.
     """
-    value, error = kid(real, generated)
+    value, error = kid(real, generated, owners, paired)
+    resamples = 200 if real.shape[1] <= 512 else 50
     try:
-        found = asdict(frechet_distance(real, generated, resamples=200 if real.shape[1] <= 512 else 50))
+        found = asdict(frechet_distance(real, generated, resamples, owners=owners, paired=paired))
     except UsageError as refusal:
         found = {"refused": str(refusal), "real": len(real), "fake": len(generated), "columns": real.shape[1]}
     made = {"frechet": found, "kid": {"value": value, "standard_error": error}}
@@ -143,7 +152,8 @@ def compare(asked: Comparison, bar: Bar, say: Callable[[str], None]) -> dict[str
                 both.append(features(videos, clips, sampling, size, one, place / FOLDER, tick))
         counts = (len(both[0]), len(both[1]))
         label = label_of(one.name, counts, sampling, size or sides[0].size, asked.protocol)
-        made = distances(both[0], both[1], with_jedi=isinstance(one, VJepa))
+        owners = (np.array([clip.video for clip in chosen[0]]), np.array([clip.video for clip in chosen[1]]))
+        made = distances(both[0], both[1], isinstance(one, VJepa), owners)
         rows.append({"label": label, "extractor": one.name, "dim": one.dim, **made})
     report = {
         "schema": SCHEMA,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 from vidar.data.decoding import open_video, video_stream
 from vidar.data.index import INDEX, load_index
 from vidar.data.reader import Sample, decode_frames, read_side, read_video_bytes, samples
-from vidar.data.recordings import BESIDE, VIDEOS
+from vidar.data.recordings import VIDEOS
 from vidar.data.video import read_pieces, video_info
 from vidar.types import UsageError, VidarError
 
@@ -52,7 +52,8 @@ class Video:
 class VideoSet:
     """The videos of a side, all of one size and frame rate.
 
-    left_out: (name, reason). split: of recorded episodes, else "". fps None: no video has one.
+    left_out: (name, reason). others: how many files of each suffix are no videos. split: of recorded episodes, else
+    "". fps None: no video has one.
     """
 
     path: str
@@ -61,6 +62,7 @@ class VideoSet:
     left_out: tuple[tuple[str, str], ...]
     size: Size
     fps: float | None
+    others: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def facts(self) -> dict[str, Any]:
         """What a report says of it."""
@@ -73,6 +75,7 @@ class VideoSet:
             "size": f"{self.size[1]}x{self.size[0]}",
             "fps": self.fps,
             "of_full_range": full,
+            "other_files": dict(self.others),
             "left_out": [{"name": name, "reason": reason} for name, reason in self.left_out],
         }
 
@@ -138,17 +141,16 @@ def find_videos(path: str | os.PathLike[str], split: str | None = None, tick: Ti
         raise UsageError(f"{folder}: holds video files, which have no splits; leave out the split {split!r}")
     files = sorted(file for file in folder.iterdir() if not file.name.startswith(".") and file.is_file())
     known = [file for file in files if file.suffix.lower() in SUFFIXES]
-    others = [file for file in files if file not in known and file.suffix.lower() not in (*BESIDE, ".txt", ".html")]
-    left_out = [(file.name, "is not a video") for file in others]
-    left_out += [(f"{entry.name}/", "is a folder") for entry in sorted(folder.iterdir()) if entry.is_dir()]
-    found: list[Video] = []
+    others = Counter(file.suffix.lower() or file.name for file in files if file not in known)
+    others["folders"] = sum(entry.is_dir() for entry in folder.iterdir())
+    found, left_out = list[Video](), list[tuple[str, str]]()
     with ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1))) as pool:
         for done, (videos, problem) in enumerate(pool.map(_scan, known), 1):
             found += videos
             left_out += problem
             if tick is not None:
                 tick(done, len(known))
-    return _of_one_kind(str(folder), "", found, left_out)
+    return replace(_of_one_kind(str(folder), "", found, left_out), others=+others)
 
 
 def without_short(videos: VideoSet, frames: int) -> VideoSet:
@@ -218,7 +220,10 @@ def _of_one_kind(path: str, split: str, found: Sequence[Video], left_out: Sequen
             first[video.content] = video.name
             single.append(video)
     if not single:
-        raise VidarError(f"{path}: no video can be read here" + (f"; {out[0][0]}: {out[0][1]}" if out else ""))
+        raise VidarError(
+            f"{path}: no video can be read here"
+            + (f"; {out[0][0]}: {out[0][1]}" if out else "; subfolders are not searched")
+        )
     size = Counter(video.size for video in single).most_common(1)[0][0]
     rates = sorted(video.fps for video in single if video.fps is not None and video.size == size)
     fps = rates[len(rates) // 2] if rates else None  # of more than half of the videos, if they agree
