@@ -93,21 +93,14 @@ class File:
 
 @dataclass(frozen=True)
 class Row:
-    """One video of an array file uint8 [N, T, H, W, 3] or [T, H, W, 3]."""
+    """One video of an array file: uint8 [T, H, W, 3], on disk."""
 
-    path: Path
-    number: int | None
-
-    def array(self) -> np.ndarray:
-        """uint8 [T, H, W, 3], on disk."""
-        stored = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        return stored if self.number is None else stored[self.number]
+    stored: np.ndarray = field(repr=False)
 
     def clips(self, places: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
         """See `Frames`."""
-        frames = self.array()
         for place in places:
-            yield np.asarray(frames[place])
+            yield np.asarray(self.stored[place])
 
 
 @dataclass(frozen=True)
@@ -145,7 +138,11 @@ def find_videos(path: str | os.PathLike[str], split: str | None = None, tick: Ti
     others["folders"] = sum(entry.is_dir() for entry in folder.iterdir())
     found, left_out = list[Video](), list[tuple[str, str]]()
     with ThreadPoolExecutor(max(1, min(8, os.cpu_count() or 1))) as pool:
-        for done, (videos, problem) in enumerate(pool.map(_scan, known), 1):
+        decoded = pool.map(_scan, [file for file in known if file.suffix.lower() != ".npy"])
+        for done, file in enumerate(
+            known, 1
+        ):  # numpy parses the header of an array, which Python 3.11 cannot in threads
+            videos, problem = _scan(file) if file.suffix.lower() == ".npy" else next(decoded)
             found += videos
             left_out += problem
             if tick is not None:
@@ -201,11 +198,10 @@ def _rows(file: Path) -> list[Video]:
         raise VidarError(f"{file}: is {stored.dtype} {list(stored.shape)}, expected uint8 [N, T, H, W, 3]")
     found: list[Video] = []
     for number in [None] if stored.ndim == 4 else range(len(stored)):
-        row = Row(file, number)
-        frames = row.array()
+        frames = stored if number is None else stored[number]
         content = hashlib.sha256(f"{frames.shape}".encode() + np.ascontiguousarray(frames).tobytes()).hexdigest()
         name = file.name if number is None else f"{file.name}[{number}]"
-        found.append(Video(name, content, len(frames), (frames.shape[1], frames.shape[2]), None, row))
+        found.append(Video(name, content, len(frames), (frames.shape[1], frames.shape[2]), None, Row(frames)))
     return found
 
 
