@@ -39,11 +39,15 @@ def _cards(report: Mapping[str, Any]) -> list[Card]:
             cards.append(Card(f"{kid['value']:.4g}", f"KID in {name} features", f"+- {kid['standard_error']:.2g}; no "
                               f"Frechet distance: N is not above d = {row['dim']}", "open"))  # fmt: skip
         else:
-            ends = f"95 % {frechet['low']:.4g} .. {frechet['high']:.4g}; for N to infinity {frechet['unbiased']:.4g}"
+            ends = f"95 % {frechet['low']:.4g} .. {frechet['high']:.4g}; for N to infinity {_limit(frechet)}"
             cards.append(
                 Card(f"{frechet['distance']:.4g}", f"Frechet distance in {name} features", f"{ends}; {by_kid}")
             )
     return cards
+
+
+def _limit(frechet: Mapping[str, Any]) -> str:
+    return "not known" if frechet["unbiased"] is None else f"{frechet['unbiased']:.4g}"
 
 
 def distance_section(report: Mapping[str, Any]) -> Section:
@@ -56,14 +60,14 @@ def distance_section(report: Mapping[str, Any]) -> Section:
             figures = ["refused", "-", "-"]
         else:
             ends = f"{frechet['low']:.4g} .. {frechet['high']:.4g}"
-            figures = [f"{frechet['distance']:.5g}", ends, f"{frechet['unbiased']:.5g}"]
+            figures = [f"{frechet['distance']:.5g}", ends, _limit(frechet)]
         kernel = [f"{kid['value']:.4g}", f"{kid['standard_error']:.2g}"]
         rows.append([row["label"], *figures, *kernel, f"{row['jedi']:.4g}" if "jedi" in row else "-", str(row["dim"])])
     refused = {row["label"]: row["frechet"]["refused"] for row in report["distances"] if "refused" in row["frechet"]}
     note = (
         "Smaller is closer, and only figures with the same label can be compared. The Frechet distance of N clips is "
-        "too large by about a constant over N; its value for N to infinity is extrapolated, its interval is a "
-        "bootstrap over clips. KID has no such bias; its error is one standard error and it can be below 0."
+        "too large by about a constant over N; its value for N to infinity is extrapolated from 4 d clips on, its "
+        "interval is a bootstrap over videos. KID has no such bias and can be below 0; +- is one standard error."
     )
     return Section("Distances", note, [table(head, rows), *([facts(refused)] if refused else [])])
 

@@ -79,5 +79,9 @@ def _headline(row: dict[str, Any]) -> dict[str, Any]:
     if "refused" in frechet:
         return {"frechet": frechet["refused"], **shown}
     ends = f"{frechet['distance']:.5g} (95 % {frechet['low']:.4g} .. {frechet['high']:.4g})"
-    shown = {"frechet": ends, "for N to infinity": frechet["unbiased"], **shown}
+    shown = {
+        "frechet": ends,
+        "for N to infinity": frechet["unbiased"] if frechet["unbiased"] is not None else "needs N of 4 d",
+        **shown,
+    }
     return {**shown, "jedi": row["jedi"]} if "jedi" in row else shown
