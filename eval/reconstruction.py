@@ -24,7 +24,7 @@ from vidar.data.outputs import check_apart
 from vidar.eval.clip_features import Sampling
 from vidar.eval.codewords import perplexity
 from vidar.eval.extractors import Extractor, check_clip
-from vidar.eval.frame_metrics import paired_interval, psnr, ssim
+from vidar.eval.frame_metrics import paired_interval, psnr, ssim, t_quantile
 from vidar.eval.frozen_encoder import load_tokenizer, tokenizer_folder
 from vidar.eval.local_weights import digest
 from vidar.eval.lpips import Lpips
@@ -221,13 +221,14 @@ def _summary(
 ) -> dict[str, Any]:
     names = ("psnr", "ssim", *(["lpips"] if lpips else []))
     means: dict[str, Any] = {}
-    per_frame: dict[str, list[float]] = {}
+    per_frame: dict[str, list[float] | list[float | None]] = {}
     for name in names:
         ends = paired_interval(np.array([float(one[name].mean()) for one in found]), np.zeros(len(found)))
         means[name] = dict(zip(("mean", "low", "high"), (round(end, 5) for end in ends)))
         most = max(len(one[name]) for one in found)
         columns = [[one[name][k] for one in found if k < len(one[name])] for k in range(most)]
         per_frame[name] = [round(float(np.mean(column)), 4) for column in columns]
+        per_frame[f"{name}_half"] = [_half(np.array(column)) for column in columns]
     episodes = [
         {"name": video.name, "frames": len(one["psnr"]), **{name: round(float(one[name].mean()), 5) for name in names}}
         for video, one in zip(videos.videos, found, strict=True)
@@ -243,6 +244,13 @@ def _summary(
         "episodes": episodes,
         "scales": scales,
     }
+
+
+def _half(values: np.ndarray) -> float | None:
+    """Half the width of the 95 % interval of a mean; None for one value."""
+    if len(values) < 2:
+        return None
+    return round(t_quantile(len(values) - 1) * float(values.std(ddof=1)) / len(values) ** 0.5, 4)
 
 
 def _distances(

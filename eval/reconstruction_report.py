@@ -54,9 +54,11 @@ def _curves(report: Mapping[str, Any]) -> Section:
     step, pieces = report["per_frame"]["step"], list[str]()
     for key, (name, unit, _) in NAMES.items():
         if key in report["per_frame"]:
-            drawn = curves([Curve(name, np.array(report["per_frame"][key]))], f"{name}{unit}", "judged frame")
+            half = np.array([width or 0.0 for width in report["per_frame"][f"{key}_half"]])
+            curve = Curve(name, np.array(report["per_frame"][key]), half)
+            drawn = curves([curve], f"{name}{unit}", "judged frame")
             pieces.append(plot(drawn, name))
-    note = f"Mean over the episodes that are long enough; one judged frame is {step} frames of the video."
+    note = f"Mean over the episodes that are long enough, with its 95 % interval. Frame n is frame {step} n of the video."
     return Section("Over the frames", note, pieces)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from vidar.data.outputs import check_apart
 from vidar.eval.clip_features import FOLDER, PROTOCOLS, Clip, Sampling, choose, features, read
 from vidar.eval.extractors import Extractor, Pixels, RandomNet, check_clip
-from vidar.eval.frechet import Owners, frechet_distance
+from vidar.eval.frechet import Moments, Owners, frechet, frechet_distance
 from vidar.eval.frozen_encoder import FrozenEncoder
 from vidar.eval.i3d import I3D
 from vidar.eval.kernel_distance import jedi, kid
@@ -74,6 +74,19 @@ def distances(
         found = {"refused": str(refusal), "real": len(real), "fake": len(generated), "columns": real.shape[1]}
     made = {"frechet": found, "kid": {"value": value, "standard_error": error}}
     return {**made, "jedi": jedi(real, generated)} if with_jedi else made
+
+
+def halves(features: np.ndarray, owner: np.ndarray) -> dict[str, Any] | None:
+    """For scale: every second video against the others. frechet: None for too few clips. None: too few videos."""
+    second = np.searchsorted(np.unique(owner), owner) % 2 == 1
+    sides = (features[~second], features[second])
+    if len(np.unique(owner)) < 4 or min(map(len, sides)) < 3:
+        return None
+    value, error = kid(*sides, (owner[~second], owner[second]))
+    enough = min(map(len, sides)) > features.shape[1]
+    far = frechet(Moments.of(sides[0]), Moments.of(sides[1])) if enough else None
+    clips = [len(side) for side in sides]
+    return {"frechet": far, "kid": {"value": value, "standard_error": error}, "clips": clips}
 
 
 def distances_of_files(real: str | os.PathLike[str], generated: str | os.PathLike[str]) -> dict[str, Any]:
@@ -154,7 +167,8 @@ def compare(asked: Comparison, bar: Bar, say: Callable[[str], None]) -> dict[str
         label = label_of(one.name, counts, sampling, size or sides[0].size, asked.protocol)
         owners = (np.array([clip.video for clip in chosen[0]]), np.array([clip.video for clip in chosen[1]]))
         made = distances(both[0], both[1], isinstance(one, VJepa), owners)
-        rows.append({"label": label, "extractor": one.name, "dim": one.dim, **made})
+        scale = halves(both[0], owners[0])
+        rows.append({"label": label, "extractor": one.name, "dim": one.dim, **made, "real_halves": scale})
     report = {
         "schema": SCHEMA,
         "real": {**sides[0].facts(), "path": shown(asked.real), "clips": len(chosen[0])},

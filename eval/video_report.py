@@ -34,14 +34,13 @@ def _cards(report: Mapping[str, Any]) -> list[Card]:
     cards: list[Card] = []
     for row in report["distances"]:
         name, frechet, kid = row["extractor"].partition("-")[0], row["frechet"], row["kid"]
-        by_kid = f"KID {kid['value']:.4g} +- {kid['standard_error']:.2g}"
         if "refused" in frechet:
             cards.append(Card(f"{kid['value']:.4g}", f"KID in {name} features", f"+- {kid['standard_error']:.2g}; no "
                               f"Frechet distance: N is not above d = {row['dim']}", "open"))  # fmt: skip
         else:
             ends = f"95 % {frechet['low']:.4g} .. {frechet['high']:.4g}; for N to infinity {_limit(frechet)}"
             cards.append(
-                Card(f"{frechet['distance']:.4g}", f"Frechet distance in {name} features", f"{ends}; {by_kid}")
+                Card(f"{frechet['distance']:.4g}", f"Frechet distance in {name} features", f"{ends}; KID {_kid(row)}")
             )
     return cards
 
@@ -52,17 +51,24 @@ def _limit(frechet: Mapping[str, Any]) -> str:
 
 def distance_section(report: Mapping[str, Any]) -> Section:
     """The distances of a report, with the refused ones explained."""
-    head = ["features", "Frechet", "95 % interval", "N to infinity", "KID", "+-", "JEDi", "d"]
+    with_jedi = any("jedi" in row for row in report["distances"])
+    head = ["features", "Frechet", "95 % interval", "N to infinity", "KID", *(["JEDi"] if with_jedi else []), "d"]
     rows: list[list[str]] = []
     for row in report["distances"]:
-        frechet, kid = row["frechet"], row["kid"]
+        frechet = row["frechet"]
         if "refused" in frechet:
             figures = ["refused", "-", "-"]
         else:
             ends = f"{frechet['low']:.4g} .. {frechet['high']:.4g}"
             figures = [f"{frechet['distance']:.5g}", ends, _limit(frechet)]
-        kernel = [f"{kid['value']:.4g}", f"{kid['standard_error']:.2g}"]
-        rows.append([row["label"], *figures, *kernel, f"{row['jedi']:.4g}" if "jedi" in row else "-", str(row["dim"])])
+        jedi = [f"{row['jedi']:.4g}" if "jedi" in row else "-"] if with_jedi else []
+        rows.append([row["label"], *figures, _kid(row), *jedi, str(row["dim"])])
+        if scale := row.get("real_halves"):
+            far = "-" if scale["frechet"] is None else f"{scale['frechet']:.5g}"
+            counts = " and ".join(f"{count:,}" for count in scale["clips"])
+            rows.append(
+                [f"for scale: {counts} of the real clips", far, "", "", _kid(scale), *([""] if with_jedi else []), ""]
+            )
     refused = {row["label"]: row["frechet"]["refused"] for row in report["distances"] if "refused" in row["frechet"]}
     note = (
         "Smaller is closer, and only figures with the same label can be compared. The Frechet distance of N clips is "
@@ -70,6 +76,10 @@ def distance_section(report: Mapping[str, Any]) -> Section:
         "interval is a bootstrap over videos. KID has no such bias and can be below 0; +- is one standard error."
     )
     return Section("Distances", note, [table(head, rows), *([facts(refused)] if refused else [])])
+
+
+def _kid(row: Mapping[str, Any]) -> str:
+    return f"{row['kid']['value']:.4g} +- {row['kid']['standard_error']:.2g}"
 
 
 def _sides(report: Mapping[str, Any]) -> Section:

@@ -21,7 +21,7 @@ from vidar.data.video import write_video
 from vidar.eval.clip_features import Sampling
 from vidar.eval.frechet import Moments, frechet
 from vidar.eval.kernel_distance import kid
-from vidar.eval.video_distance import Comparison, compare, distances, label_of
+from vidar.eval.video_distance import Comparison, compare, distances, halves, label_of
 from vidar.types import UsageError, VidarError
 
 FEATURES = ("random3d", "pixels")
@@ -68,6 +68,8 @@ def test_the_report_says_what_was_compared_and_blur_is_further_away(sets: Path, 
     assert blurred_random["frechet"]["low"] > random["frechet"]["high"]
     assert abs(random["kid"]["value"]) < 4 * random["kid"]["standard_error"] + 1e-3
     assert "80 real and 80 generated clips for 1536 features" in pixels["frechet"]["refused"] and "kid" in pixels
+    scale = random["real_halves"]
+    assert scale["clips"] == [40, 40] and scale["frechet"] is None and pixels["real_halves"]["kid"]["value"] != 0
     assert near["real"]["videos"] == 40 and near["real"]["clips"] == 80 and near["real"]["fps"] == pytest.approx(10)
     html = (tmp_path / "near/report.html").read_text()
     assert random["label"] in html and "Frechet distance in random3d" in html and near["command"] in html
@@ -136,6 +138,16 @@ def test_what_makes_a_figure_doubtful_is_said(sets: Path, tmp_path: Path) -> Non
     assert "split 'train' may be what the model learned" in said[0]
     with pytest.raises(UsageError, match="lies in .*which is read"):
         run(sets / "real", sets / "other", sets / "real" / "out")
+
+
+def test_halves_are_every_second_video() -> None:
+    """With all clips of a video on one side; too few videos have no halves."""
+    x, owner = np.random.Generator(np.random.Philox(2)).normal(size=(60, 4)), np.array([3, 5, 6, 9]).repeat(15)
+    found = halves(x, owner)
+    assert found is not None and found["clips"] == [30, 30]
+    first, second = np.concatenate([x[:15], x[30:45]]), np.concatenate([x[15:30], x[45:]])
+    assert found["frechet"] == pytest.approx(frechet(Moments.of(first), Moments.of(second)), rel=1e-12)
+    assert halves(x[:45], owner[:45]) is None
 
 
 def test_distances_are_those_of_the_features() -> None:

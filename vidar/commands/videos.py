@@ -74,14 +74,20 @@ def features(
 
 
 def _headline(row: dict[str, Any]) -> dict[str, Any]:
-    frechet, kid = row["frechet"], row["kid"]
-    shown: dict[str, Any] = {"kid": f"{kid['value']:.4g} +- {kid['standard_error']:.2g}"}
+    frechet, shown = row["frechet"], {"kid": _kid(row)}
     if "refused" in frechet:
-        return {"frechet": frechet["refused"], **shown}
-    ends = f"{frechet['distance']:.5g} (95 % {frechet['low']:.4g} .. {frechet['high']:.4g})"
-    shown = {
-        "frechet": ends,
-        "for N to infinity": frechet["unbiased"] if frechet["unbiased"] is not None else "needs N of 4 d",
-        **shown,
-    }
-    return {**shown, "jedi": row["jedi"]} if "jedi" in row else shown
+        shown = {"frechet": frechet["refused"], **shown}
+    else:
+        ends = f"{frechet['distance']:.5g} (95 % {frechet['low']:.4g} .. {frechet['high']:.4g})"
+        unbiased = frechet["unbiased"]
+        limit = "not known below 4 d clips" if unbiased is None else f"{unbiased:.5g}"
+        shown = {"frechet": ends, "for N to infinity": limit, **shown}
+    if "jedi" in row:
+        shown["jedi"] = f"{row['jedi']:.5g}"
+    if row["real_halves"]:
+        shown["kid of real halves"] = _kid(row["real_halves"])
+    return shown
+
+
+def _kid(row: dict[str, Any]) -> str:
+    return f"{row['kid']['value']:.4g} +- {row['kid']['standard_error']:.2g}"
