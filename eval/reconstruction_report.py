@@ -58,7 +58,7 @@ def _curves(report: Mapping[str, Any]) -> Section:
             curve = Curve(name, np.array(report["per_frame"][key]), half)
             drawn = curves([curve], f"{name}{unit}", "judged frame")
             pieces.append(plot(drawn, name))
-    note = f"Mean over the episodes that are long enough, with its 95 % interval. Frame n is frame {step} n of the video."
+    note = f"Mean over the episodes that are long enough, with its 95 % interval; one in {step} frames is judged."
     return Section("Over the frames", note, pieces)
 
 
