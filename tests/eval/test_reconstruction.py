@@ -20,6 +20,7 @@ from vidar.data.synthetic import ShapesConfig
 from vidar.eval.codewords import perplexity
 from vidar.eval.frame_metrics import paired_interval, psnr, ssim
 from vidar.eval.frozen_encoder import load_tokenizer
+from vidar.eval.lpips import Lpips
 from vidar.eval.reconstruction import Reconstruction, of_reconstruction, reconstruct, run
 from vidar.nn.pretrained import save_component
 from vidar.tokenizers.pixels import to_float, to_uint8
@@ -113,6 +114,31 @@ def test_an_interrupted_run_goes_on(shards: Path, tmp_path: Path, monkeypatch: p
     assert {k: made[k] for k in ("means", "episodes", "scales")} == {
         k: whole[k] for k in ("means", "episodes", "scales")
     }
+
+
+def test_lpips_is_that_of_the_judged_frames(shards: Path, tmp_path: Path) -> None:
+    """Weights from two files: the mean over frames and then episodes, and by whom."""
+    torch.manual_seed(1)
+    layers, narrow, trunk, linear = ((0, 64, 11), (3, 192, 5), (6, 384, 3), (8, 256, 3), (10, 256, 3)), 3, {}, {}
+    for stage, (number, wide, side) in enumerate(layers):
+        trunk[f"features.{number}.weight"] = torch.randn(wide, narrow, side, side) / (narrow * side**2) ** 0.5
+        trunk[f"features.{number}.bias"] = torch.zeros(wide)
+        linear[f"lin{stage}.model.1.weight"] = torch.rand(1, wide, 1, 1)
+        narrow = wide
+    files = (str(tmp_path / "trunk.pth"), str(tmp_path / "lin.pth"))
+    for file, content in zip(files, (trunk, linear), strict=True):
+        torch.save(content, file)
+    place = tokenizer("tokenizer_videoar_shapes", tmp_path / "t")
+    made = run(Reconstruction(str(place), str(shards), str(tmp_path / "d"), lpips=files), BAR)
+    model, judge, found = load_tokenizer(place), Lpips(files), list[float]()
+    for episode in episodes(shards, "heldout", extras=()):
+        frames = np.ascontiguousarray(episode.frames[::8])
+        with torch.inference_mode():
+            found.append(float(judge(reconstruct(model, frames), frames).mean()))
+    assert made["means"]["lpips"]["mean"] == pytest.approx(np.mean(found), abs=1e-4) and np.mean(found) > 0
+    assert made["lpips_by"] == judge.name and made["lpips_by"].startswith("lpips-alex-")
+    assert [figure.name for figure in of_reconstruction(made)[1][:3]] == ["PSNR", "SSIM", "LPIPS"]
+    assert judge.name in (tmp_path / "d/report.html").read_text()
 
 
 def test_figures_are_recorded_beside_their_recipe(
