@@ -155,6 +155,9 @@ def compare(asked: Comparison, bar: Bar, say: Callable[[str], None]) -> dict[str
     for one in extractors:
         check_clip(one, sampling.frames, size or sides[0].size)
     chosen = [choose(one, sampling, asked.seed + k, sampling.from_start and k == 1) for k, one in enumerate(sides)]
+    for videos, clips in zip(sides, chosen, strict=True):
+        if len(clips) < 3 or len({clip.video for clip in clips}) < 2:
+            raise UsageError(f"{videos.path}: {len(clips)} clips are too few; a distance needs 3 clips of 2 videos")
     for line in (*warnings, *_counted(sides)):
         say(line)
     rows: list[dict[str, Any]] = []

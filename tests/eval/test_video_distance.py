@@ -140,6 +140,15 @@ def test_what_makes_a_figure_doubtful_is_said(sets: Path, tmp_path: Path) -> Non
         run(sets / "real", sets / "other", sets / "real" / "out")
 
 
+def test_a_side_of_too_few_clips_is_refused_before_features(sets: Path, tmp_path: Path) -> None:
+    """One long video is one observation, however many clips it has."""
+    (tmp_path / "one").mkdir()
+    write_video(tmp_path / "one/a.mp4", ShapesConfig(frames=64).build().episode(7).frames, 10)
+    with pytest.raises(UsageError, match="one: 4 clips are too few; a distance needs 3 clips of 2 videos"):
+        run(sets / "real", tmp_path / "one", tmp_path / "d")
+    assert not (tmp_path / "d").exists()
+
+
 def test_halves_are_every_second_video() -> None:
     """With all clips of a video on one side; too few videos have no halves."""
     x, owner = np.random.Generator(np.random.Philox(2)).normal(size=(60, 4)), np.array([3, 5, 6, 9]).repeat(15)
