@@ -48,8 +48,9 @@ class FrozenEncoder:
     jump     the largest of the frames' root mean square changes
 
     Choice: `mean` and `texture` see wrong pictures (blur, colours, grids); a frozen or looping clip has small `now` and
-    `later`, flicker a large `now` for its `later`, a teleport a large `jump`. No feature knows the place in a picture,
-    so a mirrored clip looks real. For d features a Frechet distance needs more than d clips, so they are few.
+    `later`, flicker a large `now` for its `later`, a teleport a large `jump`. No feature knows the place in a picture
+    or the direction of time, so a mirrored or reversed clip looks real (docs/notes/evaluation.md). For d features a
+    Frechet distance needs more than d clips, so they are few.
     """
 
     def __init__(self, source: str | os.PathLike[str] = DEFAULT) -> None:
