@@ -17,6 +17,8 @@ import numpy as np
 
 from vidar.types import UsageError
 
+PARTS = (2, 3, 4)  # of the clips, for the extrapolation
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -81,25 +83,41 @@ def frechet(a: Moments, b: Moments) -> float:
 class FrechetResult:
     """distance: with all clips. low, high: 95 % bootstrap interval. unbiased: extrapolated to infinitely many clips.
 
+    unbiased is None for fewer than 4 d clips, as a quarter of them would not be above d.
+
     real, fake: numbers of clips. columns: number of features d.
     """
 
     distance: float
     low: float
     high: float
-    unbiased: float
+    unbiased: float | None
     real: int
     fake: int
     columns: int
 
 
-def frechet_distance(real: np.ndarray, fake: np.ndarray, resamples: int = 200, seed: int = 0) -> FrechetResult:
+Owners = tuple[np.ndarray, np.ndarray]  # the video of each clip of both sides, whole numbers [N] and [M]
+
+
+def frechet_distance(
+    real: np.ndarray,
+    fake: np.ndarray,
+    resamples: int = 200,
+    seed: int = 0,
+    owners: Owners | None = None,
+    paired: bool = False,
+) -> FrechetResult:
     """The distance of features [N, d] and [M, d] with its interval and its value without the bias of small samples.
 
     The bias of the distance is about c / N (for two samples of one Gaussian d (d + 5) / (2 N) if N is much larger than
     d). `unbiased` is the intercept of the regression of the distance on 1 / N over N, N/2, N/3, N/4 (FVD_inf; Chong,
-    Forsyth 2020). The bootstrap draws clips with replacement from both sets; a sample of a sample adds the bias a
-    second time, so the interval is the basic one, 2 D - quantile.
+    Forsyth 2020), None for fewer than 4 d clips: the bias of parts of at most d clips does not fall as 1 / N, so that
+    two samples of one Gaussian would seem apart (docs/notes/evaluation.md). The bootstrap draws clips with replacement
+    from both sets, or videos with all their clips if `owners` tells which clips belong together; a sample of a sample
+    adds the bias a second time, so the interval is the basic one, 2 D - quantile, cut at 0. It can lie below the
+    distance, which has the bias. paired: row n of both sets is made from the same clip, so that they are drawn
+    together.
 
     Raises UsageError for N or M of at most d clips: their covariance has rank below d and the bias is larger than the
     distances of interest.
@@ -114,19 +132,35 @@ def frechet_distance(real: np.ndarray, fake: np.ndarray, resamples: int = 200, s
         )
     distance = frechet(*everything)
     random = np.random.Generator(np.random.Philox(seed))
-    drawn = [
-        frechet(Moments.of(a[random.integers(0, len(a), len(a))]), Moments.of(b[random.integers(0, len(b), len(b))]))
-        for _ in range(resamples)
-    ]
-    low, high = (2.0 * distance - float(np.quantile(drawn, q)) for q in (0.975, 0.025))
-    unbiased = _extrapolated(a[random.permutation(len(a))], b[random.permutation(len(b))], distance)
+    of_a, of_b = owners or (np.arange(len(a)), np.arange(len(b)))
+    drawn = list[float]()
+    for _ in range(resamples):
+        rows = _drawn(of_a, random)
+        drawn.append(frechet(Moments.of(a[rows]), Moments.of(b[rows if paired else _drawn(of_b, random)])))
+    low, high = (max(0.0, 2.0 * distance - float(np.quantile(drawn, q))) for q in (0.975, 0.025))
+    order, enough = random.permutation(len(a)), min(len(a), len(b)) >= PARTS[-1] * columns
+    unbiased = (
+        None if not enough else _extrapolated(a[order], b[order if paired else random.permutation(len(b))], distance)
+    )
     return FrechetResult(distance, low, high, unbiased, len(a), len(b), columns)
+
+
+def rows_of(owner: np.ndarray) -> list[np.ndarray]:
+    """The rows of each owner."""
+    ends = np.cumsum(np.unique(owner, return_counts=True)[1])
+    return np.split(np.argsort(owner, kind="stable"), ends[:-1])
+
+
+def _drawn(owner: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """The rows of owners that are drawn with replacement, as many as there are."""
+    rows = rows_of(owner)
+    return np.concatenate([rows[k] for k in random.integers(0, len(rows), len(rows))])
 
 
 def _extrapolated(a: np.ndarray, b: np.ndarray, whole: float) -> float:
     """Intercept of the distance against 1 / N; a part k of N clips is k disjoint sets, whose mean distance counts."""
     inverse, found = [1.0], [whole]
-    for parts in (2, 3, 4):
+    for parts in PARTS:
         n, m = len(a) // parts, len(b) // parts
         pairs = ((a[p * n : (p + 1) * n], b[p * m : (p + 1) * m]) for p in range(parts))
         inverse.append(float(parts))

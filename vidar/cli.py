@@ -15,6 +15,20 @@ from typer.core import TyperCommand, TyperGroup
 
 from vidar import __version__
 from vidar.commands import blind, compare, convert, data, evaluate, machine, play, recipes, replay, show, synth, world
+from vidar.commands import (
+    convert,
+    data,
+    evaluate,
+    machine,
+    play,
+    recipes,
+    reconstruction,
+    replay,
+    show,
+    synth,
+    videos,
+    world,
+)
 
 INTERRUPTED = 130
 REFUSED: Any = typer.BadParameter.__mro__[2]  # ClickException; some releases of typer bundle their own copy of click
@@ -126,6 +140,9 @@ EVAL_EXAMPLES = {
     compare.compare: "vidar eval compare runs/eval/teacher runs/eval/student --out runs/compare",
     blind.blind: "vidar eval blind doom --clips 40 --seconds 1.6,3.2 --out runs/blind",
     blind.blind_score: "vidar eval blind-score runs/blind answers-anna.json answers-ben.json",
+    videos.videos: "vidar eval videos runs/data/doom videos --features frozen --out runs/distance",
+    reconstruction.reconstruction: "vidar eval reconstruction doom runs/data/doom --out runs/reconstruction",
+    videos.features: "vidar eval features real.npy generated.npy",
 }
 for command, example in EXAMPLES.items():
     kind = recipes.RecipeCommand if command in recipes.TAKE_RECIPES else TyperCommand

@@ -2,22 +2,16 @@
 
 import importlib.util
 import json
-import sys
 from datetime import date
 from pathlib import Path
 
 import pytest
-import torch
 
 import vidar.eval.suites as suites
 from vidar.configs import figures
-from vidar.configs.catalog import find
 from vidar.configs.figures import Figure, Training
-from vidar.data.record import record as record_shards
-from vidar.data.synthetic import ShapesConfig
 from vidar.eval import demo as demo_module
 from vidar.eval.record import check_record, command_line, of_endless, of_outcome, of_world, record
-from vidar.nn.pretrained import save_component
 from vidar.types import UsageError, VidarError
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -155,31 +149,6 @@ def test_the_demo_records_under_its_shortest_command(folder, monkeypatch, tmp_pa
 def test_command_lines_of_scripts():
     words = ["a", "--record", "x", "b c", "--record=y", "--frames", "3"]
     assert command_line("/somewhere/scripts/s.py", words) == "python scripts/s.py a 'b c' --frames 3"
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    place = tmp_path_factory.mktemp("data") / "shards"
-    record_shards(ShapesConfig(), None, place, episodes=2, frames=9, split="heldout")
-    return place
-
-
-def test_a_tokenizer_is_judged_and_recorded(folder, shards, tmp_path, monkeypatch, capsys):
-    torch.manual_seed(0)
-    config = find("tokenizer_videoar_shapes")(preset="tiny").method.tokenizer
-    save_component(config.build(), config, tmp_path / "tokens")
-    monkeypatch.chdir(tmp_path)
-    given = ["tokens", str(shards)]
-    monkeypatch.setattr(sys, "argv", ["evaluate_tokenizer.py", *given, "--record", "tokenizer_videoar_shapes"])
-    script("evaluate_tokenizer").main()
-    (found,) = figures.read("tokenizer_videoar_shapes").measurements
-    assert found.command == f"python scripts/evaluate_tokenizer.py {' '.join(given)}"
-    assert found.data == "2 held-out episodes" and [f.role for f in found.figures][:2] == ["main", "detail"]
-    printed = capsys.readouterr().out.splitlines()
-    psnr, ssim, *scales = found.figures
-    assert printed[0].startswith(f"tokens: PSNR {psnr.value:.2f} dB [{psnr.low:.2f}, {psnr.high:.2f}] over 2 episodes")
-    assert f"SSIM {ssim.value:.3f}" in printed[1] and len(scales) == len(config.pyramid.sizes) == len(printed) - 2
-    assert printed[2] == f"scale 0: perplexity {scales[0].value:.0f} of 4 words" and "of 4 words" in scales[0].name
 
 
 def test_drift_is_recorded_by_span_beside_the_other_world():
