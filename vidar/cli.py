@@ -14,8 +14,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from vidar import __version__
-from vidar.commands import blind, compare, convert, data, evaluate, machine, play, recipes, replay, show, synth, world
 from vidar.commands import (
+    blind,
+    compare,
     convert,
     data,
     evaluate,
