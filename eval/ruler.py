@@ -5,11 +5,9 @@ Players are measured in processes, and each is written when it is finished: an i
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +15,17 @@ import numpy as np
 from rich.console import Console
 
 from vidar.config import to_dict
-from vidar.data.atomic import make_folder
 from vidar.eval.manifold import Manifold
 from vidar.eval.output import MARK, bar, begin, folder, write
 from vidar.eval.paired import Figures, fingerprint_of, write_strips
 from vidar.eval.paired import figures as paired_figures
 from vidar.eval.players import forward, keys_of
-from vidar.eval.processes import in_processes, usable_cores
+from vidar.eval.processes import usable_cores
 from vidar.eval.provenance import hardware, shown, versions
 from vidar.eval.report import Section
-from vidar.eval.retrieval import Clips
 from vidar.eval.ruler_measure import PlayerScores
-from vidar.eval.ruler_play import RealGame, RulerConfig, manifold_seeds
+from vidar.eval.ruler_parts import measured
+from vidar.eval.ruler_play import USUAL, RealGame, RulerConfig
 from vidar.eval.ruler_report import marks, player_strip, ruler_page, strips_section
 from vidar.eval.ruler_summary import likeness, likeness_parts, on_manifold_by_second, player_figures, row_figures
 from vidar.eval.ruler_worker import (
@@ -38,17 +35,14 @@ from vidar.eval.ruler_worker import (
     RulerTask,
     end,
     everyone,
-    explore,
-    measure_player,
     part,
 )
-from vidar.eval.ruler_worker import begin as begin_process
 from vidar.model.fingerprint import fingerprint
 from vidar.model.load import load_world
 from vidar.model.model import VideoModel
 from vidar.types import UsageError
 
-USUAL = RulerConfig()
+LEAST_FRAMES = 16
 PARTS = "players"  # folder of what is finished
 
 
@@ -72,56 +66,62 @@ def run(
 
     game: a ViZDoom scenario, "shapes" or the id of an environment (default: by the actions). starts: games from which
     each player begins. frames: of every play (default: the seconds of `config`). against: another model, as a further
-    row. workers: processes (default: one for each core; on a GPU one).
-    progress(done, all) counts games and players. Raises UsageError or VidarError in one line, before anything is
-    dreamed.
+    row. workers: processes (default: one for each core; on a GPU one). progress(done, all) counts games and players.
+    Raises UsageError or VidarError in one line, before anything is dreamed.
     """
     place, began = folder(out), time.perf_counter()
-    config = config if starts is None else config.replace(starts=starts)
-    config = config if game is None else config.replace(game=game)
-    world, models = load_world(model, device), {MODEL: model}
-    fps = world.config.fps
-    least = 16
-    if frames is not None and frames < least:
-        raise UsageError(f"the ruler needs {least} frames or more, not {frames}")
+    changed = {name: value for name, value in {"starts": starts, "game": game}.items() if value is not None}
+    config = config.replace(**changed)
+    if frames is not None and frames < LEAST_FRAMES:
+        raise UsageError(f"the ruler needs {LEAST_FRAMES} frames or more, not {frames}")
+    world = load_world(model, device)
     check_world(world)
-    key: dict[str, Any] = {"model": fingerprint(world), "seed": seed, "steps": steps, "frames": frames}
+    models = {MODEL: model} | ({} if against is None else {against: against})
+    key: dict[str, Any] = {"models": [fingerprint(world)], "seed": seed, "steps": steps, "frames": frames}
     if against is not None:
-        models[against], other = against, load_world(against, device)
-        check_pair(world, other, against)
-        key["against"] = fingerprint(other)
+        key["models"].append(fingerprint(_other(world, against, device)))
     key |= {"config": to_dict(config), "versions": versions()}
     lengths, longest = _lengths(world, config, frames)
     task = RulerTask(models, config, place / PARTS, seed, steps, device, longest)
     count = workers or (usable_cores() if device == "cpu" else 1)
     try:
         with bar(Console(stderr=True), "playing and dreaming") as tick:
-            players = _measured(task, key, lengths, count, progress or tick)
+            players = measured(task, key, lengths, count, progress or tick)
     finally:
         end()
-    threshold = Manifold.load(task.place / "manifold.npz").threshold
-    report: dict[str, Any] = {
+    options = {"game": game, "episodes": starts, "frames": frames, "against": against, "out": out}
+    facts = {
         "suite": suite,
         "world": world.config.name,
         "params": world.num_parameters,
-        "fps": fps,
+        "fps": world.config.fps,
         "hardware": hardware(device),
-        "starts": config.starts,
-        "frames": {name: len(scores.judged[0]) for name, scores in players.items()},
         "seed": seed,
         "steps": steps or world.config.steps,
-        **figures(players, threshold, fps),
-        **_paired(players, threshold, fps, suite, config).entries(),
-        "config": to_dict(config),
-        "command": _command(
-            model, suite, {"game": game, "episodes": starts, "frames": frames, "against": against, "out": out}
-        ),
-        "versions": versions(),
+        "command": _command(model, suite, options),
         "seconds": round(time.perf_counter() - began, 1),
     }
-    pictures = {name: Pictures.load(part(task.place, name, ".pictures.npz")) for name in players}
+    return _written(place, facts, config, players)
+
+
+def _written(
+    place: Path, facts: Mapping[str, Any], config: RulerConfig, players: Mapping[str, PlayerScores]
+) -> dict[str, Any]:
+    """Write the report of measured players; returns the content of report.json."""
+    fps = facts["fps"]
+    threshold = Manifold.load(place / PARTS / "manifold.npz").threshold
+    report: dict[str, Any] = {
+        **facts,
+        "starts": config.starts,
+        "frames": {name: len(scores.judged[0]) for name, scores in players.items()},
+        **figures(players, threshold, fps),
+        **_paired(players, threshold, fps, facts["suite"], config).entries(),
+        "config": to_dict(config),
+        "versions": versions(),
+    }
+    pictures = {name: Pictures.load(part(place / PARTS, name, ".pictures.npz")) for name in players}
     begin(place)
-    seconds = marks(min(len(scores.judged[0]) for scores in players.values()), fps)
+    seconds = marks(min(report["frames"].values()), fps)
     strips = {name: player_strip(one, fps, seconds) for name, one in pictures.items()}
     report |= write_strips(place, strips, [f"{second:g} s" for second in seconds])
     write(place / "report.html", ruler_page(report, pictures, players, threshold))
@@ -173,12 +173,14 @@ def check_world(world: VideoModel) -> None:
     keys_of(world.config.spec)
 
 
-def check_pair(world: VideoModel, other: VideoModel, name: str) -> None:
-    """Raises UsageError if another model is not of the same game."""
+def _other(world: VideoModel, name: str, device: str) -> VideoModel:
+    """The other model. Raises UsageError if it is not of the same game."""
+    other = load_world(name, device)
     mine, theirs = ((w.config.height, w.config.width, w.config.fps, w.config.spec.names) for w in (world, other))
     if mine != theirs:
         raise UsageError(f"--against {name}: size, frame rate or actions differ from those of {world.config.name!r}")
     check_world(other)
+    return other
 
 
 def _lengths(world: VideoModel, config: RulerConfig, frames: int | None) -> tuple[dict[str, int], int]:
@@ -197,76 +199,6 @@ def _lengths(world: VideoModel, config: RulerConfig, frames: int | None) -> tupl
     wanted = [name for name in names if not config.only or name in config.only]
     lengths = {name: frames or (longest if name in long else usual) for name in wanted}
     return lengths, max(lengths.values())
-
-
-def _measured(
-    task: RulerTask, key: dict[str, Any], lengths: Mapping[str, int], workers: int, tick: Callable[[int, int], None]
-) -> dict[str, PlayerScores]:
-    """The scores of all players; what an earlier run of the same model and settings has measured is read."""
-    make_folder(task.place)
-    found = _finished(task.place, key, list(lengths))
-    missing = sorted(((n, f) for n, f in lengths.items() if n not in found), key=lambda job: -job[1])
-    games = [] if not missing or _prepared(task.place, key) else _games(task.config)
-    total, done = len(games) + len(missing), 0
-    played: dict[tuple[int, int], Any] = {}
-    for job, episode in in_processes(explore, games, workers, begin_process, (task,)):
-        played[job] = episode
-        done += 1
-        tick(done, total)
-    if games:
-        _prepare(task, key, played)
-    for (name, _), _none in in_processes(measure_player, missing, workers, begin_process, (task,)):
-        write(part(task.place, name, ".json"), {"key": key, "name": name})
-        found[name] = PlayerScores.load(part(task.place, name, ".npz"))
-        done += 1
-        tick(done, total)
-    return {name: found[name] for name in lengths}
-
-
-def _games(config: RulerConfig) -> list[tuple[int, int]]:
-    reference, others = manifold_seeds(config)
-    return [(seed, config.clip_frames) for seed in (*range(config.clips), *reference, *others)]
-
-
-def _prepare(task: RulerTask, key: dict[str, Any], played: Mapping[tuple[int, int], Any]) -> None:
-    """Write the manifold and the games for retrieval."""
-    config = task.config
-    by_seed = {seed: episode for (seed, _), episode in played.items()}
-    reference, others = ([by_seed[seed].frames[::2] for seed in seeds] for seeds in manifold_seeds(config))
-    clips = [by_seed[seed] for seed in range(config.clips)]
-    Clips.of([one.frames for one in clips], [one.actions for one in clips]).save(task.place / "clips.npz")
-    Manifold.of(reference, others).save(task.place / "manifold.npz")
-    write(task.place / "game.json", {"key": _game_key(key)})
-
-
-def _prepared(place: Path, key: dict[str, Any]) -> bool:
-    try:
-        if json.loads((place / "game.json").read_text())["key"] != _game_key(key):
-            return False
-        Manifold.load(place / "manifold.npz")
-        Clips.load(place / "clips.npz")
-    except (OSError, ValueError, KeyError, TypeError):
-        return False  # missing or damaged: made again
-    return True
-
-
-def _game_key(key: dict[str, Any]) -> dict[str, Any]:
-    return {name: key[name] for name in ("config", "versions")}
-
-
-def _finished(place: Path, key: dict[str, Any], names: list[str]) -> dict[str, PlayerScores]:
-    """Players that an earlier run of the same model and settings has measured."""
-    found = {}
-    for name in names:
-        file = partial(part, place, name)
-        try:
-            told = json.loads(file(".json").read_text())
-            if told == {"key": key, "name": name}:
-                Pictures.load(file(".pictures.npz"))
-                found[name] = PlayerScores.load(file(".npz"))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # missing or damaged: measured again
-    return found
 
 
 def _command(model: str, suite: str, options: Mapping[str, Any]) -> str:
