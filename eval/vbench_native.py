@@ -132,6 +132,12 @@ NATIVE: Mapping[str, Callable[[np.ndarray], float]] = {
 }
 
 
+def native_scores(frames: np.ndarray, fps: float) -> dict[str, float]:
+    """All of `NATIVE` for one video of a known frame rate."""
+    scores = {name: score(frames) for name, score in NATIVE.items()}
+    return scores | {"dynamic_degree/blockmatch": dynamic_degree(frames, fps)}
+
+
 def _clip(frames: np.ndarray, least: int) -> np.ndarray:
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or len(frames) < least:
         expected = f"expected uint8 frames T x H x W x 3, T at least {least}"

@@ -16,12 +16,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 
 from vidar.types import UsageError
 
 Mode = Literal["standard", "custom", "long", "i2v"]
-MODES: tuple[Mode, ...] = get_args(Mode)
 FLICKERING = "temporal_flickering"
 VIDEOS, FILTERED = 5, 25  # per prompt; before the static filter
 LONG_SECONDS = 5.0  # from here on VBench-Long applies

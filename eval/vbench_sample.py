@@ -1,7 +1,7 @@
 """Make the videos of VBench, or take those that another program made, in a folder that can be checked and scored.
 
 OUT/videos/{name}-{i}.mp4   nothing but videos: the official package takes their suffix from the first file it lists
-OUT/manifest.json           prompt, index, seed, dimensions and SHA-256 of each; model, fingerprint, fps, frames, command
+OUT/manifest.json           prompt, index, seed, dimensions, SHA-256 of each; model, fingerprint, fps, command
 OUT/prompts.json            file name -> prompt, of own prompts
 
 Choice: colours are coded as BT.601. OpenCV, with which the official package reads the videos of four dimensions,
@@ -25,7 +25,7 @@ from vidar.data.atomic import lock_folder, make_folder, replacing
 from vidar.eval import vbench_prompts
 from vidar.eval.clip_folder import ClipFolder, Problem, measure, sha256
 from vidar.eval.clip_jobs import ClipJob, Makers, Setting, check_prompts, make_all
-from vidar.eval.vbench_prompts import LONG_SECONDS, MODES, VIDEOS, Mode, Wanted
+from vidar.eval.vbench_prompts import LONG_SECONDS, VIDEOS, Mode, Wanted
 from vidar.model.files import versions
 from vidar.model.load import load_config, locate
 from vidar.model.model import VideoModelConfig
@@ -87,8 +87,6 @@ def sample(request: SampleRequest, progress: Progress | None = None, say: Say = 
     """
     if (request.model is None) == (request.folder is None):
         raise UsageError("give MODEL, or --folder with videos that another program made, and not both")
-    if request.mode not in MODES:
-        raise UsageError(f"--mode {request.mode}: there is {', '.join(MODES)}")
     source = None if request.folder is None else Path(request.folder)
     wanted = _wanted(request, source)
     plan = _Plan(request) if source is None else None
@@ -103,7 +101,7 @@ def sample(request: SampleRequest, progress: Progress | None = None, say: Say = 
             settings["info_sha256"] = sha256(Path(request.info))
         clips.settle(settings | ({"source": "videos of another program"} if plan is None else plan.settings))
         todo = clips.enter([_entry(request, one) for one in wanted])
-        clips.header |= {"command": request.command, **versions()}
+        clips.header |= {"command": request.command, **versions(), "threads": 1}
         if request.mode == "custom":
             with replacing(clips.folder / PROMPTS) as file:
                 file.write_text(json.dumps({one.file: one.prompt for one in wanted}, indent=1) + "\n")
@@ -164,14 +162,17 @@ class _Plan:
     @property
     def settings(self) -> dict[str, Any]:
         """What all videos have in common."""
-        given = {name: getattr(self.request, name) for name in ("seed", "steps", "device")}
-        size = None if self.request.size is None else list(self.request.size)
-        return {"frames": self.frames, "fps": self.config.fps, "size": size, "matrix": MATRIX, **given}
+        request = self.request
+        given = {name: getattr(request, name) for name in ("seed", "steps", "device")}
+        size = None if request.size is None else list(request.size)
+        common = {"frames": self.frames, "fps": self.config.fps, "size": size, "matrix": MATRIX}
+        return {**given, **common, "text": self.texts}
 
     def check(self, wanted: Sequence[Wanted]) -> None:
         """Raises UsageError if the model cannot make these videos."""
         request, config = self.request, self.config
-        if request.mode in ("standard", "long") or self.texts or config.clips:
+        told = request.mode in ("standard", "long") or request.prompts is not None
+        if told or self.texts or config.clips:
             check_prompts(self.name, config, [*dict.fromkeys(one.prompt for one in wanted)])
         if request.mode == "long" and self.frames < LONG_SECONDS * config.fps:
             raise UsageError(
@@ -223,9 +224,8 @@ class _Plan:
 
 def _wanted(request: SampleRequest, source: Path | None) -> list[Wanted]:
     if request.mode != "custom":
-        for name in ("prompts",):
-            if getattr(request, name) is not None:
-                raise UsageError(f"--{name} belongs to --mode custom; mode {request.mode} has official prompts")
+        if request.prompts is not None:
+            raise UsageError(f"--prompts belongs to --mode custom; mode {request.mode} has official prompts")
         if request.info is None:
             raise UsageError("give the official prompts with --info VBench_full_info.json")
         prompts = vbench_prompts.read_info(Path(request.info))
@@ -254,9 +254,9 @@ def _found(source: Path) -> list[Wanted]:
             told = json.loads((source / PROMPTS).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             told = None
-        if not isinstance(told, dict) or (lacking := [name for name in names if not isinstance(told.get(name), str)]):
-            what = "is not readable as JSON" if not isinstance(told, dict) else f"has no prompt of {lacking[0]}"
-            raise UsageError(f"{source / PROMPTS}: {what}; write {{file name: prompt}}")
+        lacking = [name for name in names if not isinstance(told, dict) or not isinstance(told.get(name), str)]
+        if lacking:
+            raise UsageError(f"{source / PROMPTS}: has no prompt of {lacking[0]}; write {{file name: prompt}}")
     found: list[Wanted] = []
     for name in names:
         prompt, dash, number = Path(name).stem.rpartition("-")

@@ -132,6 +132,9 @@ class _Run:
         if request.long and kind != "custom":
             raise UsageError(f"--long is for own prompts; these videos are of mode {kind}")
         self.mode = "long_custom" if request.long else kind
+        cut = [str(clip["file"]) for clip in self.clips.clips if "_" in Path(str(clip["file"])).name]
+        if self.mode.startswith("long") and cut:
+            raise UsageError(f"{cut[0]}: VBench-Long cuts names at _; sample with other prompts or names")
         self.dimensions = self._dimensions()
         self.missing = _present(self.clips, request.partial)
         self.home = home(None if request.home is None else Path(request.home))
