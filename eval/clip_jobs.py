@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -25,6 +27,7 @@ from vidar.model.files import resized as scaled
 from vidar.model.fingerprint import fingerprint
 from vidar.model.load import load
 from vidar.model.model import VideoModel
+from vidar.synth.workers import end_with_parent
 from vidar.types import UsageError, VidarError
 
 AHEAD = 2  # jobs per worker that wait in its queue
@@ -132,6 +135,8 @@ def _begin(setting: Setting, folder: Path, packages: Sequence[str], cache: Path 
     for package in packages:
         trust(package)
     keep_in(cache)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent receives it and ends the workers
+    threading.Thread(target=end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     _worker.setting, _worker.folder = setting, folder
     try:

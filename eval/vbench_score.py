@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from vidar.types import UsageError, VidarError
 
 Static = Literal["official", "blockmatch", "none"]
 SCORES = "scores"
+MARK = "videos.sha256"  # in the folder of a dimension: the videos of its result
 ANY_PROMPT = (*QUALITY, "human_action", "temporal_style", "overall_consistency")  # need no further labels
 DINO = ("dino_model/facebookresearch_dino_main/hubconf.py", "dino_model/dino_vitbase16_pretrain.pth")
 GRIT = ("grit_model/grit_b_densecap_objectdet.pth",)
@@ -77,12 +79,15 @@ class ScoreRequest(Config):
 def score(request: ScoreRequest, say: Say = lambda line: None) -> dict[str, Any]:
     """Score all dimensions that have no result for these videos yet; returns `scores`, `failed` and the results' file.
 
-    A dimension that fails gets one line, and the others go on. Raises UsageError or VidarError if none can be scored.
+    The file has the results of earlier calls for the same videos too. A dimension that fails gets one line, and the
+    others go on. Raises UsageError or VidarError if none can be scored.
     """
     run = _Run(request)
     with lock_folder(run.place.parent, "vidar eval vbench score"):
         results, failed = dict[str, Any](), dict[str, str]()
-        for dimension in run.dimensions:
+        for dimension in run.possible:
+            if dimension not in run.dimensions and not run.finished(dimension):
+                continue
             try:
                 results[dimension] = run.result(dimension, say)
             except VidarError as error:
@@ -135,7 +140,11 @@ class _Run:
         cut = [str(clip["file"]) for clip in self.clips.clips if "_" in Path(str(clip["file"])).name]
         if self.mode.startswith("long") and cut:
             raise UsageError(f"{cut[0]}: VBench-Long cuts names at _; sample with other prompts or names")
-        self.dimensions = self._dimensions()
+        self.possible = self._possible()
+        for one in request.dimensions:
+            if one not in self.possible:
+                raise UsageError(unknown_key(one, self.possible, f"mode {self.mode!r} with these videos"))
+        self.dimensions = request.dimensions or tuple(self.possible)
         self.missing = _present(self.clips, request.partial)
         self.home = home(None if request.home is None else Path(request.home))
         self.python = interpreter(self.home)
@@ -148,16 +157,21 @@ class _Run:
         given = request.weights or os.environ.get("VBENCH_CACHE_DIR") or Path.home() / ".cache" / "vbench"
         self.weights = Path(given).absolute()
 
+    def finished(self, dimension: str) -> bool:
+        """Whether there is a result of these very videos."""
+        mark = self.place / dimension / MARK
+        return mark.is_file() and mark.read_text().strip() == self._stamp(dimension)
+
     def result(self, dimension: str, say: Say) -> Any:
         """The result of a dimension, computed if it is not there. Raises VidarError if the package fails."""
-        place, stamp = self.place / dimension, self._stamp(dimension)
-        file, mark = place / f"{dimension}_eval_results.json", place / "videos.sha256"
-        if not (mark.is_file() and file.is_file() and mark.read_text().strip() == stamp):
+        place = self.place / dimension
+        file, mark = place / f"{dimension}_eval_results.json", place / MARK
+        if not self.finished(dimension):
+            shutil.rmtree(place, ignore_errors=True)  # the package would take old clips of other videos
             make_folder(place)
-            mark.unlink(missing_ok=True)
             say(f"{dimension}: running, output in {place / 'log.txt'}")
             self._call(dimension, place, {"videos": str(self._videos(dimension, place))})
-            mark.write_text(stamp + "\n")
+            mark.write_text(self._stamp(dimension) + "\n")
         try:
             found = json.loads(file.read_text())[dimension]
         except (OSError, ValueError, KeyError):
@@ -167,14 +181,11 @@ class _Run:
             raise VidarError(f"{file}: holds no score; the log {place / 'log.txt'} says why")
         return cast(list[Any], found)
 
-    def _dimensions(self) -> list[str]:
-        named = [*dict.fromkeys(str(name) for clip in self.clips.clips for name in clip["dimensions"])]
-        known = [*QUALITY, *SEMANTIC, *(I2V if self.mode == "i2v" else ())]
-        possible = ANY_PROMPT if self.mode in ("custom", "long_custom") else [one for one in known if one in named]
-        for name in self.request.dimensions:
-            if name not in possible:
-                raise UsageError(unknown_key(name, possible, f"mode {self.mode!r} with these videos"))
-        return [name for name in possible if not self.request.dimensions or name in self.request.dimensions]
+    def _possible(self) -> list[str]:
+        if self.mode in ("custom", "long_custom"):
+            return [*ANY_PROMPT]
+        named = {str(name) for clip in self.clips.clips for name in clip["dimensions"]}
+        return [one for one in (*QUALITY, *SEMANTIC, *(I2V if self.mode == "i2v" else ())) if one in named]
 
     def _stamp(self, dimension: str) -> str:
         videos = sorted((str(clip["file"]), str(clip.get("sha256"))) for clip in self._of(dimension))
@@ -231,7 +242,7 @@ class _Run:
             tail = last_lines((place / "log.txt").read_text(errors="replace"), 1)
             needed = (*WEIGHTS.get(dimension, ()), *(RAFT if "keep_static" in more else ()))
             lacking = [name for name in needed if not (self.weights / name).exists()]
-            where = f"; {', '.join(lacking)} must be in {self.weights} (VBENCH_CACHE_DIR)" if lacking else ""
+            where = f"; put {' and '.join(lacking)} into {self.weights} (VBENCH_CACHE_DIR)" if lacking else ""
             raise VidarError(f"the package failed with code {done.returncode}: {tail}{where}; log {place / 'log.txt'}")
 
 
@@ -247,11 +258,8 @@ def _present(clips: ClipFolder, partial: bool) -> list[str]:
 
 
 def _linked(files: Mapping[str, Path], folder: Path) -> Path:
-    """A folder of links to files by name, without others that were there."""
+    """A new folder of links to files by name."""
     make_folder(folder)
-    for old in folder.iterdir():
-        if old.is_symlink():
-            old.unlink()
     for name, file in files.items():
         (folder / name).symlink_to(file)
     return folder

@@ -44,7 +44,7 @@ Say = Callable[[str], None]
 
 def home(out: Path | None = None) -> Path:
     """The folder of the environment: `out`, or vbench in the cache folder."""
-    return cache_folder() / "vbench" if out is None else out
+    return (cache_folder() / "vbench" if out is None else out).absolute()
 
 
 def interpreter(folder: Path) -> Path:

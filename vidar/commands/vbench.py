@@ -147,8 +147,8 @@ def score(
         return show.result(made, as_json)
     request = ScoreRequest(
         out=str(folder), home=_text(home), info=_text(info), dimensions=tuple(dimension or ()),
-        static=cast(Any, static), weights=_text(weights), long=long, images=_text(images), resolution=resolution, partial=partial, name=name,
-        device=device,
+        static=cast(Any, static), weights=_text(weights), long=long, images=_text(images), resolution=resolution,
+        partial=partial, name=name, device=device,
     )  # fmt: skip
     made = run(request, show.warn)
     shown = {**made, "failed": len(made["failed"])}
