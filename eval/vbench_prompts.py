@@ -91,8 +91,9 @@ def official(
         for name in asked:
             taken[name] = taken.get(name, 0) + 1
         _check_name(prompt, mode)
+        image = prompt.image if mode == "i2v" else None
         count = FILTERED if FLICKERING in asked and mode == "standard" else VIDEOS
-        wanted += [Wanted(f"{prompt.text}-{i}.mp4", prompt.text, i, tuple(asked), prompt.image) for i in range(count)]
+        wanted += [Wanted(f"{prompt.text}-{i}.mp4", prompt.text, i, tuple(asked), image) for i in range(count)]
     return wanted
 
 

@@ -72,7 +72,7 @@ class SampleRequest(Config):
         words = ["vidar", "eval", "vbench", "sample", *([self.model] if self.model else [])]
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
-            if name == "model" or value == field.default:
+            if name in ("model", "workers") or value == field.default:
                 continue
             option = f"--{name.removesuffix('s') if name == 'dimensions' else name}"
             given = value if name == "dimensions" else ["x".join(map(str, value)) if name == "size" else value]
