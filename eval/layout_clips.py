@@ -40,7 +40,7 @@ Say = Callable[[str], None]
 
 
 class ExportRequest(Config):
-    """The clips of a world. context: clip or picture that all begin with (None: the world's start clip).
+    """The clips of a world. actions: only these of the layout's (empty: all). context: clip or picture that all begin with (None: the world's start clip).
 
     frames: of a clip, for layouts that do not fix them (None: 65). seed: the seed of a clip is a hash of it and the
     path.
@@ -49,6 +49,7 @@ class ExportRequest(Config):
     model: str
     layout: str
     out: str
+    actions: tuple[str, ...] = ()
     context: str | None = None
     frames: int | None = Field(default=None, ge=2)
     seed: int = 0
@@ -71,10 +72,13 @@ def export(request: ExportRequest, progress: Progress | None = None) -> dict[str
     context = request.context or starts_of(folder, False).clip(0, named=True)
     if context is None:
         raise UsageError(f"{request.model}: ships no start clip; give one with --context clip.mp4 or picture.png")
-    spec = config.spec
-    tables = {one.name: rows for one in SCRIPTS if (rows := rows_of(one.controls(frames), spec)) is not None}
-    left_out = [one.name for one in SCRIPTS if one.name not in tables]
-    if [*tables] == ["none"]:
+    spec, named = config.spec, [one.name for one in SCRIPTS]
+    if unknown := [name for name in request.actions if name not in named]:
+        raise UsageError(unknown_key(unknown[0], named, "--action"))
+    asked = [one for one in SCRIPTS if not request.actions or one.name in request.actions]
+    tables = {one.name: rows for one in asked if (rows := rows_of(one.controls(frames), spec)) is not None}
+    left_out = [one.name for one in asked if one.name not in tables]
+    if {*tables} <= {"none"} and left_out:
         raise UsageError(f"{request.model}: its actions {', '.join(spec.names)} are none of layout {request.layout}")
     wanted, names = list[dict[str, Any]](), dict[str, Script]()
     for index, script in enumerate(SCRIPTS):

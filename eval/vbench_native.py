@@ -134,8 +134,8 @@ NATIVE: Mapping[str, Callable[[np.ndarray], float]] = {
 
 def native_scores(frames: np.ndarray, fps: float) -> dict[str, float]:
     """All of `NATIVE` for one video of a known frame rate."""
-    scores = {name: score(frames) for name, score in NATIVE.items()}
-    return scores | {"dynamic_degree/blockmatch": dynamic_degree(frames, fps)}
+    dynamic = "dynamic_degree/blockmatch"
+    return {name: dynamic_degree(frames, fps) if name == dynamic else score(frames) for name, score in NATIVE.items()}
 
 
 def _clip(frames: np.ndarray, least: int) -> np.ndarray:

@@ -16,6 +16,9 @@ def export(
     model: show.World,
     layout: Name,
     out: Annotated[Path, typer.Option(help="Folder of the clips; the same command continues.", show_default=False)],
+    action: Annotated[
+        list[str] | None, typer.Option(help="Only this action; may be repeated (default: all).", show_default=False)
+    ] = None,
     context: Annotated[
         Path | None, typer.Option(help="Clip or picture that all begin with (default: the world's start clip).")
     ] = None,
@@ -35,7 +38,7 @@ def export(
 
     keep_in(cache)
     request = ExportRequest(
-        model=model, layout=layout, out=str(out), context=None if context is None else str(context), frames=frames,
+        model=model, layout=layout, out=str(out), actions=tuple(action or ()), context=None if context is None else str(context), frames=frames,
         seed=seed, steps=steps, workers=workers, device=check_device(device),
     )  # fmt: skip
     with show.progress("clips") as progress:
