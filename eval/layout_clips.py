@@ -40,10 +40,10 @@ Say = Callable[[str], None]
 
 
 class ExportRequest(Config):
-    """The clips of a world. actions: only these of the layout's (empty: all). context: clip or picture that all begin with (None: the world's start clip).
+    """The clips of a world. actions: only these of the layout's (empty: all).
 
-    frames: of a clip, for layouts that do not fix them (None: 65). seed: the seed of a clip is a hash of it and the
-    path.
+    context: clip or picture that all begin with (None: the world's start clip). frames: of a clip, for layouts that do
+    not fix them (None: 65). seed: the seed of a clip is a hash of it and the path.
     """
 
     model: str

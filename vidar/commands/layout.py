@@ -38,8 +38,9 @@ def export(
 
     keep_in(cache)
     request = ExportRequest(
-        model=model, layout=layout, out=str(out), actions=tuple(action or ()), context=None if context is None else str(context), frames=frames,
-        seed=seed, steps=steps, workers=workers, device=check_device(device),
+        model=model, layout=layout, out=str(out), actions=tuple(action or ()),
+        context=None if context is None else str(context), frames=frames, seed=seed, steps=steps, workers=workers,
+        device=check_device(device),
     )  # fmt: skip
     with show.progress("clips") as progress:
         made = run(request, progress)
