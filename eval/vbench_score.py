@@ -150,7 +150,7 @@ class _Run:
         self.python = interpreter(self.home)
         if request.info is None and kind == "i2v":
             raise UsageError("give the info file of VBench-I2V with --info; it is not in the package")
-        if kind == "i2v" and not Path(request.images or "").is_dir():
+        if kind == "i2v" and (request.images is None or not Path(request.images).is_dir()):
             raise UsageError("give the folder of the pictures with --images")
         self.info = Path(request.info) if request.info else info_file(self.home)
         self.place = self.out / SCORES / self.mode
