@@ -20,6 +20,7 @@ from vidar.commands import (
     convert,
     data,
     evaluate,
+    layout,
     machine,
     play,
     recipes,
@@ -27,6 +28,7 @@ from vidar.commands import (
     replay,
     show,
     synth,
+    vbench,
     videos,
     world,
 )
@@ -81,6 +83,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Inspect, validate, preview and convert data sets.")
 eval_app = typer.Typer(cls=evaluate.EvalCommands, help="Evaluate a model by a suite, or compare evaluations.")
+vbench_app = typer.Typer(help="VBench: make its videos, check them, score them with the official package, add up.")
 
 
 def _version(wanted: bool) -> None:
@@ -110,8 +113,23 @@ def show_help(context: typer.Context) -> None:
 
 
 @eval_app.callback(invoke_without_command=True, epilog="Example:  vidar eval doom --suite world --out runs/eval")
-def eval_help(context: typer.Context) -> None:
+def eval_help(
+    context: typer.Context,
+    setup: Annotated[
+        str | None, typer.Option(metavar="vbench", help="Make the environment of vbench, and exit.", show_default=False)
+    ] = None,
+) -> None:
     """Evaluate a model by a suite. `vidar eval MODEL ...` is short for `vidar eval model MODEL ...`."""
+    if setup is None:
+        return show_help(context)
+    if setup != "vbench" or context.invoked_subcommand is not None:
+        raise typer.BadParameter("there is `vidar eval --setup vbench`, without a command after it")
+    vbench.setup()
+
+
+@vbench_app.callback(invoke_without_command=True, epilog="Example:  vidar eval vbench check runs/vbench")
+def vbench_help(context: typer.Context) -> None:
+    """VBench: make its videos, check them, score them with the official package, add up."""
     show_help(context)
 
 
@@ -144,6 +162,15 @@ EVAL_EXAMPLES = {
     videos.videos: "vidar eval videos runs/data/doom videos --features frozen --out runs/distance",
     reconstruction.reconstruction: "vidar eval reconstruction doom runs/data/doom --out runs/reconstruction",
     videos.features: "vidar eval features real.npy generated.npy",
+    layout.export: "vidar eval export doom --layout gameworld --out runs/gameworld",
+    layout.import_: "vidar eval import runs/gameworld --layout gameworld",
+}
+VBENCH_EXAMPLES = {
+    vbench.setup: "vidar eval vbench setup",
+    vbench.sample: "vidar eval vbench sample runs/infinitystar_shapes/model --out runs/vbench --first 2",
+    vbench.check: "vidar eval vbench check runs/vbench",
+    vbench.score: "vidar eval vbench score runs/vbench --dimension temporal_flickering",
+    vbench.total: "vidar eval vbench total runs/vbench/scores/standard_eval_results.json",
 }
 for command, example in EXAMPLES.items():
     kind = recipes.RecipeCommand if command in recipes.TAKE_RECIPES else TyperCommand
@@ -152,6 +179,9 @@ for command, example in DATA_EXAMPLES.items():
     data_app.command(epilog=f"Example:  {example}")(command)
 for command, example in EVAL_EXAMPLES.items():
     eval_app.command(example.split()[2], epilog=f"Example:  {example}")(command)
+for command, example in VBENCH_EXAMPLES.items():
+    vbench_app.command(example.split()[3], epilog=f"Example:  {example}")(command)
+eval_app.add_typer(vbench_app, name="vbench")
 app.add_typer(data_app, name="data")
 app.add_typer(eval_app, name="eval")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from vidar.cli import DATA_EXAMPLES, EVAL_EXAMPLES, EXAMPLES, app
+from vidar.cli import DATA_EXAMPLES, EVAL_EXAMPLES, EXAMPLES, VBENCH_EXAMPLES, app
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "cli.txt"
 HEADER = "# Commands and options. Regenerate: python tests/cli/test_golden.py > tests/golden/cli.txt"
@@ -17,8 +17,13 @@ def commands():
     yield (), top
     for name, command in sorted(top.commands.items()):
         yield (name,), command
-        for inner, leaf in sorted(getattr(command, "commands", {}).items()):
-            yield (name, inner), leaf
+        yield from below((name,), command)
+
+
+def below(words, group):
+    for name, command in sorted(getattr(group, "commands", {}).items()):
+        yield (*words, name), command
+        yield from below((*words, name), command)
 
 
 def listing():
@@ -42,7 +47,7 @@ def test_help_has_an_example(run, words):
 
 
 def test_every_command_has_an_example_that_names_its_options():
-    for command, example in {**EXAMPLES, **DATA_EXAMPLES, **EVAL_EXAMPLES}.items():
+    for command, example in {**EXAMPLES, **DATA_EXAMPLES, **EVAL_EXAMPLES, **VBENCH_EXAMPLES}.items():
         named = [(words, leaf) for words, leaf in commands() if words == tuple(example.split()[1 : 1 + len(words)])]
         _, leaf = max(named, key=lambda item: len(item[0]))
         assert leaf.callback is not None and leaf.callback.__wrapped__ is command

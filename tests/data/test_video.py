@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vidar.data import video
-from vidar.data.video import decode_video, encode_video, read_video, video_info, write_video
+from vidar.data.video import BT601, BT709, decode_video, encode_video, read_video, video_info, write_video
 from vidar.types import VidarError
 
 
@@ -205,3 +205,16 @@ def test_webm_holds_the_same_frames(tmp_path):
         frames, fps = read_video(tmp_path / name)
         assert frames.shape == video.shape and fps == 17.5
         assert psnr(frames, video) > 38 and abs((frames.astype(float) - video).mean()) < 0.5
+
+
+@pytest.mark.parametrize(("matrix", "luma"), [(BT601, 16 + 219 * 0.587), (BT709, 16 + 219 * 0.7152)])
+def test_the_matrix_of_the_colours(tmp_path, matrix, luma):
+    """Pure green has the luma of its matrix in the file, and is read back as pure green."""
+    green = np.zeros((4, 32, 32, 3), np.uint8)
+    green[..., 1] = 255
+    write_video(tmp_path / "green.mp4", green, 10, matrix=matrix)
+    with av.open(str(tmp_path / "green.mp4")) as video:
+        frame = next(video.decode(video=0))
+        assert int(video.streams.video[0].codec_context.colorspace) == matrix
+    assert np.abs(frame.to_ndarray()[:32].astype(float) - luma).max() <= 1
+    assert np.abs(read_video(tmp_path / "green.mp4")[0].astype(int) - green).max() <= 3

@@ -151,7 +151,7 @@ def work(
         trust(package)
     keep_in(cache)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver receives it and ends the workers
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     try:
         world = load(model, device)
@@ -174,7 +174,8 @@ def reason(error: Exception) -> str:
     return lines[0] if isinstance(error, VidarError) else f"{type(error).__name__}: {lines[0]}"
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Wait for the end of the parent process, then end this one. For a thread of its own."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
