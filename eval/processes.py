@@ -15,6 +15,7 @@ import torch
 
 from vidar.config import trust, trusted
 from vidar.data.cache import chosen, keep_in
+from vidar.synth.workers import end_with_parent
 from vidar.types import VidarError
 
 Answer = TypeVar("Answer")
@@ -62,16 +63,9 @@ def in_processes(
 
 def _begin(packages: Sequence[str], cache: Path | None, setup: Callable[..., None], given: Sequence[Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent receives it and ends the processes
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     for package in packages:
         trust(package)
     keep_in(cache)
     torch.set_num_threads(1)
     setup(*given)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
