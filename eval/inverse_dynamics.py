@@ -14,6 +14,8 @@ import numpy as np
 import torch
 
 from vidar.nn.inverse_dynamics import Axis, InverseDynamicsNet, KeyGroup, labels
+from vidar.nn.pose import AXES
+from vidar.nn.pose import motion as pose_motion
 from vidar.types import UsageError
 
 # axis: the largest change at rest, the smallest change by a key, in one step; degrees and map units. Choice, from
@@ -23,9 +25,9 @@ from vidar.types import UsageError
 LIMITS: Mapping[Axis, tuple[float, float]] = {"turn": (0.5, 0.5), "ahead": (0.5, 1.0), "left": (0.5, 1.0)}
 
 
-def shipped(name: str) -> Path | None:
-    """The folder of the inverse-dynamics model that ships for the world `name`, or None."""
-    folder = Path(str(files("vidar.pretrained"))) / f"{name}_idm"
+def shipped(name: str, kind: str = "idm") -> Path | None:
+    """The folder of the inverse-dynamics model (kind pose: the pose network) that ships for a world, or None."""
+    folder = Path(str(files("vidar.pretrained"))) / f"{name}_{kind}"
     return folder if (folder / "config.json").is_file() else None
 
 
@@ -73,14 +75,8 @@ def motion(pose: np.ndarray) -> dict[Axis, np.ndarray]:
 
     turn: degrees in [-180, 180). ahead, left: map units along and across the heading at frame t. Row 0 is 0.
     """
-    change = np.diff(pose.astype(np.float64), axis=0, prepend=pose[:1].astype(np.float64))
-    heading = np.deg2rad(pose[:, 3].astype(np.float64))
-    cos, sin = np.cos(heading), np.sin(heading)
-    return {
-        "turn": (change[:, 3] + 180) % 360 - 180,
-        "ahead": change[:, 0] * cos + change[:, 1] * sin,
-        "left": change[:, 1] * cos - change[:, 0] * sin,
-    }
+    steps = pose_motion(torch.from_numpy(np.ascontiguousarray(pose))).numpy()
+    return dict(zip(AXES, np.concatenate([np.zeros((1, len(AXES))), steps]).T))
 
 
 def obeyed(pose: np.ndarray, groups: Mapping[str, KeyGroup], labels: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ from vidar.eval.record import check_record, command_line, record
 from vidar.nn.inverse_dynamics import InverseDynamicsNet, labels
 from vidar.nn.pretrained import load_component
 from vidar.tokenizers.pixels import to_float, to_uint8
-from vidar.train.methods.inverse_dynamics import gaussian
+from vidar.train.methods.inverse_dynamics import blurred
 
 BARS = {"turning": 0.95, "forward": 0.90, "sideways": 0.90}
 
@@ -63,12 +63,6 @@ def judge(model: str, data: str, tokenizer: str, split: str) -> tuple[str, list[
             print(f"{source:>13} {name:>8} {score:.3f} ({bar}all steps {every:.3f}; judged {judged.mean():.1%})")
             print("\n".join(rows(group.labels, tables)))
     return f"{len(truth):,} steps of {len(truths)} held-out episodes", scores
-
-
-def blurred(frames: Tensor, sigma: float) -> Tensor:
-    """uint8 [B, T, H, W, 3] -> uint8 of the same shape, after a Gaussian blur of `sigma` pixels."""
-    down, across = (gaussian(size, torch.tensor([sigma]))[0] for size in frames.shape[2:4])
-    return torch.einsum("yh,bthwc,xw->btyxc", down, frames.float(), across).round().to(torch.uint8)
 
 
 def recorded(net: InverseDynamicsNet, data: str, split: str) -> Iterator[tuple[Tensor, np.ndarray, np.ndarray]]:

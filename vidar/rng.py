@@ -79,6 +79,7 @@ DRAWS = {
     "wear_blur": "how the blur of a clip varies over its frames",
     "wear_tint": "the colour of a degraded clip",
     "wear_grain": "the noise on the pixels of a clip, as the seed of torch",
+    "mirror": "whether a clip is reversed in time, and whether it is mirrored",
     "outcome_level": "the standard deviation of the noise on the latents of a head",
     "outcome_noise": "the noise on the latents of a head",
 }

@@ -129,6 +129,7 @@ def test_systems_by_status(run):
         "tokenizer_doom",
         "decoder_doom",
         "idm",
+        "pose",
     }
     code, out, _ = run("systems", "worlds", "--status", "measured")
     assert code == 0 and "+1.16 dB over copy-last" in out and "world_doom_one_call" in out

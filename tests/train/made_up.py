@@ -11,7 +11,7 @@ from vidar.conditioning.label import LabelEmbedConfig
 from vidar.conditioning.text import ByteEncoderConfig, utf8
 from vidar.config import Config
 from vidar.configs.doom import world_doom
-from vidar.data.loader import ClipsConfig
+from vidar.data.loader import ClipBatch, ClipsConfig
 from vidar.model.load import save
 from vidar.nn.pretrained import save_component
 from vidar.rng import Rng
@@ -68,6 +68,8 @@ class MadeUp:
         seen, actions = (torch.stack(part) for part in zip(*map(make, clips)))
         unknown = torch.zeros(actions.shape[:2], dtype=torch.bool)
         unknown[:, 0] = True
+        if getattr(like, "extras", ()):
+            return ClipBatch(seen, actions, unknown, numbers, names, {"pose": torch.stack([*map(self._pose, clips)])})
         kind = LatentBatch if isinstance(like, LatentClipsConfig) else Segment
         return kind(seen, actions, unknown, numbers, names)
 
@@ -94,6 +96,11 @@ class MadeUp:
             top, left = int(u[6] * height * 0.6), (int(u[7] * width) + int(shift)) % (width - 8)
             frame[top : top + 10, left : left + 8] = (255 * u[3:6]).astype(np.uint8)
         return torch.from_numpy(video), torch.from_numpy(actions)
+
+    def _pose(self, number):
+        """float32 [T, 4] of a player who turns with the actions and walks."""
+        steps = self._actions(number).sum(1).cumsum()
+        return torch.from_numpy(np.stack([9 * steps, -steps, 0 * steps, 4 * steps], 1).astype(np.float32))
 
     def _latents(self, number):
         """bfloat16 [T, n, C] and actions."""

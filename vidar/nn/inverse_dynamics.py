@@ -116,7 +116,8 @@ def matching(luma: Tensor, shifts: Sequence[tuple[int, int]]) -> Tensor:
     return found / (found.mean(2, keepdim=True) + FLAT) - 1
 
 
-def _convolution(channels: int, width: int, stride: int) -> list[nn.Module]:
+def convolution(channels: int, width: int, stride: int) -> list[nn.Module]:
+    """The layers of a 3 x 3 convolution with norm and activation."""
     return [nn.Conv2d(channels, width, 3, stride=stride, padding=1), nn.GroupNorm(1, width), nn.SiLU()]
 
 
@@ -132,12 +133,12 @@ class InverseDynamicsNet(nn.Module):
         super().__init__()
         self.config = config
         (first, second), later = config.stem, config.widths
-        self.stem = nn.Sequential(*_convolution(3 * config.window, first, 2), *_convolution(first, second, 2))
+        self.stem = nn.Sequential(*convolution(3 * config.window, first, 2), *convolution(first, second, 2))
         channels = second + len(config.shifts) * (config.window - 1)
         rows, columns = config.height // CELL, config.width // CELL
-        layers = _convolution(channels, later[0], 1)
+        layers = convolution(channels, later[0], 1)
         for before, width in zip(later, later[1:]):
-            layers += _convolution(before, width, 2) + _convolution(width, width, 1)
+            layers += convolution(before, width, 2) + convolution(width, width, 1)
             rows, columns = (rows + 1) // 2, (columns + 1) // 2
         self.tower = nn.Sequential(*layers, nn.Conv2d(later[-1], config.head, 1), nn.SiLU(), nn.Flatten())
         self.hidden = nn.Sequential(nn.Linear(config.head * rows * columns, 128), nn.SiLU())

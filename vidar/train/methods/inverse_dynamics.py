@@ -139,6 +139,12 @@ def gaussian(size: int, sigma: Tensor) -> Tensor:
     return torch.softmax(-distance / sigma.square().clamp_min(1e-3)[:, None, None], -1)
 
 
+def blurred(frames: Tensor, sigma: float) -> Tensor:
+    """uint8 [B, T, H, W, 3] -> uint8 of the same shape, after a Gaussian blur of `sigma` pixels."""
+    down, across = (gaussian(size, torch.tensor([sigma]))[0] for size in frames.shape[2:4])
+    return torch.einsum("yh,bthwc,xw->btyxc", down, frames.float(), across).round().to(torch.uint8)
+
+
 def grain(shape: tuple[int, ...], cell: int, rng: Rng) -> Tensor:
     """Standard normal [T, 3, H, W] in squares of `cell` pixels, from a torch generator that is seeded by the key."""
     frames, channels, height, width = shape
