@@ -48,7 +48,9 @@ def pose_reader(world: VideoModelConfig) -> PoseReader:
     net = PoseNet.from_pretrained(folder)
     own, size = (net.config.height, net.config.width), (world.height, world.width)
     if own != size:
-        return PoseReader(None, f"the pose network of '{world.name}' reads {own[0]} x {own[1]}, not {size[0]} x {size[1]}")
+        return PoseReader(
+            None, f"the pose network of '{world.name}' reads {own[0]} x {own[1]}, not {size[0]} x {size[1]}"
+        )
     return PoseReader(net)
 
 

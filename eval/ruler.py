@@ -24,6 +24,7 @@ from vidar.eval.processes import usable_cores
 from vidar.eval.provenance import hardware, shown, versions
 from vidar.eval.report import Section
 from vidar.eval.ruler_measure import PlayerScores
+from vidar.eval.ruler_motion import readable, shuffled_keys
 from vidar.eval.ruler_parts import measured
 from vidar.eval.ruler_play import USUAL, RealGame, RulerConfig
 from vidar.eval.ruler_report import marks, player_strip, ruler_page, strips_section
@@ -144,6 +145,7 @@ def figures(players: Mapping[str, PlayerScores], threshold: float, fps: float) -
         "players": {
             name: {row: player_figures(scores, row, threshold, fps) for row in rows} for name, scores in players.items()
         },
+        **({"shuffled_keys": shuffled_keys(players, MODEL, fps)} if readable(players) else {}),
         "on_manifold_by_second": {row: [round(float(v), 4) for v in found.mean(0)] for row, found in curves.items()},
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from vidar.data.atomic import replacing
 from vidar.eval.frame_metrics import psnr, sharpness
 from vidar.eval.manifold import Manifold
 from vidar.eval.ruler_play import Played
+from vidar.eval.ruler_reader import MotionReader
 
 GAPS = (2, 5, 10, 30)  # seconds until a view is seen again
 PLACE, ANGLE = 4.0, 4.0  # map units and degrees within which two poses have the same view
@@ -19,6 +20,7 @@ AWAY = (48.0, 30.0)  # the view in between is another one: so many units or degr
 DENSE, SPARSE = 10, 5  # seconds in which every frame is judged; after them, every SPARSE-th
 LEVELS = 4  # of a colour channel in the histogram
 REAL = "real"
+COMMON = ("judged", "looked", "keys", "free", "poses")  # what all rows of a player share
 
 
 @dataclass(frozen=True)
@@ -46,18 +48,20 @@ class RowScores:
 class PlayerScores:
     """rows: by name. judged bool [E, T]: frames that the real game reached. looked int [S]: numbers of the S frames.
 
-    table float32 [E, T, A]; poses float32 [E, 1 + T, 4] of the real game.
+    keys float64 [E, T, 3]: the turn, the way ahead and to the left that the keys ask for, 1, 0 or -1; NaN for an axis
+    without keys. free bool [E, T]: steps of the game that no wall changed. poses float32 [E, 1 + T, 4] of the game.
     """
 
     rows: Mapping[str, RowScores]
     judged: np.ndarray
     looked: np.ndarray
-    table: np.ndarray
+    keys: np.ndarray
+    free: np.ndarray
     poses: np.ndarray
 
     def save(self, file: Path) -> None:
         """Write all arrays into one .npz file."""
-        arrays = {name: getattr(self, name) for name in ("judged", "looked", "table", "poses")}
+        arrays = {name: getattr(self, name) for name in COMMON}
         for name, row in self.rows.items():
             arrays |= {f"{name}/{field.name}": getattr(row, field.name) for field in fields(RowScores)}
         with replacing(file) as temporary, open(temporary, "wb") as stream:
@@ -73,10 +77,7 @@ class PlayerScores:
             name: RowScores(**{field.name: arrays[f"{name}/{field.name}"] for field in fields(RowScores)})
             for name in names
         }
-        return PlayerScores(rows, *(arrays[name] for name in ("judged", "looked", "table", "poses")))
-
-
-Read = Callable[[np.ndarray], np.ndarray]  # frames uint8 [E, 1 + T, H, W, 3] -> motion float [E, T, 3]
+        return PlayerScores(rows, *(arrays[name] for name in COMMON))
 
 
 def measure(
@@ -85,12 +86,9 @@ def measure(
     first: np.ndarray,
     fps: float,
     manifold: Manifold,
-    read: Read | None = None,
+    reader: MotionReader | None = None,
 ) -> PlayerScores:
-    """views: the rows beside the game, uint8 [E, T, H, W, 3] each; first: the frames at the starts, [E, H, W, 3].
-
-    read: reads motion from pictures.
-    """
+    """views: the rows beside the game, uint8 [E, T, H, W, 3] each; first: the frames at the starts, [E, H, W, 3]."""
     count = played.frames.shape[1]
     judged = np.arange(count) < played.lasted[:, None]
     looked = closely(count, fps)
@@ -107,9 +105,12 @@ def measure(
             held=psnr(shown, still, 255.0).numpy(),
             motion=_motion(whole),
             again=_again(whole, pairs, manifold),
-            read=np.full((*shown.shape[:2], 3), np.nan) if read is None else read(whole),
+            read=np.full((*shown.shape[:2], 3), np.nan) if reader is None else reader.read(whole),
         )
-    return PlayerScores(rows, judged, looked, played.table, played.poses)
+    none = np.full((*judged.shape, 3), np.nan)
+    keys = none if reader is None else reader.keys(played.table)
+    free = np.ones(judged.shape, bool) if reader is None else reader.free(played.poses, keys)
+    return PlayerScores(rows, judged, looked, keys, free, played.poses)
 
 
 def closely(count: int, fps: float) -> np.ndarray:

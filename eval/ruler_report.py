@@ -37,6 +37,7 @@ def ruler_page(
         _film(pictures, fps),
         _likeness(report),
         _over_time(players, threshold, fps),
+        *([_following(report)] if "shuffled_keys" in report else []),
         _worst(pictures, players, threshold, fps),
         _figures(report),
         _fidelity(report),
@@ -131,6 +132,31 @@ def _over_time(players: Mapping[str, PlayerScores], threshold: float, fps: float
     note = "Mean over players and starts, with 95 % bootstrap intervals over the starts."
     picture = plot(curves(lines, "share of frames", floor=0.0, fps=1.0), "Frames that look like this game, by second")
     return Section("Over time", note, [picture])
+
+
+def _following(report: Mapping[str, Any]) -> Section:
+    rows = []
+    for name, by_row in report["players"].items():
+        found = {who: by_row[who]["following"] for who in (MODEL, REAL)}
+        errors = (found[who][what]["second"] for what in ("turn", "step") for who in (MODEL, REAL))
+        game = (found[REAL][what]["game"] for what in ("turn", "step"))
+        late = (found[who]["latency"][axis] for axis in ("turn", "ahead", "left") for who in (MODEL, REAL))
+        rows.append([name, *("-" if v is None else f"{v:.1f}" for v in (*game, *errors)), _pairs(list(late))])
+    head = ["per second", "game turns, degrees", "walks, units", "turn error", "(the game)", "step error", "(the game)"]
+    parts = ", ".join(
+        f"{part} {'-' if value is None else f'{value:.2f}'}" for part, value in report["shuffled_keys"].items()
+    )
+    note = (
+        "Motion that is read from the pictures, against the true motion of the game under the same keys; beside it the "
+        "error of the reading on the game's own pictures. Latency is the number of frames from a key to its motion "
+        f"(dream / game; turn, ahead, left). With the keys of another player the parts would be: {parts}."
+    )
+    return Section("Action following", note, [table([*head, "latency"], rows)])
+
+
+def _pairs(values: list[int | None]) -> str:
+    told = ["-" if value is None else str(value) for value in values]
+    return ", ".join(f"{a} / {b}" for a, b in zip(told[::2], told[1::2]))
 
 
 def _worst(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from vidar.eval.ruler_measure import GAPS, REAL, PlayerScores, RowScores
+from vidar.eval.ruler_motion import motion_figures, motion_parts, readable
 from vidar.eval.ruler_worker import COPY
 
 SEGMENT = 2  # seconds
@@ -45,6 +46,7 @@ def player_figures(scores: PlayerScores, row: str, threshold: float, fps: float)
         "held_db_worst": at(one.held, "min"),
         "motion": round(float(one.motion[scores.judged].mean()), 3),
         "seen_again": _seen_again(one),
+        **({"following": motion_figures(scores, row, fps)} if np.isfinite(one.read).all() else {}),
     }
 
 
@@ -64,7 +66,8 @@ def likeness_parts(players: Players, row: str, threshold: float, fps: float) -> 
     picture: share of frames on the manifold, relative to the game. sharp, moves: the smaller over the larger of row and
     game, of the sharpness and of the change per frame. colours: shared part of the colour histograms. begins: share of
     the squared error of the last frame that is explained in the first second. returns: fidelity of a view to itself
-    when it is seen again, 10^(dB / 20) relative to the game, at most 1. All players count equally.
+    when it is seen again, 10^(dB / 20) relative to the game, at most 1. turns, steps, prompt: see `motion_parts`. All
+    players count equally.
     """
     everything = [(scores, scores.rows[row], scores.rows[REAL]) for scores in players.values()]
     on = {
@@ -83,6 +86,7 @@ def likeness_parts(players: Players, row: str, threshold: float, fps: float) -> 
         "moves": np.mean([_alike(_moved(s, one) + QUIET, _moved(s, real) + QUIET) for s, one, real in everything], 0),
         "begins": np.clip(1 - error[row] / error[COPY], 0, 1),
         "returns": _returns(players, row, len(on[row])),
+        **(motion_parts(players, row, fps) if readable(players) else {}),
     }
 
 

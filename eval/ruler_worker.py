@@ -18,6 +18,7 @@ from vidar.eval.players import Player, players, recorded
 from vidar.eval.retrieval import Clips
 from vidar.eval.ruler_measure import measure
 from vidar.eval.ruler_play import RealGame, RulerConfig, Start
+from vidar.eval.ruler_reader import motion_reader
 from vidar.model.load import load_world
 from vidar.model.model import VideoModel
 from vidar.rng import Rng
@@ -74,6 +75,7 @@ class RulerWorker:
         self.worlds = {row: load_world(model, task.device) for row, model in task.models.items()}
         self.world = self.worlds[MODEL]
         self.game = RealGame(self.world.config, task.config, task.longest)
+        self.reader = motion_reader(self.world.config, self.game.name)[0]
 
     def measure(self, name: str, frames: int) -> None:
         """Measure one player and write NAME.npz and NAME.pictures.npz: the first start, and the worst one."""
@@ -83,7 +85,7 @@ class RulerWorker:
         views = {row: dream(world, starts, played.table, task.seed, task.steps) for row, world in self.worlds.items()}
         views[COPY] = np.repeat(first[:, None], frames, axis=1)
         views[RETRIEVAL] = np.stack([self.clips.follow(f, t, round(fps)) for f, t in zip(first, played.table)])
-        scores = measure(views, played, first, fps, self.manifold)
+        scores = measure(views, played, first, fps, self.manifold, self.reader)
         shown = {"game": played.frames, "dream": views[MODEL]}
         worst = int(np.argmax(scores.rows[MODEL].score.mean(1)))
         whole = {who: np.concatenate([first[:, None], frames], 1)[[0, worst]] for who, frames in shown.items()}

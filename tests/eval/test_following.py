@@ -114,7 +114,9 @@ def test_one_dream_of_three_at_a_wall_does_not_move_the_step():
     read[2, :, 1] = 0.0
     everywhere = np.ones((3, 8), dtype=bool)
     found = errors(read, true, everywhere, everywhere, FPS)["step"]
-    assert found["relative"] == 0.0 and found["interval"][1] == 1.0 and found["frame"] == pytest.approx(10 / 3, abs=1e-4)
+    assert (
+        found["relative"] == 0.0 and found["interval"][1] == 1.0 and found["frame"] == pytest.approx(10 / 3, abs=1e-4)
+    )
 
 
 @pytest.mark.parametrize("late", [0, 1, 3, 7])

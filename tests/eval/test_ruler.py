@@ -176,6 +176,13 @@ def test_the_world_of_shapes_has_its_own_game(tmp_path: Path) -> None:
     report = ruler.run(str(tmp_path / "world"), tmp_path / "out", config=SMALL, workers=1)
     assert {"idle", "hold move ArrowUp", "move ArrowLeft and back", "mash", "recorded play"} <= set(report["players"])
     assert report["rows"]["real"]["parts"]["begins"] == pytest.approx(1, abs=0.01)
+    for name, by_row in report["players"].items():
+        real = by_row["real"]["following"]
+        assert real["turn"]["second"] == 0 and (real["step"]["second"] or 0) < 0.5, name  # the player is in front
+    assert report["players"]["idle"]["real"]["following"]["step"]["second"] is not None
+    assert report["rows"]["real"]["parts"]["prompt"] == 1 and report["rows"]["copy-last"]["parts"]["prompt"] == 0
+    assert report["rows"]["copy-last"]["parts"]["steps"] == 0 and report["shuffled_keys"]["prompt"] < 0.5
+    assert "Action following" in (tmp_path / "out" / "report.html").read_text()
     scores = PlayerScores.load(tmp_path / "out" / "players" / "hold_move_ArrowRight.npz")
     moved = np.diff(scores.poses, axis=1)
     assert (moved[..., 0] >= 0).all() and moved[..., 0].any() and not moved[..., 1].any()
