@@ -64,6 +64,15 @@ def test_a_caption_of_the_data_is_read_whole(clips) -> None:
     assert not any(SCORER(empty, ", ".join(shapes)).values())
 
 
+def test_a_colour_of_no_shape_is_none() -> None:
+    """A pink square is no purple one, though purple is the nearest colour."""
+    frames = np.full((4, 32, 32, 3), 24, np.uint8)
+    frames[:, 10:20, 10:20] = (165, 80, 200)
+    assert SCORER(frames, "a purple square") == {"purple square": True}
+    frames[:, 10:20, 10:20] = (250, 90, 190)
+    assert SCORER(frames, "a purple square, a red square") == {"purple square": False, "red square": False}
+
+
 def test_other_input_is_one_line(clips) -> None:
     """Not a video, and not a caption of this world."""
     with pytest.raises(UsageError, match=r"uint8 \[T, H, W, 3\], not float64"):
