@@ -26,14 +26,22 @@ from vidar.data.resize import resized_frame
 from vidar.types import VidarError
 
 BT709 = 1  # the code of BT.709 in ITU-T H.273: primaries, transfer and matrix
+BT601 = 6  # that of BT.601 with 525 lines
+SPACES = {BT709: Colorspace.ITU709, BT601: Colorspace.SMPTE170M}
 
 
 def write_video(
-    path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: float | Fraction, crf: int = 18, gop: int = 12
+    path: str | os.PathLike[str],
+    frames: Iterable[np.ndarray],
+    fps: float | Fraction,
+    crf: int = 18,
+    gop: int = 12,
+    matrix: int = BT709,
 ) -> None:
     """Write uint8 frames [T, H, W, 3] (an array or an iterable of [H, W, 3]) as mp4, or as WebM if the path says so.
 
-    Odd sizes are padded to even ones.
+    Odd sizes are padded to even ones. matrix: BT709 or BT601, from RGB to YUV, which the file names. BT601 is for
+    readers that ignore that and assume it, such as OpenCV.
 
     Raises VidarError if the path cannot be written or the frames are not uint8 images of one size; no file is left
     behind.
@@ -46,7 +54,7 @@ def write_video(
         try:
             with av.open(str(temporary), "w", format=kind, options=options) as container:
                 container.metadata["comment"] = WRITER
-                _encode(container, frames, fps, codec, gop, name)
+                _encode(container, frames, fps, codec, gop, name, matrix)
         except av.FFmpegError as error:
             raise VidarError(f"{name}: cannot be written: {error.strerror}") from None
 
@@ -194,7 +202,13 @@ def _lossless() -> _Codec:
 
 
 def _encode(
-    container: Any, frames: Iterable[np.ndarray], fps: float | Fraction, codec: _Codec, gop: int, name: str
+    container: Any,
+    frames: Iterable[np.ndarray],
+    fps: float | Fraction,
+    codec: _Codec,
+    gop: int,
+    name: str,
+    matrix: int = BT709,
 ) -> None:
     if not 0.01 <= fps <= 1000:
         raise VidarError(f"{name}: fps is {float(fps):g}, but must be in 0.01 .. 1000")
@@ -210,7 +224,7 @@ def _encode(
     context = stream.codec_context
     context.gop_size, context.thread_count = gop, 1
     if codec.pix_fmt == "yuv420p":
-        context.colorspace = context.color_primaries = context.color_trc = BT709
+        context.colorspace = context.color_primaries = context.color_trc = matrix
         context.color_range = ColorRange.MPEG
     if codec.quality is not None:
         context.qscale, context.global_quality = True, codec.quality * 118  # FF_QP2LAMBDA
@@ -222,7 +236,7 @@ def _encode(
             out = reformatter.reformat(
                 out,
                 format="yuv420p",
-                dst_colorspace=Colorspace.ITU709,
+                dst_colorspace=SPACES[matrix],
                 dst_color_range=ColorRange.MPEG,
                 interpolation=EXACT,
                 threads=1,
