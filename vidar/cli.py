@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from vidar import __version__
-from vidar.commands import convert, data, evaluate, machine, play, recipes, replay, show, synth, world
+from vidar.commands import convert, data, evaluate, faults, machine, play, recipes, replay, show, synth, world
 
 INTERRUPTED = 130
 REFUSED: Any = typer.BadParameter.__mro__[2]  # ClickException; some releases of typer bundle their own copy of click
@@ -123,6 +123,7 @@ DATA_EXAMPLES = {
 }
 EVAL_EXAMPLES = {
     evaluate.evaluate: "vidar eval model doom --suite world --out runs/eval",
+    faults.faults: "vidar eval faults --out runs/faults",
 }
 for command, example in EXAMPLES.items():
     kind = recipes.RecipeCommand if command in recipes.TAKE_RECIPES else TyperCommand
