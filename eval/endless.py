@@ -19,6 +19,7 @@ from vidar.eval.endless_play import EndlessConfig, Tick, elsewhere, play
 from vidar.eval.endless_report import endless_page, summary
 from vidar.eval.output import MARK, bar, begin, folder, write
 from vidar.eval.provenance import hardware, versions
+from vidar.eval.suite_figures import endless_strips, of_endless
 from vidar.model.load import load_world
 from vidar.types import UsageError
 
@@ -46,12 +47,11 @@ def run(
     place, started = folder(out), time.perf_counter()
     scenario_file(config.scenario)  # says so where the game is missing
     world = load_world(model, device)
-    order = world.config.order
-    if order.chain is not None:
+    if (order := world.config.order).chain is not None:
         raise UsageError(f"world {world.config.name!r} plans segments; the endless suite dreams frame after frame")
     c, window = world.config.context, order.past or 1
-    if rollouts < 2 or frames < max(LEAST_FRAMES, 6 * window):
-        least = max(LEAST_FRAMES, 6 * window)
+    least = max(LEAST_FRAMES, 6 * window)
+    if rollouts < 2 or frames < least:
         raise UsageError(f"the endless suite needs 2 rollouts and {least} frames or more, not {rollouts} and {frames}")
     keys = reader(world.config, idm)
     total = config.reference * config.reference_frames + rollouts * (c + 4 * frames) + 2 * (frames + 3 * window)
@@ -78,10 +78,11 @@ def run(
         "idm": keys.name or None,
         "config": to_dict(config),
         "versions": versions(),
+        **of_endless(scores).entries(),
     }
     html = endless_page(report, scores, found)
-    report["seconds"] = round(time.perf_counter() - started, 1)
     begin(place)
+    report |= {**endless_strips(scores, place), "seconds": round(time.perf_counter() - started, 1)}
     write(place / "report.html", html)
     write(place / MARK, report)
     return report

@@ -17,7 +17,6 @@ from rich.console import Console
 from vidar.config import to_dict, unknown_key
 from vidar.data.atomic import make_folder, writing
 from vidar.data.outputs import check_outputs
-from vidar.data.vizdoom import scenario_file
 from vidar.eval.fault_metrics import HEADLINE, Cell, broken_claims, cell, metric
 from vidar.eval.fault_report import fault_page, fault_text
 from vidar.eval.fault_worker import (
@@ -32,7 +31,7 @@ from vidar.eval.fault_worker import (
 )
 from vidar.eval.faults import FAULTS, STRENGTHS
 from vidar.eval.output import bar, folder, write
-from vidar.eval.players import key_names
+from vidar.eval.players import keys_of
 from vidar.eval.processes import in_processes, usable_cores
 from vidar.eval.provenance import hardware, shown, versions
 from vidar.eval.ruler_play import RealGame, RulerConfig, manifold_seeds
@@ -71,7 +70,6 @@ def run(
     check_outputs(file for name in (MARK, "faults.html") if (file := place / name).exists())
     if docs is not None:
         check_outputs([docs])
-    scenario_file(config.scenario)
     for fault in faults:
         if fault not in FAULTS:
             raise UsageError(unknown_key(fault, FAULTS, "the table of faults"))
@@ -149,7 +147,7 @@ def judged(table: Mapping[str, Mapping[str, Cell]]) -> dict[str, Any]:
 
 def _check(config: RulerConfig, world: Any) -> None:
     """Raises UsageError for too short a play, too few starts, or players that this game does not have."""
-    key_names(world.spec)
+    keys_of(world.spec)
     frames = round(config.seconds * world.fps)
     if frames < LEAST or config.starts < 2:
         raise UsageError(

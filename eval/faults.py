@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from vidar.actions import ActionSpec
-from vidar.eval.players import key_names, opposite
+from vidar.eval.players import keys_of, opposite
 from vidar.eval.ruler_measure import ANGLE, AWAY, GAPS, PLACE
 from vidar.types import UsageError
 
@@ -117,18 +117,16 @@ def late_actions(scene: Scene, strength: int) -> np.ndarray:
 
 def mirrored_actions(scene: Scene, strength: int) -> np.ndarray:
     """Which eighths of which start: the first s of a permutation of them."""
-    count, columns = scene.frames.shape[1], list(scene.spec.names)
+    count, keys = scene.frames.shape[1], {key.name: key for key in keys_of(scene.spec)}
     order = scene.random().permuted(np.tile(np.arange(STRENGTHS), (len(scene.frames), 1)), axis=1)  # [E, 8]
-    eighth = np.arange(count) * STRENGTHS // count
-    chosen = np.argsort(order, axis=1)[:, eighth] < strength  # [E, T]
-    table, keys = scene.table.copy(), key_names(scene.spec)
-    for left in (key for key in keys if "LEFT" in key.upper()):
-        right = opposite(left, keys)
-        if right is not None:
-            a, b = columns.index(left), columns.index(right)
-            table[..., a], table[..., b] = (
-                np.where(chosen, scene.table[..., new], scene.table[..., old]) for old, new in ((a, b), (b, a))
-            )
+    chosen = np.argsort(order, axis=1)[:, np.arange(count) * STRENGTHS // count] < strength  # [E, T]
+    lefts = ((key, opposite(name, list(keys))) for name, key in keys.items() if "LEFT" in name.upper())
+    pairs = [pair for left, right in lefts if right is not None for pair in ((left, keys[right]), (keys[right], left))]
+    table, rest = scene.table.copy(), scene.spec.noop()
+    for key, _ in pairs:
+        table[chosen, key.column] = rest[key.column]
+    for key, other in pairs:
+        table[chosen & (scene.table[..., key.column] == key.value), other.column] = other.value
     return scene.frames.copy() if np.array_equal(table, scene.table) else scene.play(table)
 
 

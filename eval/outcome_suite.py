@@ -13,8 +13,10 @@ from typing import Any
 
 from vidar.eval.outcome import Judged, end_score, on_dreams, on_recorded, plays, reward_score, together
 from vidar.eval.output import MARK, begin, folder, write
+from vidar.eval.paired import fingerprint_of
 from vidar.eval.provenance import hardware, versions
 from vidar.eval.report import Section, facts, page, table
+from vidar.eval.suite_figures import of_outcome
 from vidar.model.load import load_world
 from vidar.types import UsageError, VidarError
 
@@ -40,13 +42,17 @@ def run(
     place, world = folder(out), load_world(model, device)
     if world.outcome is None:
         raise VidarError(f"{model}: has no head for reward and end; `vidar train outcome world={model}` adds one")
-    recorded, dreamed, count = list[Judged](), list[Judged](), 0
+    recorded, dreamed, seen = list[Judged](), list[list[Judged]](), list[str]()
     for count, play in enumerate(plays(world, str(data), split), 1):
         recorded.append(on_recorded(world, play))
-        dreamed += on_dreams(world, [play], seed=seed + count)
-    scores = {kind: _scores(together(parts)) for kind, parts in zip(KINDS, (recorded, dreamed), strict=True)}
-    made = {"world": world.config.name, "model": str(model), "data": str(data), "split": split, "episodes": count}
+        dreamed.append(on_dreams(world, [play], seed=seed + count))
+        seen.append(fingerprint_of(play.frames))
+    windows = [window for episode in dreamed for window in episode]
+    scores = {kind: _scores(together(parts)) for kind, parts in zip(KINDS, (recorded, windows), strict=True)}
+    made = {"world": world.config.name, "model": str(model), "data": str(data), "split": split, "episodes": len(seen)}
     made |= {"seed": seed, **scores, "versions": versions(), "hardware": hardware()}
+    judged = dict(zip(KINDS, (recorded, [together(parts) if parts else None for parts in dreamed]), strict=True))
+    made |= of_outcome(seen, judged, world.config.context, world.config.fps).entries()
     begin(place)
     write(place / "report.html", _page(made))
     write(place / MARK, made)

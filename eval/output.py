@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ from vidar.data.outputs import check_outputs
 from vidar.types import UsageError, VidarError
 
 MARK = "report.json"  # written last: if it exists, the other files are complete
-FILES = (MARK, "report.html", "dream.mp4", "dream.json")
+FILES = (MARK, "report.html", "dream.mp4", "dream.json", "strips/*.png")
 
 
-def folder(out: str | os.PathLike[str]) -> Path:
-    """The output folder, which is not created yet.
+def folder(out: str | os.PathLike[str], names: Sequence[str] = FILES) -> Path:
+    """The output folder, which is not created yet. names: of the files to be written, or patterns of them.
 
     Raises UsageError if it is a file or holds files of another origin under the names of a report's, VidarError
     without permission.
@@ -34,15 +34,15 @@ def folder(out: str | os.PathLike[str]) -> Path:
             if not os.access(place, os.W_OK):
                 raise VidarError(f"{place}: no permission to write; choose another --out")
             break
-    check_outputs(file for name in FILES if (file := wanted / name).exists())
+    check_outputs(file for name in names for file in sorted(wanted.glob(name)))
     return wanted
 
 
-def begin(place: Path) -> None:
+def begin(place: Path, mark: str = MARK) -> None:
     """Create the folder and remove the mark of an earlier report."""
     make_folder(place)
-    with writing(place / MARK):
-        (place / MARK).unlink(missing_ok=True)
+    with writing(place / mark):
+        (place / mark).unlink(missing_ok=True)
 
 
 def write(file: Path, content: str | dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,39 +19,59 @@ WALK = 2  # seconds of a walk before it turns about
 MASH = 0.3  # probability that a key is down in a frame
 
 
+@dataclass(frozen=True)
+class Key:
+    """A key that a player holds: its name, its column, and the value of the column while it is down."""
+
+    name: str
+    column: int
+    value: float = 1.0
+
+
+def keys_of(spec: ActionSpec) -> list[Key]:
+    """The keys of binary actions, and one for each value of a choice that is not its rest.
+
+    A value is named by its key, as in `move ArrowLeft`, or by its number. Raises UsageError if there is none.
+    """
+    found: list[Key] = []
+    for column, action in enumerate(spec.actions):
+        if action.kind == "binary":
+            found.append(Key(action.name, column))
+        elif action.kind == "choice":
+            names = [*action.keys, *map(str, range(len(action.keys), action.size))]
+            values = (value for value in range(action.size) if value != action.noop)
+            found += [Key(f"{action.name} {names[value]}", column, float(value)) for value in values]
+    if not found:
+        raise UsageError("the ruler plays with keys, but this world has none; use the suite world")
+    return found
+
+
 def players(spec: ActionSpec, fps: float, turn: int | None = None) -> Mapping[str, Player]:
     """The players by name. turn: frames of a full turn with the key held, if known (default: 3 seconds).
 
     idle; each key held; two keys held; each turn or move and back ("around" for turns); a walk there and back; tapping;
     mashing. Raises UsageError for a world that is not played with keys.
     """
-    keys = key_names(spec)
+    keys = {key.name: key for key in keys_of(spec)}
+    names = list(keys)
     found: dict[str, Player] = {"idle": lambda frames, start: _rest(spec, frames)}
-    for key in keys:
-        found[f"hold {key}"] = _held(spec, key)
-    pair = next(((a, b) for a in keys for b in keys if a != b and b != opposite(a, keys) and _moves(a)), None)
-    if pair is not None:
-        found[f"hold {pair[0]} {pair[1]}"] = _held(spec, *pair)
-    for key in keys:
-        back = opposite(key, keys)
-        if back is not None and keys.index(key) < keys.index(back):
-            around = "TURN" in key.upper()
+    for key in keys.values():
+        found[f"hold {key.name}"] = _held(spec, key)
+    ahead, turning = next(filter(_moves, names), None), next((name for name in names if "TURN" in name.upper()), None)
+    other = next((b for b in names if ahead is not None and _together(keys[ahead], keys[b], names)), None)
+    if ahead is not None and other is not None:
+        found[f"hold {ahead} {other}"] = _held(spec, keys[ahead], keys[other])
+    for name, key in keys.items():
+        back = opposite(name, names)
+        if back is not None and names.index(name) < names.index(back):
+            around = "TURN" in name.upper()
             length = round(turn if around and turn is not None else 3 * fps)
-            found[f"{key} and back"] = _there_and_back(spec, key, back, length)
-    ahead, turning = next(filter(_moves, keys), None), next((key for key in keys if "TURN" in key.upper()), None)
+            found[f"{name} and back"] = _there_and_back(spec, key, keys[back], length)
     if ahead is not None and turning is not None and turn is not None:
-        found["walk and return"] = _walk(spec, ahead, turning, round(WALK * fps), turn // 2)
-    found[f"tap {keys[0]}"] = _tapping(spec, keys[0])
-    found["mash"] = _mashing(spec, keys)
+        found["walk and return"] = _walk(spec, keys[ahead], keys[turning], round(WALK * fps), turn // 2)
+    found[f"tap {names[0]}"] = _tapping(spec, keys[names[0]])
+    found["mash"] = _mashing(spec, list(keys.values()))
     return found
-
-
-def key_names(spec: ActionSpec) -> list[str]:
-    """The actions that are keys. Raises UsageError if there is none."""
-    keys = [action.name for action in spec.actions if action.kind == "binary"]
-    if not keys:
-        raise UsageError("the ruler plays with keys, but this world has none; use the suite world")
-    return keys
 
 
 def opposite(key: str, keys: list[str]) -> str | None:
@@ -62,40 +83,72 @@ def opposite(key: str, keys: list[str]) -> str | None:
     return None
 
 
+def forward(spec: ActionSpec) -> str:
+    """The name of the key that moves ahead, or of the first one."""
+    names = [key.name for key in keys_of(spec)]
+    return next(filter(_moves, names), names[0])
+
+
 def _moves(key: str) -> bool:
     return any(word in key.upper() for word in ("FORWARD", "UP"))
+
+
+def _together(a: Key, b: Key, names: list[str]) -> bool:
+    """Whether two keys can be held at once without undoing one another."""
+    return a.column != b.column and b.name != opposite(a.name, names)
 
 
 def _rest(spec: ActionSpec, frames: int) -> Table:
     return np.repeat(spec.noop()[None], frames, axis=0)
 
 
-def _held(spec: ActionSpec, *keys: str) -> Player:
+def _held(spec: ActionSpec, *keys: Key) -> Player:
     def table(frames: int, start: int) -> Table:
         rows = _rest(spec, frames)
-        rows[:, [spec.names.index(key) for key in keys]] = 1
+        for key in keys:
+            rows[:, key.column] = key.value
         return rows
 
     return table
 
 
-def _there_and_back(spec: ActionSpec, key: str, back: str, length: int) -> Player:
+def _there_and_back(spec: ActionSpec, key: Key, back: Key, length: int) -> Player:
     def table(frames: int, start: int) -> Table:
         rows, away = _rest(spec, frames), np.arange(frames) // length % 2 == 0
-        rows[away, spec.names.index(key)] = 1
-        rows[~away, spec.names.index(back)] = 1
+        rows[away, key.column] = key.value
+        rows[~away, back.column] = back.value
         return rows
 
     return table
 
 
-def _walk(spec: ActionSpec, ahead: str, turning: str, length: int, about: int) -> Player:
+def _walk(spec: ActionSpec, ahead: Key, turning: Key, length: int, about: int) -> Player:
     """Ahead for `length` frames, then an about turn of `about` frames, again and again: a way there and back."""
 
     def table(frames: int, start: int) -> Table:
         rows, phase = _rest(spec, frames), np.arange(frames) % (length + about)
-        rows[phase < length, spec.names.index(ahead)] = 1
-        rows[phase >= length, spec.names.index(turning)] = 1
+        rows[phase < length, ahead.column] = ahead.value
+        rows[phase >= length, turning.column] = turning.value
+        return rows
+
+    return table
+
+
+def _tapping(spec: ActionSpec, key: Key) -> Player:
+    def table(frames: int, start: int) -> Table:
+        rows, down = _rest(spec, frames), np.arange(frames) % sum(TAP) < TAP[0]
+        rows[down, key.column] = key.value
+        return rows
+
+    return table
+
+
+def _mashing(spec: ActionSpec, keys: list[Key]) -> Player:
+    def table(frames: int, start: int) -> Table:
+        rows = _rest(spec, frames)
+        down = Rng(start).uniform("policy", shape=(frames, len(keys))).numpy() < MASH
+        for number, key in enumerate(keys):
+            rows[down[:, number], key.column] = key.value
         return rows
 
     return table
@@ -107,26 +160,6 @@ def recorded(spec: ActionSpec, tables: Sequence[Table]) -> Player:
     def table(frames: int, start: int) -> Table:
         rows, given = _rest(spec, frames), tables[start][:frames]
         rows[: len(given)] = given
-        return rows
-
-    return table
-
-
-def _tapping(spec: ActionSpec, key: str) -> Player:
-    def table(frames: int, start: int) -> Table:
-        rows, down = _rest(spec, frames), np.arange(frames) % sum(TAP) < TAP[0]
-        rows[down, spec.names.index(key)] = 1
-        return rows
-
-    return table
-
-
-def _mashing(spec: ActionSpec, keys: list[str]) -> Player:
-    columns = [spec.names.index(key) for key in keys]
-
-    def table(frames: int, start: int) -> Table:
-        rows = _rest(spec, frames)
-        rows[:, columns] = Rng(start).uniform("policy", shape=(frames, len(columns))).numpy() < MASH
         return rows
 
     return table

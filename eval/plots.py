@@ -11,6 +11,7 @@ from html import escape
 import numpy as np
 from PIL import Image
 
+from vidar.data.outputs import written_by
 from vidar.eval.bootstrap import bootstrap
 from vidar.types import UsageError
 
@@ -145,7 +146,7 @@ def strip(videos: Sequence[np.ndarray], columns: Sequence[int], scale: int = 2, 
             picture = Image.fromarray(video[number]).resize((width, height), Image.Resampling.NEAREST)
             sheet.paste(picture, (column * (width + gap), row * (height + gap)))
     buffer = io.BytesIO()
-    sheet.save(buffer, format="PNG")
+    sheet.save(buffer, format="PNG", pnginfo=written_by())
     return buffer.getvalue()
 
 

@@ -71,13 +71,15 @@ def anchor(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of text; the first column names the row, the others are numbers."""
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], moods: Sequence[Mood] = ()) -> str:
+    """A table of text; the first column names the row, the others are numbers. moods: of each row's second cell."""
     cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    lines = [
-        f"<tr><th>{escape(row[0])}</th>" + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:]) + "</tr>"
-        for row in rows
-    ]
+    colours = [f'<td class="{mood}">' if mood else "<td>" for mood in moods] or ["<td>"] * len(rows)
+    lines = []
+    for row, second in zip(rows, colours, strict=True):
+        starts = [second, *["<td>"] * len(row)]
+        inner = "".join(f"{start}{escape(cell)}</td>" for start, cell in zip(starts, row[1:]))
+        lines.append(f"<tr><th>{escape(row[0])}</th>{inner}</tr>")
     body = "\n".join(lines)
     return f'<div class="wide scroll"><table><thead><tr>{cells}</tr></thead>\n<tbody>{body}</tbody></table></div>'
 

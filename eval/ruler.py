@@ -8,26 +8,29 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from vidar.config import to_dict
 from vidar.data.atomic import make_folder
-from vidar.data.vizdoom import scenario_file
 from vidar.eval.manifold import Manifold
 from vidar.eval.output import MARK, bar, begin, folder, write
-from vidar.eval.players import key_names
+from vidar.eval.paired import Figures, fingerprint_of, write_strips
+from vidar.eval.paired import figures as paired_figures
+from vidar.eval.players import forward, keys_of
 from vidar.eval.processes import in_processes, usable_cores
 from vidar.eval.provenance import hardware, shown, versions
+from vidar.eval.report import Section
 from vidar.eval.retrieval import Clips
 from vidar.eval.ruler_measure import PlayerScores
 from vidar.eval.ruler_play import RealGame, RulerConfig, manifold_seeds
-from vidar.eval.ruler_report import ruler_page
-from vidar.eval.ruler_summary import on_manifold_by_second, player_figures, row_figures
+from vidar.eval.ruler_report import marks, player_strip, ruler_page, strips_section
+from vidar.eval.ruler_summary import likeness, likeness_parts, on_manifold_by_second, player_figures, row_figures
 from vidar.eval.ruler_worker import (
     MODEL,
     RECORDED,
@@ -45,7 +48,6 @@ from vidar.model.load import load_world
 from vidar.model.model import VideoModel
 from vidar.types import UsageError
 
-VERSION = 1  # of report.json
 USUAL = RulerConfig()
 PARTS = "players"  # folder of what is finished
 
@@ -59,6 +61,7 @@ def run(
     seed: int = 0,
     steps: int | None = None,
     device: str = "cpu",
+    game: str | None = None,
     against: str | None = None,
     workers: int | None = None,
     config: RulerConfig = USUAL,
@@ -67,14 +70,15 @@ def run(
 ) -> dict[str, Any]:
     """Play and dream all players; write report.html and report.json into `out`. Returns the content of the latter.
 
-    starts: games from which each player begins. frames: of every play (default: the seconds of `config`). against:
-    another model, as a further row. workers: processes (default: one for each core; on a GPU one).
+    game: a ViZDoom scenario, "shapes" or the id of an environment (default: by the actions). starts: games from which
+    each player begins. frames: of every play (default: the seconds of `config`). against: another model, as a further
+    row. workers: processes (default: one for each core; on a GPU one).
     progress(done, all) counts games and players. Raises UsageError or VidarError in one line, before anything is
     dreamed.
     """
     place, began = folder(out), time.perf_counter()
-    scenario_file(config.scenario)
     config = config if starts is None else config.replace(starts=starts)
+    config = config if game is None else config.replace(game=game)
     world, models = load_world(model, device), {MODEL: model}
     fps = world.config.fps
     least = 16
@@ -97,7 +101,6 @@ def run(
         end()
     threshold = Manifold.load(task.place / "manifold.npz").threshold
     report: dict[str, Any] = {
-        "version": VERSION,
         "suite": suite,
         "world": world.config.name,
         "params": world.num_parameters,
@@ -108,16 +111,28 @@ def run(
         "seed": seed,
         "steps": steps or world.config.steps,
         **figures(players, threshold, fps),
+        **_paired(players, threshold, fps, suite, config).entries(),
         "config": to_dict(config),
-        "command": _command(model, suite, out, starts, frames, against),
+        "command": _command(
+            model, suite, {"game": game, "episodes": starts, "frames": frames, "against": against, "out": out}
+        ),
         "versions": versions(),
         "seconds": round(time.perf_counter() - began, 1),
     }
     pictures = {name: Pictures.load(part(task.place, name, ".pictures.npz")) for name in players}
     begin(place)
+    seconds = marks(min(len(scores.judged[0]) for scores in players.values()), fps)
+    strips = {name: player_strip(one, fps, seconds) for name, one in pictures.items()}
+    report |= write_strips(place, strips, [f"{second:g} s" for second in seconds])
     write(place / "report.html", ruler_page(report, pictures, players, threshold))
     write(place / MARK, report)
     return report
+
+
+def strips_of(place: Path, players: Sequence[str], fps: float) -> Section:
+    """The strips of a report in the folder `place`, for another page."""
+    pictures = {name: Pictures.load(part(place / PARTS, name, ".pictures.npz")) for name in players}
+    return strips_section(pictures, fps)
 
 
 def figures(players: Mapping[str, PlayerScores], threshold: float, fps: float) -> dict[str, Any]:
@@ -133,11 +148,29 @@ def figures(players: Mapping[str, PlayerScores], threshold: float, fps: float) -
     }
 
 
+def _paired(
+    players: Mapping[str, PlayerScores], threshold: float, fps: float, suite: str, config: RulerConfig
+) -> Figures:
+    """The likeness and its parts for each start."""
+    parts = likeness_parts(players, MODEL, threshold, fps)
+    whole = [likeness(parts, [start]) for start in range(config.starts)]
+    values = {"likeness": np.array(whole), **parts}
+    poses = np.concatenate([scores.poses.ravel() for scores in players.values()])
+    pairing = {
+        "suite": suite,
+        "config": to_dict(config),
+        "fps": fps,
+        "frames": {name: len(scores.judged[0]) for name, scores in players.items()},
+        "poses": fingerprint_of(poses),
+    }
+    return paired_figures(pairing, values, dict.fromkeys(values, "higher"))
+
+
 def check_world(world: VideoModel) -> None:
     """Raises UsageError for a world that the ruler cannot play."""
     if world.config.order.chain is not None:
         raise UsageError(f"world {world.config.name!r} plans segments; the ruler plays frame after frame")
-    key_names(world.config.spec)
+    keys_of(world.config.spec)
 
 
 def check_pair(world: VideoModel, other: VideoModel, name: str) -> None:
@@ -151,9 +184,7 @@ def check_pair(world: VideoModel, other: VideoModel, name: str) -> None:
 def _lengths(world: VideoModel, config: RulerConfig, frames: int | None) -> tuple[dict[str, int], int]:
     """Frames of every player, and the most of them."""
     fps = world.config.fps
-    keys = key_names(world.config.spec)
-    ahead = next((key for key in keys if "FORWARD" in key.upper()), keys[0])
-    long = {"idle", f"hold {ahead}", "mash", RECORDED}
+    long = {"idle", f"hold {forward(world.config.spec)}", "mash", RECORDED}
     usual, longest = round(config.seconds * fps), round(max(config.seconds, config.long_seconds) * fps)
     game = RealGame(world.config, config, frames or longest)
     try:
@@ -238,9 +269,6 @@ def _finished(place: Path, key: dict[str, Any], names: list[str]) -> dict[str, P
     return found
 
 
-def _command(
-    model: str, suite: str, out: str | os.PathLike[str], starts: int | None, frames: int | None, against: str | None
-) -> str:
-    words = ["vidar", "eval", shown(model), "--suite", suite]
-    given = {"--episodes": starts, "--frames": frames, "--against": against, "--out": out}
-    return " ".join([*words, *(f"{name} {shown(value)}" for name, value in given.items() if value is not None)])
+def _command(model: str, suite: str, options: Mapping[str, Any]) -> str:
+    words = [f"--{name} {shown(value)}" for name, value in options.items() if value is not None]
+    return " ".join(["vidar", "eval", shown(model), "--suite", suite, *words])

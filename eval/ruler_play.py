@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ from pydantic import Field
 from vidar.config import Config
 from vidar.data.episode import Episode
 from vidar.data.explore import ActionPolicy, ReplayPolicy
+from vidar.data.gym import GymConfig, GymRecorder
+from vidar.data.synthetic import SPEC, ShapesConfig, ShapesWorld, X, Y
 from vidar.data.vizdoom import VizdoomGame
 from vidar.eval.held_out import game_of, same_game
 from vidar.eval.players import Player
@@ -18,6 +21,7 @@ from vidar.model.model import VideoModelConfig
 from vidar.types import VidarError
 
 GAMES_PER_PART = 10_000
+SHAPES, MAZE, GYM = "shapes", "my_way_home", "gym:"
 
 
 class RulerConfig(Config):
@@ -30,7 +34,7 @@ class RulerConfig(Config):
     Every player plays `seconds`; idle, the key that moves ahead, mashing and recorded play go on to `long_seconds`.
     """
 
-    scenario: str = "my_way_home"
+    game: str = ""  # a ViZDoom scenario, "shapes", or the id of a gymnasium environment; empty: by the actions
     first_game: int = Field(default=3_000_000, ge=0)
     lead: int = Field(default=64, ge=1)
     reference: int = Field(default=100, ge=1)
@@ -41,6 +45,9 @@ class RulerConfig(Config):
     seconds: float = Field(default=10.0, gt=0)
     long_seconds: float = Field(default=60.0, gt=0)
     only: tuple[str, ...] = ()  # names of players; empty: all
+
+
+USUAL = RulerConfig()
 
 
 @dataclass(frozen=True)
@@ -79,16 +86,10 @@ class RealGame:
     def __init__(self, world: VideoModelConfig, config: RulerConfig, frames: int) -> None:
         """frames: the longest play after a start. Raises VidarError if it is not the game of this world."""
         self.config, self.world = config, world
-        self.lead = max(config.lead, world.context)
-        self.running: VizdoomGame = game_of(world, config.scenario, self.lead + frames).build()
-        try:
-            same_game(self.running, world, "the ruler needs a world of this game")
-            if "pose" not in self.running.episode(config.first_game).extras:
-                raise VidarError(f"{self.running.name}: tells no pose, which the ruler needs")
-            self.running.game.set_episode_timeout(0)
-        except BaseException:
-            self.running.close()
-            raise
+        self.name = game_name(world, config)
+        self.lead = world.context if _is_gym(self.name) else max(config.lead, world.context)
+        self.longest = self.lead + frames
+        self.running = _start(world, self.name, self.longest)
 
     def starts(self, count: int) -> list[Start]:
         """The first games that last for the lead, played on as far as a play goes. Raises VidarError for too few."""
@@ -96,12 +97,12 @@ class RealGame:
         for seed in range(self.config.first_game, self.config.first_game + GAMES_PER_PART):
             if len(found) == count:
                 break
-            episode = self.running.episode(seed)
+            episode = self.episode(seed, self.longest)
             if len(episode.frames) >= self.lead:
                 parts = episode.actions[: self.lead], episode.frames[: self.lead].copy()
                 found.append(Start(seed, *parts, episode.actions[self.lead :]))
         if len(found) < count:
-            raise VidarError(f"{self.running.name}: only {len(found)} of {count} games last for {self.lead} frames")
+            raise VidarError(f"{self.name}: only {len(found)} of {count} games last for {self.lead} frames")
         return found
 
     def play(self, starts: Sequence[Start], player: Player, frames: int) -> Played:
@@ -111,7 +112,7 @@ class RealGame:
         for start, rows in zip(starts, table):
             policy = ReplayPolicy(np.concatenate([start.actions, rows]))
             episode = self.episode(start.seed, self.lead + frames, policy)
-            shown, pose = episode.frames[self.lead :], episode.extras["pose"][self.lead - 1 :]
+            shown, pose = episode.frames[self.lead :], _pose(episode)[self.lead - 1 :]
             lasted.append(min(len(shown), frames))
             seen.append(filled(np.concatenate([start.frames[-1:], shown]), 1 + frames)[1:])
             poses.append(filled(pose, 1 + frames))
@@ -119,16 +120,74 @@ class RealGame:
 
     def episode(self, seed: int, frames: int, policy: ActionPolicy | None = None) -> Episode:
         """A game of a policy (the exploring one), at most `frames` long."""
-        whole = self.running.config
-        self.running.config = whole.replace(frames=frames)
-        try:
-            return self.running.episode(seed, policy)
-        finally:
-            self.running.config = whole
+        _set_frames(self.running, frames)
+        return self.running.episode(seed, policy)
 
     def close(self) -> None:
         """Stop the game."""
         self.running.close()
+
+
+def game_name(world: VideoModelConfig, config: RulerConfig = USUAL) -> str:
+    """The game of a world: the configured one, or the world of shapes, or the maze of ViZDoom, by the actions."""
+    return config.game or (SHAPES if world.spec.names == SPEC.names else MAZE)
+
+
+def _start(world: VideoModelConfig, name: str, frames: int) -> VizdoomGame | ShapesWorld | GymRecorder:
+    if _is_gym(name):
+        return _environment(world, name.removeprefix(GYM))
+    if name == SHAPES:
+        shapes = ShapesConfig(height=world.height, width=world.width, fps=world.fps, frames=frames).build()
+        if world.spec.names != SPEC.names:
+            raise VidarError(
+                f"world '{world.name}' has the actions {', '.join(world.spec.names)}, the world of shapes "
+                f"{', '.join(SPEC.names)}; give its game with --game"
+            )
+        return shapes
+    running = game_of(world, name, frames).build()
+    try:
+        same_game(running, world, "give the game of this world with --game")
+        running.game.set_episode_timeout(0)
+    except BaseException:
+        running.close()
+        raise
+    return running
+
+
+def _set_frames(running: VizdoomGame | ShapesWorld | GymRecorder, frames: int) -> None:
+    """Let episodes end after so many frames."""
+    if isinstance(running, GymRecorder):
+        running.frames = frames
+    elif isinstance(running, VizdoomGame):
+        running.config = running.config.replace(frames=frames)
+    else:
+        running.config = running.config.replace(frames=frames)
+
+
+def _is_gym(name: str) -> bool:
+    return name.startswith(GYM) or re.search(r"-v[0-9]+$", name) is not None
+
+
+def _environment(world: VideoModelConfig, env_id: str) -> GymRecorder:
+    """A gymnasium environment with the frames of the world. Raises VidarError if its actions or rate are others."""
+    running = GymConfig(env_id=env_id, height=world.height, width=world.width, fps=world.fps).build()
+    if running.spec.names != world.spec.names:
+        running.close()
+        raise VidarError(
+            f"world '{world.name}' has the actions {', '.join(world.spec.names)}, {env_id} "
+            f"{', '.join(running.spec.names)}; give the game of this world with --game"
+        )
+    return running
+
+
+def _pose(episode: Episode) -> np.ndarray:
+    """float32 [T, 4]: x, y, z and angle; of the world of shapes the place of the player in pixels; 0 if not told."""
+    if "pose" in episode.extras:
+        return episode.extras["pose"]
+    if "state" not in episode.extras:
+        return np.zeros((len(episode.frames), 4), np.float32)
+    place = episode.extras["state"][:, 0, X : Y + 1]
+    return np.concatenate([place, np.zeros_like(place)], 1)
 
 
 def filled(values: np.ndarray, count: int) -> np.ndarray:

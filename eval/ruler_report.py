@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ def ruler_page(
         f"{report['starts']} places of the real game; the game gets the same keys. {report['hardware']}."
     )
     sections = [
-        _strips(pictures, fps),
+        strips_section(pictures, fps),
         _film(pictures, fps),
         _likeness(report),
         _over_time(players, threshold, fps),
@@ -58,15 +58,20 @@ def marks(frames: int, fps: float) -> list[float]:
     return [*(float(mark) for mark in MARKS if mark < last), last]
 
 
-def _strips(pictures: Mapping[str, Pictures], fps: float) -> Section:
+def strips_section(pictures: Mapping[str, Pictures], fps: float) -> Section:
+    """Game and dream of the first start of every player."""
     pieces = []
     for name, one in pictures.items():
         seconds = marks(len(one.game[0]) - 1, fps)
-        columns = [min(round(second * fps), len(one.game[0]) - 1) for second in seconds]
-        heads = [f"{second:g} s" for second in seconds]
-        pieces.append(image(strip([one.game[0], one.dream[0]], columns, scale=1), name, heads))
+        pieces.append(image(player_strip(one, fps, seconds), name, [f"{second:g} s" for second in seconds]))
     note = "The same keys for both: the game above, the dream below. The first column is the last real frame."
     return Section("What the players see", note, pieces)
+
+
+def player_strip(one: Pictures, fps: float, seconds: Sequence[float]) -> bytes:
+    """PNG of game and dream of the first start, at these seconds."""
+    last = len(one.game[0]) - 1
+    return strip([one.game[0], one.dream[0]], [min(round(second * fps), last) for second in seconds], scale=1)
 
 
 def _film(pictures: Mapping[str, Pictures], fps: float) -> Section:

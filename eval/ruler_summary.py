@@ -73,7 +73,7 @@ def likeness_parts(players: Players, row: str, threshold: float, fps: float) -> 
     }
     second = max(1, round(fps))
     error = {
-        who: np.sum([10 ** (-scores.rows[who].truth[:, :second] / 10) for scores in players.values()], (0, 2))
+        who: np.sum([(10 ** (-scores.rows[who].truth[:, :second] / 10)).sum(1) for scores in players.values()], 0)
         for who in (row, COPY)
     }
     return {

@@ -31,7 +31,7 @@ def _same(*names: str) -> dict[str, str]:
     return {name: name for name in names}
 
 
-RULER = {"episodes": "starts", **_same("frames", "seed", "steps", "device", "against", "workers")}
+RULER = {"episodes": "starts", **_same("frames", "seed", "steps", "device", "game", "against", "workers")}
 SUITES: Mapping[str, Suite] = {
     "world": Suite(
         "vidar.eval.world_suite",

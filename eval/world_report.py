@@ -24,9 +24,17 @@ UNITS = {"brightness": "mean luma", "contrast": "deviation of luma", "sharpness"
 MARKS = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # frames shown in the table, and the last one
 
 
-def world_page(title: str, report: Mapping[str, Any], scores: WorldScores, latencies: np.ndarray, film: bytes) -> str:
-    """The HTML page. report: as in report.json; latencies: ms per frame [n]; film: mp4."""
+def world_page(
+    title: str,
+    report: Mapping[str, Any],
+    scores: WorldScores,
+    latencies: np.ndarray,
+    film: bytes,
+    strips: Section | None = None,
+) -> str:
+    """The HTML page. report: as in report.json; latencies: ms per frame [n]; film: mp4; strips: of the ruler."""
     sections = [
+        *([] if strips is None else [strips]),
         Section(
             "Side by side",
             "The world sees the context frames of the real game once, and after that only the pressed keys. Both sides "
@@ -69,11 +77,15 @@ def _cards(report: Mapping[str, Any]) -> list[Card]:
             "good" if ms["p95"] <= real_time else "bad",
         ),
     ]
+    if "ruler" in report:
+        model = report["ruler"]["rows"]["model"]
+        detail = f"{model['on_manifold']:.0%} of the frames look like the game"
+        cards.insert(0, Card(f"{model['likeness']:.2f}", "likeness to the game, which has 1.00", detail))
     if score is not None:
         rest = (
             f"the game itself {_number(score['real']['mean'])}, wrong keys {_number(score['shuffled_actions']['mean'])}"
         )
-        cards.insert(2, Card(_number(score["model"]["mean"]), "keys read back (balanced accuracy)", rest))
+        cards.insert(-3, Card(_number(score["model"]["mean"]), "keys read back (balanced accuracy)", rest))
     return cards
 
 

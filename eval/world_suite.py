@@ -19,12 +19,15 @@ from rich.console import Console
 
 from vidar.config import to_dict
 from vidar.data.video import write_video
+from vidar.eval import ruler
 from vidar.eval.action_score import Reader, chance, read_back, reader
 from vidar.eval.held_out import HeldOut, Tick, games, recorded
 from vidar.eval.output import MARK, bar, begin, folder, write
 from vidar.eval.protocol import WORLD, WorldProtocol
 from vidar.eval.provenance import hardware, shown, versions
+from vidar.eval.ruler_play import RulerConfig
 from vidar.eval.side_by_side import film
+from vidar.eval.suite_figures import of_world, world_strips
 from vidar.eval.world_eval import WorldScores, evaluate, latency, summary
 from vidar.eval.world_report import world_page
 from vidar.model.load import load_world
@@ -81,8 +84,12 @@ def judge(
     split: str | None = None,
     idm: str | os.PathLike[str] | None = None,
     device: str = "cpu",
+    players: RulerConfig | None = None,
 ) -> dict[str, Any]:
-    """The whole evaluation: load, check, play or read, dream, score, write. Returns the content of report.json."""
+    """The whole evaluation: load, check, play or read, dream, score, write. Returns the content of report.json.
+
+    players: the ruler, run in the folder `ruler` of the report, whose strips and likeness the page shows.
+    """
     console, started = Console(stderr=True), time.perf_counter()
     world = load_world(model, device)
     source = (
@@ -94,6 +101,8 @@ def judge(
         held_out = source.take(tick)
     with bar(console, "dreaming the same actions, then wrong ones") as tick:
         scores, latencies = _dream(world, held_out, protocol, tick)
+    place = files.folder / "ruler"
+    played = None if players is None else ruler.run(str(model), place, device=device, config=players)
     facts = {name: shown(value) if name == "data" else value for name, value in held_out.facts.items()}
     report = {
         "world": world.config.name,
@@ -104,6 +113,7 @@ def judge(
         "latency_ms": {q: round(float(np.percentile(latencies, int(q[1:]))), 2) for q in ("p50", "p95")},
         **summary(scores),
         **_read_back(keys, scores, held_out, world.config.context),
+        **({} if played is None else {"ruler": {"rows": played["rows"], "command": played["command"]}}),
         "context": world.config.context,
         "steps": protocol.steps or world.config.steps,
         "seed": protocol.seed,
@@ -111,13 +121,16 @@ def judge(
         "protocol": to_dict(protocol),
         "command": files.command,
         "versions": versions(),
+        **of_world(scores, world.config.context, world.config.fps).entries(),
     }
     begin(files.folder)
+    report |= world_strips(scores, files.folder)
     movie, config = files.folder / "dream.mp4", world.config
     write_video(movie, film(scores, config.spec, config.fps, episodes=FILMED), config.fps, crf=23)
     told = {name: report[name] for name in ("seed", "steps", "versions")}
     write(files.folder / "dream.json", {**facts, "world": to_dict(config), **told})
-    write(files.folder / "report.html", world_page(files.title, report, scores, latencies, movie.read_bytes()))
+    strips = None if played is None else ruler.strips_of(place, list(played["players"]), config.fps)
+    write(files.folder / "report.html", world_page(files.title, report, scores, latencies, movie.read_bytes(), strips))
     report["seconds"] = round(time.perf_counter() - started, 1)
     write(files.folder / MARK, report)
     _say(console, report, files.folder)
@@ -161,6 +174,10 @@ def _say(console: Console, report: dict[str, Any], place: Path) -> None:
             f"(95 % {gain['low']:+.2f} .. {gain['high']:+.2f})",
             highlight=False,
         )
+    if "ruler" in report:
+        rows = report["ruler"]["rows"]
+        told = ", ".join(f"{row} {rows[row]['likeness']:.2f}" for row in rows)
+        console.print(f"likeness to the game, as people play: {told}", highlight=False)
     console.print(f"sharpness: {report['sharpness_ratio']:.0%} of the game's", highlight=False)
     if report["action_score"] is None:
         console.print(

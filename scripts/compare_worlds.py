@@ -4,7 +4,7 @@
 
 Runs `vidar eval --suite world` and `--suite endless` on each model and keeps the reports in OUT/NAME; an existing
 report is reused. Frames per second are measured at the end, on one thread, for all models alternately (A, B, A, B).
-All other models are compared with the first one.
+All other models are compared with the first one, start by start (`vidar eval compare`): OUT/compare/SUITE has the page.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ import numpy as np
 import torch
 
 import vidar
-from vidar.eval import endless, world_suite
+from vidar.eval import compare, endless, world_suite
 from vidar.eval.provenance import hardware
 from vidar.model.load import START, load, locate, save
 from vidar.model.model import VideoModel
 
 HORIZONS = (1, 4, 8, 16, 32)
+SUITES = {"world": world_suite.run, "endless": endless.run}
 TURNS, FRAMES = 4, 100
 
 
@@ -45,8 +46,12 @@ def main(out: str, *models: str) -> None:
         psnr = " | ".join(f"{value:.1f}" for value in row["psnr"])
         judged_by = f"{row['mean']:.2f} | {row['sharpness']:.2f} | {row['actions']:.3f} | {row['survival']:.0f}"
         print(f"| {row['model']} | {row['steps']} | {psnr} | {judged_by} | {rate:.1f} |")
-    for row in rows[1:]:
-        print(against(row, rows[0]))
+    for suite in SUITES if len(models) > 1 else ():
+        page = Path(out) / "compare" / suite
+        for name, figures in compare.run([place / suite for place in places.values()], page)["rows"].items():
+            for row in figures:
+                interval = f"{row['difference']:+.3g} ({row['low']:+.3g} to {row['high']:+.3g})"
+                print(f"{name}, {row['figure']}: {interval}, {row['verdict']}")
 
 
 def stored(model: str, place: Path) -> Path:
@@ -66,7 +71,7 @@ def stored(model: str, place: Path) -> Path:
 def judged(folder: Path, place: Path) -> dict[str, Any]:
     """The results in the reports of both suites."""
     reports: dict[str, dict[str, Any]] = {}
-    for name, suite in (("world", world_suite.run), ("endless", endless.run)):
+    for name, suite in SUITES.items():
         file = place / name / "report.json"
         if not file.is_file():
             suite(str(folder), place / name)
@@ -97,16 +102,6 @@ def frames_per_second(worlds: list[VideoModel]) -> np.ndarray:
                     world.decode(stream.frame(rest)[:, None])
                 rates[turn, number] = count / (time.perf_counter() - start)
     return np.median(rates, 0)
-
-
-def against(row: dict[str, Any], first: dict[str, Any]) -> str:
-    """One line: the differences between a student and the first model."""
-    off = abs(row["sharpness"] - 1) - abs(first["sharpness"] - 1)
-    return (
-        f"{row['model']} against {first['model']}: PSNR 1-16 {row['mean'] - first['mean']:+.2f} dB, sharpness "
-        f"{off:+.2f} further from 1, actions {row['actions'] / first['actions']:.2f}, "
-        f"survival {row['survival'] / first['survival']:.2f} of it"
-    )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,21 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from vidar import __version__
-from vidar.commands import convert, data, evaluate, faults, machine, play, recipes, replay, show, synth, world
+from vidar.commands import (
+    blind,
+    compare,
+    convert,
+    data,
+    evaluate,
+    faults,
+    machine,
+    play,
+    recipes,
+    replay,
+    show,
+    synth,
+    world,
+)
 
 INTERRUPTED = 130
 REFUSED: Any = typer.BadParameter.__mro__[2]  # ClickException; some releases of typer bundle their own copy of click
@@ -124,6 +138,9 @@ DATA_EXAMPLES = {
 EVAL_EXAMPLES = {
     evaluate.evaluate: "vidar eval model doom --suite world --out runs/eval",
     faults.faults: "vidar eval faults --out runs/faults",
+    compare.compare: "vidar eval compare runs/eval/teacher runs/eval/student --out runs/compare",
+    blind.blind: "vidar eval blind doom --clips 40 --seconds 1.6,3.2 --out runs/blind",
+    blind.blind_score: "vidar eval blind-score runs/blind answers-anna.json answers-ben.json",
 }
 for command, example in EXAMPLES.items():
     kind = recipes.RecipeCommand if command in recipes.TAKE_RECIPES else TyperCommand

@@ -16,12 +16,16 @@ from vidar.eval.frame_metrics import psnr
 from vidar.eval.held_out import game_config
 from vidar.eval.protocol import DEMO, WORLD
 from vidar.eval.provenance import hardware, versions
+from vidar.eval.ruler_play import RulerConfig
 from vidar.eval.side_by_side import COLUMNS, LIT, film
 from vidar.eval.world_eval import evaluate
 from vidar.model.load import save
 from vidar.types import UsageError, VidarError
 
 EPISODES, FRAMES = 2, 16
+PLAYERS = RulerConfig(
+    reference=2, others=2, clips=1, starts=2, seconds=1.0, long_seconds=1.0, only=("idle", "recorded play")
+)
 LISTS = ("model", "copy_last", "mean_frame", "shuffled_actions")
 
 
@@ -38,12 +42,19 @@ def tiny(tmp_path_factory):
 def made(tiny, tmp_path_factory):
     pytest.importorskip("vizdoom")
     out = tmp_path_factory.mktemp("out") / "a" / "demo"
-    return out, demo(out, model=tiny, episodes=EPISODES, frames=FRAMES, seed=3)
+    return out, demo(out, model=tiny, episodes=EPISODES, frames=FRAMES, seed=3, players=PLAYERS)
 
 
 def test_files_and_report(made, tiny):
     out, report = made
-    assert sorted(file.name for file in out.iterdir()) == ["dream.json", "dream.mp4", "report.html", "report.json"]
+    assert sorted(file.name for file in out.iterdir()) == [
+        "dream.json",
+        "dream.mp4",
+        "report.html",
+        "report.json",
+        "ruler",
+        "strips",
+    ]
     stored = json.loads((out / "report.json").read_text())
     assert stored == report
     assert stored["world"] == "doom" and stored["fps"] == 17.5 and stored["params"] > 10_000

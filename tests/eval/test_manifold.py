@@ -1,7 +1,10 @@
 """The manifold on the world of shapes: other real play passes, pictures of another kind do not."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
 from vidar.data.synthetic import ShapesConfig
 from vidar.eval.manifold import FLAGGED, Manifold
@@ -44,7 +47,32 @@ def test_pictures_of_another_kind_are_flagged(episodes: list[np.ndarray], manifo
 def test_the_score_does_not_depend_on_the_batch(episodes: list[np.ndarray], manifold: Manifold) -> None:
     """A frame alone has the score that it has among others."""
     together = manifold.scores(episodes[21])
-    np.testing.assert_allclose([manifold.scores(frame[None])[0] for frame in episodes[21]], together, atol=1e-4)
+    np.testing.assert_allclose(
+        [manifold.scores(frame[None])[0] for frame in episodes[21]], together, rtol=0, atol=1e-12
+    )
+
+
+def test_a_score_is_the_same_in_all_digits_on_any_number_of_threads(
+    episodes: list[np.ndarray], manifold: Manifold, tmp_path: Path
+) -> None:
+    """Because all sums are of whole numbers: also of one frame alone, and after it was written and read."""
+    manifold.save(tmp_path / "m.npz")
+    before, again = torch.get_num_threads(), Manifold.load(tmp_path / "m.npz")
+    try:
+        torch.set_num_threads(2)
+        assert np.array_equal(
+            Manifold.of(episodes[:12], episodes[12:20]).scores(episodes[21]), again.scores(episodes[21])
+        )
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_distance_of_two_views(episodes: list[np.ndarray], manifold: Manifold) -> None:
+    """0 to itself, symmetric, and more to the negative than to the next frame."""
+    frames = episodes[22]
+    assert not manifold.apart(frames, frames).any()
+    near, far = manifold.apart(frames[:-1], frames[1:]), manifold.apart(frames, 255 - frames)
+    assert np.array_equal(near, manifold.apart(frames[1:], frames[:-1])) and near.mean() < far.mean() / 3
 
 
 def test_frames_without_a_block_are_refused(manifold: Manifold) -> None:

@@ -13,6 +13,7 @@ from vidar.configs.shapes import world_shapes
 from vidar.data.shards import ShardWriter
 from vidar.data.synthetic import SPEC, ShapesConfig
 from vidar.eval.outcome import Judged, Play, end_score, on_dreams, on_recorded, plays, r_squared, reward_score, together
+from vidar.eval.paired import read_paired
 from vidar.eval.suites import run_suite
 from vidar.model.load import save
 from vidar.model.model import VideoModel
@@ -130,6 +131,11 @@ def test_the_suite_reports_both(world, tmp_path):
     ends = sum(int(play(seed, 24).ended.sum()) for seed in (0, 1))
     end = made["recorded"]["end"]
     assert (end["found"], end["missed"], end["false_alarms"], end["other_steps"]) == (ends, 0, 0, 46 - ends)
+    paired = read_paired(tmp_path / "out").figures
+    errors = paired.values["squared error of the reward, recorded frames"]
+    known = np.concatenate([play(seed, 24).rewards[1:] for seed in range(3)])
+    assert np.isclose(np.mean(errors), (1 - rewards[0]["r2"]) * known.var(), atol=2e-4) and len(errors) == 3
+    assert paired.left_out["Brier score of the end, recorded frames"] == "not measured for 1 of 3 starts"
     page = (tmp_path / "out" / "report.html").read_text()
     assert "balanced accuracy" in page and f"<td>{rewards[1]['r2']}</td>" in page
     with pytest.raises(VidarError, match="not those of world 'shapes'"):

@@ -62,7 +62,7 @@ def scored(monkeypatch):
 def test_report_page_and_film(shards, world, judge, tmp_path):
     out = tmp_path / "a" / "b"
     made = run_suite("world", str(world), out, {"data": shards, "frames": FRAMES, "seed": 5, "steps": 1, "idm": judge})
-    assert sorted(f.name for f in out.iterdir()) == ["dream.json", "dream.mp4", "report.html", "report.json"]
+    assert sorted(f.name for f in out.iterdir()) == ["dream.json", "dream.mp4", "report.html", "report.json", "strips"]
     stored = json.loads((out / "report.json").read_text())
     assert stored == made
     protocol = WORLD.replace(frames=FRAMES, seed=5, steps=1)

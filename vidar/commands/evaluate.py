@@ -51,6 +51,12 @@ def evaluate(
         Path | None,
         typer.Option(help="Inverse-dynamics model that computes the action scores (default: the shipped one)."),
     ] = None,
+    game: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Real game of the ruler: a ViZDoom scenario, or shapes (default: by actions)."
+        ),
+    ] = None,
     against: Annotated[str | None, typer.Option(metavar="MODEL", help="Another model of this game, beside it.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes (default: one for each core).")] = None,
     device: Annotated[str | None, typer.Option(help="Device to run on: cpu, cuda, ... (default: cpu).")] = None,
@@ -66,7 +72,7 @@ def evaluate(
     keep_in(cache)
     options = {
         "data": data, "split": split, "episodes": episodes, "frames": frames, "seed": seed, "steps": steps, "idm": idm,
-        "against": against, "workers": workers,
+        "game": game, "against": against, "workers": workers,
         "device": None if device is None else check_device(device),
     }  # fmt: skip
     given = {name: value for name, value in options.items() if value is not None}
