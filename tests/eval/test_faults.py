@@ -156,7 +156,7 @@ def test_mirrored_actions_are_the_game_under_exchanged_keys(scene: Scene) -> Non
 
 
 def test_teleport_cuts_to_other_starts(scene: Scene) -> None:
-    """Until the first cut the own play, then the same moment of another start; s cuts, and those of s - 1 among them."""
+    """Until the first cut the own play, then the same moment of another start; there are s cuts."""
     source: list[np.ndarray] = []
     for strength in range(1, STRENGTHS + 1):
         shown = FAULTS["teleport"](scene, strength)
