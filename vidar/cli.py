@@ -20,6 +20,7 @@ from vidar.commands import (
     convert,
     data,
     evaluate,
+    faults,
     layout,
     machine,
     play,
@@ -156,6 +157,7 @@ DATA_EXAMPLES = {
 }
 EVAL_EXAMPLES = {
     evaluate.evaluate: "vidar eval model doom --suite world --out runs/eval",
+    faults.faults: "vidar eval faults --out runs/faults",
     compare.compare: "vidar eval compare runs/eval/teacher runs/eval/student --out runs/compare",
     blind.blind: "vidar eval blind doom --clips 40 --seconds 1.6,3.2 --out runs/blind",
     blind.blind_score: "vidar eval blind-score runs/blind answers-anna.json answers-ben.json",

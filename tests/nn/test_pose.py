@@ -38,7 +38,11 @@ def test_turned_against_rays():
     for i in range(height):
         for j in range(width):
             right, down, far = j + 0.5 - width / 2, i + 0.5 - height / 2, focal
-            before = right * math.cos(angle) - far * math.sin(angle), down, right * math.sin(angle) + far * math.cos(angle)
+            before = (
+                right * math.cos(angle) - far * math.sin(angle),
+                down,
+                right * math.sin(angle) + far * math.cos(angle),
+            )
             x, y = focal * before[0] / before[2] + width / 2 - 0.5, focal * before[1] / before[2] + height / 2 - 0.5
             assert seen[0, i, j] == (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5)
             x, y = min(max(x, 0), width - 1), min(max(y, 0), height - 1)
@@ -77,7 +81,9 @@ def test_the_search_is_even_handed():
 def test_what_is_left_is_found_by_shift():
     config = TINY.replace(height=32, width=48, turn=1, shift=2)
     assert len(config.shifts) == len(set(config.shifts)) == 25
-    ground = torch.rand(24, 32, generator=torch.Generator().manual_seed(1)).repeat_interleave(2, 0).repeat_interleave(2, 1)
+    ground = (
+        torch.rand(24, 32, generator=torch.Generator().manual_seed(1)).repeat_interleave(2, 0).repeat_interleave(2, 1)
+    )
     for number, (row, column) in enumerate(config.shifts):
         # now[i, j] = before[i + 2 row, j + 2 column]
         before = ground[8:40, 8:56]

@@ -185,6 +185,10 @@ def test_a_driver_killed_again_and_again_comes_to_the_same(whole, tmp_path):
     jobs = json.loads((out / "manifest.json").read_text())["jobs"]
     assert {job["id"]: job["segments"] for job in jobs} == hashes
     assert sorted(file.name for file in out.iterdir()) == sorted(
-        ["index.html", "manifest.json", *(f"{name}{end}" for name in "ab" for end in (".mp4", ".json", ".png", ".drift.png"))]
+        [
+            "index.html",
+            "manifest.json",
+            *(f"{name}{end}" for name in "ab" for end in (".mp4", ".json", ".png", ".drift.png")),
+        ]
     )
     assert all(len(read_video(out / f"{name}.mp4")[0]) == LENGTH for name in "ab")

@@ -1,0 +1,76 @@
+"""What the fault table asks: every metric with its direction and with the faults that it claims to see.
+
+A metric sees a fault if its printed figure worsens from each strength to the next: `falls` counts these steps, and an
+equal figure is no step. Therefore a share of 95 % of the steps of one fault is all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from vidar.eval.faults import FAULTS
+
+LEAST = 0.95  # share of the neighbouring strengths at which a figure worsens
+HEADLINE = "likeness"
+PART = "likeness/"  # begins the names of its parts
+
+
+@dataclass(frozen=True)
+class Metric:
+    """what: its definition. more: whether more is better. digits: after the point, as printed. claims: faults."""
+
+    what: str
+    more: bool = True
+    digits: int = 4
+    claims: frozenset[str] = field(default_factory=frozenset[str])
+
+
+METRICS: Mapping[str, Metric] = {
+    HEADLINE: Metric("the ruler's headline: geometric mean of its parts", claims=frozenset(FAULTS)),
+    "psnr": Metric("dB to the game under the same keys, mean over frames", digits=2),
+    "ssim": Metric("structural similarity to the game under the same keys, every 8th frame"),
+    "frechet/frozen": Metric("Frechet distance to the unharmed clips, features of the world's own encoder", more=False),
+    "frechet/random3d": Metric("the same with a random 3-D network", more=False),
+    "vbench/temporal_flickering": Metric("VBench: one minus the mean change of a frame"),
+    "vbench/motion_smoothness/linear": Metric("VBench, with linear interpolation"),
+    "vbench/subject_consistency/pixels": Metric("VBench, with mean colours as features"),
+    "vbench/dynamic_degree/blockmatch": Metric("VBench, with block matching: share of seconds that move"),
+    "vbench/motion/blockmatch": Metric("the motion behind it, in pixels of a frame of 256 lines", digits=3),
+    "endless/brightness": Metric("share of later frames outside the real range", more=False),
+    "endless/contrast": Metric("share of later frames outside the real range", more=False),
+    "endless/sharpness": Metric("share of later frames outside the real range", more=False),
+    "endless/motion": Metric("change of a frame over that of real play, as a distance |log2|", more=False),
+    "endless/survival": Metric("frames until a second no longer looks like the game", digits=1),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A metric under a fault: values at the strengths 0..8, the steps at which it worsens, of so many."""
+
+    values: Sequence[float]
+    falls: int
+    steps: int
+    sees: bool
+    prefers: bool  # whether it calls the clip with the fault, at its full strength, better than the real one
+
+
+def metric(name: str) -> Metric:
+    """A part of the likeness that is not in the table is a share of which more is better, and claims nothing."""
+    return METRICS.get(name, Metric("part of the likeness"))
+
+
+def cell(name: str, values: Sequence[float]) -> Cell:
+    """values: at strengths 0, 1, ..., as measured. A value that is not a number worsens nothing."""
+    kind = metric(name)
+    sign = 1 if kind.more else -1
+    printed = [sign * round(value, kind.digits) for value in values]
+    falls = sum(after < before for before, after in zip(printed, printed[1:]))
+    steps = len(printed) - 1
+    return Cell(values, falls, steps, falls >= LEAST * steps, printed[-1] > printed[0])
+
+
+def broken_claims(table: Mapping[str, Mapping[str, Cell]]) -> list[tuple[str, str]]:
+    """(metric, fault) of every claim that a table [metric][fault] does not bear out."""
+    return [(name, fault) for name, row in table.items() for fault in metric(name).claims if not row[fault].sees]
