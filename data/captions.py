@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vidar.data.tables import READERS
+from vidar.data.text import read_text
 from vidar.types import VidarError
 
 METADATA = ("metadata.csv", "metadata.jsonl")
@@ -23,7 +24,7 @@ def read_captions(videos: Sequence[Path], texts: Sequence[Path | None], metadata
     for video, text in zip(videos, texts):
         if text is not None and video.name in found:
             raise VidarError(f"{text}: {metadata} holds a caption of {video.name} too; remove one of them")
-        captions.append(found.get(video.name, "") if text is None else _read_text(text))
+        captions.append(found.get(video.name, "") if text is None else _read_caption(text))
     if any(captions) and not all(captions):
         video = videos[captions.index("")]
         where = f"{video.stem}.txt" if metadata is None else f"{video.stem}.txt or a line in {metadata.name}"
@@ -31,13 +32,8 @@ def read_captions(videos: Sequence[Path], texts: Sequence[Path | None], metadata
     return captions
 
 
-def _read_text(file: Path) -> str:
-    try:
-        caption = file.read_text(encoding="utf-8-sig").strip()
-    except UnicodeDecodeError as error:
-        raise VidarError(f"{file}: is not UTF-8 text: {error}") from None
-    except OSError as error:
-        raise VidarError(f"{file}: cannot be read: {error.strerror}") from None
+def _read_caption(file: Path) -> str:
+    caption = read_text(file).strip()
     if not caption:
         raise VidarError(f"{file}: is empty; write the caption of the video into it, or remove it")
     return caption

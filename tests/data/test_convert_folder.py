@@ -14,6 +14,7 @@ from vidar.data.convert import Conversion, convert_folder
 from vidar.data.index import load_index
 from vidar.data.names import episode_names
 from vidar.data.reader import data_info, episodes, read_episode
+from vidar.data.shards import ShardWriter
 from vidar.data.validate import validate
 from vidar.types import UsageError, VidarError
 
@@ -152,6 +153,16 @@ def test_a_size(tmp_path):
     recording(tmp_path / "in" / "a.mp4", every(12), height=64)
     (episode,) = converted(tmp_path / "in", tmp_path / "out", fps=20, size=(16, 32))
     assert episode.frames.shape == (12, 16, 32, 3) and numbers(episode.frames) == list(range(12))
+
+
+def test_a_second_converter_is_refused_before_it_reads_a_video(folder, tmp_path, monkeypatch):
+    where = folder("a.mp4", "b.mp4")
+    monkeypatch.setattr("vidar.data.convert.video_info", None)  # to read a video fails
+    for split, heldout in (("train", 0.0), ("heldout", 0.5)):
+        with ShardWriter(tmp_path / "out", split, HOW.spec):
+            with pytest.raises(UsageError, match=f"out: another process is writing split '{split}' there; wait for"):
+                convert_folder(where, tmp_path / "out", HOW, heldout=heldout)
+    assert not [*(tmp_path / "out").iterdir()]
 
 
 class Stop(Exception):

@@ -75,6 +75,15 @@ def warn(message: str) -> None:
     typer.echo(f"vidar: {message}", err=True)
 
 
+def warn_of_few_steps(model: str) -> None:
+    """Warn if a model was trained for too few steps. Raises UsageError if there is none, VidarError if it is damaged."""
+    from vidar.model.load import locate
+    from vidar.model.trained import few_steps
+
+    if line := few_steps(locate(model)):
+        warn(line)
+
+
 def flat(value: Mapping[str, Any], indent: str = "") -> Iterator[str]:
     """Format nested results as indented lines."""
     width = max((len(str(key)) for key in value), default=0)

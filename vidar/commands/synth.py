@@ -70,6 +70,7 @@ def synth(
         spread_starts=spread_starts or None, device=device if ray else check_device(device),
         limit=LONGEST if limit is None else limit,
     )  # fmt: skip
+    show.warn_of_few_steps(model)
     if dry_run:
         return rehearse(request, as_json)
     with bars() as (progress, say), redirect_stdout(sys.stderr):  # Ray prints to stdout when a node is lost
