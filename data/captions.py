@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,6 +37,14 @@ def _read_caption(file: Path) -> str:
     caption = read_text(file).strip()
     if not caption:
         raise VidarError(f"{file}: is empty; write the caption of the video into it, or remove it")
+    return _checked(caption, str(file))
+
+
+def _checked(caption: str, where: str) -> str:
+    """The caption. Raises VidarError for control characters: they come from damage, or from a file of another kind."""
+    for number, sign in enumerate(caption):
+        if unicodedata.category(sign) == "Cc" and sign not in "\t\n\r":
+            raise VidarError(f"{where}: character {number} of the caption is {sign!r}, which no text holds; correct it")
     return caption
 
 
@@ -56,5 +65,5 @@ def _read_metadata(file: Path, videos: set[str]) -> dict[str, str]:
             raise VidarError(f"{file}: {cells.unit} {line}: a second caption of {name}; remove one of them")
         if not isinstance(caption, str) or not caption.strip():
             raise VidarError(f"{file}: {cells.unit} {line}: the caption of {name} is empty")
-        captions[name] = caption.strip()
+        captions[name] = _checked(caption.strip(), f"{file}: {cells.unit} {line}")
     return captions

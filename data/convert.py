@@ -25,6 +25,7 @@ from vidar.data.rows import Rows, Units, actions_of_frames, frames_of_rows
 from vidar.data.shards import KEY, ShardWriter
 from vidar.data.stored import HELD_OUT, Assigned, Source, Stored, assign, read_stored
 from vidar.data.tables import read_table
+from vidar.data.text import check_regular
 from vidar.data.video import read_pieces, video_info
 from vidar.types import UsageError, VidarError
 
@@ -197,6 +198,7 @@ def _source(recording: Recording, conversion: Conversion) -> Source:
 
 
 def _hash(file: Path) -> str:
+    check_regular(file)
     try:
         with file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()

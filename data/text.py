@@ -12,9 +12,16 @@ def read_text(file: Path) -> str:
 
     Raises VidarError naming the file if it cannot be read or is not UTF-8.
     """
+    check_regular(file)
     try:
         return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise VidarError(f"{file}: is not UTF-8 text ({error}); save it as UTF-8") from None
     except OSError as error:
         raise VidarError(f"{file}: cannot be read: {error.strerror}") from None
+
+
+def check_regular(file: Path) -> None:
+    """Raises VidarError for a folder, a device or a pipe, whose reader would wait for ever."""
+    if file.exists() and not file.is_file():
+        raise VidarError(f"{file}: is not a regular file; restore it, or remove it")

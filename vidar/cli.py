@@ -15,6 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from vidar import __version__
 from vidar.commands import convert, data, evaluate, machine, play, recipes, replay, show, synth, world
+from vidar.printable import one_line
 
 INTERRUPTED = 130
 REFUSED: Any = typer.BadParameter.__mro__[2]  # ClickException; some releases of typer bundle their own copy of click
@@ -55,7 +56,7 @@ def exit_code(command: Any) -> int:
 
 def refuse(message: str, code: int) -> int:
     """Print `message` as one line on stderr and return `code`."""
-    print(f"vidar: {' '.join(message.split())}", file=sys.stderr)
+    print(f"vidar: {one_line(message)}", file=sys.stderr)
     return code
 
 

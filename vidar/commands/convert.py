@@ -118,11 +118,8 @@ def convert(
         camera_units=camera_units, degrees_per_pixel=degrees_per_pixel, size=size,
     )  # fmt: skip
 
-    def say(line: str) -> None:
-        typer.echo(f"vidar: {line}", err=True)
-
     with show.progress("recordings") as progress:
         made = convert_folder(
-            folder, out, conversion, split, heldout=heldout, resume=resume, say=say, progress=progress
+            folder, out, conversion, split, heldout=heldout, resume=resume, say=show.warn, progress=progress
         )
     show.result({"out": str(out), "split": split, **asdict(made)}, as_json)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from vidar.commands import show
+from vidar.printable import one_line
 
 if TYPE_CHECKING:
     from vidar.synth.driver import SynthRequest
@@ -147,8 +148,8 @@ def bars() -> Generator[tuple[Callable[[str, int, int, int], None], Callable[[st
 
         def say(line: str) -> None:
             if console.is_terminal:
-                console.print(f"vidar: {' '.join(line.split())}", markup=False, highlight=False, soft_wrap=True)
+                console.print(f"vidar: {one_line(line)}", markup=False, highlight=False, soft_wrap=True)
             else:
-                print(f"vidar: {' '.join(line.split())}", file=sys.stderr, flush=True)
+                print(f"vidar: {one_line(line)}", file=sys.stderr, flush=True)
 
         yield progress, say

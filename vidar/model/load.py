@@ -24,6 +24,7 @@ from vidar.types import UsageError, VidarError
 SHIPPED = Path(__file__).parent.parent / "pretrained"
 INDEX, CONFIG = "model_index.json", "world.json"
 START = "start.mp4"  # the clip in a model's folder that is the default context
+AGAIN = "train or fetch the world again"
 SHA256 = "_sha256"  # of world.json and the index itself; models of earlier versions have none
 STARTS = "starts"  # the folder of further start clips in a model's folder
 OUTCOME = "outcome"  # the reward and termination head; most models have none
@@ -79,7 +80,7 @@ def locate(name: str | os.PathLike[str]) -> Path:
 
 def load_config(folder: Path) -> VideoModelConfig:
     """The config of the model in a folder. Raises VidarError if the folder holds another kind of config."""
-    config = load_file(folder / CONFIG)
+    config = load_file(folder / CONFIG, AGAIN)
     if not isinstance(config, VideoModelConfig):
         raise VidarError(f"{folder / CONFIG}: holds a {type(config).__name__}, so {folder} is not a model")
     return config
@@ -129,7 +130,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         index = None
     if not isinstance(index, dict):
-        raise VidarError(f"{folder / INDEX}: damaged; train or fetch the world again")
+        raise VidarError(f"{folder / INDEX}: damaged; {AGAIN}")
     sha256 = index.pop(SHA256, None)
     if sha256 is not None and sha256 != _digest(folder, index):
         raise VidarError(
@@ -151,7 +152,7 @@ def _digest(folder: Path, index: dict[str, Any]) -> str:
         return hashlib.sha256(text + (folder / CONFIG).read_bytes()).hexdigest()
     except OSError as error:
         problem = f"cannot be read ({error.strerror})"
-        raise VidarError(f"{folder / CONFIG}: {problem}; train or fetch the world again") from None
+        raise VidarError(f"{folder / CONFIG}: {problem}; {AGAIN}") from None
 
 
 def _finish(folder: Path, index: dict[str, Any], outcome: OutcomeNet | None) -> None:

@@ -41,6 +41,6 @@ def few_steps(folder: Path) -> str | None:
     if steps is None or steps >= FEW_STEPS:
         return None
     return (
-        f"{folder} was trained for only {steps} steps: expect noise or blur; to train on, repeat its `vidar train` with "
-        "more minutes and --resume auto"
+        f"{folder} was trained for only {steps} steps: expect noise or blur; to train on, repeat its `vidar train` "
+        "with more minutes and --resume auto"
     )
