@@ -24,6 +24,7 @@ from vidar.eval.record import check_record, command_line, interval, record
 from vidar.nn.pretrained import load_component
 from vidar.tokenizers.pixels import to_float, to_uint8
 from vidar.tokenizers.pyramid_autoencoder import PyramidAutoencoder
+from vidar.types import VidarError
 
 
 @torch.inference_mode()
@@ -73,4 +74,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except VidarError as error:
+        sys.exit(f"evaluate_tokenizer: {error}")
