@@ -11,7 +11,6 @@ from vidar.configs.catalog import recipes
 from vidar.configs.recipe import then_of
 from vidar.model.load import CONFIG, load_config
 
-FEW_STEPS = 300  # Choice: below, even the world of a simple game dissolves within seconds
 CARRIED = ("preset", "data")  # arguments that the next recipe must share
 
 

@@ -21,6 +21,7 @@ PARAMETERS = {
     "start": "Folder of a model whose weights training starts from; null: fresh weights.",
     "minutes": "Length of the training in minutes, without compilation.",
     "batch": "Clips per step; fewer need less memory.",
+    "captions": "Read the captions of the recordings, and a prompt when it is used.",
     "frames": "Frames that are generated together.",
     "clip_frames": "Frames of a training clip; null: those of the preset.",
     "steps": "Network calls per frame.",

@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 import torch
 
+from vidar.printable import one_line
 from vidar.types import UsageError
 
 LIMIT = 8 << 30  # bytes of all such files in one folder
@@ -85,7 +86,7 @@ def unwritable(folder: Path, needed: int = 0) -> str:
 
 def say(line: str) -> None:
     """Print one line on stderr."""
-    print(f"vidar: {line}", file=sys.stderr, flush=True)
+    print(f"vidar: {one_line(line)}", file=sys.stderr, flush=True)
 
 
 @contextmanager

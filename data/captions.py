@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 from vidar.data.tables import READERS
+from vidar.data.text import read_text
 from vidar.types import VidarError
 
 METADATA = ("metadata.csv", "metadata.jsonl")
@@ -23,7 +25,7 @@ def read_captions(videos: Sequence[Path], texts: Sequence[Path | None], metadata
     for video, text in zip(videos, texts):
         if text is not None and video.name in found:
             raise VidarError(f"{text}: {metadata} holds a caption of {video.name} too; remove one of them")
-        captions.append(found.get(video.name, "") if text is None else _read_text(text))
+        captions.append(found.get(video.name, "") if text is None else _read_caption(text))
     if any(captions) and not all(captions):
         video = videos[captions.index("")]
         where = f"{video.stem}.txt" if metadata is None else f"{video.stem}.txt or a line in {metadata.name}"
@@ -31,15 +33,18 @@ def read_captions(videos: Sequence[Path], texts: Sequence[Path | None], metadata
     return captions
 
 
-def _read_text(file: Path) -> str:
-    try:
-        caption = file.read_text(encoding="utf-8-sig").strip()
-    except UnicodeDecodeError as error:
-        raise VidarError(f"{file}: is not UTF-8 text: {error}") from None
-    except OSError as error:
-        raise VidarError(f"{file}: cannot be read: {error.strerror}") from None
+def _read_caption(file: Path) -> str:
+    caption = read_text(file).strip()
     if not caption:
         raise VidarError(f"{file}: is empty; write the caption of the video into it, or remove it")
+    return _checked(caption, str(file))
+
+
+def _checked(caption: str, where: str) -> str:
+    """The caption. Raises VidarError for control characters: they come from damage, or from a file of another kind."""
+    for number, sign in enumerate(caption):
+        if unicodedata.category(sign) == "Cc" and sign not in "\t\n\r":
+            raise VidarError(f"{where}: character {number} of the caption is {sign!r}, which no text holds; correct it")
     return caption
 
 
@@ -60,5 +65,5 @@ def _read_metadata(file: Path, videos: set[str]) -> dict[str, str]:
             raise VidarError(f"{file}: {cells.unit} {line}: a second caption of {name}; remove one of them")
         if not isinstance(caption, str) or not caption.strip():
             raise VidarError(f"{file}: {cells.unit} {line}: the caption of {name} is empty")
-        captions[name] = caption.strip()
+        captions[name] = _checked(caption.strip(), f"{file}: {cells.unit} {line}")
     return captions

@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from vidar.data.rows import Rows, Units, actions_of_frames, frames_of_rows
 from vidar.data.shards import KEY, ShardWriter
 from vidar.data.stored import HELD_OUT, Assigned, Source, Stored, assign, read_stored
 from vidar.data.tables import read_table
+from vidar.data.text import check_regular
 from vidar.data.video import read_pieces, video_info
 from vidar.types import UsageError, VidarError
 
@@ -113,8 +115,9 @@ def convert_folder(
 ) -> Converted:
     """Write the recordings of a folder as shards; see `find_recordings` for its files.
 
-    Every file is checked before anything is written. Recordings that are there already, from the same files and with
-    the same options, are kept. heldout, resume: see `assign`. say receives a line about files that are passed over or
+    Every file is checked before anything is written, and from the first check on no other process writes these splits.
+    Recordings that are there already, from the same files and with the same options, are kept. heldout, resume: see
+    `assign`. say receives a line about files that are passed over or
     kept; progress(done, number of recordings) is called after each check and each recording written.
     Raises VidarError naming the file and line, and UsageError for options that do not go together.
     """
@@ -127,33 +130,46 @@ def convert_folder(
     if passed:
         more = f" and {len(passed) - 5} more" if len(passed) > 5 else ""
         say(f"{folder}: passed over, as no recordings: {', '.join(passed[:5])}{more}")
-    index, stored = read_stored(place)
-    _check_data(index, place, conversion, fps)
-    sources = [_source(recording, conversion) for recording in recordings]
-    assigned = assign(sources, stored, place, split, heldout, resume)
-    left = [one for one in assigned if not one.complete]
-    if len(left) < len(assigned):
-        say(f"{place}: {len(assigned) - len(left)} of {len(assigned)} recordings are there already and are kept")
-    steps = iter(range(1, 2 * len(left) + 1))
-    step = (lambda: progress(next(steps), 2 * len(left))) if progress is not None else (lambda: None)
-    checked: list[_Checked] = []
-    for one in left:
-        checked.append(_check(one, conversion))
-        step()
-    checked = _named(checked, stored)
-    _check_sizes(checked, index, place)
-    written: Counter[str] = Counter()
-    for target in dict.fromkeys((split, HELD_OUT)):  # the first split is what readers take by default
-        if not any(one.assigned.split == target for one in checked):
-            continue
-        with ShardWriter(place, target, conversion.spec) as writer:
+    targets = list(dict.fromkeys((split, HELD_OUT) if heldout else (split,)))
+    with _writers(place, targets, conversion.spec) as writers:
+        index, stored = read_stored(place)
+        _check_rate(index, place, fps)
+        sources = [_source(recording, conversion) for recording in recordings]
+        assigned = assign(sources, stored, place, split, heldout, resume)
+        left = [one for one in assigned if not one.complete]
+        if len(left) < len(assigned):
+            say(f"{place}: {len(assigned) - len(left)} of {len(assigned)} recordings are there already and are kept")
+        steps = iter(range(1, 2 * len(left) + 1))
+        step = (lambda: progress(next(steps), 2 * len(left))) if progress is not None else (lambda: None)
+        checked: list[_Checked] = []
+        for one in left:
+            checked.append(_check(one, conversion))
+            step()
+        checked = _named(checked, stored)
+        _check_sizes(checked, index, place)
+        written: Counter[str] = Counter()
+        for target, writer in writers.items():  # the first split is what readers take by default
             for one in checked:
                 if one.assigned.split == target:
                     for episode in _episodes(one, conversion, fps):
                         writer.write(episode)
                         written[target] += 1
                     step()
+            writer.close()
     return Converted(written.total(), written[HELD_OUT] if heldout else 0, len(assigned) - len(left), tuple(passed))
+
+
+@contextmanager
+def _writers(out: Path, splits: Sequence[str], spec: ActionSpec) -> Generator[Mapping[str, ShardWriter]]:
+    """A writer per split, which keeps other processes from writing it. A folder made for nothing is removed again."""
+    new = not out.exists()
+    try:
+        with ExitStack() as stack:
+            yield {split: stack.enter_context(ShardWriter(out, split, spec)) for split in splits}
+    finally:
+        if new:
+            with suppress(OSError):  # it is not empty
+                out.rmdir()
 
 
 def _check_split(split: str, heldout: float) -> None:
@@ -182,6 +198,7 @@ def _source(recording: Recording, conversion: Conversion) -> Source:
 
 
 def _hash(file: Path) -> str:
+    check_regular(file)
     try:
         with file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -222,12 +239,8 @@ def _named(checked: Sequence[_Checked], stored: Sequence[Stored]) -> list[_Check
     return [replace(one, name=name or next(names)) for one, name in zip(checked, known)]
 
 
-def _check_data(index: Index | None, out: Path, conversion: Conversion, fps: float) -> None:
-    """Raises VidarError if the data folder holds episodes with other actions or at another rate."""
-    if index is not None and index.spec != conversion.spec:
-        raise VidarError(
-            f"{out}: holds data with other actions ({', '.join(index.spec.names) or 'none'}); write to another folder"
-        )
+def _check_rate(index: Index | None, out: Path, fps: float) -> None:
+    """Raises VidarError if the data folder holds episodes at another rate."""
     if index is not None and index.fps != fps:
         raise VidarError(
             f"{out}: holds data at {index.fps:g} fps, these recordings give {fps:g}; write to another folder"

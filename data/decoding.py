@@ -40,7 +40,8 @@ def open_video(source: bytes | str | os.PathLike[str], name: str) -> Generator[A
     """
     _check_length(source, name)
     try:
-        with av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source), "r") as container:
+        file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
+        with av.open(file, "r", metadata_errors="replace") as container:  # titles of old cameras are no UTF-8
             yield container
     except av.FFmpegError as error:
         raise VidarError(f"{name}: cannot be read as video ({error.strerror}); damaged or truncated?") from None
@@ -51,12 +52,15 @@ def video_stream(container: Any, name: str) -> Any:
 
     Of several, one with more than a single frame is preferred, then the default one, then the largest.
 
-    Raises VidarError naming `name` if there is none.
+    Raises VidarError naming `name` if there is none, or none that FFmpeg can decode.
     """
     streams = [stream for stream in container.streams.video if not stream.disposition & _STILL]
     if not streams:
         raise VidarError(f"{name}: contains no video stream")
-    return max(streams, key=_preference)
+    known = [stream for stream in streams if stream.codec_context is not None]
+    if not known:
+        raise VidarError(f"{name}: no decoder knows the format of its video; damaged? If not, encode it as H.264")
+    return max(known, key=_preference)
 
 
 class Decoder:

@@ -22,6 +22,7 @@ from vidar.actions import ActionSpec
 from vidar.config import from_dict, to_dict
 from vidar.data.episode import Episode
 from vidar.data.index import INDEX, SCHEMA, Index, Shard, load_index
+from vidar.data.text import check_regular
 from vidar.data.video import decode_video
 from vidar.types import UsageError, VidarError
 
@@ -91,6 +92,7 @@ def scan_shard(file: Path) -> Scan:
     found: dict[str, dict[str, tuple[int, int]]] = {}
     problem = ""
     try:
+        check_regular(file)
         with file.open("rb") as stream:
             for name, offset, size in _tar_members(stream, file.stat().st_size):
                 key, _, extension = name.partition(".")

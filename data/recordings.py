@@ -40,7 +40,7 @@ def find_recordings(folder: Path, actions: bool) -> tuple[list[Recording], list[
     if not folder.is_dir():
         raise VidarError(f"{folder}: no such folder of videos")
     hidden, files = _files(folder)
-    videos = [file for file in files if file.suffix.lower() in VIDEOS and file.is_file()]
+    videos = [file for file in files if _is_video(file)]
     if not videos:
         raise VidarError(f"{folder}: contains no {', '.join(VIDEOS)} file; subfolders are not searched")
     beside: defaultdict[tuple[str, str], list[Path]] = defaultdict(list)  # (kind, stem) -> files
@@ -66,6 +66,14 @@ def find_recordings(folder: Path, actions: bool) -> tuple[list[Recording], list[
     used = {*videos, *tables, *texts, *metadata}
     passed = [f"{file.name}/" if file.is_dir() else file.name for file in files if file not in used]
     return [Recording(*parts) for parts in zip(videos, names, tables, captions)], [*hidden, *passed]
+
+
+def _is_video(file: Path) -> bool:
+    """Raises VidarError for the name of a video that is no file, so that no recording gets lost unnoticed."""
+    if _kind(file) != "video" or file.is_file():
+        return _kind(file) == "video"
+    kind = "a folder" if file.is_dir() else "a link that leads nowhere" if file.is_symlink() else "not a regular file"
+    raise VidarError(f"{file}: has the name of a video, but is {kind}; restore the video, or move this away")
 
 
 def _files(folder: Path) -> tuple[list[str], list[Path]]:

@@ -6,15 +6,15 @@ import numpy as np
 from PIL import Image
 
 
-def resized(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resized_crop(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """uint8 [T, H, W, 3] -> uint8 [T, height, width, 3]: the largest centred box of that aspect ratio, averaged."""
     if frames.shape[1:3] == size:
         return frames
-    return np.stack([resized_frame(frame, size) for frame in frames])
+    return np.stack([resized_crop_frame(frame, size) for frame in frames])
 
 
-def resized_frame(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """`resized` of one frame: uint8 [H, W, 3] -> uint8 [height, width, 3]."""
+def resized_crop_frame(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`resized_crop` of one frame: uint8 [H, W, 3] -> uint8 [height, width, 3]."""
     (height, width), (old_height, old_width) = size, frame.shape[:2]
     if (old_height, old_width) == size:
         return frame

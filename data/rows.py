@@ -18,16 +18,18 @@ from vidar.actions import Action, ActionSpec, mu_law_bins, mu_law_degrees
 from vidar.data.tables import Table
 from vidar.types import VidarError
 
-Rows = Literal["every", "between"]
+Rows = Literal["every", "between", "at"]
 Units = Literal["bins", "degrees", "pixels"]
 
 
 def frames_of_rows(table: Table, times: np.ndarray, rows: Rows | None) -> np.ndarray:
     """The frame that each row of a table leads to, int64 [R], never decreasing; 0 and len(times): not used.
 
-    times: float64 [T], seconds from frame 0 to each frame. rows: `every`: row t belongs to frame t, and row 0 is not
-    used; `between`: row t belongs to frame t + 1. A column `frame` holds the number of the frame instead, a column
-    `time` the seconds since frame 0: the row belongs to the first frame that is not earlier.
+    times: float64 [T], seconds from frame 0 to each frame. rows: `every`: row t leads to frame t, and row 0 is not
+    used; `between`: row t leads to frame t + 1, and there is one row less; `at`: row t is the action taken at frame t
+    (as VPT and LeRobot store it), so it leads to frame t + 1, and the last row is not used. A column `frame` holds the
+    number of the frame instead, a column `time` the seconds since frame 0: the row belongs to the first frame that is
+    not earlier.
     Choice: without any of these, one row per frame is read as `every`, and every other count is refused.
     Raises VidarError naming file and line.
     """
@@ -46,7 +48,7 @@ def frames_of_rows(table: Table, times: np.ndarray, rows: Rows | None) -> np.nda
         raise VidarError(
             f"{table.file}: {count} rows for {frames} frames; {remedy}; or add a column `frame` or `time` to the table"
         )
-    return np.arange(count) + (rows == "between")
+    return np.arange(count) + (rows in ("between", "at"))
 
 
 def _by_frame(table: Table, frames: int) -> np.ndarray:

@@ -131,7 +131,8 @@ class ShardWriter:
     def _check_listed(self, index: Index) -> None:
         """Raises VidarError if the folder holds data of another kind."""
         if index.spec != self.spec:
-            raise VidarError(f"{self.folder}: holds data with other actions ({', '.join(index.spec.names)})")
+            names = ", ".join(index.spec.names) or "none"
+            raise VidarError(f"{self.folder}: holds data with other actions ({names}); write to another folder")
         if self._format != (index.fps, index.height, index.width):
             raise VidarError(
                 f"{self.folder}: another writer put videos with another fps or size there; write to a folder of its own"

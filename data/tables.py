@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from vidar import DISTRIBUTION
+from vidar.data.text import read_text
 from vidar.types import VidarError
 
 Place = Literal["frame", "time"]
@@ -101,16 +103,13 @@ def read_csv(file: Path) -> Cells:
     """The cells of a CSV file as text; empty lines at its end are dropped. Raises VidarError naming file and line."""
     rows: list[Sequence[Any]] = []
     lines: list[int] = []
+    reader = csv.reader(io.StringIO(read_text(file), newline=""), strict=True)
     try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.reader(stream, strict=True)
-            for row in reader:
-                rows.append(row)
-                lines.append(reader.line_num)
-    except (UnicodeDecodeError, csv.Error) as error:
+        for row in reader:
+            rows.append(row)
+            lines.append(reader.line_num)
+    except csv.Error as error:
         raise VidarError(f"{file}: cannot be read as CSV: {error}; write it as UTF-8 text") from None
-    except OSError as error:
-        raise VidarError(f"{file}: cannot be read: {error.strerror}") from None
     while rows and not "".join(rows[-1]).strip():
         rows.pop()
     header = [name.strip() for name in rows[0]] if rows else []
@@ -125,12 +124,7 @@ def read_csv(file: Path) -> Cells:
 
 def read_jsonl(file: Path) -> Cells:
     """The values of a file with one JSON object per line, all with the same keys. Raises VidarError naming the line."""
-    try:
-        text = file.read_text(encoding="utf-8-sig").rstrip()
-    except UnicodeDecodeError as error:
-        raise VidarError(f"{file}: cannot be read as JSON Lines: {error}; write it as UTF-8 text") from None
-    except OSError as error:
-        raise VidarError(f"{file}: cannot be read: {error.strerror}") from None
+    text = read_text(file).rstrip()
     header: list[str] = []
     rows: list[Sequence[Any]] = []
     for line, part in enumerate(text.split("\n") if text else (), 1):

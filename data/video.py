@@ -1,7 +1,8 @@
 """Video files and bytes <-> uint8 frames [T, H, W, 3], exact to the frame (PyAV).
 
 H.264 in yuv420p with BT.709 tags, a key frame every 12 frames and no B-frames, so that reading a random frame decodes
-at most 12 frames. Choice: one encoder thread, so that the bytes do not depend on the number of cores.
+at most 12 frames. Choice: one encoder thread, and no AVX-512 code of x264 (`_instructions`), so that the same frames
+give the same bytes.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from typing import Any
 
 import av
 import numpy as np
+import torch
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from vidar.data.atomic import check_output, replacing
 from vidar.data.decoding import EXACT, Decoder, open_video
 from vidar.data.outputs import WRITER
-from vidar.data.resize import resized_frame
+from vidar.data.resize import resized_crop_frame
 from vidar.types import VidarError
 
 BT709 = 1  # the code of BT.709 in ITU-T H.273: primaries, transfer and matrix
@@ -92,7 +94,7 @@ def read_pieces(
 ) -> Iterator[np.ndarray]:
     """All frames in one pass, in pieces of `length` frames (the last may be shorter): uint8 [T, H, W, 3].
 
-    size: (height, width) in pixels that each frame is made as soon as it is read (`resized`); None: unchanged.
+    size: (height, width) in pixels that each frame is made as soon as it is read (`resized_crop`); None: unchanged.
     keep: int [K], the numbers of the frames that are kept, in increasing order; None: all.
 
     Raises VidarError like `read_video`, and if the file ends before the last frame of `keep`.
@@ -110,7 +112,7 @@ def read_pieces(
                 continue
             following = next(wanted, None)
             picture = decoder.picture(frame)
-            picture = picture if size is None else resized_frame(picture, size)
+            picture = picture if size is None else resized_crop_frame(picture, size)
             piece = np.empty((length, *picture.shape), np.uint8) if piece is None else piece
             piece[filled] = picture
             filled += 1
@@ -183,8 +185,17 @@ class _Codec:
 
 def _lossy(crf: int) -> _Codec:
     if "libx264" in av.codecs_available:
-        return _Codec("libx264", "yuv420p", {"crf": str(crf), "preset": "veryfast", "bf": "0"})
+        return _Codec("libx264", "yuv420p", {"crf": str(crf), "preset": "veryfast", "bf": "0", **_instructions()})
     return _Codec("mpeg4", "yuv420p", {}, quality=2)
+
+
+def _instructions() -> dict[str, str]:
+    """The option of x264 that limits it to AVX2 on a CPU with AVX-512.
+
+    With the AVX-512 code of its macroblock tree, what narrow frames are encoded to depends on what the memory held
+    before. Measurements: docs/notes/video.md.
+    """
+    return {"x264-params": "asm=avx2"} if torch.backends.cpu.get_cpu_capability() == "AVX512" else {}
 
 
 def _vp9(crf: int) -> _Codec:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -26,6 +27,7 @@ import torch
 
 import vidar
 from vidar.configs.videoar import SHAPES_SIZES, tokenizer_videoar_shapes, videoar_shapes
+from vidar.data.atomic import replacing
 from vidar.data.episode import Episode
 from vidar.data.synthetic import ShapesConfig
 from vidar.eval.codewords import perplexity
@@ -104,7 +106,8 @@ def once(folder: Path, config: TrainConfig, measure: Callable[[Path], dict[str, 
         if fitted.stopped or fitted.model is None:
             raise SystemExit(f"{folder}: stopped at step {fitted.step}; run the same command to resume")
         found = {"cpu_seconds": used, "steps": fitted.step, **measure(fitted.model)}
-        result.write_text(json.dumps(found))
+        with replacing(result) as file:
+            file.write_text(json.dumps(found))
     return json.loads(result.read_text())
 
 
@@ -164,10 +167,7 @@ def main() -> None:
     folder = given.folder
     if not (folder / "data" / "shards.json").is_file():
         vidar.record(ShapesConfig(), None, folder / "data", episodes=400)
-    try:
-        report(measured(folder, given.episodes, {"tokenizer": given.tokenizer_steps, "world": given.world_steps}))
-    except VidarError as error:
-        parser.exit(1, f"ablate_scales: {error}\n")
+    report(measured(folder, given.episodes, {"tokenizer": given.tokenizer_steps, "world": given.world_steps}))
 
 
 def measured(folder: Path, count: int, steps: dict[str, int]) -> Tables:
@@ -210,4 +210,7 @@ def report(tables: Tables) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except VidarError as error:
+        sys.exit(f"ablate_scales: {error}")

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from vidar.configs.mmpl import mmpl_doom
+from vidar.data.atomic import make_folder
 from vidar.data.video import write_video
 from vidar.eval.provenance import hardware, versions
 from vidar.model.load import START, load_config, save
@@ -135,7 +136,6 @@ def report(runs: dict[int, list[list[Span]]], model: Path, segments: int, out: P
             f"simulated, {count} workers: {far:.2f} s; no schedule takes less than {least(graphs, cost, count):.2f} s"
         )
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         for count, found in runs.items():
             middle = min(found, key=lambda spans: abs(makespan(spans) - median[count]))
             write_gantt(out / f"workers_{count}.png", middle, f"{segments} segments, {count} workers")
@@ -145,6 +145,8 @@ def report(runs: dict[int, list[list[Span]]], model: Path, segments: int, out: P
 def main(model: str = UNTRAINED, segments: str = "4", turns: str = "5", out: str = "") -> None:
     """Measure and print."""
     torch.set_num_threads(1)
+    if out:
+        make_folder(out)  # before anything is measured
     with tempfile.TemporaryDirectory() as place:
         folder = untrained(Path(place)) if model == UNTRAINED else Path(model)
         told = ", ".join(f"{name} {value}" for name, value in versions().items())
@@ -167,4 +169,7 @@ def main(model: str = UNTRAINED, segments: str = "4", turns: str = "5", out: str
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except VidarError as error:
+        sys.exit(f"bench_plan: {error}")

@@ -32,7 +32,7 @@ from vidar.eval.record import check_record, command_line, record
 from vidar.model.load import load
 from vidar.model.model import VideoModel
 from vidar.rng import Rng
-from vidar.types import UsageError
+from vidar.types import UsageError, VidarError
 
 CONTEXT = 2  # frames that every world receives
 SEEDS = (0, 1, 2)
@@ -149,4 +149,7 @@ def cell(values: np.ndarray) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        typer.run(main)
+    except VidarError as error:
+        sys.exit(f"compare_drift: {error}")

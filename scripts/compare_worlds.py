@@ -10,6 +10,7 @@ All other models are compared with the first one, start by start (`vidar eval co
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -19,10 +20,12 @@ import numpy as np
 import torch
 
 import vidar
+from vidar.data.atomic import replacing
 from vidar.eval import compare, endless, world_suite
 from vidar.eval.provenance import hardware
 from vidar.model.load import START, load, locate, save
 from vidar.model.model import VideoModel
+from vidar.types import VidarError
 
 HORIZONS = (1, 4, 8, 16, 32)
 SUITES = {"world": world_suite.run, "endless": endless.run}
@@ -64,7 +67,8 @@ def stored(model: str, place: Path) -> Path:
     changed = VideoModel(world.config.with_steps(int(steps)), world.tokenizer, world.net, world.start)
     save(changed, copy)
     if (folder / START).is_file():
-        (copy / START).write_bytes((folder / START).read_bytes())
+        with replacing(copy / START) as file:
+            shutil.copyfile(folder / START, file)
     return copy
 
 
@@ -105,4 +109,7 @@ def frames_per_second(worlds: list[VideoModel]) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except VidarError as error:
+        sys.exit(f"compare_worlds: {error}")

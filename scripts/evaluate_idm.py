@@ -25,6 +25,7 @@ from vidar.nn.inverse_dynamics import InverseDynamicsNet, labels
 from vidar.nn.pretrained import load_component
 from vidar.tokenizers.pixels import to_float, to_uint8
 from vidar.train.methods.inverse_dynamics import blurred
+from vidar.types import VidarError
 
 BARS = {"turning": 0.95, "forward": 0.90, "sideways": 0.90}
 
@@ -98,4 +99,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except VidarError as error:
+        sys.exit(f"evaluate_idm: {error}")

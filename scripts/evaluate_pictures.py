@@ -27,7 +27,7 @@ from vidar.data.reader import episodes
 from vidar.data.synthetic import COLOURS
 from vidar.eval.frame_metrics import paired_interval, sharpness
 from vidar.eval.record import Found, check_record, command_line, interval, percent, record
-from vidar.model.model import Pictures
+from vidar.model.model import VideoModel
 from vidar.tokenizers.pixels import to_float, to_uint8
 from vidar.types import VidarError
 
@@ -54,20 +54,20 @@ def share(shown: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return (shown & wanted).sum(1) / wanted.sum(1)
 
 
-def made(model: Pictures, told: Sequence[int | str], seed: int) -> tuple[np.ndarray, float]:
+def made(model: VideoModel, told: Sequence[int | str], seed: int) -> tuple[np.ndarray, float]:
     """One picture per class or caption, uint8 [B, T, H, W, 3], and the seconds that each took."""
     parts, seconds = list[np.ndarray](), 0.0
     for start in range(0, len(told), AT_ONCE):
         some = told[start : start + AT_ONCE]
-        key = "labels" if isinstance(some[0], int) else "prompts"
-        found = model.generate(**{key: some}, seeds=[seed * 1_000_000 + start + row for row in range(len(some))])
+        key = "label" if isinstance(some[0], int) else "prompt"
+        found = model.generate(**{key: some}, seed=[seed * 1_000_000 + start + row for row in range(len(some))])
         parts.append(found.frames)
         seconds += sum(found.seconds)
     return np.concatenate(parts), seconds
 
 
 @torch.inference_mode()
-def back(model: Pictures, truth: np.ndarray) -> np.ndarray:
+def back(model: VideoModel, truth: np.ndarray) -> np.ndarray:
     """First frames, uint8 [B, H, W, 3], of clips [B, T, H, W, 3] after encoding and decoding."""
     video = to_float(torch.from_numpy(truth))
     return to_uint8(model.tokenizer.decode(model.tokenizer.encode(video)[0])[0])[:, 0].numpy()
@@ -82,13 +82,10 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=256)
     parser.add_argument("--record", metavar="RECIPE", help="write the figures beside this recipe")
     given = parser.parse_args()
-    try:
-        check_record(given.record)
-        found = judge(given.model, given.data, given.split, given.pictures)
-        if given.record:
-            record(given.record, command_line(sys.argv[0], sys.argv[1:]), found, given.model)
-    except VidarError as error:
-        parser.exit(1, f"evaluate_pictures: {error}\n")
+    check_record(given.record)
+    found = judge(given.model, given.data, given.split, given.pictures)
+    if given.record:
+        record(given.record, command_line(sys.argv[0], sys.argv[1:]), found, given.model)
 
 
 NAMES = {  # names of the stored figures
@@ -102,7 +99,7 @@ NAMES = {  # names of the stored figures
 def judge(name: str, data: str, split: str, count: int) -> Found:
     """Generate the pictures, print and return the results. Raises VidarError if `name` is not such a model."""
     model = vidar.load(name)
-    if not isinstance(model, Pictures):
+    if not model.config.clips:
         raise VidarError(f"{name}: is a world; evaluate it with `vidar eval` or scripts/compare_worlds.py")
     length, by_class = model.config.frames, bool(model.config.classes)
     say, clip = (ShapeClassConfig() if by_class else ShapeCaptionConfig()).build(), slice(0, length)
@@ -139,4 +136,7 @@ def judge(name: str, data: str, split: str, count: int) -> Found:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except VidarError as error:
+        sys.exit(f"evaluate_pictures: {error}")

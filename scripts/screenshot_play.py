@@ -20,6 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vidar.data.atomic import check_output, replacing
+from vidar.types import VidarError
+
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run")
 SIZE = {"width": 1280, "height": 800}
@@ -111,12 +114,18 @@ def opened(model: str, *options: str) -> Iterator[tuple[Page, str]]:
 
 
 def main(out: str, model: str = "doom", key: str = "ArrowLeft") -> None:
-    """Write the screenshot."""
+    """Write the screenshot. Raises VidarError if it cannot be written."""
+    check_output(out)
     with opened(model) as (page, url):
-        Path(out).write_bytes(photograph(page, url, key))
+        picture = photograph(page, url, key)
+    with replacing(out) as file:
+        file.write_bytes(picture)
 
 
 if __name__ == "__main__":
     if not 2 <= len(sys.argv) <= 4 or sys.argv[1].startswith("-"):
         raise SystemExit(__doc__)
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except VidarError as error:
+        sys.exit(f"screenshot_play: {error}")

@@ -57,6 +57,32 @@ def test_a_saved_config_that_has_moved_since_is_found_by_its_old_name(tmp_path):
     assert "vidar.train.fit.TrainConfig" in MOVED
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["[", "[" * 100_000, "a: &a [*a]", "type: " + "9" * 5000, "a: 2024-13-45", "{", "- 1\n-", "\x00", "type: [", "{}"],
+)
+@pytest.mark.parametrize("suffix", [".yaml", ".json"])
+def test_a_file_that_is_no_config_is_named_with_the_remedy(tmp_path, text, suffix):
+    file = tmp_path / f"c{suffix}"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=f"c{suffix}: .*") as error:
+        load_file(file, "fetch it again")
+    assert str(error.value).endswith("fetch it again") and "\n" not in str(error.value)
+    file.unlink()
+    file.symlink_to(file)
+    with pytest.raises(UsageError, match=f"c{suffix}: no such config file"):
+        load_file(file)
+
+
+@pytest.mark.parametrize("line", ["self: 1", "sinks: 1e999", "sinks: [[[]]]", "sinks: {type: 3}", "1: 2"])
+def test_a_field_that_cannot_be_is_one_line(tmp_path, line):
+    file = tmp_path / "c.yaml"
+    file.write_text(f"type: vidar.orders.frame.FrameOrderConfig\n{line}\n")
+    with pytest.raises(UsageError, match=r"c\.yaml: ") as error:
+        load_file(file)
+    assert "\n" not in str(error.value)
+
+
 def test_wrong_value_is_one_line(tmp_path):
     with pytest.raises(UsageError) as error:
         FrameOrderConfig(window="wide")

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = ("vidar", "configs", "kernels", "data", "eval", "scripts")
 LINKED = ("configs", "kernels", "data", "eval")
 STEPS = (
-    "types",
+    "types printable",
     "config",
     "actions rng",
     "kernels core data",

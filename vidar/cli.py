@@ -33,6 +33,7 @@ from vidar.commands import (
     videos,
     world,
 )
+from vidar.printable import one_line
 
 INTERRUPTED = 130
 REFUSED: Any = typer.BadParameter.__mro__[2]  # ClickException; some releases of typer bundle their own copy of click
@@ -73,7 +74,7 @@ def exit_code(command: Any) -> int:
 
 def refuse(message: str, code: int) -> int:
     """Print `message` as one line on stderr and return `code`."""
-    print(f"vidar: {' '.join(message.split())}", file=sys.stderr)
+    print(f"vidar: {one_line(message)}", file=sys.stderr)
     return code
 
 

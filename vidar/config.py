@@ -161,21 +161,28 @@ def to_yaml(config: Config) -> str:
     return yaml.safe_dump(to_dict(config), sort_keys=False, width=110)
 
 
-def load_file(path: str | os.PathLike[str]) -> Any:
-    """Read a config from .yaml, .yml or .json. Raises UsageError naming the file if it is missing or unreadable."""
+def load_file(path: str | os.PathLike[str], remedy: str = "correct it") -> Any:
+    """Read a config from .yaml, .yml or .json. remedy: what to do if the file is damaged.
+
+    Raises UsageError naming the file if it is missing, unreadable or no config.
+    """
     file = Path(path)
     if not file.is_file():
         raise UsageError(f"{file}: no such config file")
     try:
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
         data: Any = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-    except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise UsageError(f"{file}: not readable as {file.suffix or 'YAML'}: {str(error).splitlines()[0]}") from None
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read ({error.strerror}); {remedy}") from None
+    except (ValueError, yaml.YAMLError, RecursionError) as error:  # ValueError: no UTF-8, JSON, number or date
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"{file}: not readable as {file.suffix or 'YAML'}: {reason}; {remedy}") from None
     if not (isinstance(data, Mapping) and "type" in data):
-        raise UsageError(f"{file}: a config file needs a 'type' at the top; `vidar config RECIPE` prints one")
+        example = "as `vidar config RECIPE` prints it"
+        raise UsageError(f"{file}: a config file needs a 'type' at the top, {example}; {remedy}")
     try:
         return from_dict(cast(Any, data))
-    except UsageError as error:
+    except (UsageError, TypeError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
         raise UsageError(f"{file}: {error}") from None
 
 

@@ -1,6 +1,7 @@
 """`vidar generate`: what is written, and that everything is refused before a model is built."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from vidar.config import from_dict
 from vidar.data.synthetic import ShapesConfig
 from vidar.data.video import read_video, write_video
 from vidar.model.load import load
+from vidar.model.trained import note_steps
 
 
 def test_clip_is_the_world_stream(run, model, clip, keys, tmp_path, monkeypatch):
@@ -155,3 +157,22 @@ def test_failure_midway_leaves_nothing(run, model, clip, tmp_path, monkeypatch):
     words = ["generate", model, "--context", clip, "--frames", 3, "--out", tmp_path / "x.mp4"]
     assert run(*words)[::2] == (1, "vidar: the end of the world\n")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_of_few_steps_warns_in_one_line(run, model, clip, tmp_path, monkeypatch):
+    """In `generate`, `synth` and `play`; a model without the number of its steps (`model`) never does."""
+    few = shutil.copytree(model, tmp_path / "few")
+    shutil.copy(clip, few / "start.mp4")
+    note_steps(few, 20)
+    (tmp_path / "jobs.jsonl").write_text('{"id": "a", "frames": 2}')
+    line = f"vidar: {few} was trained for only 20 steps: expect noise or blur; to train on, repeat its `vidar train`"
+    commands = [("generate", few, "--frames", 1, "--out", tmp_path / "x.mp4")]
+    commands += [("synth", few, "--jobs", tmp_path / "jobs.jsonl", "--out", tmp_path / "v", "--dry-run")]
+    for words in commands:
+        code, _, err = run(*words)
+        assert code == 0 and [one.startswith(line) for one in err.splitlines()] == [True]
+    monkeypatch.setattr("vidar.commands.play._serve", lambda *_: None)
+    code, _, err = run("play", few, "--no-compile")
+    assert code == 0 and err.startswith(line)
+    code, _, err = run("generate", model, "--context", clip, "--frames", 1, "--out", tmp_path / "y.mp4")
+    assert (code, err) == (0, "")

@@ -14,6 +14,7 @@ from vidar.data.convert import Conversion, convert_folder
 from vidar.data.index import load_index
 from vidar.data.names import episode_names
 from vidar.data.reader import data_info, episodes, read_episode
+from vidar.data.shards import ShardWriter
 from vidar.data.validate import validate
 from vidar.types import UsageError, VidarError
 
@@ -108,6 +109,34 @@ def test_doubtful_folders_are_refused(folder, tmp_path, names, remove, add, mess
     assert not (tmp_path / "out").exists()
 
 
+def make(file, kind):
+    """Put something else in place of a file."""
+    file.unlink()
+    if kind == "folder":
+        file.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(file)
+    else:
+        file.symlink_to(file.name if kind == "loop" else "nowhere")
+
+
+@pytest.mark.parametrize(
+    "kind, what", [("folder", "a folder"), ("pipe", "not a regular file"), ("loop", "a link"), ("gone", "a link")]
+)
+def test_what_only_has_the_name_of_a_file_is_refused(folder, tmp_path, kind, what):
+    """Nothing is lost unnoticed, and a pipe is not waited for."""
+    where = folder("a.mp4", "b.mp4")
+    make(where / "b.mp4", kind)
+    with pytest.raises(
+        VidarError, match=rf"b\.mp4: has the name of a video, but is {what}.*; restore the video, or move"
+    ):
+        convert_folder(where, tmp_path / "out", HOW)
+    where = folder("c.mp4", place="more")
+    make(where / "c.csv", kind)
+    with pytest.raises(VidarError, match=r"c\.csv: (cannot be read|is not a regular file)"):
+        convert_folder(where, tmp_path / "out", HOW)
+
+
 def test_every_file_is_checked_before_anything_is_written(folder, tmp_path):
     where = folder("a.mp4", "b.mp4")
     recording(where / "c.mp4", every(12), height=48)
@@ -152,6 +181,16 @@ def test_a_size(tmp_path):
     recording(tmp_path / "in" / "a.mp4", every(12), height=64)
     (episode,) = converted(tmp_path / "in", tmp_path / "out", fps=20, size=(16, 32))
     assert episode.frames.shape == (12, 16, 32, 3) and numbers(episode.frames) == list(range(12))
+
+
+def test_a_second_converter_is_refused_before_it_reads_a_video(folder, tmp_path, monkeypatch):
+    where = folder("a.mp4", "b.mp4")
+    monkeypatch.setattr("vidar.data.convert.video_info", None)  # to read a video fails
+    for split, heldout in (("train", 0.0), ("heldout", 0.5)):
+        with ShardWriter(tmp_path / "out", split, HOW.spec):
+            with pytest.raises(UsageError, match=f"out: another process is writing split '{split}' there; wait for"):
+                convert_folder(where, tmp_path / "out", HOW, heldout=heldout)
+    assert not [*(tmp_path / "out").iterdir()]
 
 
 class Stop(Exception):
@@ -279,6 +318,10 @@ def test_captions_beside_videos(folder, tmp_path):
     (where / "b.txt").write_bytes("t\u00fcr".encode("latin-1"))
     with pytest.raises(VidarError, match=r"b\.txt: is not UTF-8 text"):
         convert_folder(where, tmp_path / "out", PLAIN)
+    for text in ("a\0door", "\x1b[31mdoor", "a door\x7f"):
+        (where / "b.txt").write_text(text)
+        with pytest.raises(VidarError, match=r"b\.txt: character \d+ of the caption is .*, which no text holds"):
+            convert_folder(where, tmp_path / "out", PLAIN)
     (where / "b.txt").write_text("eine T\u00fcr", encoding="utf-8")
     convert_folder(where, tmp_path / "out", PLAIN)
     found = list(episodes(tmp_path / "out", "train"))
@@ -303,6 +346,7 @@ def test_captions_of_a_whole_folder(folder, tmp_path, kind):
         ([*rows, ("c.mp4", "x")], f"line {first + 2}: 'c.mp4' is not the name of a video"),
         ([*rows, rows[0]], rf"line {first + 2}: a second caption of b\.MP4"),
         ([rows[0], ("a.mp4", " ")], rf"line {first + 1}: the caption of a\.mp4 is empty"),
+        ([rows[0], ("a.mp4", "a\x01b")], rf"metadata\.{kind}: line {first + 1}: character 1 of the caption is '.x01'"),
     ):
         write(bad)
         with pytest.raises(VidarError, match=message):

@@ -58,6 +58,18 @@ def test_rows_between_frames_have_to_be_said(tmp_path):
     assert in_step(episode) and len(episode.frames) == 20
 
 
+def test_rows_taken_at_frames(tmp_path):
+    """Row t is the action that leads from frame t to frame t + 1; the last row leads to no frame and is not read."""
+    recording(tmp_path / "in" / "a.mp4", every(20), "number\n" + "".join(f"{n}\n" for n in range(1, 20)) + "-7\n")
+    (episode,) = converted(tmp_path / "in", tmp_path / "out", fps=20, rows="at")
+    assert in_step(episode) and len(episode.frames) == 20 and episode.actions[0] == 0
+    (episode,) = converted(tmp_path / "in", tmp_path / "slow", fps=20, rows="at", every=3)
+    assert numbers(episode.frames) == [*range(0, 20, 3)] == [0, *episode.actions[1:, 0].tolist()]  # of three the latest
+    (tmp_path / "in" / "a.csv").write_text("number\n" + "1\n" * 19)
+    with pytest.raises(VidarError, match="19 rows for 20 frames; --rows at needs 20"):
+        converted(tmp_path / "in", tmp_path / "other", fps=20, rows="at")
+
+
 def test_columns_frame_and_time_say_where_a_row_belongs(tmp_path):
     recording(tmp_path / "in" / "a.mp4", every(20), "frame,number\n" + "".join(f"{n},{n}\n" for n in range(1, 20)))
     times = [f"{n - 0.2},{0.05 * n - 0.01:.3f}\n" for n in range(20)]
@@ -266,7 +278,7 @@ def test_tables_with_a_mark_carriage_returns_and_empty_lines_at_the_end(tmp_path
     assert read_table(named, ("time",)).by == ""  # an action of this name
     assert table.values.tolist() == [[0, 1]] * 3 and list(table.lines) == [2, 3, 4] and table.by == ""
     file.write_bytes("left,right\n1,0\n".encode("utf-16"))
-    with pytest.raises(VidarError, match=r"a\.csv: cannot be read as CSV"):
+    with pytest.raises(VidarError, match=r"a\.csv: is not UTF-8 text .*; save it as UTF-8"):
         read_table(file, ("left", "right"))
 
 

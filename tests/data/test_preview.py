@@ -6,7 +6,7 @@ from PIL import Image
 
 from vidar.actions import Action, ActionSpec
 from vidar.data.preview import contact_sheet, preview_video
-from vidar.data.resize import resized
+from vidar.data.resize import resized_crop
 from vidar.data.shards import ShardWriter
 from vidar.data.video import read_video
 from vidar.types import UsageError, VidarError
@@ -51,5 +51,5 @@ def test_resized_cuts_to_shape_and_averages():
     frame = np.arange(4 * 8 * 3, dtype=np.uint8).reshape(1, 4, 8, 3)
     middle = frame[:, :, 2:6].astype(float)
     wanted = middle.reshape(1, 2, 2, 2, 2, 3).mean((2, 4))
-    assert np.abs(resized(frame, (2, 2)) - wanted).max() <= 0.5
-    assert resized(frame, (4, 8)) is frame
+    assert np.abs(resized_crop(frame, (2, 2)) - wanted).max() <= 0.5
+    assert resized_crop(frame, (4, 8)) is frame

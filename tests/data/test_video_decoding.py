@@ -17,7 +17,7 @@ import pytest
 from av.stream import Disposition
 from PIL import Image
 
-from vidar.data.resize import resized
+from vidar.data.resize import resized_crop
 from vidar.data.video import decode_video, encode_video, read_pieces, read_video, video_info
 from vidar.types import VidarError
 
@@ -105,7 +105,7 @@ def test_frames_of_a_drifting_clock_are_found_by_count(tmp_path):
     pieces = list(read_pieces(path, 256, (16, 40)))
     assert [piece.shape for piece in pieces] == [(256, 16, 40, 3), (256, 16, 40, 3), (88, 16, 40, 3)]
     assert numbers(np.concatenate(pieces)) == list(range(600))
-    assert np.array_equal(pieces[2], resized(read_video(path, 512)[0], (16, 40)))
+    assert np.array_equal(pieces[2], resized_crop(read_video(path, 512)[0], (16, 40)))
     kept = list(read_pieces(path, 150, keep=np.arange(1, 600, 3)))
     assert [len(piece) for piece in kept] == [150, 50]
     assert numbers(np.concatenate(kept)) == list(range(1, 600, 3))

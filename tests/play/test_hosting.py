@@ -103,8 +103,13 @@ def test_a_prefix_that_a_proxy_leaves_is_passed_over(serve):
     served = serve()
     for path in ("/a/b.c/", "/a/play.js", "/a/b/c-d/?codec=jpeg", "/user/x@y/proxy/8000/healthz"):
         assert get(served.port, path)[0].status == 200, path
-    for path in ("/a/b", "/a/../play.js", "/play.js/", "/play.js/play.js", "/a//", "/.a/", "/a/index.html", "/ws/ws"):
+    for path in ("/a/b.c", "/a/../play.js", "/play.js/", "/play.js/play.js", "/a//", "/.a/", "/a/index.html", "/ws/ws"):
         assert get(served.port, path)[0].status == 404, path
+    for path, to in (("/a", "./a/"), ("/a/b?codec=jpeg", "./b/?codec=jpeg"), ("/u%C3%A9", "./u%C3%A9/")):
+        answer = get(served.port, path)[0]
+        assert (answer.status, answer.headers["location"]) == (307, to), path  # relative to the path before the name
+    assert get(served.port, "/a", host="evil.example")[0].status == 403
+    assert raw(served.port, "GET /etc/passwd HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").startswith("HTTP/1.1 307 ")
     upgrade = raw(served.port, UPGRADE.format(port=served.port).replace("GET /ws", "GET /a/b/ws"))
     assert upgrade.startswith("HTTP/1.1 101 ")
 

@@ -6,7 +6,7 @@ import pytest
 from vidar.actions import Action, ActionSpec
 from vidar.play.engine import PlayEngine, Start
 from vidar.play.key_codes import CODES, code_of, is_known
-from vidar.play.keys import DEGREES_PER_PIXEL, InputState, Keys
+from vidar.play.keys import DEGREES_PER_PIXEL, InputState, Keys, with_keys
 
 
 def test_names_of_keys():
@@ -29,6 +29,28 @@ def test_a_value_of_a_choice_may_have_no_key():
         {"code": "MouseLeft", "action": "jump"},
     ]
     assert keys.row(0b1010).tolist() == [2, 1]
+
+
+def test_actions_without_keys_get_free_ones():
+    """A gymnasium game names no keys: its choices are 0, 1, 2, ...; what names its keys keeps them."""
+    push = Action(name="action", kind="choice", size=3)
+    keys = Keys(ActionSpec(actions=(push,)))
+    assert [(one["code"], one["action"]) for one in keys.names()] == [(f"Digit{n}", f"action {n}") for n in range(3)]
+    assert [keys.row(mask)[0] for mask in (0, 1, 2, 4)] == [0, 0, 1, 2] and not keys.unknown()
+    spec = ActionSpec(
+        actions=(Action(name="w", keys=("w", "1")), push, Action(name="fire"), Action(name="x", kind="camera", size=5))
+    )
+    assert Keys(spec).codes == ("KeyW", "Digit1", "Digit0", "Digit2", "Digit3", "Digit4")
+    assert with_keys(ActionSpec(actions=spec.actions[:1])) == ActionSpec(actions=spec.actions[:1])
+
+
+def test_a_world_never_has_more_keys_than_a_mask_has_bits():
+    many = [Action(name=f"b{n}") for n in range(40)]
+    named = tuple(Action(name=f"n{n}", keys=(code,)) for n, code in enumerate(CODES[30:50]))
+    for actions in (many, [Action(name="wide", kind="choice", size=50), *many], [*named, *many]):
+        codes = Keys(ActionSpec(actions=tuple(actions))).codes
+        assert len(codes) == 32 and len(set(codes)) == 32
+        assert not {"KeyP", "KeyN", "KeyR", "KeyF"} & set(codes)  # the shortcuts of the page
 
 
 @pytest.mark.parametrize("kind", ["camera", "continuous"])

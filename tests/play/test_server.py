@@ -199,7 +199,7 @@ def test_page_and_figures_with_their_headers(serve):
         for name in names:
             answer, body = get(served.port, f"/{name}")
             assert answer.status == 200 and body == (PAGE / name.removeprefix("?")).read_bytes()
-        answers = [get(served.port, target) for target in ("/", "/healthz", "/metrics", "/nowhere", "/ws")]
+        answers = [get(served.port, target) for target in ("/", "/healthz", "/metrics", "/no.where", "/ws")]
         answers += [get(served.port, "/", host="evil.example"), get(served.port, "/play.js", method="POST")]
         assert [answer.status for answer, _ in answers] == [200, 200, 200, 404, 404, 403, 405]
         for answer, _ in answers:

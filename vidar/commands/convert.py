@@ -43,11 +43,13 @@ Stamp = Annotated[
     ),
 ]
 Row = Annotated[
-    Literal["every", "between"] | None,
+    Literal["every", "between", "at"] | None,
     typer.Option(
         help="every: the table has one row per frame; row t is the action between frames t-1 and t, and row 0 is "
-        "ignored. between: the table has one row less, because row 0 is left out. A column `frame` (number of the "
-        "frame) or `time` (seconds since the first frame) can say it instead (default: every).",
+        "ignored. between: the table has one row less, because row 0 is left out. at: one row per frame; row t is the "
+        "action taken at frame t, which leads to frame t+1 (as in VPT and LeRobot), and the last row is ignored. A "
+        "column `frame` (number of the frame) or `time` (seconds since the first frame) can say it instead (default: "
+        "every).",
     ),
 ]
 Units = Annotated[
@@ -116,11 +118,8 @@ def convert(
         camera_units=camera_units, degrees_per_pixel=degrees_per_pixel, size=size,
     )  # fmt: skip
 
-    def say(line: str) -> None:
-        typer.echo(f"vidar: {line}", err=True)
-
     with show.progress("recordings") as progress:
         made = convert_folder(
-            folder, out, conversion, split, heldout=heldout, resume=resume, say=say, progress=progress
+            folder, out, conversion, split, heldout=heldout, resume=resume, say=show.warn, progress=progress
         )
     show.result({"out": str(out), "split": split, **asdict(made)}, as_json)

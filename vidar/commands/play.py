@@ -105,6 +105,7 @@ def play(
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)  # one stream makes many small calls; the other cores encode, serve and draw
     keep_in(cache, cache_limit)
+    show.warn_of_few_steps(model)
     world = load(model, check_device(device))
     world.config.check_told(told := Told(prompt, label))
     clips = [] if world.start is None and (starts is not None or beside) else own_clips(world)

@@ -69,8 +69,9 @@ def train(
 
     from vidar.check import check_alone, check_device, check_training
     from vidar.configs.catalog import resolve_recipe
-    from vidar.configs.next_command import FEW_STEPS, next_command
+    from vidar.configs.next_command import next_command
     from vidar.data.cache import keep_in
+    from vidar.model.trained import FEW_STEPS
     from vidar.train.fit import fit
 
     check_alone()

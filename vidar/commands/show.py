@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vidar.printable import one_line, printable
+
 # the entries of a report that a terminal shows
 HEADLINES = (
     *("world", "params", "episodes", "frames", "fps", "latency_ms", "means", "gains", "sharpness_ratio"),
@@ -59,7 +61,7 @@ def result(value: Any, as_json: bool, lines: Iterable[str] | None = None) -> Non
         typer.echo(json.dumps(value, indent=2, default=str))
         return
     for line in flat(value) if lines is None else lines:
-        typer.echo(line)
+        typer.echo(printable(line))
 
 
 def trust_all(packages: Iterable[str] | None) -> None:
@@ -72,7 +74,16 @@ def trust_all(packages: Iterable[str] | None) -> None:
 
 def warn(message: str) -> None:
     """Print a warning as one line on stderr."""
-    typer.echo(f"vidar: {message}", err=True)
+    typer.echo(f"vidar: {one_line(message)}", err=True)
+
+
+def warn_of_few_steps(model: str) -> None:
+    """Warn if a model was trained for too few steps. Raises UsageError or VidarError if it is missing or damaged."""
+    from vidar.model.load import locate
+    from vidar.model.trained import few_steps
+
+    if line := few_steps(locate(model)):
+        warn(line)
 
 
 def flat(value: Mapping[str, Any], indent: str = "") -> Iterator[str]:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from vidar.commands import show
+from vidar.printable import one_line
 
 if TYPE_CHECKING:
     from vidar.synth.driver import SynthRequest
@@ -70,6 +71,7 @@ def synth(
         spread_starts=spread_starts or None, device=device if ray else check_device(device),
         limit=LONGEST if limit is None else limit,
     )  # fmt: skip
+    show.warn_of_few_steps(model)
     if dry_run:
         return rehearse(request, as_json)
     with bars() as (progress, say), redirect_stdout(sys.stderr):  # Ray prints to stdout when a node is lost
@@ -146,8 +148,8 @@ def bars() -> Generator[tuple[Callable[[str, int, int, int], None], Callable[[st
 
         def say(line: str) -> None:
             if console.is_terminal:
-                console.print(f"vidar: {' '.join(line.split())}", markup=False, highlight=False, soft_wrap=True)
+                console.print(f"vidar: {one_line(line)}", markup=False, highlight=False, soft_wrap=True)
             else:
-                print(f"vidar: {' '.join(line.split())}", file=sys.stderr, flush=True)
+                print(f"vidar: {one_line(line)}", file=sys.stderr, flush=True)
 
         yield progress, say

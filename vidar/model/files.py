@@ -112,14 +112,14 @@ def _write_clip(
     made = model.generate(
         context, num_frames=count, seed=request.seed, prompt=told.prompt, label=told.label, steps=request.steps
     )
-    _write_frames(out, (resized(frame, request.size) for frame in made.frames[0]), config.fps)
+    _write_frames(out, (lanczos_resized(frame, request.size) for frame in made.frames[0]), config.fps)
     if progress is not None:
         progress(count, count)
     latency = {"calls": len(made.seconds), "total": round(1000 * sum(made.seconds), 2)}
     return _write_side(side, out, request, model, count, 0 if context is None else context.shape[1], latency)
 
 
-def resized(frame: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
+def lanczos_resized(frame: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
     """A frame uint8 [H, W, 3], resized (Lanczos) to a width and height in pixels; None: unchanged."""
     if size is None or size == (frame.shape[1], frame.shape[0]):
         return frame
@@ -285,7 +285,7 @@ def _frames(
     told = request.seed, None, request.steps, request.renew, request.recache, request.prompt, request.label
     for frame in islice(model.stream(context, actions, *told), count):
         seconds.append(time.perf_counter() - last)
-        yield resized(frame, request.size)
+        yield lanczos_resized(frame, request.size)
         if progress is not None:
             progress(len(seconds), count)
         last = time.perf_counter()

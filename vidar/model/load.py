@@ -24,6 +24,7 @@ from vidar.types import UsageError, VidarError
 SHIPPED = Path(__file__).parent.parent / "pretrained"
 INDEX, CONFIG = "model_index.json", "world.json"
 START = "start.mp4"  # the clip in a model's folder that is the default context
+AGAIN = "train or fetch the world again"
 SHA256 = "_sha256"  # of world.json and the index itself; models of earlier versions have none
 STARTS = "starts"  # the folder of further start clips in a model's folder
 OUTCOME = "outcome"  # the reward and termination head; most models have none
@@ -59,7 +60,7 @@ def add_outcome(source: Path, outcome: OutcomeNet, directory: str | os.PathLike[
     world.
     """
     load_world_config(source).check_outcome(outcome.config)
-    index = _index(source)
+    index = read_index(source)
     with replacing_folder(directory, INDEX) as folder:
         shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(INDEX, OUTCOME))
         _finish(folder, index, outcome)
@@ -79,7 +80,7 @@ def locate(name: str | os.PathLike[str]) -> Path:
 
 def load_config(folder: Path) -> VideoModelConfig:
     """The config of the model in a folder. Raises VidarError if the folder holds another kind of config."""
-    config = load_file(folder / CONFIG)
+    config = load_file(folder / CONFIG, AGAIN)
     if not isinstance(config, VideoModelConfig):
         raise VidarError(f"{folder / CONFIG}: holds a {type(config).__name__}, so {folder} is not a model")
     return config
@@ -112,7 +113,7 @@ def load(
     folder = locate(name)
     config = load_config(folder)
     tokenizer, net = load_component(folder / "tokenizer"), load_component(folder / "transformer")
-    outcome = load_component(folder / OUTCOME) if OUTCOME in _index(folder) else None
+    outcome = load_component(folder / OUTCOME) if OUTCOME in read_index(folder) else None
     fits = getattr(tokenizer, "config", None) == config.tokenizer and isinstance(net, WorldNet)
     if not (fits and isinstance(outcome, OutcomeNet | None)):
         raise VidarError(f"{folder}: its parts are not those of a model")
@@ -122,13 +123,14 @@ def load(
     return model.to(device, dtype or (fast_dtype() if on_cpu else torch.bfloat16))
 
 
-def _index(folder: Path) -> dict[str, Any]:
+def read_index(folder: Path) -> dict[str, Any]:
+    """The index of a model folder. Raises VidarError if it is damaged, or if it or the config was changed."""
     try:
         index = json.loads((folder / INDEX).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         index = None
     if not isinstance(index, dict):
-        raise VidarError(f"{folder / INDEX}: damaged; train or fetch the world again")
+        raise VidarError(f"{folder / INDEX}: damaged; {AGAIN}")
     sha256 = index.pop(SHA256, None)
     if sha256 is not None and sha256 != _digest(folder, index):
         raise VidarError(
@@ -138,10 +140,19 @@ def _index(folder: Path) -> dict[str, Any]:
     return index
 
 
+def write_index(folder: Path, index: dict[str, Any]) -> None:
+    """Write the index of a model folder, with the hash of itself and of the config. Raises VidarError."""
+    _write(folder / INDEX, {**index, SHA256: _digest(folder, index)})
+
+
 def _digest(folder: Path, index: dict[str, Any]) -> str:
     """The hash of an index and of the config beside it."""
     text = json.dumps(index, sort_keys=True).encode()
-    return hashlib.sha256(text + (folder / CONFIG).read_bytes()).hexdigest()
+    try:
+        return hashlib.sha256(text + (folder / CONFIG).read_bytes()).hexdigest()
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror})"
+        raise VidarError(f"{folder / CONFIG}: {problem}; {AGAIN}") from None
 
 
 def _finish(folder: Path, index: dict[str, Any], outcome: OutcomeNet | None) -> None:
@@ -149,7 +160,7 @@ def _finish(folder: Path, index: dict[str, Any], outcome: OutcomeNet | None) -> 
     if outcome is not None:
         save_component(outcome, outcome.config, folder / OUTCOME)
         index = {**index, OUTCOME: ["vidar", "OutcomeNet"]}
-    _write(folder / INDEX, {**index, SHA256: _digest(folder, index)})
+    write_index(folder, index)
 
 
 def _write(file: Path, content: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from vidar.types import VidarError
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+AGAIN = "save or fetch it again"
 SHA256 = "sha256"  # of weights and config, in the metadata of the weights; models of earlier versions have none
 
 
@@ -50,21 +51,25 @@ def load_component(directory: str | os.PathLike[str]) -> Any:
     folder = Path(directory)
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
-            raise VidarError(f"{folder / name}: missing; {folder} is not a complete saved model")
-    config = load_file(folder / CONFIG)
+            raise VidarError(f"{folder / name}: missing; {folder} is not a complete saved model; {AGAIN}")
+    config, text = load_file(folder / CONFIG, AGAIN), (folder / CONFIG).read_text()
     try:
         with safe_open(folder / WEIGHTS, "pt") as file:
             names, sha256 = list(file.keys()), (file.metadata() or {}).get(SHA256)
             tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         problem = str(error).splitlines()[0]
-        raise VidarError(f"{folder / WEIGHTS}: damaged or truncated ({problem}); save or fetch it again") from None
-    module: nn.Module = config.build()
+        raise VidarError(f"{folder / WEIGHTS}: cannot be read, damaged or truncated ({problem}); {AGAIN}") from None
+    if sha256 is not None and sha256 != _digest(tensors, text):
+        raise VidarError(f"{folder / WEIGHTS}: it or {CONFIG} was changed after it was saved; {AGAIN}")
+    try:
+        module: nn.Module = config.build()
+    except (AttributeError, RuntimeError, ValueError, ArithmeticError, MemoryError) as error:  # of an earlier version
+        problem = (str(error).splitlines() or [type(error).__name__])[0]
+        raise VidarError(f"{folder / CONFIG}: cannot be built ({problem}); {AGAIN}") from None
     problem = misfit(module, tensors)
     if problem:
-        raise VidarError(f"{folder / WEIGHTS}: does not fit {CONFIG} beside it: {problem}")
-    if sha256 is not None and sha256 != _digest(tensors, (folder / CONFIG).read_text()):
-        raise VidarError(f"{folder / WEIGHTS}: it or {CONFIG} was changed after it was saved; save or fetch it again")
+        raise VidarError(f"{folder / WEIGHTS}: does not fit {CONFIG} beside it: {problem}; {AGAIN}")
     module.load_state_dict(tensors)
     return module.eval()
 

@@ -6,20 +6,39 @@ import math
 
 import numpy as np
 
-from vidar.actions import DEGREES_PER_PIXEL, ActionSpec, mu_law_bins
+from vidar.actions import DEGREES_PER_PIXEL, Action, ActionSpec, mu_law_bins
 from vidar.play.key_codes import code_of, is_known
+
+MOST = 32  # keys of a world: the bits of a mask
+FREE = (*(f"Digit{n}" for n in range(10)), *(f"Key{letter}" for letter in "QWETYUIOASDGHJKLZXCVBM"))
+
+
+def with_keys(spec: ActionSpec) -> ActionSpec:
+    """The spec with keys for every button and choice that names none, such as those of a recorded gymnasium game.
+
+    The values of the first choice get the keys 0, 1, 2, ... Choice: after the digits come letters that the page does
+    not use for itself. An action with more values than keys are left gets none.
+    """
+    used = {code_of(key) for action in spec.actions for key in action.keys}
+    free, made = [code for code in FREE if code not in used][: max(0, MOST - len(used))], list[Action]()
+    for action in spec.actions:
+        count = 1 if action.kind == "binary" else action.size if action.kind == "choice" else 0
+        if not any(action.keys) and count <= len(free):
+            action, free = action.replace(keys=tuple(free[:count])), free[count:]
+        made.append(action)
+    return ActionSpec(actions=tuple(made))
 
 
 class Keys:
     """The keys of an ActionSpec in a fixed order, and the actions that a set of them presses.
 
-    codes: KeyboardEvent.code of each key; bit i of a mask is codes[i]. Mouse motion in pixels turns camera and
-    continuous columns by DEGREES_PER_PIXEL, along `Action.mouse_axis`. Where two keys of one choice are held, the later
-    one in the spec wins.
+    codes: KeyboardEvent.code of each key; bit i of a mask is codes[i]. Buttons and choices that name no key get free
+    ones (`with_keys`). Mouse motion in pixels turns camera and continuous columns by DEGREES_PER_PIXEL, along
+    `Action.mouse_axis`. Where two keys of one choice are held, the later one in the spec wins.
     """
 
     def __init__(self, spec: ActionSpec) -> None:
-        self.spec = spec
+        self.spec = spec = with_keys(spec)
         table: dict[str, list[tuple[int, float]]] = {}
         for column, action in enumerate(spec.actions):
             for value, key in enumerate(action.keys):

@@ -22,6 +22,7 @@ from vidar.play.engine import PlayEngine, Start
 from vidar.play.gallery import Clip, Gallery
 from vidar.play.guard import Counts, Guard, Limits
 from vidar.play.messages import Closed
+from vidar.printable import one_line
 
 
 class Lobby:
@@ -44,7 +45,7 @@ class Lobby:
         told: Told = NOTHING,
     ) -> None:
         self.engine, self.guard, self.limits = engine, guard, limits or Limits()
-        self.clips = Gallery(clips, lambda line: print(f"vidar: {line}", file=sys.stderr, flush=True))
+        self.clips = Gallery(clips, lambda line: print(f"vidar: {one_line(line)}", file=sys.stderr, flush=True))
         config = engine.world.config
         self.beside, self.codec, self.told = beside, codec, told
         self.fps = 1.0 / engine.clock.period if engine.clock.period else config.fps

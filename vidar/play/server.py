@@ -2,7 +2,8 @@
 
 A connection counts as half-open until it belongs to a player's session. Half-open ones are cut after `Limits.handshake`
 seconds, and the oldest first if there are too many, so that they never keep a player out. All addresses in the page are
-relative, so it works behind a proxy under any path, whether the proxy cuts that off or not.
+relative, so it works behind a proxy under any path, whether the proxy cuts that off or not; a path that lacks its last
+slash is redirected.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from vidar.types import UsageError, VidarError
 PAGE = Path(__file__).parent / "page"
 TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 SLASH = "/slash.js"  # also the answer to "?slash.js": it has to load from an address that lacks its last slash
+FOLDER = re.compile(r"[\w~-][\w~@:+-]*")  # the last part of a prefix; with a dot, it would be a file that is missing
 PREFIXED = re.compile(rf"((?:/[\w~-][\w~.@:+-]*)*?)({RECORDINGS}[^/]*|/[^/]*)")  # a prefix, and a path of this server
 FLUSH = 1.0  # seconds for what is still to be written when a session has ended
 MOST_HEADERS = 16 * 1024
@@ -123,7 +125,8 @@ class Application:
         others.append(Route("/door", lambda _: Response(status_code=204), methods=["POST"]))
         others.append(Route(RECORDINGS + "{name}", Fetch(lobby), methods=["POST"]))
         self.names = {"ws"} | {name for route in (*pages, *others) for name in route.path.split("/") if name}
-        self.inner = Starlette(routes=[*pages, *others, WebSocketRoute("/ws", Play(lobby))])
+        routes = [*pages, *others, WebSocketRoute("/ws", Play(lobby)), Route("/{name}", self._with_slash)]
+        self.inner = Starlette(routes=routes)
         self.inner.router.redirect_slashes = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -142,6 +145,18 @@ class Application:
         """A path without the prefix under which a proxy serves the page, which some proxies leave in it."""
         found = PREFIXED.fullmatch(path)
         return path if found is None or self.names & set(found[1].split("/")) else found[2]
+
+    async def _with_slash(self, request: Any) -> Any:
+        """The redirect from a prefix without its last slash; 404 for other names, and for those of this server.
+
+        It is relative, because only the browser knows the whole path.
+        """
+        from starlette.responses import PlainTextResponse, RedirectResponse
+
+        name, query = request.path_params["name"], request.url.query
+        if name in self.names or not FOLDER.fullmatch(name):
+            return PlainTextResponse("Not Found", 404)
+        return RedirectResponse(f"./{name}/{query and '?'}{query}", 307)
 
     async def _refuse(self, text: str, scope: Any, receive: Any, send: Any) -> None:
         """HTTP 403, of a WebSocket before the upgrade."""

@@ -21,7 +21,7 @@ from PIL import Image
 
 from vidar.config import to_dict
 from vidar.data.atomic import TEMPORARY, make_folder, replacing
-from vidar.model.files import read_picture, resized
+from vidar.model.files import lanczos_resized, read_picture
 from vidar.synth.fragments import fragment_name, join_fragments, write_fragment, write_playlist
 from vidar.synth.frame_stats import UNITS, frame_stats, strip_frames, write_drift, write_strip
 from vidar.synth.jobs import ResolvedJob
@@ -165,4 +165,4 @@ class VideoOutput:
 
     def _sized(self, frames: np.ndarray) -> np.ndarray:
         size = self.plan.job.size
-        return frames if size is None else np.stack([resized(frame, size) for frame in frames])
+        return frames if size is None else np.stack([lanczos_resized(frame, size) for frame in frames])

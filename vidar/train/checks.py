@@ -88,5 +88,5 @@ def check_tokenizer(directory: str, declared: Config) -> None:
     folder = Path(directory)
     if not (folder / "model.safetensors").is_file():
         raise UsageError(f"{folder}: no tokenizer there; train one first and give its folder: tokenizer=RUN/model")
-    if load_file(folder / "config.json") != declared:
+    if load_file(folder / "config.json", "train it again") != declared:
         raise UsageError(f"{folder}: differs from the recipe's tokenizer; train it with the same preset and settings")

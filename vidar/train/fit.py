@@ -16,8 +16,9 @@ from torch import nn
 from vidar.config import Builds, to_yaml
 from vidar.data.atomic import TEMPORARY, lock_folder, make_folder, replacing, replacing_folder
 from vidar.model.load import CONFIG as WORLD
-from vidar.model.load import INDEX, START, load_config
+from vidar.model.load import INDEX, START, load_config, locate
 from vidar.model.starts import write_starts
+from vidar.model.trained import note_steps, trained_steps
 from vidar.rng import Rng
 from vidar.train import checkpoint, same_data
 from vidar.train.checks import OnDisk
@@ -62,6 +63,16 @@ class Exports(Protocol):
 
     def export(self, model: nn.Module, directory: Path) -> None:
         """Write `model` in the layout that `vidar.load` reads into the empty folder `directory`."""
+        ...
+
+
+@runtime_checkable
+class Continues(Protocol):
+    """A method whose model is a network that was fresh, or had the weights of another model, before the first step."""
+
+    @property
+    def origin(self) -> str | None:
+        """Name or folder of that model; None: fresh weights."""
         ...
 
 
@@ -193,9 +204,19 @@ def export(state: TrainState, log: Log) -> Path | None:
     if state.engine.ranks.rank == 0:
         with replacing_folder(directory, INDEX) as temporary:
             state.method.export(averaged, temporary)
+            if isinstance(state.method, Continues) and (temporary / INDEX).is_file():
+                note_steps(temporary, steps_since_fresh(state.method, state.counters.step))
             if not (directory / START).is_file():
                 give_starts(temporary, state, log)
     return directory
+
+
+def steps_since_fresh(method: Continues, steps: int) -> int | None:
+    """The steps of all runs that trained the weights of an exported model, `steps` in this one; None: not known."""
+    if method.origin is None:
+        return steps
+    before = trained_steps(locate(method.origin))
+    return None if before is None else before + steps
 
 
 def give_starts(directory: Path, state: TrainState, log: Log) -> None:

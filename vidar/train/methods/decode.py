@@ -20,6 +20,7 @@ from vidar.data.index import load_index
 from vidar.model.load import load, locate, save
 from vidar.model.model import VideoModel
 from vidar.model.starts import copy_starts
+from vidar.model.trained import note_steps, trained_steps
 from vidar.rng import Rng
 from vidar.tokenizers.autoencoder import Autoencoder, column
 from vidar.tokenizers.pixels import to_float, to_uint8
@@ -95,6 +96,7 @@ class Decode:
         world = self.world()
         world.tokenizer.load_state_dict(self.losses.product(model).state_dict())
         save(world, directory)
+        note_steps(directory, trained_steps(locate(self.config.world)))
         copy_starts(locate(self.config.world), directory)
 
     @torch.no_grad()

@@ -212,6 +212,11 @@ class Distilled:
         """The student, which starts with the teacher's weights, with an adversary if the config has one."""
         return self.pair.student() if self.pair.config.adversary is None else self.pair.judged()
 
+    @property
+    def origin(self) -> str:
+        """See `vidar.train.fit.Continues`."""
+        return self.pair.config.start or self.pair.config.teacher
+
     def export(self, model: WorldNet | Student, directory: Path) -> None:
         """Write the student as a world directory (bfloat16)."""
         self.pair.export(product(model), directory)

@@ -116,6 +116,11 @@ class Supervised(Generic[Its]):
         """Set the device of the tokenizer, which is loaded on first use."""
         self.device = device
 
+    @property
+    def origin(self) -> str | None:
+        """See `vidar.train.fit.Continues`."""
+        return self.config.start
+
     def build_model(self) -> WorldNet:
         """The network, fresh or with the weights of `start`. Raises UsageError if that network differs."""
         return network(self.config.net, self.config.start)
