@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vidar.data.atomic import make_folder, replacing
-from vidar.data.resize import resized
+from vidar.data.resize import resized_crop
 from vidar.eval.extractors import Extractor
 from vidar.eval.video_set import Size, VideoSet
 from vidar.types import UsageError
@@ -83,7 +83,7 @@ def read(videos: VideoSet, clips: Sequence[Clip], sampling: Sampling, size: Size
     offsets = np.arange(sampling.frames) * sampling.stride
     for number, group in groupby(clips, key=lambda clip: clip.video):
         for clip in videos.videos[number].reader.clips([clip.start + offsets for clip in group]):
-            yield clip if size is None else resized(clip, size)
+            yield clip if size is None else resized_crop(clip, size)
 
 
 def features(

@@ -19,11 +19,10 @@ from vidar.conditioning.config import Told
 from vidar.config import trust, trusted
 from vidar.data.atomic import make_folder
 from vidar.data.cache import chosen, keep_in
-from vidar.data.resize import resized
+from vidar.data.resize import resized_crop
 from vidar.data.video import BT601, write_video
 from vidar.eval.clip_folder import ClipFolder, measure, sha256
-from vidar.model.files import read_context, read_picture
-from vidar.model.files import resized as scaled
+from vidar.model.files import lanczos_resized, read_context, read_picture
 from vidar.model.fingerprint import fingerprint
 from vidar.model.load import load
 from vidar.model.model import VideoModel
@@ -158,7 +157,7 @@ def _make(job: ClipJob) -> dict[str, Any]:
         context = context[None]
     made = model.generate(context, job.actions, job.frames, job.seed, steps=setting.steps, prompt=job.prompt)
     file = _worker.folder / job.file
-    write_video(file, (scaled(frame, setting.size) for frame in made.frames[0]), config.fps, matrix=BT601)
+    write_video(file, (lanczos_resized(frame, setting.size) for frame in made.frames[0]), config.fps, matrix=BT601)
     return {"sha256": sha256(file), "bytes": file.stat().st_size, **measure(file)}
 
 
@@ -166,7 +165,7 @@ def _context(file: Path, model: VideoModel) -> np.ndarray:
     config = model.config
     if file.suffix in (".mp4", ".webm"):
         return read_context(str(file), config)
-    return resized(read_picture(file)[None], (config.height, config.width))
+    return resized_crop(read_picture(file)[None], (config.height, config.width))
 
 
 def _loaded() -> tuple[VideoModel, Setting]:

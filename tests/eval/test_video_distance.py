@@ -15,7 +15,7 @@ import pytest
 
 import vidar.eval.clip_features as clip_features
 from vidar.data.record import record
-from vidar.data.resize import resized
+from vidar.data.resize import resized_crop
 from vidar.data.synthetic import ShapesConfig
 from vidar.data.video import write_video
 from vidar.eval.clip_features import Sampling
@@ -37,7 +37,7 @@ def videos(folder: Path, count: int, first: int, change: Callable[[np.ndarray], 
 
 
 def blurred(video: np.ndarray) -> np.ndarray:
-    return resized(resized(video, (4, 4)), (32, 32))
+    return resized_crop(resized_crop(video, (4, 4)), (32, 32))
 
 
 def run(real: Path, generated: Path, out: Path, **more: Any) -> tuple[dict[str, Any], list[str]]:
