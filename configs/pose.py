@@ -1,7 +1,7 @@
 """Ego-motion on ViZDoom (`my_way_home`, 64 x 80 pixels, 17.5 frames/s): reads turns and steps from the frames.
 
-It measures how exactly a dream follows its keys. Record with `python scripts/record_players.py`, run `vidar train pose`,
-then `python scripts/evaluate_pose.py`.
+It measures how exactly a dream follows its keys. Record with `python scripts/record_players.py`, run `vidar train
+pose`, then `python scripts/evaluate_pose.py`.
 """
 
 from __future__ import annotations

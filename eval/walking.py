@@ -38,7 +38,9 @@ class Walking(Config):
         push = self._pushes(poses, keys)  # [E, T, tics, 2]
         slow = self.friction ** np.arange(2 * self.tics)
         coming = slow[self.tics] * step[:, :-1]
-        for tic in range(self.tics):  # velocity after tic i: those of the frame before, slowed down, and all pushes since
+        for tic in range(
+            self.tics
+        ):  # velocity after tic i: those of the frame before, slowed down, and all pushes since
             for other in range(self.tics):
                 if other <= tic:
                     coming = coming + slow[tic - other] * push[:, 1:, other]

@@ -15,7 +15,9 @@ from vidar.eval.walking import Walking
 def played(seed, frames, tics, wall=None):
     """Poses [1, 1+T, 4] and keys of a player who turns and walks at random; a wall stops x at `wall`."""
     random = np.random.default_rng(seed)
-    keys = {axis: np.repeat(random.integers(-1, 2, (1, frames // 5 + 1)), 5, 1)[:, :frames] for axis in ("ahead", "left")}
+    keys = {
+        axis: np.repeat(random.integers(-1, 2, (1, frames // 5 + 1)), 5, 1)[:, :frames] for axis in ("ahead", "left")
+    }
     turns = random.uniform(-8, 8, frames)
     place, velocity, angle, poses = np.zeros(2), np.zeros(2), 170.0, [[0, 0, 0, 170.0]]
     for t in range(frames):
