@@ -30,7 +30,7 @@ GROUPS = {
     "Pictures and clips": "Generated scale by scale from a class or a text. By chance: the score of pictures that were "
     "generated for another class or text.",
     "Tokenizers and decoders": "Networks that turn pixels into latents and back.",
-    "Readers": "Small networks that read keys, rewards or the end of an episode from frames or latents.",
+    "Readers": "Small networks that read keys, motion, rewards or the end of an episode from frames or latents.",
 }
 BEGIN_HERE = {  # command -> what it is for
     "vidar play doom": "play the world that ships, in the browser",

@@ -4,10 +4,13 @@ A pose network reads the motion back from the frames, of the dream and of the ga
 motion of the game is the error, and that of the game's own frames is the error of the network. Motion is turn in
 degrees, ahead and left in map units per step; a step error is the length of the difference of (ahead, left).
 
-Per second (every one, also those that overlap), motion is summed, so that the noise of the network cancels. A wall may stop the game where the dream, which
-has drifted elsewhere, is free, or the other way round. Choice: the step of a second is judged only if all of its steps
-in the game were free (`free`, see `walking.py`), and its figure is the median, which one third of dreams at a wall does
-not move; nothing stops a turn, so that all its seconds are judged, by their mean.
+Per second (every one, also those that overlap), motion is summed, so that the noise of the network cancels.
+
+Not every step can be judged. In front of a plain wall nobody sees a turn: a step is judged only if the network expects
+to read the game's own frames well (READABLE; what it expects of the dream does not count, so that garbage cannot hide).
+And a wall may stop the game where the dream, which has drifted elsewhere, is free, or the other way round. Choice: a
+second of steps is judged only if the game was free in all of it (`free`, see `walking.py`), and its figure is the
+median, which one third of the dreams at a wall does not move; nothing stops a turn, so that its figure is the mean.
 """
 
 from __future__ import annotations
@@ -26,7 +29,9 @@ from vidar.nn.inverse_dynamics import Axis, KeyGroup, labels
 from vidar.nn.pose import AXES, PoseNet, motion
 from vidar.types import UsageError
 
+READABLE = {"turn": 1.0, "step": 2.0}  # largest expected error of a step, in degrees and map units. Choice
 LEAST = {"turn": 5.0, "step": 10.0}  # real motion per second below which an error is not relative to it. Choice
+GAME = "real"  # the view of the game itself
 MOST = 8  # largest latency that is looked for, in frames. Choice
 SIGNAL = 0.2  # correlation below which there is no latency. Choice
 RESAMPLES = 1000
@@ -54,12 +59,20 @@ def pose_reader(world: VideoModelConfig) -> PoseReader:
     return PoseReader(net)
 
 
-def read_motion(net: PoseNet, frames: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """What the network reads: frames uint8 [E, T, H, W, 3] after first [E, H, W, 3] -> motion float64 [E, T, 3]."""
-    found = [
-        net.read(torch.from_numpy(np.concatenate([start[None], clip]))[None])[0] for start, clip in zip(first, frames)
-    ]
-    return torch.stack(found).double().numpy()
+def read_motion(net: PoseNet, frames: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What the network reads: frames uint8 [E, T, H, W, 3] after first [E, H, W, 3].
+
+    Returns motion and its expected error, each float64 [E, T, 3].
+    """
+    clips = (np.concatenate([start[None], clip])[None] for start, clip in zip(first, frames))
+    found, expected = zip(*(net.read(torch.from_numpy(clip)) for clip in clips))
+    return torch.cat(found).double().numpy(), torch.cat(expected).double().numpy()
+
+
+def readable(expected: np.ndarray) -> dict[str, np.ndarray]:
+    """Expected errors [E, T, 3] -> whether turn and step of a step are to be seen, bool [E, T] each."""
+    sizes = {"turn": expected[..., 0], "step": np.linalg.norm(expected[..., 1:], axis=-1)}
+    return {name: size <= READABLE[name] for name, size in sizes.items()}
 
 
 def true_motion(poses: np.ndarray) -> np.ndarray:
@@ -70,8 +83,11 @@ def true_motion(poses: np.ndarray) -> np.ndarray:
 def key_signals(table: np.ndarray, spec: ActionSpec, groups: Mapping[str, KeyGroup]) -> dict[Axis, np.ndarray]:
     """Table [E, T, A] -> for each axis that keys move, 1, 0 or -1 per step, [E, T]; opposite keys together are 0."""
     pressed = labels(torch.from_numpy(np.ascontiguousarray(table)), spec, groups).numpy()
-    signs = {group.axis: np.array([0, *group.signs]) for group in groups.values()}
-    return {axis: signs[axis][pressed[..., column]] for column, axis in enumerate(signs) if axis is not None}
+    found = dict[Axis, np.ndarray]()
+    for column, group in enumerate(groups.values()):
+        if group.axis is not None:
+            found[group.axis] = np.array([0, *group.signs])[pressed[..., column]]
+    return found
 
 
 def seconds(values: np.ndarray, fps: float) -> np.ndarray:
@@ -91,52 +107,59 @@ def following(
     lasted: np.ndarray | None = None,
     free: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Figures of each view as plain JSON, see `errors` and `latencies`; "real": the game's frames, "model": a dream.
+    """Figures of each view as plain JSON, see `errors` and `latencies`, and the share of its steps that are "readable".
 
-    views: frames uint8 [E, T, H, W, 3] by name, all judged by the same poses [E, 1+T, 4]. first: uint8 [E, H, W, 3].
-    keys: see `key_signals`. lasted: int [E], frames before the game ended. free: bool [E, T]; None: all steps are. Raises
-    UsageError if the shapes do not fit.
+    views: frames uint8 [E, T, H, W, 3] by name, all judged by the same poses [E, 1+T, 4]; "real" are the game's own.
+    first: uint8 [E, H, W, 3]. keys: see `key_signals`. lasted: int [E], frames before the game ended. free: bool
+    [E, T]; None: all steps are. Raises UsageError if the shapes do not fit.
     """
     count, frames = len(first), poses.shape[1] - 1
+    if GAME not in views:
+        raise UsageError(
+            f"the frames of the game are needed as view {GAME!r}, not only {', '.join(views) or 'nothing'}"
+        )
     for name, shown in views.items():
         if shown.shape != (count, frames, *first.shape[1:]):
             raise UsageError(f"{name}: frames are {list(shown.shape)}, needed are {[count, frames, *first.shape[1:]]}")
     played = np.full((count, frames), True) if lasted is None else np.arange(frames) < lasted[:, None]
-    true, found = true_motion(poses), dict[str, Any]()
-    for name, shown in views.items():
-        read = read_motion(net, shown, first)
+    true, read = true_motion(poses), {name: read_motion(net, shown, first) for name, shown in views.items()}
+    seen = readable(read[GAME][1])
+    turning, walking = played & seen["turn"], played & seen["step"] & (True if free is None else free)
+    found = dict[str, Any]()
+    for name, (moved, expected) in read.items():
+        shares = {kind: _plain(flags[played].mean()) for kind, flags in readable(expected).items()}
         found[name] = {
-            **errors(read, true, played, played if free is None else free & played, fps),
-            "latency": latencies(read, keys, played),
+            **errors(moved, true, turning, walking, fps),
+            "latency": latencies(moved, keys, played),
+            "readable": shares,
         }
     return found
 
 
-def errors(read: np.ndarray, true: np.ndarray, played: np.ndarray, free: np.ndarray, fps: float) -> dict[str, Any]:
-    """read, true [E, T, 3]; played, free bool [E, T] -> "turn" and "step", each with
+def errors(read: np.ndarray, true: np.ndarray, turning: np.ndarray, walking: np.ndarray, fps: float) -> dict[str, Any]:
+    """read, true [E, T, 3]; steps to judge, bool [E, T] each -> "turn" and "step", each with
 
-    frame: mean error of a judged step. second: error of a judged second, mean of turns and median of steps; game and
-    read: the true and the read motion in the same seconds. relative: second / game with `interval`, a 95 % bootstrap
-    interval over the starts; None below LEAST. judged: share of the seconds. None: there is nothing to judge.
+    frame: mean error of a judged step. second: error of a judged second, mean of turns and median of steps. game: how
+    far the game turned or walked in the same seconds, back and forth. relative: second / game with `interval`, a 95 %
+    bootstrap interval over the starts; None below LEAST. judged: share of the seconds. None: there is nothing to judge.
     """
-    off, length = np.abs(read[..., :1] - true[..., :1]), np.linalg.norm(read[..., 1:] - true[..., 1:], axis=-1)
     found = {}
-    for name, each, judged, axes, middle in (
-        ("turn", off[..., 0], played, slice(0, 1), np.mean),
-        ("step", length, free, slice(1, 3), np.median),
+    for name, judged, axes, middle in (
+        ("turn", turning, slice(0, 1), np.mean),
+        ("step", walking, slice(1, 3), np.median),
     ):
-        sums = [np.linalg.norm(seconds(values[..., axes], fps), axis=-1) for values in (read - true, true, read)]
-        whole = seconds(~judged * 1, fps) == 0  # [E, S]
-        error, game, seen = ([float(middle(values[whole])) for values in sums]) if whole.any() else [None] * 3
-        known = game is not None and game >= LEAST[name]
+        off, moved = (read - true)[..., axes], np.linalg.norm(true[..., axes], axis=-1)
+        sums = np.linalg.norm(seconds(off, fps), axis=-1), seconds(moved, fps)  # [E, S] each
+        whole = seconds(~judged * 1, fps) == 0
+        error, game = (float(middle(values[whole])) if whole.any() else float("nan") for values in sums)
+        known = game >= LEAST[name]
         found[name] = {
-            "frame": _plain(each[judged].mean() if judged.any() else None),
+            "frame": _plain(np.linalg.norm(off, axis=-1)[judged].mean() if judged.any() else None),
             "second": _plain(error),
             "game": _plain(game),
-            "read": _plain(seen),
-            "relative": _plain(error / game) if known and error is not None and game else None,
-            "interval": _interval(sums[0], sums[1], whole, middle) if known else None,
-            "judged": _plain(whole.mean() if whole.size else None),
+            "relative": _plain(error / game if known else None),
+            "interval": _interval(*sums, whole, middle) if known else None,
+            "judged": _plain(whole.mean()),
         }
     return found
 
@@ -159,23 +182,24 @@ def latencies(read: np.ndarray, keys: Mapping[Axis, np.ndarray], played: np.ndar
 
 
 def latency(key: np.ndarray, moved: np.ndarray, played: np.ndarray | None = None, most: int = MOST) -> int | None:
-    """Frames from a key to the motion that follows it, at most `most`: key and moved [E, T] -> 1 in a game without delay.
+    """Frames from a key to the motion that follows it, at most `most`: key and moved [E, T] -> 1 without a delay.
 
     Row t of the keys acts between frames t-1 and t: a motion in step t itself comes after one frame. It is the lag that
     maximises the cross-correlation of the changes. Choice: changes, so that neither long presses nor momentum move the
     peak. None if the keys do not change, if no correlation reaches SIGNAL, or if the strongest is negative.
     """
-    changes = [np.diff(values.astype(np.float64), axis=1) for values in (key, moved)]
-    valid = np.ones(changes[0].shape, dtype=bool) if played is None else played[:, 1:] & played[:, :-1]
-    found = []
-    for lag in range(min(most, valid.shape[1])):
-        both = valid[:, : valid.shape[1] - lag] & valid[:, lag:]
-        cause, effect = (values[both] for values in (changes[0][:, : valid.shape[1] - lag], changes[1][:, lag:]))
+    causes, effects = (np.diff(values.astype(np.float64), axis=1) for values in (key, moved))
+    count = causes.shape[1]
+    valid = np.ones(causes.shape, dtype=bool) if played is None else played[:, 1:] & played[:, :-1]
+    found = list[float]()
+    for lag in range(min(most, count)):
+        both = valid[:, : count - lag] & valid[:, lag:]
+        cause, effect = causes[:, : count - lag][both], effects[:, lag:][both]
         size = float(np.sqrt((cause**2).sum() * (effect**2).sum()))
         found.append(float((cause * effect).sum()) / size if size else 0.0)
     best = int(np.argmax(np.abs(found))) if found else 0
     return 1 + best if found and found[best] >= SIGNAL else None
 
 
-def _plain(value: Any) -> float | None:
-    return None if value is None else round(float(value), 4)
+def _plain(value: float | None) -> float | None:
+    return None if value is None or np.isnan(value) else round(float(value), 4)

@@ -3,7 +3,8 @@
     python scripts/evaluate_pose.py runs/pose_doom/model runs/data/pose [doom] [--record pose]
 
 `reconstructed`: the same frames, encoded and decoded by the tokenizer of the world, which is the best that its dreams
-can look. `blurred`: after a Gaussian blur of one pixel. Percent: of the true motion per second.
+can look. `blurred`: after a Gaussian blur of one pixel. Per frame, all steps count; per second those in which the
+network expects to read the real frames well. Percent: of the true motion per second.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +20,7 @@ from torch import Tensor
 
 from vidar.configs.figures import Figure
 from vidar.data.reader import data_info, episodes
-from vidar.eval.following import errors
+from vidar.eval.following import errors, readable
 from vidar.eval.record import check_record, command_line, percent, record
 from vidar.model.load import load_world
 from vidar.nn.pose import AXES, PoseNet, motion
@@ -40,14 +42,15 @@ def judge(model: str, data: str, world: str, split: str) -> tuple[str, list[Figu
         frames = torch.from_numpy(np.ascontiguousarray(episode.frames))[None]
         truth.append(motion(torch.from_numpy(episode.extras["pose"].copy())).numpy())
         for source, change in sources.items():
-            found[source].append(net.read(change(frames))[0].double().numpy())
+            found[source].append(torch.cat(net.read(change(frames)), -1)[0].double().numpy())
     true, there = padded(truth)
     print(f"{model} on {len(truth)} episodes of {data} ({split}): {there.sum()} steps")
     print(f"{'mean motion':>14} {axes(np.abs(true[there]).mean(0))}")
     figures = list[Figure]()
+    seen = {kind: there & flags for kind, flags in readable(padded(found["real"])[0][..., 3:]).items()}
     for source, parts in found.items():
-        read = padded(parts)[0]
-        told = errors(read, true, there, there, data_info(data).fps)
+        read = padded(parts)[0][..., :3]
+        told = errors(read, true, seen["turn"], seen["step"], data_info(data).fps)
         print(f"{source:>14} {axes(np.abs(read - true)[there].mean(0))}; {'; '.join(map(line, told, told.values()))}")
         for name, one in told.items():
             if source == "real":
@@ -61,14 +64,15 @@ def axes(values: np.ndarray) -> str:
     return ", ".join(f"{axis} {value:.2f}" for axis, value in zip(AXES, values))
 
 
-def line(name: str, found: dict) -> str:
+def line(name: str, found: dict[str, Any]) -> str:
     """The figures of turn or step."""
     low, high = found["interval"]
-    return f"{name} per second {found['second']:.2f} of {found['game']:.1f}, {found['relative']:.1%} [{low:.1%}, {high:.1%}]"
+    share = f"{found['relative']:.1%} [{low:.1%}, {high:.1%}]"
+    return f"{name} per second {found['second']:.2f} of {found['game']:.1f}, {share}, {found['judged']:.0%} judged"
 
 
 def padded(parts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Arrays [T, 3] of several lengths -> [E, T, 3] with zeros after the end, and bool [E, T]: before the end."""
+    """Arrays [T, N] of several lengths -> [E, T, N] with zeros after the end, and bool [E, T]: before the end."""
     lengths = np.array([len(part) for part in parts])
     there = np.arange(lengths.max()) < lengths[:, None]
     whole = np.zeros((*there.shape, parts[0].shape[1]))

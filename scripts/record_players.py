@@ -93,7 +93,7 @@ class TakingTurns:
 
 
 class AnySpeedConfig(Config):
-    """my_way_home with buttons for any angle and speed. through: the world whose tokenizer the frames pass; "": none."""
+    """my_way_home with buttons for any angle and speed. through: a world, whose tokenizer the frames pass; "": none."""
 
     frames: int = FRAMES
     through: str = ""

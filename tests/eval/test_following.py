@@ -16,11 +16,13 @@ FPS = 4.0
 
 
 class Planted:
-    """Reads the motion of a step as the change of the pixels (0, 0): red is turn, green ahead, blue left."""
+    """Reads the motion of a step as the change of the pixels (0, 0): red is turn, green ahead, blue left.
+
+    It expects the error that the pixel (1, 1) of the second frame says.
+    """
 
     def read(self, frames):
-        pixels = frames[:, :, 0, 0].float()
-        return pixels.diff(dim=1)
+        return frames[:, :, 0, 0].float().diff(dim=1), frames[:, 1:, 1, 1].float()
 
 
 def shown(motion, begin=100):
@@ -52,7 +54,9 @@ def drawn(seed, starts=3, frames=16, most=4):
 def test_reading_and_truth_are_of_the_same_steps():
     motion = drawn(0)
     frames, first = shown(motion)
-    assert np.array_equal(read_motion(Planted(), frames, first), motion)
+    frames[:, :, 1, 1] = 7
+    read, expected = read_motion(Planted(), frames, first)
+    assert np.array_equal(read, motion) and (expected == 7).all() and expected.shape == motion.shape
     assert np.allclose(true_motion(walked(motion)), motion)
 
 
@@ -78,13 +82,14 @@ def test_errors_by_hand():
     everywhere = np.ones((2, 8), dtype=bool)
     found = errors(read, true, everywhere, everywhere, FPS)
     assert found["turn"] == {
-        "frame": 0.5, "second": 2.0, "game": 20.0, "read": 22.0, "relative": 0.1, "interval": [0.1, 0.1], "judged": 1.0
+        "frame": 0.5, "second": 2.0, "game": 20.0, "relative": 0.1, "interval": [0.1, 0.1], "judged": 1.0
     }  # fmt: skip
-    length = round(4 * (7**2 + 4**2) ** 0.5, 4)
     assert found["step"] == {
-        "frame": 5.0, "second": 20.0, "game": 40.0, "read": length, "relative": 0.5, "interval": [0.5, 0.5],
+        "frame": 5.0, "second": 20.0, "game": 40.0, "relative": 0.5, "interval": [0.5, 0.5],
         "judged": 1.0,
     }  # fmt: skip
+    back = true * np.resize([[1.0], [-1.0]], true.shape[1:])  # back and forth is motion too
+    assert errors(back, back, everywhere, everywhere, FPS)["turn"]["game"] == 20.0
     noisy = true + np.resize([[1.0, 2, 0], [-1.0, -2, 0]], true.shape)  # cancels within a second
     found = errors(noisy, true, everywhere, everywhere, FPS)
     assert (found["turn"]["frame"], found["turn"]["second"], found["step"]["second"]) == (1.0, 0.0, 0.0)
@@ -162,19 +167,43 @@ def test_following_of_planted_dreams():
     found = following(
         Planted(), {"real": frames, "slow": slow, "late": late, "still": still}, first, walked(motion), keys, FPS
     )
-    assert found["real"]["turn"]["relative"] == 0 and found["slow"]["turn"]["relative"] == 0.5
-    assert found["still"]["turn"]["relative"] == 1 and found["still"]["turn"]["read"] == 0
-    assert found["late"]["turn"]["relative"] > 0.3
+    sums, paths = seconds(motion[..., 0], FPS), seconds(np.abs(motion[..., 0]), FPS)
+    left = np.abs(sums).mean() / paths.mean()  # what is not undone within a second
+    wanted = {"real": 0.0, "slow": 0.5 * left, "still": left}
+    assert {name: found[name]["turn"]["relative"] for name in wanted} == pytest.approx(wanted, abs=1e-3)
+    assert found["late"]["turn"]["relative"] > 0.3 and 0.5 < left < 1
     assert [found[name]["latency"]["turn"] for name in found] == [1, 1, 3, None]
     assert found["real"]["latency"] == {"turn": 1, "ahead": None, "left": None}
     assert found["real"]["step"]["relative"] is None and found["real"]["step"]["second"] == 0
+
+
+def test_only_what_the_game_shows_is_judged():
+    """Where the game's own frames are unreadable, and not where the dream's are."""
+    motion = np.zeros((2, 16, 3), int)
+    motion[:, :, 0] = 4
+    frames, first = shown(motion)
+    dream = frames.copy()
+    dream[:, 8:] = dream[:, 7:8]  # stops in the second half
+    blind = frames.copy()
+    blind[:, 8:, 1, 1] = 9  # a wall
+    poses, keys = walked(motion), {}
+    found = following(Planted(), {"real": blind, "model": dream}, first, poses, keys, FPS)
+    assert found["model"]["turn"]["relative"] == 0 and found["model"]["turn"]["judged"] == round(5 / 13, 4)
+    assert found["real"]["readable"] == {"turn": 0.5, "step": 0.5}
+    assert found["model"]["readable"] == {"turn": 1.0, "step": 1.0}
+    dream[:, 8:, 1, 1] = 9
+    found = following(Planted(), {"real": frames, "model": dream}, first, poses, keys, FPS)
+    assert found["model"]["turn"]["relative"] > 0.4 and found["model"]["turn"]["judged"] == 1
+    assert found["model"]["readable"]["turn"] == 0.5
+    with pytest.raises(UsageError, match="needed as view 'real', not only model"):
+        following(Planted(), {"model": dream}, first, poses, keys, FPS)
 
 
 def test_wrong_shapes_are_named():
     motion = drawn(1)
     frames, first = shown(motion)
     with pytest.raises(UsageError, match=r"model: frames are \[3, 15, 2, 2, 3\], needed are \[3, 16, 2, 2, 3\]"):
-        following(Planted(), {"model": frames[:, 1:]}, first, walked(motion), {}, FPS)
+        following(Planted(), {"real": frames, "model": frames[:, 1:]}, first, walked(motion), {}, FPS)
 
 
 def test_which_network_reads(tmp_path, monkeypatch):

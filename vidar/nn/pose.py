@@ -22,6 +22,7 @@ from vidar.types import UsageError
 
 AXES: tuple[Axis, Axis, Axis] = ("turn", "ahead", "left")
 MIRRORED = (-1.0, 1.0, -1.0)  # what a mirror does to each axis
+LEAST = 0.01  # the smallest expected error, in the unit of an axis
 
 
 class PoseNetConfig(Config):
@@ -75,7 +76,7 @@ def motion(pose: Tensor) -> Tensor:
 
 
 def turned(pictures: Tensor, degrees: Tensor, view: float) -> tuple[Tensor, Tensor]:
-    """What a camera sees after it turned counter-clockwise: [N, C, H, W], degrees [N] -> the same shape, seen [N, H, W].
+    """What a camera sees after a turn counter-clockwise: [N, C, H, W], degrees [N] -> the same shape, seen [N, H, W].
 
     A pinhole camera with the horizontal field of view `view`, level; its own place does not change, so that depth does
     not matter. Bilinear. seen: False where the picture does not reach and its edge is repeated.
@@ -116,15 +117,15 @@ def best_turn(now: Tensor, before: Tensor, config: PoseNetConfig) -> tuple[Tenso
 def residual(now: Tensor, before: Tensor, config: PoseNetConfig) -> Tensor:
     """How badly each shift fits: luma [N, H, W] of both frames -> [N, shifts, H/4, W/4].
 
-    At half size; edges are repeated. Divided by the mean over the shifts, minus 1, so that it hardly depends on
-    contrast.
+    At half size, over the 8 x 8 pixels around a cell; edges are repeated. Divided by the mean over the shifts, minus 1,
+    so that it hardly depends on contrast.
     """
     most = config.shift
     now, before = (F.avg_pool2d(luma[:, None], 2) for luma in (now, before))
     wide = F.pad(before, (most,) * 4, mode="replicate")[:, 0]
     height, width = now.shape[-2:]
     moved = [wide[:, most + r : most + r + height, most + c : most + c + width] for r, c in config.shifts]
-    off = F.avg_pool2d((now - torch.stack(moved, 1)).abs(), CELL // 2)
+    off = F.avg_pool2d((now - torch.stack(moved, 1)).abs(), CELL, CELL // 2, 1, count_include_pad=False)
     return off / (off.mean(1, keepdim=True) + FLAT) - 1
 
 
@@ -149,13 +150,14 @@ class PoseNet(nn.Module):
         self.tower = nn.Sequential(*layers, nn.Conv2d(later[-1], config.head, 1), nn.SiLU(), nn.Flatten())
         seen = config.head * rows * columns + len(config.turns) + 1
         self.hidden = nn.Sequential(nn.Linear(seen, config.hidden), nn.SiLU())
-        self.out = nn.Linear(config.hidden, len(AXES))
+        self.out = nn.Linear(config.hidden, 2 * len(AXES))
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # missing in the stub
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """Clips [B, T, H, W, 3], uint8 or float in [0, 255] -> motion of the steps 1 .. T-1, float [B, T-1, 3].
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Clips [B, T, H, W, 3], uint8 or float in [0, 255] -> motion and expected error, each [B, T-1, 3].
 
-        Raises UsageError for frames of another size, or fewer than two.
+        Of the steps 1 .. T-1. The expected error is a mean absolute one: large where nothing is to be seen, as in front
+        of a plain wall. Raises UsageError for frames of another size, or fewer than two.
         """
         config = self.config
         if frames.shape[2:] != (config.height, config.width, 3) or frames.shape[1] < 2:
@@ -170,13 +172,16 @@ class PoseNet(nn.Module):
         seen = self.stem(torch.cat([now, now - before], 1))  # [N, C, H/4, W/4]
         both = torch.cat([seen, fits.to(seen.dtype)], 1).contiguous(memory_format=torch.channels_last)
         told = torch.cat([cost, turn[:, None] / config.scale[0]], 1)
-        read = self.out(self.hidden(torch.cat([self.tower(both), told.to(seen.dtype)], 1))).float()
-        moved = read * read.new_tensor(config.scale) + F.pad(turn[:, None], (0, len(AXES) - 1))
-        return moved.unflatten(0, (len(frames), -1))
+        read = self.out(self.hidden(torch.cat([self.tower(both), told.to(seen.dtype)], 1)))
+        moved, off = read.to(torch.promote_types(read.dtype, torch.float32)).chunk(2, -1)
+        unit = moved.new_tensor(config.scale)
+        moved = moved * unit + F.pad(turn[:, None], (0, len(AXES) - 1))
+        off = (F.softplus(off) + LEAST) * unit
+        return moved.unflatten(0, (len(frames), -1)), off.unflatten(0, (len(frames), -1))
 
     @torch.inference_mode()
-    def read(self, frames: Tensor, chunk: int = 64) -> Tensor:
-        """Clips as in `forward` -> float32 [B, T-1, 3] on the CPU, about `chunk` steps at a time.
+    def read(self, frames: Tensor, chunk: int = 64) -> tuple[Tensor, Tensor]:
+        """Clips as in `forward` -> the same on the CPU, about `chunk` steps at a time.
 
         The mean with what is read from the mirrored frames, mirrored back: so a mirror changes exactly the signs of
         turn and left.
@@ -184,11 +189,13 @@ class PoseNet(nn.Module):
         size = max(1, chunk // len(frames))
         own = next(self.parameters())
         signs = torch.tensor(MIRRORED, device=own.device)
-        found = []
+        found, errors = list[Tensor](), list[Tensor]()
         for start in range(0, frames.shape[1] - 1, size):
             part = frames[:, start : start + size + 1].to(own.device)
-            found.append((self(part) + signs * self(part.flip(3))) / 2)
-        return torch.cat(found, 1).cpu()
+            (moved, off), (mirrored, other) = self(part), self(part.flip(3))
+            found.append((moved + signs * mirrored) / 2)
+            errors.append((off + other) / 2)
+        return torch.cat(found, 1).cpu(), torch.cat(errors, 1).cpu()
 
     def save_pretrained(self, directory: str | os.PathLike[str], dtype: torch.dtype | None = None) -> None:
         """Write `config.json` and `model.safetensors`."""

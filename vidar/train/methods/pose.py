@@ -26,12 +26,13 @@ POSE = "pose"  # the extra that recorders write
 
 class PoseConfig(Config):
     """model: config of the network. wear: augmentation; None: none. delta: where the Huber loss becomes linear, in the
-    unit of each axis.
+    unit of each axis. doubt: weight of the loss of the expected error.
     """
 
     model: PoseNetConfig
     wear: WearConfig | None = WearConfig()
     delta: float = Field(default=0.5, gt=0)
+    doubt: float = Field(default=0.02, ge=0)
 
     def build(self) -> PoseTraining:
         """The method."""
@@ -67,18 +68,24 @@ class PoseTraining:
         return self.config.model.build()
 
     def step(self, model: PoseNet, batch: ClipBatch, rngs: Sequence[Rng], ranks: Ranks = ALONE) -> Loss:
-        """Huber loss of the motion in the unit of each axis, with one Rng per clip; parts: mean absolute errors.
+        """Huber loss of the motion in the unit of each axis, plus the loss of the expected error; one Rng per clip.
 
-        Half of the clips run backward and half are mirrored, so that no direction is usual.
+        Half of the clips run backward and half are mirrored, so that no direction is usual. The expected error b of an
+        error e is that of a Laplace distribution, |e| / b + log b. Choice: e is a constant there; where one likelihood
+        teaches both, the network first learns that it does not know, and then hardly learns the motion. parts: mean
+        absolute errors, and the loss of the expected ones.
         """
         video, true = either_way(batch.video, batch.extras[POSE], rngs)
         if self.config.wear is not None:
             video = wear(video, self.config.wear, rngs)
-        read = model(video)
-        off = (read - true.to(read)) / read.new_tensor(self.config.model.scale)
-        errors = (read - true.to(read)).detach().abs().mean((0, 1))
+        read, expected = model(video)
+        unit = read.new_tensor(self.config.model.scale)
+        off, doubt = (read - true.to(read)) / unit, expected / unit
+        size = off.detach().abs()
+        told = (size / doubt + doubt.log()).mean()
         loss = F.huber_loss(off, torch.zeros_like(off), delta=self.config.delta)
-        return Loss(loss, dict(zip(AXES, errors)))
+        errors = dict(zip(AXES, (size * unit).mean((0, 1))))
+        return Loss(loss + self.config.doubt * told, {**errors, "doubt": told.detach()})
 
     def export(self, model: PoseNet, directory: Path) -> None:
         """Write the model directory (bfloat16)."""
