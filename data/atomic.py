@@ -22,7 +22,7 @@ def check_output(path: str | os.PathLike[str]) -> Path:
     """Check before any computation that an output file can be created. Raises VidarError if not."""
     file = Path(path)
     if file.exists() and not file.is_file():
-        raise VidarError(f"{file}: is not a regular file; give the name of a file to write")
+        raise VidarError(f"{file}: is not a regular file; give another name, or remove it")
     if not file.parent.is_dir():
         what = "is not a folder" if file.parent.exists() else "does not exist"
         raise VidarError(f"{file}: the folder {file.parent} {what}; create it first")

@@ -114,11 +114,13 @@ def locked(file: Path, waiting: Callable[[], None] | None = None) -> Generator[N
 
 
 def hold(file: Path) -> BinaryIO | None:
-    """Open a file and keep `clean` from removing it while the result is open; None if the file does not exist.
+    """Open a file and keep `clean` from removing it while the result is open; None if there is no such file.
 
     It also counts as used now.
     """
     try:
+        if not file.is_file():  # to open a pipe would wait for ever
+            return None
         handle = file.open("rb")
     except OSError:
         return None

@@ -35,6 +35,7 @@ from vidar.data.reader import (
     read_side,
     read_video_bytes,
     samples,
+    say_short,
 )
 from vidar.rng import Rng
 from vidar.types import Segment, UsageError, VidarError
@@ -113,6 +114,8 @@ class Clips:
                 f"{config.path}: no episode of split {config.split!r} is long enough: the longest has "
                 f"{lengths.max()} frames, clip_frames is {config.clip_frames}"
             )
+        if rank == 0:
+            say_short(config.path, config.split, self.skipped, len(found), config.clip_frames, "data.clip_frames")
         self.episodes: list[tuple[Sample, dict[str, Any]]] = [(found[i], sides[i]) for i in long_enough]
         counts = (lengths[long_enough] - config.clip_frames) // config.stride + 1
         self._first = np.concatenate([[0], np.cumsum(counts)])  # number of the first window of each episode

@@ -20,6 +20,7 @@ import numpy as np
 
 from vidar.actions import ActionSpec
 from vidar.config import from_dict, to_dict
+from vidar.data.cache import say
 from vidar.data.episode import Episode
 from vidar.data.index import INDEX, SCHEMA, Index, Shard, load_index
 from vidar.data.text import check_regular
@@ -286,12 +287,26 @@ def _difference(scan: Scan, shard: Shard, index: Index, file: Path) -> str:
 
 
 def check_clips(path: str | os.PathLike[str], split: str, frames: int, remedy: str) -> None:
-    """Raises VidarError, from the side files alone, if no episode of a split has the `frames` frames of a clip."""
-    longest = max(read_side(sample)["n_frames"] for sample in samples(path, load_index(path), split))
+    """Look, in the side files alone, for episodes that are shorter than a clip of `frames` frames.
+
+    Raises VidarError if all of them are, and says how many are not used if some are.
+    """
+    lengths = [read_side(sample)["n_frames"] for sample in samples(path, load_index(path), split)]
+    longest, short = max(lengths), sum(length < frames for length in lengths)
     if longest < frames:
         raise VidarError(
             f"{path}: longest episode of split {split!r} has {longest} frames, a clip needs {frames}; record longer "
             f"episodes, or set {remedy} to at most {longest}"
+        )
+    say_short(path, split, short, len(lengths), frames, remedy)
+
+
+def say_short(path: str | os.PathLike[str], split: str, short: int, episodes: int, frames: int, remedy: str) -> None:
+    """Say how many episodes are not used because they are shorter than a clip of `frames` frames, if there are any."""
+    if short:
+        say(
+            f"{path}: {short} of {episodes} episodes of split {split!r} are shorter than a clip of {frames} frames and "
+            f"are not used; to use them, set {remedy} to fewer"
         )
 
 

@@ -74,6 +74,13 @@ def test_what_a_process_holds_stays_and_counts_as_used(tmp_path):
     assert not old.exists() and hold(old) is None
 
 
+def test_what_is_no_file_is_not_held(tmp_path):
+    """A pipe is not waited for."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    assert [hold(tmp_path / name) for name in ("pipe", "loop", "none", ".")] == [None] * 4
+
+
 def test_what_a_killed_writer_left_goes_after_a_day(tmp_path):
     names = f"latents-train-{KEY}.safetensors.tmp.7", f"latents-train-{KEY}.safetensors.tmp.8", "x.tmp.9"
     files = [written(tmp_path, name, 10, age) for name, age in zip(names, (2 * cache.LEFT_OVER_S, 10, 10**6))]

@@ -14,6 +14,7 @@ import torch
 import vidar.data.loader as loader
 from vidar.data.index import load_index, save_index
 from vidar.data.loader import Clips, ClipsConfig, data_info, read_episode
+from vidar.data.reader import check_clips
 from vidar.data.shards import ShardWriter
 from vidar.types import Segment, UsageError, VidarError
 
@@ -109,12 +110,21 @@ def test_more_clips_in_a_batch_than_in_the_data(shards):
     assert sorted(name.split("@")[1] for name in batch.names[:6]) == ["0", "0", "0", "1", "1", "1"]
 
 
-def test_short_episodes_are_skipped_and_counted(shards, episode, spec):
+def test_short_episodes_are_skipped_and_counted(shards, episode, spec, capsys):
     path = shards(count=2)
     with ShardWriter(path, "train", spec) as writer:
         writer.write(episode(7, 5))
     data = clips(path)
     assert data.skipped == 1 and data.windows == 2 * 19
+    line = (
+        "1 of 3 episodes of split 'train' are shorter than a clip of 6 frames and are not used; to use them, set data."
+    )
+    said = capsys.readouterr().err
+    assert line in said and said.count("\n") == 1
+    check_clips(data.config.path, "train", 6, "data.clip_frames")
+    assert capsys.readouterr().err == said
+    check_clips(data.config.path, "train", 2, "data.clip_frames")
+    assert not capsys.readouterr().err
     with pytest.raises(VidarError, match="longest has 24 frames, clip_frames is 25"):
         clips(path, clip_frames=25)
     whole = clips(path, clip_frames=24)

@@ -1,4 +1,4 @@
-"""Video files with damaged headers: every reader refuses them in one line, or shows frames; no other error comes out."""
+"""Video files with damaged headers: readers refuse them in one line, or show frames; no other error comes out."""
 
 import av
 import numpy as np

@@ -194,9 +194,16 @@ def test_folders_that_are_not_free(synth, tmp_path):
     with drivers.lock_videos(tmp_path / "busy"), pytest.raises(UsageError, match="another vidar synth is writing"):
         synth(JOBS, out="busy")
     (tmp_path / "damaged").mkdir()
-    (tmp_path / "damaged" / "manifest.json").write_text("{")
-    with pytest.raises(VidarError, match="damaged"):
-        synth(JOBS, out="damaged")
+    entry = {"id": "a", "digest": "0", "status": "done", "row": "1", "segments": []}
+    whole = {"schema": 1, "rows": 2, "segment": 12}
+    for jobs in ([1], ["a"], 3, [entry], [{**entry, "row": 1, "segments": None}], {"a": 1}):
+        (tmp_path / "damaged" / "manifest.json").write_text(json.dumps({**whole, "jobs": jobs}))
+        with pytest.raises(VidarError, match="manifest.json: damaged; remove it and what lies beside it"):
+            synth(JOBS, out="damaged")
+    for text in ("{", "[" * 100_000, "null"):
+        (tmp_path / "damaged" / "manifest.json").write_text(text)
+        with pytest.raises(VidarError, match="manifest.json: damaged"):
+            synth(JOBS, out="damaged")
 
 
 def test_jobs_are_checked_before_a_world_is_loaded(synth, here, tmp_path):

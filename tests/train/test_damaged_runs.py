@@ -1,5 +1,6 @@
 """Random damage of a run folder: a resumed run names it, or ends with the same weights."""
 
+import os
 import shutil
 
 import numpy as np
@@ -37,6 +38,26 @@ def resumed(out, want) -> str:
     told = [one["checkpoint"] for one in read_log(out / "log.jsonl") if one.get("event") == "damaged"]
     found = weights(result, "ema")
     return "same" if told == damaged and all(found[name].equal(want[name]) for name in want) else "other"
+
+
+def deep(file):
+    file.write_text("[" * 100_000)
+
+
+def pipe(file):
+    file.unlink()
+    os.mkfifo(file)
+
+
+@pytest.mark.parametrize("make", [deep, pipe])
+@pytest.mark.parametrize("name", ["COMPLETE", "state.json", "../../data.json", "../../log.jsonl", "../../config.yaml"])
+def test_a_file_that_no_reader_expects_is_named_or_harmless(known, tmp_path, name, make):
+    """Nested deeper than Python reads, or a pipe, whose reader would wait for ever."""
+    run, want = known
+    shutil.copytree(run, tmp_path / "run")
+    newest = checkpoint.newest(tmp_path / "run" / "checkpoints")
+    make(newest / name)
+    assert resumed(tmp_path / "run", want) in ("same", "refused")
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -1,9 +1,11 @@
 """Stored latents: they belong to their shards, and what is new, changed or damaged is encoded again, and only that."""
 
+import os
 import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -141,6 +143,18 @@ def test_a_damaged_file_is_made_again_with_one_line(place, damage, encoded, caps
     said = capsys.readouterr().err
     assert said.count(f"{stored(place)}: damaged (") == 1 and said.count("\n") == 2
     assert same(config(place).build(), fresh) and not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir])
+def test_what_is_no_file_is_refused_before_anything_is_encoded(place, make, encoded):
+    config(place).build()
+    name = stored(place)
+    name.unlink()
+    make(name)
+    encoded.clear()
+    with pytest.raises(VidarError, match="latents-.*: is not a regular file; give another name, or remove it"):
+        config(place).build()
+    assert not encoded
 
 
 def test_of_a_flipped_byte_the_other_shard_is_kept(place, encoded, capsys):

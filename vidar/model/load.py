@@ -15,6 +15,7 @@ import vidar
 from vidar.conditioning.net import WorldNet
 from vidar.config import load_file, to_dict
 from vidar.data.atomic import replacing, replacing_folder
+from vidar.data.text import check_regular
 from vidar.model.model import VideoModel, VideoModelConfig
 from vidar.nn.outcome import OutcomeNet
 from vidar.nn.precision import fast_dtype
@@ -149,10 +150,10 @@ def _digest(folder: Path, index: dict[str, Any]) -> str:
     """The hash of an index and of the config beside it."""
     text = json.dumps(index, sort_keys=True).encode()
     try:
+        check_regular(folder / CONFIG)
         return hashlib.sha256(text + (folder / CONFIG).read_bytes()).hexdigest()
     except OSError as error:
-        problem = f"cannot be read ({error.strerror})"
-        raise VidarError(f"{folder / CONFIG}: {problem}; {AGAIN}") from None
+        raise VidarError(f"{folder / CONFIG}: cannot be read ({error.strerror}); {AGAIN}") from None
 
 
 def _finish(folder: Path, index: dict[str, Any], outcome: OutcomeNet | None) -> None:

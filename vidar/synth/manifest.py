@@ -39,6 +39,14 @@ def check_videos(folder: Path) -> None:
         raise UsageError(f"{folder}: holds other files and no {MANIFEST}; give a new or empty folder")
 
 
+ENTRY = {"id": str, "digest": str, "status": str, "row": int, "segments": list}  # what is read of an entry
+
+
+def _is_entry(entry: dict[str, Any]) -> bool:
+    """Whether it is the entry of a job, or of a line that was refused."""
+    return "digest" not in entry or all(type(entry.get(name)) is kind for name, kind in ENTRY.items())
+
+
 class Manifest:
     """header: the settings of all videos. jobs: one entry per job. Methods may be called from any thread."""
 
@@ -57,9 +65,11 @@ class Manifest:
                 raise VidarError(
                     f"{self.file}: has schema {stored['schema']}, this vidar writes {SCHEMA}; give another folder"
                 )
-            self.jobs = list(stored.pop("jobs"))
+            self.jobs = [dict(entry) for entry in stored.pop("jobs")]
             self.header = {"spread_starts": False, **stored}  # older manifests do not say so
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            if not all(map(_is_entry, self.jobs)):
+                raise ValueError("an entry of a job is not one")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise VidarError(
                 f"{self.file}: damaged; remove it and what lies beside it, or give another folder"
             ) from None

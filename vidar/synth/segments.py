@@ -116,7 +116,7 @@ def read_boundary(file: Path) -> ContinuationState:
         with safe_open(file, "np") as stored:
             first = json.loads((stored.metadata() or {})["vidar"])["first"]
             return ContinuationState(stored.get_tensor("codes"), stored.get_tensor("actions"), int(first))
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise VidarError(f"{file}: not readable as a boundary ({str(error).splitlines()[0]})") from None
 
 

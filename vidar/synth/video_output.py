@@ -159,7 +159,7 @@ class VideoOutput:
         try:
             record = json.loads(self._file(number).read_text())
             good = record["frames"] == self.length(number) and {*UNITS} == {*record["looks"]} and record["sha256"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
         return record if good and (self.folder / fragment_name(number)).is_file() else None
 

@@ -32,6 +32,7 @@ from vidar.types import VidarError
 MARKER = "COMPLETE"
 TEMPORARY = ".tmp-"
 DISCARDED = ".old-"
+DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)  # of a JSON file
 
 
 @dataclass
@@ -123,7 +124,7 @@ def read(path: Path) -> Counters:
         for name in _listed(path):
             verify(path, name)
         return Counters(**{name: state[name] for name in asdict(Counters())})
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except DAMAGE as error:
         raise VidarError(f"{path}: damaged checkpoint ({error}); remove it to resume from an older one") from None
 
 
@@ -135,7 +136,7 @@ def read_state(path: Path) -> dict[str, Any]:
         if not isinstance(state, dict):
             raise ValueError("state.json is not an object")
         return state
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except DAMAGE as error:
         raise VidarError(f"{path}: damaged checkpoint ({error}); remove it to resume from an older one") from None
 
 
@@ -166,12 +167,14 @@ def is_complete(path: Path) -> bool:
     try:
         sizes = {name: size for name, (size, _) in _listed(path).items()}
         return "state.json" in sizes and all((path / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except DAMAGE:
         return False
 
 
 def _listed(path: Path) -> dict[str, tuple[int, str]]:
     """Size and sha256 of every file. A checkpoint of an earlier version has no hashes: they are empty."""
+    if not (path / MARKER).is_file():  # to read a pipe would wait for ever
+        raise FileNotFoundError(path / MARKER)
     listed: dict[str, Any] = json.loads((path / MARKER).read_text())
     return {name: (entry, "") if isinstance(entry, int) else (entry[0], entry[1]) for name, entry in listed.items()}
 

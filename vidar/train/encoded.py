@@ -181,7 +181,7 @@ class Encoding:
 
     def _stored(self, path: Path) -> dict[str, Part]:
         """The sound parts in a file by the hash of their shard. Says what is damaged."""
-        if not path.exists():
+        if not path.is_file():
             return {}
         names = {shard.sha256: shard.name for shard in self.shards}
         found = dict[str, Part]()

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from vidar.data.atomic import replacing, writing
+from vidar.data.atomic import check_output, replacing, writing
 from vidar.train.board import open_board
 
 LOG = "log.jsonl"  # in the folder of a run
@@ -62,6 +62,7 @@ class RunLog:
 
     def __init__(self, out: Path, name: str, step: int) -> None:
         self.path = out / LOG
+        check_output(self.path)
         with writing(self.path):
             if self.path.exists():
                 _truncate(self.path, step)
@@ -115,7 +116,7 @@ def read_log(file: Path) -> list[dict[str, Any]]:
     for line in file.read_text(errors="replace").splitlines():
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(record, dict) and isinstance(record.get("step"), int):
             records.append(record)

@@ -9,6 +9,7 @@ from typing import Any
 
 from vidar.data.atomic import replacing
 from vidar.data.index import load_index
+from vidar.data.text import check_regular
 from vidar.nn.pretrained import WEIGHTS
 from vidar.train.checks import OnDisk
 from vidar.types import UsageError, VidarError
@@ -45,8 +46,9 @@ def check(out: Path, data: Any) -> None:
     if not file.exists():
         return
     try:
+        check_regular(file)
         old = {str(name): str(value) for name, value in json.loads(file.read_text()).items()}
-    except (OSError, ValueError, AttributeError, RecursionError):
+    except (OSError, ValueError, AttributeError, RecursionError, VidarError):
         raise VidarError(f"{file}: damaged; remove it to resume without a check of the data") from None
     now = hashes(data)
     changed = [name for name in (*old, *(now.keys() - old.keys())) if old.get(name) != now.get(name)]
