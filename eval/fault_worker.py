@@ -25,6 +25,7 @@ from vidar.eval.output import write
 from vidar.eval.plots import strip
 from vidar.eval.ruler_measure import REAL, PlayerScores, measure
 from vidar.eval.ruler_play import Played, RealGame, RulerConfig, Start
+from vidar.eval.ruler_reader import motion_reader
 from vidar.eval.ruler_summary import likeness, likeness_parts
 from vidar.eval.ruler_worker import COPY, everyone
 from vidar.model.load import load_world_config, locate
@@ -82,6 +83,7 @@ class FaultWorker:
         self.world = load_world_config(locate(task.model))
         self.frames = round(task.config.seconds * self.world.fps)
         self.game = RealGame(self.world, task.config, self.frames)
+        self.reader = motion_reader(self.world, self.game.name)[0]
 
     def measure(self, fault: str) -> dict[str, list[float]]:
         """Metric -> its figures at the strengths 0, 1, ... Writes the strip of the fault as FAULT.png."""
@@ -94,7 +96,8 @@ class FaultWorker:
             for strength, found in sights.items():
                 found.append(sight(views[str(strength)], planted.truth, self.extractors, self.flows))
             views[COPY] = np.repeat(planted.scene.first[:, None], self.frames, axis=1)
-            scores[name] = measure(views, planted.played, planted.scene.first, self.world.fps, self.manifold)
+            first, fps = planted.scene.first, self.world.fps
+            scores[name] = measure(views, planted.played, first, fps, self.manifold, self.reader)
         truths = [planted.truth for planted in self.plays.values()]
         rows = [self._likeness(scores, REAL) | metrics(self.real, self.real, truths, self.range)]
         for strength, found in sights.items():
