@@ -20,7 +20,7 @@ AWAY = (48.0, 30.0)  # the view in between is another one: so many units or degr
 DENSE, SPARSE = 10, 5  # seconds in which every frame is judged; after them, every SPARSE-th
 LEVELS = 4  # of a colour channel in the histogram
 REAL = "real"
-COMMON = ("judged", "looked", "keys", "free", "poses")  # what all rows of a player share
+COMMON = ("judged", "looked", "keys", "turning", "walking", "poses")  # what all rows of a player share
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,16 @@ class PlayerScores:
     """rows: by name. judged bool [E, T]: frames that the real game reached. looked int [S]: numbers of the S frames.
 
     keys float64 [E, T, 3]: the turn, the way ahead and to the left that the keys ask for, 1, 0 or -1; NaN for an axis
-    without keys. free bool [E, T]: steps of the game that no wall changed. poses float32 [E, 1 + T, 4] of the game.
+    without keys. turning, walking bool [E, T]: steps whose turn and whose way are judged, because they can be read from
+    the game's own pictures, and no wall changed the way. poses float32 [E, 1 + T, 4] of the game.
     """
 
     rows: Mapping[str, RowScores]
     judged: np.ndarray
     looked: np.ndarray
     keys: np.ndarray
-    free: np.ndarray
+    turning: np.ndarray
+    walking: np.ndarray
     poses: np.ndarray
 
     def save(self, file: Path) -> None:
@@ -94,9 +96,13 @@ def measure(
     looked = closely(count, fps)
     pairs = [_pairs(poses[: 1 + lasted], fps) for poses, lasted in zip(played.poses, played.lasted)]
     still = np.repeat(first[:, None], count, axis=1)
-    rows = {}
+    rows, clear = {}, dict[str, np.ndarray]()
     for name, shown in {REAL: played.frames, **views}.items():
         seen, whole = shown[:, looked], np.concatenate([first[:, None], shown], 1)
+        read = np.full((*shown.shape[:2], 3), np.nan)
+        if reader is not None:
+            read, visible = reader.read(whole)
+            clear = dict(visible) if name == REAL else clear
         rows[name] = RowScores(
             score=np.stack([_scores(manifold, frames) for frames in seen]),
             sharp=sharpness(seen).numpy(),
@@ -105,12 +111,14 @@ def measure(
             held=psnr(shown, still, 255.0).numpy(),
             motion=_motion(whole),
             again=_again(whole, pairs, manifold),
-            read=np.full((*shown.shape[:2], 3), np.nan) if reader is None else reader.read(whole),
+            read=read,
         )
-    none = np.full((*judged.shape, 3), np.nan)
-    keys = none if reader is None else reader.keys(played.table)
-    free = np.ones(judged.shape, bool) if reader is None else reader.free(played.poses, keys)
-    return PlayerScores(rows, judged, looked, keys, free, played.poses)
+    if reader is None:
+        keys, turning, walking = np.full((*judged.shape, 3), np.nan), judged, judged
+    else:
+        keys = reader.keys(played.table)
+        turning, walking = judged & clear["turn"], judged & clear["step"] & reader.free(played.poses, keys)
+    return PlayerScores(rows, judged, looked, keys, turning, walking, played.poses)
 
 
 def closely(count: int, fps: float) -> np.ndarray:

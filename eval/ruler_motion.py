@@ -41,7 +41,7 @@ def motion_figures(scores: PlayerScores, row: str, fps: float) -> dict[str, Any]
     keys: dict[Axis, np.ndarray] = {
         axis: scores.keys[..., n] for n, axis in enumerate(AXES) if np.isfinite(scores.keys[..., n]).all()
     }
-    found = errors(read, true, scores.judged, scores.judged & scores.free, fps)
+    found = errors(read, true, scores.turning, scores.walking, fps)
     return {**found, "latency": latencies(read, keys, scores.judged)}
 
 
@@ -78,7 +78,7 @@ def _followed(players: Players, row: str, fps: float, what: str) -> np.ndarray:
     off, moved = list[np.ndarray](), list[np.ndarray]()
     for scores in players.values():
         true = true_motion(scores.poses)
-        judged = scores.judged if what == "turn" else scores.judged & scores.free
+        judged = scores.turning if what == "turn" else scores.walking
         whole = seconds(~judged * 1, fps) == 0
         game = np.linalg.norm(seconds(true[..., axes], fps), axis=-1)
         error = np.linalg.norm(seconds((scores.rows[row].read - true)[..., axes], fps), axis=-1)

@@ -12,6 +12,7 @@ from vidar.actions import ActionSpec
 from vidar.configs.idm import GROUPS
 from vidar.data.synthetic import DIRECTION, ShapesConfig
 from vidar.eval.following import key_signals, pose_reader, read_motion
+from vidar.eval.following import readable as to_be_seen
 from vidar.eval.ruler_play import SHAPES
 from vidar.eval.walking import Walking
 from vidar.model.model import VideoModelConfig
@@ -24,8 +25,11 @@ WHITE = 180  # a pixel whose channels are all above this shows the player of the
 class MotionReader(Protocol):
     """Motion is turn in degrees, ahead and left in map units, of each step."""
 
-    def read(self, frames: np.ndarray) -> np.ndarray:
-        """Frames uint8 [E, 1 + T, H, W, 3] -> motion float64 [E, T, 3]."""
+    def read(self, frames: np.ndarray) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
+        """Frames uint8 [E, 1 + T, H, W, 3] -> motion float64 [E, T, 3], and where "turn" and "step" are to be seen.
+
+        The latter are bool [E, T] each.
+        """
         ...
 
     def keys(self, table: np.ndarray) -> np.ndarray:
@@ -44,9 +48,10 @@ class PoseReading:
     net: PoseNet
     spec: ActionSpec
 
-    def read(self, frames: np.ndarray) -> np.ndarray:
+    def read(self, frames: np.ndarray) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
         """See `MotionReader`."""
-        return read_motion(self.net, frames[:, 1:], frames[:, 0])
+        moved, expected = read_motion(self.net, frames[:, 1:], frames[:, 0])
+        return moved, to_be_seen(expected)
 
     def keys(self, table: np.ndarray) -> np.ndarray:
         """See `MotionReader`."""
@@ -75,7 +80,7 @@ class ShapesReading:
 
     step: float
 
-    def read(self, frames: np.ndarray) -> np.ndarray:
+    def read(self, frames: np.ndarray) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
         """See `MotionReader`."""
         white = (frames > WHITE).all(-1)
         count = white.sum((2, 3))
@@ -83,7 +88,8 @@ class ShapesReading:
         with np.errstate(invalid="ignore"):
             place = np.stack([(white * axis).sum((2, 3)) / np.where(count, count, np.nan) for axis in (x, y)], -1)
         moved = np.nan_to_num(np.diff(place, axis=1))
-        return np.concatenate([np.zeros((*moved.shape[:2], 1)), moved], -1)
+        everywhere = np.ones(moved.shape[:2], bool)
+        return np.concatenate([np.zeros((*moved.shape[:2], 1)), moved], -1), {"turn": everywhere, "step": everywhere}
 
     def keys(self, table: np.ndarray) -> np.ndarray:
         """See `MotionReader`."""
