@@ -105,8 +105,8 @@ def play(
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)  # one stream makes many small calls; the other cores encode, serve and draw
     keep_in(cache, cache_limit)
-    show.warn_of_few_steps(model)
     world = load(model, check_device(device))
+    show.warn_of_few_steps(model)
     world.config.check_told(told := Told(prompt, label))
     clips = [] if world.start is None and (starts is not None or beside) else own_clips(world)
     clips += folder_clips(world, starts, show.warn) if starts is not None else []
