@@ -100,14 +100,20 @@ def run(
         "versions": versions(),
         "seconds": round(time.perf_counter() - began, 1),
     }
+    strips = {fault: fault_part(task.place, fault, ".png").read_bytes() for fault in faults}
+    _write(place, docs, report, strips)
+    return report
+
+
+def _write(
+    place: Path, docs: str | os.PathLike[str] | None, report: dict[str, Any], strips: Mapping[str, bytes]
+) -> None:
     with writing(place / MARK):
         (place / MARK).unlink(missing_ok=True)
-    strips = {fault: fault_part(task.place, fault, ".png").read_bytes() for fault in faults}
     write(place / "faults.html", fault_page(report, strips))
     if docs is not None:
         write(Path(docs), fault_text(report))
     write(place / MARK, report)
-    return report
 
 
 def judged(table: Mapping[str, Mapping[str, Cell]]) -> dict[str, Any]:

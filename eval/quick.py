@@ -1,7 +1,8 @@
-"""The suite `quick`: the ruler with few players and starts, under two minutes."""
+"""The suite `quick`: the ruler with fewer starts and shorter plays, under two minutes."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from vidar.eval import ruler
@@ -10,6 +11,20 @@ from vidar.eval.ruler_play import RulerConfig
 CONFIG = RulerConfig(reference=24, others=12, clips=4, starts=4, seconds=5.0, long_seconds=5.0)
 
 
-def run(model: str, out: Any, **options: Any) -> dict[str, Any]:
+def run(
+    model: str,
+    out: str | os.PathLike[str],
+    *,
+    starts: int | None = None,
+    frames: int | None = None,
+    seed: int = 0,
+    steps: int | None = None,
+    device: str = "cpu",
+    game: str | None = None,
+    against: str | None = None,
+    workers: int | None = None,
+) -> dict[str, Any]:
     """As `ruler.run`."""
-    return ruler.run(model, out, config=CONFIG, suite="quick", **options)
+    given: dict[str, Any] = {"starts": starts, "frames": frames, "seed": seed, "steps": steps, "device": device}
+    given |= {"game": game, "against": against, "workers": workers}
+    return ruler.run(model, out, config=CONFIG, suite="quick", **given)

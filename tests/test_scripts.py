@@ -14,7 +14,6 @@ CASES = {
     "ablate_scales": (["FILE/runs"], "FILE is a file, but record writes a folder of shards"),
     "compare_drift": (["NONE/model"], "NONE/model: no such world"),
     "evaluate_idm": (["NONE/model", "NONE"], "NONE"),
-    "evaluate_tokenizer": (["NONE/model", "NONE"], "NONE"),
     "evaluate_pictures": (["NONE/model", "NONE"], "NONE/model: no such world"),
 }
 

@@ -178,13 +178,16 @@ def test_order_refuses(run, words, named):
     assert code == 2 and named in err and err.count("\n") == 1
 
 
+WRITTEN = {None: "null", False: "false", True: "true"}
+
+
 @pytest.mark.parametrize("name", recipes())
 def test_help_of_a_recipe_lists_its_parameters(run, name):
     code, out, err = run("train", name, "--help")
     assert code == 0 and not err and out.startswith(f"Usage: vidar train {name} ")
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if re.match("  [^ ]", line)}
     for parameter in inspect.signature(recipes()[name]).parameters.values():
-        assert rows[parameter.name][0] == {None: "null"}.get(parameter.default, str(parameter.default))
+        assert rows[parameter.name][0] == WRITTEN.get(parameter.default, str(parameter.default))
         assert len(rows[parameter.name]) > 2, f"configs/parameters.py has no line about {parameter.name}"
     assert rows["optim.lr"][0] == str(recipes()[name]().optim.lr)
 
