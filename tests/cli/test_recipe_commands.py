@@ -178,7 +178,8 @@ def test_order_refuses(run, words, named):
     assert code == 2 and named in err and err.count("\n") == 1
 
 
-WRITTEN = {None: "null", False: "false", True: "true"}
+def written(value):
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 @pytest.mark.parametrize("name", recipes())
@@ -187,7 +188,7 @@ def test_help_of_a_recipe_lists_its_parameters(run, name):
     assert code == 0 and not err and out.startswith(f"Usage: vidar train {name} ")
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if re.match("  [^ ]", line)}
     for parameter in inspect.signature(recipes()[name]).parameters.values():
-        assert rows[parameter.name][0] == WRITTEN.get(parameter.default, str(parameter.default))
+        assert rows[parameter.name][0] == written(parameter.default)
         assert len(rows[parameter.name]) > 2, f"configs/parameters.py has no line about {parameter.name}"
     assert rows["optim.lr"][0] == str(recipes()[name]().optim.lr)
 

@@ -84,9 +84,9 @@ def generate(
         schedule=None if schedule is None else read_schedule(schedule),
         context=None if context is None else str(context), actions=None if actions is None else str(actions),
     )  # fmt: skip
-    show.warn_of_few_steps(model)
     with show.progress("frames") as progress:
         made = write(request, progress)
+    show.warn_of_few_steps(model)
     shown = {key: made[key] for key in ("video", "frames", "fps", "latency_ms")}
     show.result(made, as_json, show.flat(shown))
 
