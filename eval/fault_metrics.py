@@ -73,4 +73,9 @@ def cell(name: str, values: Sequence[float]) -> Cell:
 
 def broken_claims(table: Mapping[str, Mapping[str, Cell]]) -> list[tuple[str, str]]:
     """(metric, fault) of every claim that a table [metric][fault] does not bear out."""
-    return [(name, fault) for name, row in table.items() for fault in metric(name).claims if not row[fault].sees]
+    return [
+        (name, fault)
+        for name, row in table.items()
+        for fault in sorted(metric(name).claims & set(row))
+        if not row[fault].sees
+    ]

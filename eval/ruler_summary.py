@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from vidar.eval.frame_metrics import MOST_DB
 from vidar.eval.ruler_measure import GAPS, REAL, PlayerScores, RowScores
 from vidar.eval.ruler_motion import motion_figures, motion_parts, readable
 from vidar.eval.ruler_worker import COPY
@@ -76,7 +77,7 @@ def likeness_parts(players: Players, row: str, threshold: float, fps: float) -> 
     }
     second = max(1, round(fps))
     error = {
-        who: np.sum([(10 ** (-scores.rows[who].truth[:, :second] / 10)).sum(1) for scores in players.values()], 0)
+        who: np.sum([_squares(scores.rows[who].truth[:, :second]).sum(1) for scores in players.values()], 0)
         for who in (row, COPY)
     }
     return {
@@ -132,6 +133,11 @@ def on_manifold_by_second(players: Players, row: str, threshold: float, fps: flo
                 values.append(on)
         found.append(np.nanmean(np.concatenate(values, 1), 1) if values else np.full(len(found[0]), np.nan))
     return np.stack(found, 1)
+
+
+def _squares(decibel: np.ndarray) -> np.ndarray:
+    """Squared errors of PSNRs, as shares of the squared range; 0 at the largest PSNR."""
+    return np.maximum(10 ** (-decibel / 10) - 10 ** (-MOST_DB / 10), 0.0)
 
 
 def _within(scores: PlayerScores, begin: float, fps: float, length: float = SEGMENT) -> np.ndarray:
