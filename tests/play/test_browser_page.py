@@ -8,6 +8,7 @@ import time
 import pytest
 from chromium import NEEDED, leave, url
 
+from vidar.actions import Action, ActionSpec
 from vidar.play.guard import Guard
 
 pytestmark = NEEDED
@@ -73,6 +74,15 @@ def test_the_page_plays_under_any_path(serve, browser, end):
         leave(tab)
 
 
+@pytest.mark.parametrize("end", ["/", "", "?codec=jpeg#mark"])
+def test_the_page_plays_under_a_prefix_that_the_proxy_leaves(serve, browser, end):
+    served = serve(fps=20.0)
+    tab = browser(url(served) + f"user/x/proxy/8000{end}")
+    tab.until("window.vidar && vidar.playing && vidar.frames > 3")
+    assert tab.get("location.pathname + location.search + location.hash") == "/user/x/proxy/8000/" + end.lstrip("/")
+    leave(tab)
+
+
 def test_a_closed_door_tells_its_option_on_the_page(serve, browser):
     """nginx as it is gives the server its own Host and leaves the Origin of the page."""
     served = serve(fps=20.0)
@@ -129,16 +139,21 @@ def test_who_waits_sees_a_game_and_words_are_true(serve, browser):
     leave(two)
 
 
-@pytest.mark.parametrize("width, height, touch", [(1280, 800, False), (390, 844, False), (390, 844, True)])
-def test_picture_and_keys_are_seen_without_scrolling(serve, browser, width, height, touch, first_frames):
-    served = serve(fps=20.0, clips=[first_frames] * 6)
+def sized(width, height, touch):
+    """Prepares a tab: the size of its window, and whether it is touched."""
 
     def prepare(tab):
         tab.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=touch)
         if touch:
             tab.call("Emulation.setTouchEmulationEnabled", enabled=True, maxTouchPoints=5)
 
-    tab = browser(url(served), prepare)
+    return prepare
+
+
+@pytest.mark.parametrize("width, height, touch", [(1280, 800, False), (390, 844, False), (390, 844, True)])
+def test_picture_and_keys_are_seen_without_scrolling(serve, browser, width, height, touch, first_frames):
+    served = serve(fps=20.0, clips=[first_frames] * 6)
+    tab = browser(url(served), sized(width, height, touch))
     tab.until("vidar.playing && vidar.frames > 3 && vidar.starts === 7")
     for name in ("screen", "touch" if touch else "keys", "controls"):
         box = tab.get(f"document.getElementById('{name}').getBoundingClientRect().toJSON()")
@@ -149,6 +164,30 @@ def test_picture_and_keys_are_seen_without_scrolling(serve, browser, width, heig
         ".map((b) => Math.min(b.width, b.height))"
     )
     assert len(sizes) >= 8 + 7 and min(sizes) >= 44
+    leave(tab)
+
+
+@pytest.mark.parametrize("width, height, touch", [(1280, 800, False), (390, 844, True)])
+def test_a_gymnasium_game_of_many_actions_fits_and_takes_its_keys(
+    serve, browser, width, height, touch, tiny, monkeypatch
+):
+    """Actions that name no keys, such as the 18 of an Atari game, get keys and buttons that are all seen."""
+    many = Action(name="action", kind="choice", size=18)
+    spec = ActionSpec(actions=(many, *(Action(name=f"turn{n}", kind="continuous") for n in range(4))))
+    monkeypatch.setattr(tiny, "config", tiny.config.replace(actions=spec))
+    served = serve(fps=20.0)
+    tab = browser(url(served), sized(width, height, touch))
+    tab.until("vidar.playing && vidar.frames > 3")
+    parts = f"[...document.querySelectorAll('{'.pad button' if touch else '#keys li[data-code]'}')]"
+    boxes = tab.get(f"{parts}.map((part) => part.getBoundingClientRect().toJSON())")
+    assert len(boxes) == 18
+    for box in boxes:
+        assert 0 <= box["top"] < box["bottom"] <= height and 0 <= box["left"] < box["right"] <= width
+    assert tab.get("document.documentElement.scrollWidth <= innerWidth")
+    tab.call("Input.dispatchKeyEvent", type="rawKeyDown", code="Digit7", key="7")
+    tab.until("vidar.mask === 128")
+    tab.call("Input.dispatchKeyEvent", type="keyUp", code="Digit7", key="7")
+    tab.until("vidar.mask === 0 && vidar.echo > 1")
     leave(tab)
 
 
