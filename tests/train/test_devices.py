@@ -61,7 +61,9 @@ def used(config, folder, device):
     with torch.inference_mode():
         if hasattr(model, "decode"):
             return model.decode(model.encode(to_float(video).to(device))[0])[0]
-        return torch.cat([answer.flatten(1) for answer in model(video.to(device)).values()], 1)
+        answers = model(video.to(device))
+        found = answers if isinstance(answers, tuple) else tuple(answers.values())
+        return torch.cat([answer.flatten(1) for answer in found], 1)
 
 
 def to_video(config):
