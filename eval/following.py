@@ -29,11 +29,11 @@ from vidar.nn.inverse_dynamics import Axis, KeyGroup, labels
 from vidar.nn.pose import AXES, PoseNet, motion
 from vidar.types import UsageError
 
-READABLE = {"turn": 1.0, "step": 2.0}  # largest expected error of a step, in degrees and map units. Choice
+READABLE = {"turn": 1.5, "step": 4.0}  # largest expected error of a step, in degrees and map units. Choice
 LEAST = {"turn": 5.0, "step": 10.0}  # real motion per second below which an error is not relative to it. Choice
 GAME = "real"  # the view of the game itself
 MOST = 8  # largest latency that is looked for, in frames. Choice
-SIGNAL = 0.2  # correlation below which there is no latency. Choice
+SIGNAL = 4.0  # standard errors of a correlation below which there is no latency. Choice
 RESAMPLES = 1000
 
 
@@ -196,7 +196,7 @@ def latency(key: np.ndarray, moved: np.ndarray, played: np.ndarray | None = None
         both = valid[:, : count - lag] & valid[:, lag:]
         cause, effect = causes[:, : count - lag][both], effects[:, lag:][both]
         size = float(np.sqrt((cause**2).sum() * (effect**2).sum()))
-        found.append(float((cause * effect).sum()) / size if size else 0.0)
+        found.append(float((cause * effect).sum()) / size * np.sqrt(len(cause)) if size else 0.0)
     best = int(np.argmax(np.abs(found))) if found else 0
     return 1 + best if found and found[best] >= SIGNAL else None
 
