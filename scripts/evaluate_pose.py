@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -28,21 +29,24 @@ from vidar.train.methods.inverse_dynamics import blurred
 
 
 @torch.inference_mode()
-def judge(model: str, data: str, world: str, split: str) -> tuple[str, list[Figure]]:
-    """Print a line for real, reconstructed and blurred frames; returns the figures of the real ones."""
+def judge(model: str, data: str, world: str, split: str, most: int | None, real: bool) -> tuple[str, list[Figure]]:
+    """Print a line for real, reconstructed and blurred frames; returns the figures of the real ones.
+
+    most: number of episodes; None: all. real: only the real frames.
+    """
     net, dreamer = PoseNet.from_pretrained(model), load_world(world, "cpu")
     sources: dict[str, Callable[[Tensor], Tensor]] = {
         "real": lambda frames: frames,
         "reconstructed": lambda frames: dreamer.decode(dreamer.encode(frames))[0],
         "blurred": lambda frames: blurred(frames, 1.0),
     }
-    found: dict[str, list[np.ndarray]] = {source: [] for source in sources}
+    found: dict[str, list[np.ndarray]] = {source: [] for source in (["real"] if real else sources)}
     truth = list[np.ndarray]()
-    for episode in episodes(data, split, extras=("pose",)):
+    for episode in islice(episodes(data, split, extras=("pose",)), most):
         frames = torch.from_numpy(np.ascontiguousarray(episode.frames))[None]
         truth.append(motion(torch.from_numpy(episode.extras["pose"].copy())).numpy())
-        for source, change in sources.items():
-            found[source].append(torch.cat(net.read(change(frames)), -1)[0].double().numpy())
+        for source, parts in found.items():
+            parts.append(torch.cat(net.read(sources[source](frames)), -1)[0].double().numpy())
     true, there = padded(truth)
     print(f"{model} on {len(truth)} episodes of {data} ({split}): {there.sum()} steps")
     print(f"{'mean motion':>14} {axes(np.abs(true[there]).mean(0))}")
@@ -87,10 +91,12 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("world", nargs="?", default="doom")
     parser.add_argument("split", nargs="?", default="heldout")
+    parser.add_argument("--episodes", type=int, help="number of episodes (default: all)")
+    parser.add_argument("--real", action="store_true", help="only the real frames")
     parser.add_argument("--record", metavar="RECIPE")
     given = parser.parse_args()
     check_record(given.record)
-    found = judge(given.model, given.data, given.world, given.split)
+    found = judge(given.model, given.data, given.world, given.split, given.episodes, given.real)
     if given.record:
         record(given.record, command_line(sys.argv[0], sys.argv[1:]), found, given.model)
 
