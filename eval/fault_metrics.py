@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from vidar.eval.faults import FAULTS
-
 LEAST = 0.95  # share of the neighbouring strengths at which a figure worsens
 HEADLINE = "likeness"
 PART = "likeness/"  # begins the names of its parts
@@ -26,21 +24,39 @@ class Metric:
     claims: frozenset[str] = field(default_factory=frozenset[str])
 
 
+def _claims(text: str) -> frozenset[str]:
+    return frozenset(text.split(", "))
+
+
+LOOKS = "blur, hue drift, grid, stripes, flicker, wrong scale"
 METRICS: Mapping[str, Metric] = {
-    HEADLINE: Metric("the ruler's headline: geometric mean of its parts", claims=frozenset(FAULTS)),
-    "psnr": Metric("dB to the game under the same keys, mean over frames", digits=2),
-    "ssim": Metric("structural similarity to the game under the same keys, every 8th frame"),
+    HEADLINE: Metric(
+        "the ruler's headline: geometric mean of its parts", claims=_claims(f"{LOOKS}, loop, late actions")
+    ),
+    f"{PART}picture": Metric("frames on the manifold", claims=_claims("blur, hue drift, stripes, flicker")),
+    f"{PART}sharp": Metric("sharpness, smaller over larger", claims=_claims("blur, grid, stripes, wrong scale")),
+    f"{PART}colours": Metric("common part of the colour histograms", claims=_claims("hue drift, grid, stripes")),
+    f"{PART}moves": Metric("change per frame, smaller over larger", claims=_claims("freeze, flicker")),
+    f"{PART}begins": Metric("error of the first second, over copy-last", claims=_claims("late actions, wrong scale")),
+    f"{PART}returns": Metric("a view against itself when it comes back"),
+    f"{PART}turns": Metric("turns under the keys, read from the pictures", claims=_claims("freeze, late actions")),
+    f"{PART}steps": Metric("steps under the keys, read from the pictures"),
+    f"{PART}prompt": Metric("latency of the keys, read from the pictures", claims=_claims("late actions")),
+    "psnr": Metric("dB to the game under the same keys", digits=2, claims=_claims(f"{LOOKS}, freeze")),
+    "ssim": Metric("structural similarity to the game under the same keys, every 16th frame", claims=_claims(LOOKS)),
     "frechet/frozen": Metric("Frechet distance to the unharmed clips, features of the world's own encoder", more=False),
     "frechet/random3d": Metric("the same with a random 3-D network", more=False),
-    "vbench/temporal_flickering": Metric("VBench: one minus the mean change of a frame"),
-    "vbench/motion_smoothness/linear": Metric("VBench, with linear interpolation"),
-    "vbench/subject_consistency/pixels": Metric("VBench, with mean colours as features"),
+    "vbench/temporal_flickering": Metric("VBench: one minus the mean change of a frame", claims=_claims("flicker")),
+    "vbench/motion_smoothness/linear": Metric("VBench, with linear interpolation", claims=_claims("flicker")),
+    "vbench/subject_consistency/pixels": Metric("VBench, with mean colours as features", claims=_claims("flicker")),
     "vbench/dynamic_degree/blockmatch": Metric("VBench, with block matching: share of seconds that move"),
     "vbench/motion/blockmatch": Metric("the motion behind it, in pixels of a frame of 256 lines", digits=3),
     "endless/brightness": Metric("share of later frames outside the real range", more=False),
     "endless/contrast": Metric("share of later frames outside the real range", more=False),
     "endless/sharpness": Metric("share of later frames outside the real range", more=False),
-    "endless/motion": Metric("change of a frame over that of real play, as a distance |log2|", more=False),
+    "endless/motion": Metric(
+        "change of a frame over that of real play, powers of two from 1", more=False, claims=_claims("freeze, flicker")
+    ),
     "endless/survival": Metric("frames until a second no longer looks like the game", digits=1),
 }
 

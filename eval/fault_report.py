@@ -9,6 +9,7 @@ from vidar.eval.fault_worker import PICTURED, pictured
 from vidar.eval.report import Card, Section, code, folded, image, page, table
 
 SHOWN = (0, 1, 4, 8)  # strengths whose figures are printed
+DOCS = "docs/fault-table.md"
 RULE = (
     "A metric sees a fault if its printed figure worsens at every step from one strength to the next, from the real "
     "clip on. A number is the count of such steps out of eight; 'prefers' stands behind it where the strongest fault "
@@ -61,7 +62,7 @@ def fault_text(report: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
     parts = [
         "# Which faults do metrics see?",
-        f"Made by `{report['command']}` ({versions}; {report['seconds']:.0f} s on {report['hardware']}). Do not edit.",
+        f"Made by `vidar eval faults{report['options']} --docs {DOCS} --out runs/faults` ({versions}). Do not edit.",
         _lead(report),
         f"**The {headline['metric']} sees {headline['seen']} of {headline['of']} faults.**{blind} Clips with a fault "
         f"that it does not judge below the real clip: {len(headline['not_below_real'])} of "

@@ -25,7 +25,7 @@ from vidar.eval.vbench_native import (
 
 SSIM_EVERY = 16  # frames
 WINDOW = 16  # frames of a clip for the feature extractors and for block matching
-FEATURES_EVERY, FLOW_EVERY = 4, 5  # seconds between two of them
+FEATURES_EVERY, FLOW_EVERY = 2, 5  # seconds between two of them
 WHOLE = {  # of a whole clip
     "vbench/temporal_flickering": temporal_flickering,
     "vbench/motion_smoothness/linear": motion_smoothness,

@@ -131,7 +131,10 @@ def mirrored_actions(scene: Scene, strength: int) -> np.ndarray:
 
 
 def teleport(scene: Scene, strength: int) -> np.ndarray:
-    """The cuts are the first s of a permutation of the ends of eight of nine equal parts; start e goes to e + 1, ..."""
+    """The cuts are the first s of a permutation of the ends of eight of nine equal parts; start e goes to e + 1, ...
+
+    With two starts there is one other place, and a cut after the first changes nothing.
+    """
     starts, count = scene.frames.shape[:2]
     random, shown = scene.random(), scene.frames.copy()
     for e in range(starts):

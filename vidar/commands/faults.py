@@ -14,9 +14,9 @@ def faults(
     out: Annotated[Path, typer.Option(help="Folder for faults.html and faults.json.", show_default=False)],
     model: Annotated[str, typer.Option(metavar="MODEL", help="World whose game is played.")] = "doom",
     starts: Annotated[
-        int | None, typer.Option(min=2, help="Places from which each player begins (default: 4).")
+        int | None, typer.Option(min=2, help="Places from which each player begins (default: 3).")
     ] = None,
-    seconds: Annotated[float | None, typer.Option(min=1, help="Length of every play (default: 10).")] = None,
+    seconds: Annotated[float | None, typer.Option(min=1, help="Length of every play (default: 8).")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all draws.")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes (default: one for each core).")] = None,
     docs: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the table as Markdown.")] = None,
