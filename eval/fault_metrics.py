@@ -26,8 +26,9 @@ class Metric:
     claims: frozenset[str] = field(default_factory=frozenset[str])
 
 
+UNSEEN = {"freeze", "mirrored actions", "teleport", "room swap"}  # by the likeness, in docs/fault-table.md
 METRICS: Mapping[str, Metric] = {
-    HEADLINE: Metric("the ruler's headline: geometric mean of its parts", claims=frozenset(FAULTS)),
+    HEADLINE: Metric("the ruler's headline: geometric mean of its parts", claims=frozenset(FAULTS) - UNSEEN),
     "psnr": Metric("dB to the game under the same keys, mean over frames", digits=2),
     "ssim": Metric("structural similarity to the game under the same keys, every 8th frame"),
     "frechet/frozen": Metric("Frechet distance to the unharmed clips, features of the world's own encoder", more=False),
