@@ -121,8 +121,8 @@ def _lines(found: Mapping[str, Line]) -> Section:
         "Later frames are the second half. The real range extends from the 1 % to the 99 % quantile of other held-out "
         "games; real play under the same keys is compared with the same range. Elsewhere is the real game "
         "under the same keys from other places. There the keys do not fit, just as they soon do not fit a dream. "
-        "Brightness, contrast, sharpness and survival see none of twelve planted faults at every strength: a dream that "
-        "loops or has wrong colours may pass (docs/fault-table.md). The suite ruler sees more.",
+        "Brightness, contrast, sharpness and survival see none of twelve planted faults at every strength: a dream "
+        "that loops or has wrong colours may pass (docs/fault-table.md). The suite ruler sees more.",
         [table(["", "dream", "limit", "real play", "elsewhere", ""], rows)],
     )
 

@@ -59,7 +59,7 @@ def judge(model: str, data: str, world: str, split: str, most: int | None, real:
         for name, one in told.items():
             if source == "real":
                 role = "detail" if figures else "main"
-                figures.append(percent(f"error of a {name} per second", one["relative"], 1, role=role))
+                figures.append(percent(f"{name} error per second", one["relative"], 1, role=role))
     return f"{there.sum():,} steps of {len(truth)} held-out episodes", figures
 
 

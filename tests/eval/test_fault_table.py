@@ -35,14 +35,15 @@ def worker(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.mark.parametrize("fault", ["blur", "freeze", "loop", "stripes"])
 def test_a_bad_clip_wins_no_headline(worker: FaultWorker, fault: str) -> None:
-    """Blurred, frozen, looping or striped, it is below the real clip at every strength, and lowest towards the end."""
+    """Blurred, frozen, looping or striped, it is below the real clip; more blur and more stripes are worse."""
     planted, fps = worker.plays[TURN], worker.world.fps
     views = {str(strength): FAULTS[fault](planted.scene, strength) for strength in range(1, STRENGTHS + 1)}
     rows = {**views, COPY: np.repeat(planted.scene.first[:, None], worker.frames, axis=1)}
     scores = {TURN: measure(rows, planted.played, planted.scene.first, fps, worker.manifold)}
     parts = [likeness_parts(scores, row, worker.manifold.threshold, fps) for row in (REAL, *views)]
     values = [likeness(part) for part in parts]
-    assert values[0] == 1.0 and max(values[1:]) < 1.0 and values[-1] < values[1], values
+    assert values[0] == 1.0 and max(values[1:]) < 1.0, values
+    assert fault in ("freeze", "loop") or all(after < before for before, after in zip(values, values[1:])), values
 
 
 def test_a_run_is_complete_and_goes_on(tmp_path: Path) -> None:
@@ -54,8 +55,10 @@ def test_a_run_is_complete_and_goes_on(tmp_path: Path) -> None:
     parts = {name for name in made["table"] if name.startswith(PART)}
     assert {f"{PART}{name}" for name in ("picture", "sharp", "colours", "moves", "begins")} <= parts
     assert set(made["table"]) - parts <= set(METRICS) and {"psnr", "ssim", "endless/survival"} <= set(made["table"])
-    one = made["table"]["psnr"]["grid"]
-    assert one["values"][0] == pytest.approx(58.92, abs=0.01) and one["sees"]
+    assert (
+        made["table"]["psnr"]["grid"]["values"][0] == pytest.approx(58.92, abs=0.01)
+        and made["table"]["psnr"]["grid"]["sees"]
+    )
     assert made == json.loads((tmp_path / "faults.json").read_text())
     page = (tmp_path / "faults.html").read_text()
     assert page.count("<img") == 2 and page.index("The faults") < page.index("What metrics see")
@@ -90,9 +93,15 @@ def test_metrics_claim_only_what_they_see() -> None:
     broken = [(name, fault) for name, row in told.items() for fault in metric(name).claims if row[fault] != "sees"]
     assert not broken
     assert {fault for fault, mark in told[HEADLINE].items() if mark == "sees"} == METRICS[HEADLINE].claims
-    assert all(set(row) == set(FAULTS) for row in told.values())
     few = {name for name in METRICS if name.startswith("frechet/")}  # a table of few clips has no Frechet distances
     assert set(METRICS) - few <= set(told)
+    assert all(set(row) == set(FAULTS) for row in told.values())
+
+
+@pytest.mark.xfail(strict=True, reason="it sees 8: freeze, mirrored actions, teleport and room swap fall unevenly")
+def test_the_headline_sees_eleven_of_twelve_faults() -> None:
+    """The bar of the table."""
+    assert sum(mark == "sees" for mark in overview(TABLE.read_text())[HEADLINE].values()) >= 11
 
 
 @pytest.mark.slow
