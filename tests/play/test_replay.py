@@ -14,7 +14,7 @@ import vidar.model.setting
 from vidar.data.video import decode_video, encode_video, read_video
 from vidar.model.load import load, save
 from vidar.play.engine import PlayEngine, Start
-from vidar.play.recording import keep
+from vidar.play.recording import keep, read
 from vidar.play.replay import write_replay
 from vidar.types import VidarError
 
@@ -71,6 +71,7 @@ def test_refusals_are_one_line_and_leave_no_file(folder, played, tmp_path):
     file, _ = played
     with safe_open(file, "pt") as stored:
         told = json.loads(stored.metadata()["vidar"])
+        sha256 = told.pop("sha256")
         names = stored.keys()
         tensors = {name: stored.get_tensor(name) for name in names}
 
@@ -78,6 +79,14 @@ def test_refusals_are_one_line_and_leave_no_file(folder, played, tmp_path):
         save_file({**tensors, **dict(parts)}, tmp_path / name, metadata={"vidar": json.dumps({**told, **words})})
         return tmp_path / name
 
+    assert read(changed("older")).told == read(file).told  # as earlier versions wrote them
+    for name, parts, words in (
+        ("w", {}, {"seed": 12}),
+        ("t", {"actions": 1 - tensors["actions"]}, {}),
+        ("x", {}, {"a": 1}),
+    ):
+        with pytest.raises(VidarError, match=f"{name}: .* it was changed after it was written"):
+            read(changed(name, parts, sha256=sha256, **words))
     none = {"actions": torch.zeros(0, 5), "steps": torch.zeros(0, dtype=torch.int16)}
     bad = [
         (file, None, "was played in world 'doom' with other weights than 'doom' has here"),

@@ -69,6 +69,28 @@ def test_all_jobs_are_done(synth, here, tmp_path, hashes):
     assert synth(JOBS, place)[0]["counts"] == (4, 0) and len(placements) == 1  # nothing is left: no worker is started
 
 
+def test_a_finished_video_that_was_changed_is_named_and_left(synth, here, tmp_path):
+    """It may be somebody's work, so it is not made again by itself."""
+    place, placements = here()
+    synth(JOBS, place)
+    video = tmp_path / "out" / f"{JOBS[0]['id']}.mp4"
+    whole = video.read_bytes()
+    for content in (whole[:-100], b"", whole + b"\0"):
+        video.write_bytes(content)
+        made, (line,) = synth(JOBS, place)
+        assert f"{video}: has {len(content)} bytes, but {len(whole)} were written; remove it to have it made" in line
+        assert made["counts"] == (3, 1) and video.read_bytes() == content
+    video.unlink()
+    made, said = synth(JOBS, place)
+    assert made["counts"] == (4, 0) and not said and video.read_bytes() == whole and len(placements) == 2
+    stored = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    for entry in stored["jobs"]:
+        del entry["bytes"]  # as earlier versions wrote it
+    (tmp_path / "out" / "manifest.json").write_text(json.dumps(stored))
+    video.write_bytes(whole[:-100])
+    assert synth(JOBS, place)[0]["counts"] == (4, 0)
+
+
 def test_a_lost_worker_costs_nothing_but_time(synth, here, hashes):
     """Each segment loses its first worker; those that were sent before are not asked for again."""
     tried = set()

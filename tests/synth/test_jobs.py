@@ -124,6 +124,14 @@ def test_a_digest_is_of_all_that_the_frames_follow_from(start, write_jobs, tmp_p
     assert digest(actions=None) != before
 
 
+def test_no_other_clip_takes_the_place_of_a_missing_start(tmp_path, write_jobs):
+    (tmp_path / "starts").mkdir()
+    write_video(tmp_path / "starts" / "01.mp4", pictures(5, 0), 17.5)
+    for spread in (False, True):
+        (plans, (one,)) = read_jobs(write_jobs(GOOD), CONFIG, starts_of(tmp_path, spread))
+        assert not plans and "ships no start.mp4; give the job a context" in one.error
+
+
 def test_files_that_are_none(tmp_path, start, write_jobs):
     with pytest.raises(UsageError, match="no.jsonl: not readable as a file of jobs"):
         read_jobs(tmp_path / "no.jsonl", CONFIG, start)

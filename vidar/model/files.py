@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from vidar.config import Config, to_dict
 from vidar.data.atomic import replacing
 from vidar.data.gif import FASTEST, write_gif
 from vidar.data.outputs import check_outputs, written_by
+from vidar.data.text import check_regular
 from vidar.data.video import read_video, write_video
 from vidar.model.load import START, load, load_config, locate
 from vidar.model.model import VideoModel, VideoModelConfig
@@ -30,6 +32,7 @@ from vidar.types import UsageError, VidarError
 Progress = Callable[[int, int], None]
 ENDLESS = ("actions", "renew", "recache", "schedule")  # options that clips of a fixed length do not take
 VIDEOS = (".mp4", ".webm", ".gif")
+DAMAGE = (OSError, ValueError, EOFError, SyntaxError, TokenError, MemoryError, OverflowError)  # of .npy and pictures
 LARGEST = 8192  # pixels of a side
 LONGEST = 86_400.0  # seconds of a video that is asked for in seconds
 
@@ -184,11 +187,12 @@ def versions() -> dict[str, Any]:
 
 def read_actions(path: str, config: VideoModelConfig) -> np.ndarray:
     """Read float32 [N, A] from .npy and check it against the model. Raises VidarError."""
+    check_regular(Path(path))
     try:
         values = np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise VidarError(f"{path}: no such file of actions") from None
-    except (OSError, ValueError, EOFError) as error:
+    except DAMAGE as error:
         problem = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise VidarError(f"{path}: not readable as .npy numbers ({problem})") from None
     if not isinstance(values, np.ndarray):
@@ -208,13 +212,15 @@ def read_context(path: str, config: VideoModelConfig) -> np.ndarray:
 
 def read_picture(file: Path) -> np.ndarray:
     """Read a picture as uint8 [H, W, 3]. Raises VidarError."""
+    check_regular(file)
     try:
         with Image.open(file) as picture:
             return np.array(picture.convert("RGB"))  # a copy, so that it is writable
     except FileNotFoundError:
         raise VidarError(f"{file}: no such picture") from None
-    except (OSError, ValueError, SyntaxError) as error:
-        raise VidarError(f"{file}: not readable as a picture ({str(error).splitlines()[0]})") from None
+    except (*DAMAGE, Image.DecompressionBombError) as error:
+        problem = (str(error).splitlines() or [type(error).__name__])[0]
+        raise VidarError(f"{file}: not readable as a picture ({problem})") from None
 
 
 def _outputs(request: GenerateRequest, folder: Path, fps: float, kinds: tuple[str, ...]) -> tuple[Path, Path]:

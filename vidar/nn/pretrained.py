@@ -37,7 +37,7 @@ def save_component(
     }
     text = json.dumps(to_dict(config), indent=2) + "\n"
     with replacing(folder / WEIGHTS) as file:
-        save_tensors(tensors, file, metadata={"format": "pt", SHA256: _digest(tensors, text)})
+        save_tensors(tensors, file, metadata={"format": "pt", SHA256: content_digest(tensors, text)})
         _sort_metadata(file)
     with replacing(folder / CONFIG) as file:
         file.write_text(text)
@@ -60,7 +60,7 @@ def load_component(directory: str | os.PathLike[str]) -> Any:
     except (SafetensorError, OSError) as error:
         problem = str(error).splitlines()[0]
         raise VidarError(f"{folder / WEIGHTS}: cannot be read, damaged or truncated ({problem}); {AGAIN}") from None
-    if sha256 is not None and sha256 != _digest(tensors, text):
+    if sha256 is not None and sha256 != content_digest(tensors, text):
         raise VidarError(f"{folder / WEIGHTS}: it or {CONFIG} was changed after it was saved; {AGAIN}")
     try:
         module: nn.Module = config.build()
@@ -85,11 +85,13 @@ def _sort_metadata(file: Path) -> None:
         stream.write(text.ljust(size))
 
 
-def _digest(tensors: dict[str, torch.Tensor], config: str) -> str:
-    digest = hashlib.sha256(config.encode())
+def content_digest(tensors: dict[str, torch.Tensor], text: str) -> str:
+    """The sha256 of tensors and the text that belongs to them."""
+    digest = hashlib.sha256(text.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        if tensor.numel():  # an empty one has no bytes, and may have strides of 0
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -23,6 +23,7 @@ from vidar.conditioning.config import Told
 from vidar.data.atomic import replacing
 from vidar.model.fingerprint import fingerprint
 from vidar.model.model import VideoModel
+from vidar.nn.pretrained import content_digest
 from vidar.play.engine import PlayerSlot, Start
 from vidar.types import VidarError
 
@@ -30,6 +31,7 @@ SCHEMA = 2
 MOST_SEATS, MOST_STEPS = 1024, 1000  # of a file that is read
 TOLD = ("schema", "world", "weights", "seed", "row", "capacity", "threads")
 TENSORS = ("context", "actions", "steps")
+SHA256 = "sha256"  # of all of it
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,9 @@ def keep(slot: PlayerSlot, file: str | os.PathLike[str]) -> Recording:
     tensors = {name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in zip(TENSORS, arrays, strict=True)}
     if start.actions is not None:
         tensors["context_actions"] = torch.from_numpy(np.ascontiguousarray(start.actions, np.float32))
+    whole = {**told, SHA256: content_digest(tensors, json.dumps(told, sort_keys=True))}
     with replacing(Path(file)) as temporary:
-        save_file(tensors, temporary, metadata={"vidar": json.dumps(told)})
+        save_file(tensors, temporary, metadata={"vidar": json.dumps(whole)})
     return Recording(start, actions, steps, told)
 
 
@@ -76,11 +79,15 @@ def read(file: str | os.PathLike[str]) -> Recording:
         with safe_open(path, "pt") as stored:
             told = json.loads((stored.metadata() or {}).get("vidar", "{}"))
             names = stored.keys()
-            tensors = {name: stored.get_tensor(name).numpy() for name in names}
+            found = {name: stored.get_tensor(name) for name in names}
             if not isinstance(told, dict):
                 raise ValueError("its metadata are no object")
+            sha256 = told.pop(SHA256, None)  # recordings of earlier versions have none
+            if sha256 is not None and sha256 != content_digest(found, json.dumps(told, sort_keys=True)):
+                raise ValueError("it was changed after it was written")
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise VidarError(f"{path}: cannot be read as a played dream: {str(error).splitlines()[0]}") from None
+    tensors = {name: tensor.numpy() for name, tensor in found.items()}
     missing = [name for name in TOLD if name not in told] + [n for n in TENSORS if n not in tensors]
     if missing or told["schema"] != SCHEMA:
         what = f"lacks {', '.join(missing)}" if missing else f"has schema {told['schema']}, this vidar reads {SCHEMA}"

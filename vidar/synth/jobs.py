@@ -165,7 +165,7 @@ class _Reader:
         clip = self.starts.clip(seed, named=job.seed is not None)
         if clip is None:
             raise VidarError(
-                f"world {self.config.name!r} ships no start; give the job a context: clip.mp4 or picture.png"
+                f"world {self.config.name!r} ships no start.mp4; give the job a context: clip.mp4 or picture.png"
             )
         return str(clip)
 

@@ -121,12 +121,22 @@ class Manifest:
             entry |= {"seed": plan.seed, "context": plan.start}
             if entry["status"] == DONE and all((self.file.parent / n).is_file() for n in outputs(plan.job.id)[:2]):
                 entry["line"] = plan.line
+                if problem := self._changed(plan.job.id, entry):
+                    changed.append(Refused(plan.line, plan.job.id, problem))
             else:
                 entry |= {"status": WAITING, "error": None, "segments": [], "line": plan.line}
                 todo.append(plan)
         for one in [*refused, *changed]:
             self.jobs.append({"id": one.id, "line": one.line, "status": FAILED, "error": one.error})
         return todo, changed
+
+    def _changed(self, name: str, entry: dict[str, Any]) -> str:
+        """How a finished video differs from what was written ("": not at all, or not known), by its size alone."""
+        video = self.file.parent / outputs(name)[0]
+        size, written = video.stat().st_size, entry.get("bytes")
+        if written in (None, size):
+            return ""
+        return f"{video}: has {size} bytes, but {written} were written; remove it to have it made again"
 
     def entry(self, plan: ResolvedJob) -> dict[str, Any]:
         """The entry of a job."""
@@ -138,6 +148,8 @@ class Manifest:
             self.entry(plan).update(status=status, error=error)
             if output is not None:
                 self.entry(plan).update(segments=list(output.hashes))
+            if status == DONE:
+                self.entry(plan).update(bytes=(self.file.parent / outputs(plan.job.id)[0]).stat().st_size)
             self._write()
 
     def save(self) -> None:

@@ -28,6 +28,9 @@ class Starts:
 
 
 def starts_of(folder: Path, spread: bool) -> Starts:
-    """The clips in a model's folder: start.mp4, then starts/*.mp4 by name."""
+    """The clips in a model's folder: start.mp4, then starts/*.mp4 by name; none without the first.
+
+    Choice: if only the first is missing, the folder was copied in part, and no other clip takes its place unnoticed.
+    """
     first = folder / START
-    return Starts([*([first] if first.is_file() else []), *sorted((folder / STARTS).glob("*.mp4"))], spread)
+    return Starts([first, *sorted((folder / STARTS).glob("*.mp4"))] if first.is_file() else [], spread)
