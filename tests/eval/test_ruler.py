@@ -173,7 +173,8 @@ def test_the_world_of_shapes_has_its_own_game(tmp_path: Path) -> None:
     """It is known by its actions, is played with the keys of its choice, and tells where the player is."""
     world = find_world(find("world_shapes")(preset="tiny")).build()
     save(world, tmp_path / "world")
-    report = ruler.run(str(tmp_path / "world"), tmp_path / "out", config=SMALL, workers=1)
+    longer = SMALL.replace(seconds=6.0, long_seconds=6.0)
+    report = ruler.run(str(tmp_path / "world"), tmp_path / "out", config=longer, workers=1)
     assert {"idle", "hold move ArrowUp", "move ArrowLeft and back", "mash", "recorded play"} <= set(report["players"])
     assert report["rows"]["real"]["parts"]["begins"] == pytest.approx(1, abs=0.01)
     for name, by_row in report["players"].items():
