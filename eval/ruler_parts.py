@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -16,6 +18,9 @@ from vidar.eval.retrieval import Clips
 from vidar.eval.ruler_measure import PlayerScores
 from vidar.eval.ruler_play import RulerConfig, manifold_seeds
 from vidar.eval.ruler_worker import Pictures, RulerTask, begin, explore, measure_player, part
+
+
+DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError, zipfile.BadZipFile, zlib.error)
 
 
 def measured(
@@ -64,7 +69,7 @@ def _prepared(place: Path, key: dict[str, Any]) -> bool:
             return False
         Manifold.load(place / "manifold.npz")
         Clips.load(place / "clips.npz")
-    except (OSError, ValueError, KeyError, TypeError):
+    except DAMAGED:
         return False  # missing or damaged: made again
     return True
 
@@ -83,6 +88,6 @@ def _finished(place: Path, key: dict[str, Any], names: list[str]) -> dict[str, P
             if told == {"key": key, "name": name}:
                 Pictures.load(file(".pictures.npz"))
                 found[name] = PlayerScores.load(file(".npz"))
-        except (OSError, ValueError, KeyError, TypeError):
+        except DAMAGED:
             continue  # missing or damaged: measured again
     return found
