@@ -19,7 +19,6 @@ from vidar.eval.ruler_measure import PlayerScores
 from vidar.eval.ruler_play import RulerConfig, manifold_seeds
 from vidar.eval.ruler_worker import Pictures, RulerTask, begin, explore, measure_player, part
 
-
 DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError, zipfile.BadZipFile, zlib.error)
 
 
