@@ -34,8 +34,8 @@ from vidar.eval.output import bar, folder, write
 from vidar.eval.players import keys_of
 from vidar.eval.processes import in_processes, usable_cores
 from vidar.eval.provenance import hardware, shown, versions
-from vidar.eval.ruler_play import RealGame, RulerConfig, manifold_seeds
-from vidar.eval.ruler_worker import RECORDED, everyone
+from vidar.eval.ruler_play import RulerConfig, manifold_seeds
+from vidar.eval.ruler_worker import RECORDED, player_names
 from vidar.model.load import load_world_config, locate
 from vidar.types import UsageError
 
@@ -158,14 +158,7 @@ def _check(config: RulerConfig, world: Any) -> None:
     frames = round(config.seconds * world.fps)
     if frames < LEAST:
         raise UsageError(f"a play of {frames} frames is too short for the fault table, which needs {LEAST} or more")
-    game = RealGame(world, config, frames)
-    try:
-        names = list(everyone(game, game.starts(1)))
-    finally:
-        game.close()
-    for name in config.only:
-        if name not in names:
-            raise UsageError(f"no player {name!r}; valid: {', '.join(names)}")
+    player_names(world, config, frames)
 
 
 def _measured(

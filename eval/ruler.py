@@ -26,7 +26,7 @@ from vidar.eval.report import Section
 from vidar.eval.ruler_measure import PlayerScores
 from vidar.eval.ruler_motion import readable, shuffled_keys
 from vidar.eval.ruler_parts import measured
-from vidar.eval.ruler_play import USUAL, RealGame, RulerConfig
+from vidar.eval.ruler_play import USUAL, RulerConfig
 from vidar.eval.ruler_report import marks, player_strip, ruler_page, strips_section
 from vidar.eval.ruler_summary import likeness, likeness_parts, on_manifold_by_second, player_figures, row_figures
 from vidar.eval.ruler_worker import (
@@ -35,8 +35,8 @@ from vidar.eval.ruler_worker import (
     Pictures,
     RulerTask,
     end,
-    everyone,
     part,
+    player_names,
 )
 from vidar.model.fingerprint import fingerprint
 from vidar.model.load import load_world
@@ -190,15 +190,7 @@ def _lengths(world: VideoModel, config: RulerConfig, frames: int | None) -> tupl
     fps = world.config.fps
     long = {"idle", f"hold {forward(world.config.spec)}", "mash", RECORDED}
     usual, longest = round(config.seconds * fps), round(max(config.seconds, config.long_seconds) * fps)
-    game = RealGame(world.config, config, frames or longest)
-    try:
-        names = list(everyone(game, game.starts(1)))
-    finally:
-        game.close()
-    for name in config.only:
-        if name not in names:
-            raise UsageError(f"no player {name!r}; valid: {', '.join(names)}")
-    wanted = [name for name in names if not config.only or name in config.only]
+    wanted = player_names(world.config, config, frames or longest)
     lengths = {name: frames or (longest if name in long else usual) for name in wanted}
     return lengths, max(lengths.values())
 

@@ -20,8 +20,9 @@ from vidar.eval.ruler_measure import measure
 from vidar.eval.ruler_play import RealGame, RulerConfig, Start
 from vidar.eval.ruler_reader import motion_reader
 from vidar.model.load import load_world
-from vidar.model.model import VideoModel
+from vidar.model.model import VideoModel, VideoModelConfig
 from vidar.rng import Rng
+from vidar.types import UsageError
 
 MODEL, COPY, RETRIEVAL = "model", "copy-last", "retrieval"
 RECORDED = "recorded play"
@@ -118,6 +119,19 @@ def everyone(game: RealGame, starts: list[Start]) -> dict[str, Player]:
     spec = game.world.spec
     found = dict(players(spec, game.world.fps, _turn(game, starts[0])))
     return {**found, RECORDED: recorded(spec, [start.after for start in starts])}
+
+
+def player_names(world: VideoModelConfig, config: RulerConfig, frames: int) -> list[str]:
+    """The players of a world's game, those of `config.only` if there are any. Raises UsageError for an unknown one."""
+    game = RealGame(world, config, frames)
+    try:
+        names = list(everyone(game, game.starts(1)))
+    finally:
+        game.close()
+    for name in config.only:
+        if name not in names:
+            raise UsageError(f"no player {name!r}; valid: {', '.join(names)}")
+    return [name for name in names if not config.only or name in config.only]
 
 
 def dream(world: VideoModel, starts: list[Start], table: np.ndarray, seed: int, steps: int | None = None) -> np.ndarray:
