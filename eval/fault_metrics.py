@@ -37,6 +37,7 @@ METRICS: Mapping[str, Metric] = {
     f"{PART}sharp": Metric("sharpness, smaller over larger", claims=_claims("blur, grid, stripes, wrong scale")),
     f"{PART}colours": Metric("common part of the colour histograms", claims=_claims("hue drift, grid, stripes")),
     f"{PART}moves": Metric("change per frame, smaller over larger", claims=_claims("freeze, flicker")),
+    f"{PART}steady": Metric("cuts: changes of colours that the game does not make"),
     f"{PART}begins": Metric("error of the first second, over copy-last", claims=_claims("late actions, wrong scale")),
     f"{PART}returns": Metric("a view against itself when it comes back"),
     f"{PART}turns": Metric("turns under the keys, read from the pictures", claims=_claims("freeze, late actions")),

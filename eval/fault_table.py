@@ -43,7 +43,7 @@ VERSION = 1  # of faults.json
 MARK = "faults.json"  # written last
 PARTS = "faults"  # folder of what is finished
 PLAYERS = ("TURN_LEFT and back", "idle", "hold MOVE_FORWARD", "walk and return", "mash", RECORDED)
-USUAL = RulerConfig(starts=3, seconds=8.0, only=PLAYERS)  # Choice: what two cores finish in about ten minutes
+USUAL = RulerConfig(starts=5, seconds=8.0, only=PLAYERS)  # Choice: fewer starts have too few other places for faults
 LEAST = 17  # frames of a play: one more than a window of the extractors
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from vidar.actions import ActionSpec
 from vidar.eval.players import keys_of, opposite
-from vidar.eval.ruler_measure import ANGLE, AWAY, GAPS, PLACE
+from vidar.eval.ruler_measure import pairs
 from vidar.types import UsageError
 
 STRENGTHS = 8
@@ -121,11 +121,11 @@ def mirrored_actions(scene: Scene, strength: int) -> np.ndarray:
     order = scene.random().permuted(np.tile(np.arange(STRENGTHS), (len(scene.frames), 1)), axis=1)  # [E, 8]
     chosen = np.argsort(order, axis=1)[:, np.arange(count) * STRENGTHS // count] < strength  # [E, T]
     lefts = ((key, opposite(name, list(keys))) for name, key in keys.items() if "LEFT" in name.upper())
-    pairs = [pair for left, right in lefts if right is not None for pair in ((left, keys[right]), (keys[right], left))]
+    swapped = [both for left, right in lefts if right is not None for both in ((left, keys[right]), (keys[right], left))]
     table, rest = scene.table.copy(), scene.spec.noop()
-    for key, _ in pairs:
+    for key, _ in swapped:
         table[chosen, key.column] = rest[key.column]
-    for key, other in pairs:
+    for key, other in swapped:
         table[chosen & (scene.table[..., key.column] == key.value), other.column] = other.value
     return scene.frames.copy() if np.array_equal(table, scene.table) else scene.play(table)
 
@@ -219,16 +219,10 @@ def gaussian(sigma: float) -> list[int]:
 
 
 def seen_again(poses: np.ndarray, fps: float) -> np.ndarray:
-    """Poses float32 [N, 4] -> bool [N]: the frames whose view was seen at least 2 s before, with another view halfway.
-
-    A view is the same, or another one, by the limits of the ruler.
-    """
-    place = np.linalg.norm(poses[:, None, :2] - poses[None, :, :2], axis=-1)
-    angle = np.abs((poses[:, None, 3] - poses[None, :, 3] + 180.0) % 360.0 - 180.0)
-    now, before = np.mgrid[: len(poses), : len(poses)]
-    middle = (now + before) // 2
-    another = (place[now, middle] >= AWAY[0]) | (angle[now, middle] >= AWAY[1])
-    return ((place <= PLACE) & (angle <= ANGLE) & another & (now - before >= round(GAPS[0] * fps))).any(1)
+    """Poses float32 [N, 4] -> bool [N]: the frames whose view has been seen before, see `pairs`."""
+    again = np.zeros(len(poses), bool)
+    again[[now for _, now, _ in pairs(poses, fps)]] = True
+    return again
 
 
 def _pieces(chosen: np.ndarray, length: int) -> list[tuple[int, int]]:

@@ -58,6 +58,7 @@ def players(spec: ActionSpec, fps: float, turn: int | None = None) -> Mapping[st
     for key in keys.values():
         found[f"hold {key.name}"] = _held(spec, key)
     ahead, turning = next(filter(_moves, names), None), next((name for name in names if "TURN" in name.upper()), None)
+    unturning = None if turning is None else opposite(turning, names)
     other = next((b for b in names if ahead is not None and _together(keys[ahead], keys[b], names)), None)
     if ahead is not None and other is not None:
         found[f"hold {ahead} {other}"] = _held(spec, keys[ahead], keys[other])
@@ -67,8 +68,9 @@ def players(spec: ActionSpec, fps: float, turn: int | None = None) -> Mapping[st
             around = "TURN" in name.upper()
             length = round(turn if around and turn is not None else 3 * fps)
             found[f"{name} and back"] = _there_and_back(spec, key, keys[back], length)
-    if ahead is not None and turning is not None and turn is not None:
-        found["walk and return"] = _walk(spec, keys[ahead], keys[turning], round(WALK * fps), turn // 2)
+    if ahead is not None and turning is not None and unturning is not None and turn is not None:
+        about = keys[turning], keys[unturning]
+        found["walk and return"] = _walk(spec, keys[ahead], about, round(WALK * fps), turn // 2)
     found[f"tap {names[0]}"] = _tapping(spec, keys[names[0]])
     found["mash"] = _mashing(spec, list(keys.values()))
     return found
@@ -122,13 +124,18 @@ def _there_and_back(spec: ActionSpec, key: Key, back: Key, length: int) -> Playe
     return table
 
 
-def _walk(spec: ActionSpec, ahead: Key, turning: Key, length: int, about: int) -> Player:
-    """Ahead for `length` frames, then an about turn of `about` frames, again and again: a way there and back."""
+def _walk(spec: ActionSpec, ahead: Key, turning: tuple[Key, Key], length: int, about: int) -> Player:
+    """Ahead for `length` frames, an about turn of `about` frames, ahead, the about turn undone, again and again.
+
+    Half a turn is seldom a whole number of frames; a turn that is undone leads back to the same view all the same.
+    """
 
     def table(frames: int, start: int) -> Table:
-        rows, phase = _rest(spec, frames), np.arange(frames) % (length + about)
+        rows, number = _rest(spec, frames), np.arange(frames)
+        leg, phase = number // (length + about), number % (length + about)
         rows[phase < length, ahead.column] = ahead.value
-        rows[phase >= length, turning.column] = turning.value
+        for key, odd in zip(turning, (0, 1)):
+            rows[(phase >= length) & (leg % 2 == odd), key.column] = key.value
         return rows
 
     return table

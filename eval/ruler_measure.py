@@ -29,9 +29,10 @@ class RowScores:
 
     score float64 [E, S]: by the manifold; sharp float64 [E, S]; colours int64 [E, LEVELS^3]: histogram over the judged
     frames of S; truth, held float64 [E, T]: dB against the game under the same keys, and against the frame at the
-    start; motion float64 [E, T]: mean change of a frame in grey levels; again [N, 4]: for each view that is seen again,
-    start, gap in seconds, dB and distance in the features of the manifold. read float64 [E, T, 3]: turn in degrees,
-    ahead and left in map units of each frame, read from the pictures; NaN without a pose network.
+    start; motion, jump float64 [E, T]: of a frame and the one before, mean change in grey levels, and share of the
+    colour histogram that has moved; again [N, 5]: for each view that is seen again, start, gap in seconds, dB, distance
+    in the features of the manifold, and `kept_share`. read float64 [E, T, 3]: turn in degrees, ahead and left in map
+    units of each frame, read from the pictures; NaN without a pose network.
     """
 
     score: np.ndarray
@@ -40,6 +41,7 @@ class RowScores:
     truth: np.ndarray
     held: np.ndarray
     motion: np.ndarray
+    jump: np.ndarray
     again: np.ndarray
     read: np.ndarray
 
@@ -94,7 +96,7 @@ def measure(
     count = played.frames.shape[1]
     judged = np.arange(count) < played.lasted[:, None]
     looked = closely(count, fps)
-    pairs = [_pairs(poses[: 1 + lasted], fps) for poses, lasted in zip(played.poses, played.lasted)]
+    listed = [pairs(poses[: 1 + lasted], fps) for poses, lasted in zip(played.poses, played.lasted)]
     still = np.repeat(first[:, None], count, axis=1)
     rows, clear = {}, dict[str, np.ndarray]()
     for name, shown in {REAL: played.frames, **views}.items():
@@ -110,7 +112,8 @@ def measure(
             truth=psnr(shown, played.frames, 255.0).numpy(),
             held=psnr(shown, still, 255.0).numpy(),
             motion=_motion(whole),
-            again=_again(whole, pairs, manifold),
+            jump=_jump(whole),
+            again=_again(whole, listed, manifold),
             read=read,
         )
     if reader is None:
@@ -145,18 +148,34 @@ def _motion(whole: np.ndarray) -> np.ndarray:
     return np.stack([np.abs(np.diff(one.astype(np.int16), axis=0)).mean((1, 2, 3)) for one in whole])
 
 
-def _again(whole: np.ndarray, pairs: list[list[tuple[int, int, int]]], manifold: Manifold) -> np.ndarray:
-    """For each pair, the view beside the same view of the same row: [N, 4] as in `RowScores`."""
-    found = [(e, gap, now, before) for e, listed in enumerate(pairs) for gap, now, before in listed]
+def _jump(whole: np.ndarray) -> np.ndarray:
+    """uint8 [E, 1 + T, H, W, 3] -> share of the colour histogram that is elsewhere than in the frame before: [E, T]."""
+    counts = np.stack([np.stack([_histogram(frame) for frame in one]) for one in whole])
+    return np.abs(np.diff(counts, axis=1)).sum(-1) / (2 * whole.shape[2] * whole.shape[3])
+
+
+def _again(whole: np.ndarray, listed: list[list[tuple[int, int, int]]], manifold: Manifold) -> np.ndarray:
+    """For each pair, the view beside the same view of the same row: [N, 5] as in `RowScores`."""
+    found = [(e, gap, now, before) for e, some in enumerate(listed) for gap, now, before in some]
     if not found:
-        return np.zeros((0, 4))
+        return np.zeros((0, 5))
     starts, gaps, nows, befores = np.array(found).T
-    now, before = whole[starts, nows], whole[starts, befores]
+    now, before, between = (whole[starts, numbers] for numbers in (nows, befores, (befores + nows) // 2))
     decibel = psnr(now[:, None], before[:, None], 255.0).numpy()[:, 0]
-    return np.stack([starts, gaps, decibel, manifold.apart(now, before)], 1)
+    return np.stack([starts, gaps, decibel, manifold.apart(now, before), kept_share(now, before, between)], 1)
 
 
-def _pairs(poses: np.ndarray, fps: float) -> list[tuple[int, int, int]]:
+def kept_share(now: np.ndarray, before: np.ndarray, between: np.ndarray) -> np.ndarray:
+    """How far a view that is seen again is the one seen before, frames uint8 [N, H, W, 3] -> float64 [N].
+
+    1 - |now - before|^2 / |now - between|^2, at least 0, and 0 where the view between them is the same picture: a
+    picture that never leaves a view does not return to it.
+    """
+    error, whole = (((now.astype(np.int64) - other) ** 2).reshape(len(now), -1).sum(1) for other in (before, between))
+    return np.where(whole > 0, np.maximum(0.0, 1.0 - error / np.maximum(whole, 1)), 0.0)
+
+
+def pairs(poses: np.ndarray, fps: float) -> list[tuple[int, int, int]]:
     """(gap in seconds, frame, earlier frame) with the same pose of the real game and another pose halfway.
 
     A pair of gap g is g to 2 g seconds apart; each frame has at most one of each gap, the closest in pose.
@@ -166,15 +185,15 @@ def _pairs(poses: np.ndarray, fps: float) -> list[tuple[int, int, int]]:
         gap = round(seconds * fps)
         for now in range(gap, len(poses)):
             before = np.arange(max(0, now - 2 * gap + 1), now - gap + 1)
-            place, angle = _apart(poses[now], poses[before])
-            middle = _apart(poses[now], poses[(before + now) // 2])
+            place, angle = apart(poses[now], poses[before])
+            middle = apart(poses[now], poses[(before + now) // 2])
             same = (place <= PLACE) & (angle <= ANGLE) & ((middle[0] >= AWAY[0]) | (middle[1] >= AWAY[1]))
             if same.any():
                 found.append((seconds, now, int(before[np.argmin(np.where(same, place + angle, np.inf))])))
     return found
 
 
-def _apart(pose: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def apart(pose: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distance in map units and angle in degrees between a pose [4] (x, y, z, angle) and others [N, 4]."""
     turned = np.abs((others[:, 3] - pose[3] + 180.0) % 360.0 - 180.0)
     return np.linalg.norm(others[:, :2] - pose[:2], axis=1), turned

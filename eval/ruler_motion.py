@@ -24,8 +24,8 @@ def readable(players: Players) -> bool:
 def motion_parts(players: Players, row: str, fps: float) -> dict[str, np.ndarray]:
     """Parts of the likeness for each start, [E] each; NaN where nothing can be judged.
 
-    turns, steps: 1 less the error per second relative to that of a frozen picture, over the seconds in which the game
-    ends elsewhere than it began. turns is over the means of the seconds, steps over their medians, because a wall may
+    turns, steps: 1 less half the error per second relative to that of a frozen picture, over the seconds in which the
+    game ends elsewhere than it began: 1/2 for a frozen picture, 0 for the opposite motion. turns is over the means of the seconds, steps over their medians, because a wall may
     stop the dream where the game is free. prompt: 1 / (1 + frames by which the latency differs from the game's), 0
     without a latency. All are relative to what is read from the game itself.
     """
@@ -73,7 +73,7 @@ def _raw(players: Players, row: str, fps: float) -> dict[str, np.ndarray]:
 
 
 def _followed(players: Players, row: str, fps: float, what: str) -> np.ndarray:
-    """1 less the relative error of turns or steps, for each start."""
+    """1 less half the relative error of turns or steps, for each start."""
     axes, middle = (slice(0, 1), np.mean) if what == "turn" else (slice(1, 3), np.median)
     off, moved = list[np.ndarray](), list[np.ndarray]()
     for scores in players.values():
@@ -88,7 +88,7 @@ def _followed(players: Players, row: str, fps: float, what: str) -> np.ndarray:
     found = []
     for error, game in zip(np.concatenate(off, 1), np.concatenate(moved, 1)):
         there = np.isfinite(error)
-        found.append(max(0.0, 1.0 - middle(error[there]) / middle(game[there])) if there.any() else np.nan)
+        found.append(max(0.0, 1.0 - middle(error[there]) / (2 * middle(game[there]))) if there.any() else np.nan)
     return np.array(found)
 
 

@@ -65,10 +65,10 @@ def likeness_parts(players: Players, row: str, threshold: float, fps: float) -> 
     """The parts of the likeness for each start, [E] each; 1 for the real game, NaN where nothing can be judged.
 
     picture: share of frames on the manifold, relative to the game. sharp, moves: the smaller over the larger of row and
-    game, of the sharpness and of the change per frame. colours: shared part of the colour histograms. begins: share of
-    the squared error of the last frame that is explained in the first second. returns: fidelity of a view to itself
-    when it is seen again, 10^(dB / 20) relative to the game, at most 1. turns, steps, prompt: see `motion_parts`. All
-    players count equally.
+    game, of the sharpness and of the change per frame. colours: shared part of the colour histograms. steady: 1 /
+    (1 + cuts in ten seconds), see `_cuts`. begins: share of the squared error of the last frame that is explained in
+    the first second. returns: `kept_share` of a view that is seen again, relative to the game, at most 1. turns, steps,
+    prompt: see `motion_parts`. All players count equally.
     """
     everything = [(scores, scores.rows[row], scores.rows[REAL]) for scores in players.values()]
     on = {
@@ -85,6 +85,7 @@ def likeness_parts(players: Players, row: str, threshold: float, fps: float) -> 
         "sharp": np.mean([_alike(_mean(s, one.sharp), _mean(s, real.sharp)) for s, one, real in everything], 0),
         "colours": np.mean([_shared(one.colours, real.colours) for _, one, real in everything], 0),
         "moves": np.mean([_alike(_moved(s, one) + QUIET, _moved(s, real) + QUIET) for s, one, real in everything], 0),
+        "steady": 1 / (1 + _cuts(players, row, fps)),
         "begins": np.clip(1 - error[row] / error[COPY], 0, 1),
         "returns": _returns(players, row, len(on[row])),
         **(motion_parts(players, row, fps) if readable(players) else {}),
@@ -171,15 +172,21 @@ def _shared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.minimum(x, y).sum(1)
 
 
+def _cuts(players: Players, row: str, fps: float) -> np.ndarray:
+    """Cuts in ten seconds, for each start: frames whose colours change more than those of any frame of the game."""
+    most = max(float(scores.rows[REAL].jump[scores.judged].max(initial=0)) for scores in players.values())
+    cuts = sum(((scores.rows[row].jump > most) & scores.judged).sum(1) for scores in players.values())
+    seconds = sum(scores.judged.sum(1) for scores in players.values()) / fps
+    return cuts / np.maximum(seconds, 1 / fps) * 10
+
+
 def _returns(players: Players, row: str, count: int) -> np.ndarray:
-    """Of each start, the mean over its views seen again; NaN for a start without any."""
-    pairs = [
-        np.stack([scores.rows[row].again[:, 0], scores.rows[row].again[:, 2] - scores.rows[REAL].again[:, 2]], 1)
-        for scores in players.values()
-    ]
-    start, less = np.concatenate(pairs).T
-    values = 10 ** (np.minimum(less, 0) / 20)
-    return np.array([values[start == e].mean() if (start == e).any() else np.nan for e in range(count)])
+    """Of each start, the mean over its views seen again; NaN for a start without any that the game keeps."""
+    start = np.concatenate([scores.rows[REAL].again[:, 0] for scores in players.values()])
+    ours, real = (np.concatenate([scores.rows[who].again[:, 4] for scores in players.values()]) for who in (row, REAL))
+    whole = np.array([real[start == e].sum() for e in range(count)])
+    kept = np.array([ours[start == e].sum() for e in range(count)])
+    return np.where(whole > 0, np.minimum(1, kept / np.where(whole > 0, whole, 1)), np.nan)
 
 
 def _average(part: np.ndarray, starts: Sequence[int] | np.ndarray | None = None) -> float | None:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import gymnasium
@@ -15,8 +16,10 @@ from vidar.actions import Action, ActionSpec
 from vidar.configs.catalog import find, find_world
 from vidar.data.gym import GymConfig
 from vidar.data.vizdoom import action_spec
+from vidar.eval.following import true_motion
 from vidar.eval.players import opposite, players, recorded
-from vidar.eval.ruler_measure import PlayerScores, closely, measure
+from vidar.eval.ruler_measure import REAL, PlayerScores, RowScores, closely, kept_share, measure
+from vidar.eval.ruler_motion import motion_parts
 from vidar.eval.ruler_play import Played, RealGame, RulerConfig
 from vidar.eval.ruler_summary import likeness, likeness_parts, player_figures, survival
 from vidar.eval.suites import run_suite
@@ -39,8 +42,9 @@ def test_players_do_what_their_name_says() -> None:
     back = found["TURN_LEFT and back"](204, 0)
     assert (back[:51] == [1, 0, 0]).all() and (back[51:102] == [0, 1, 0]).all() and (back[102:153] == [1, 0, 0]).all()
     assert not np.array_equal(found["mash"](40, 0), found["mash"](40, 1))
-    walk = found["walk and return"](120, 0)
+    walk = found["walk and return"](180, 0)
     assert (walk[:35] == [0, 0, 1]).all() and (walk[35:60] == [1, 0, 0]).all() and (walk[60:95] == [0, 0, 1]).all()
+    assert (walk[95:120] == [0, 1, 0]).all() and (walk[120:155] == [0, 0, 1]).all() and (walk[155:] == [1, 0, 0]).all()
     again = recorded(SPEC, [walk[:50], walk[:3]])
     assert np.array_equal(again(50, 0), walk[:50]) and not again(50, 1)[3:].any()
 
@@ -106,6 +110,32 @@ def test_the_likeness_is_one_for_the_game_and_less_for_every_fault(planted: Play
     assert parts["forgets"]["picture"].max() < 1 and parts["forgets"]["returns"].max() < 1
     assert parts["blurred"]["sharp"] == pytest.approx([0.25, 0.25], abs=0.02)  # half the contrast
     assert parts["blurred"]["colours"].max() < 0.7
+    assert parts["copy-last"]["returns"].max() == 0  # a picture that never leaves a view does not return to it
+    assert parts["blurred"]["returns"] == pytest.approx([1, 1])
+    assert parts["forgets"]["steady"] == pytest.approx([1 / (1 + 10 / 3.8), 1 / (1 + 10 / 3.0)])  # one cut, to black
+    assert all((parts[row]["steady"] == 1).all() for row in ("perfect", "copy-last"))
+
+
+def test_how_far_a_view_is_kept() -> None:
+    """By hand: |now - before|^2 over |now - between|^2."""
+    grey = np.zeros((5, 2, 2, 3), np.uint8)
+    now, before, between = grey + 100, grey + np.array([100, 90, 120, 140, 100]).reshape(-1, 1, 1, 1), grey + 120
+    between[4] = 100
+    assert kept_share(now, before.astype(np.uint8), between).tolist() == [1, 0.75, 0, 0, 0]
+
+
+def test_turns_of_a_still_picture_are_half_right_and_the_opposite_is_all_wrong() -> None:
+    """And half of the turn is three quarters."""
+    poses = np.zeros((2, 41, 4), np.float32)
+    poses[..., 3] = 4 * np.minimum(np.arange(41), 30)
+    true, count = true_motion(poses), np.zeros((2, 40))
+    empty = {one.name: count for one in fields(RowScores)} | {"again": np.zeros((0, 5))}
+    of = {REAL: true, "still": 0 * true, "opposite": -true, "slow": true / 2}
+    rows = {name: RowScores(**{**empty, "read": read}) for name, read in of.items()}
+    all_, keys = np.ones((2, 40), bool), np.full((2, 40, 3), np.nan)
+    players_ = {"p": PlayerScores(rows, all_, np.arange(40), keys, all_, all_, poses)}
+    found = {name: motion_parts(players_, name, 10.0)["turns"].tolist() for name in rows}
+    assert found == {REAL: [1, 1], "still": [0.5, 0.5], "opposite": [0, 0], "slow": [0.75, 0.75]}
 
 
 def test_arrays_survive_a_file(planted: PlayerScores, tmp_path: Path) -> None:
@@ -183,7 +213,7 @@ def test_the_world_of_shapes_has_its_own_game(tmp_path: Path) -> None:
         assert real["turn"]["second"] == 0 and (real["step"]["second"] or 0) < 0.5, name  # the player is in front
     assert report["players"]["idle"]["real"]["following"]["step"]["second"] is not None
     assert report["rows"]["real"]["parts"]["prompt"] == 1 and report["rows"]["copy-last"]["parts"]["prompt"] == 0
-    assert report["rows"]["copy-last"]["parts"]["steps"] == 0 and report["shuffled_keys"]["prompt"] < 0.5
+    assert report["rows"]["copy-last"]["parts"]["steps"] == 0.5 and report["shuffled_keys"]["prompt"] < 0.5
     assert "Action following" in (tmp_path / "out" / "report.html").read_text()
     scores = PlayerScores.load(tmp_path / "out" / "players" / "hold_move_ArrowRight.npz")
     moved = np.diff(scores.poses, axis=1)
