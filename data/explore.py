@@ -372,13 +372,3 @@ class ExplorePolicy:
         heading = math.degrees(math.atan2(y - here[1], x - here[0]))
         steps = max(2, round(math.dist(here, route[-1]) / 8))
         self.memory.queue = [self._face(view, heading), Stretch((AHEAD,), steps)]
-
-
-POLICIES = {"explore": ExplorePolicyConfig(), "blind": ExplorePolicyConfig(blind=True), "hold": HoldPolicyConfig()}
-
-
-def named_policy(name: str) -> ActionPolicy:
-    """A policy by its name in POLICIES. Raises UsageError for another name."""
-    if name not in POLICIES:
-        raise UsageError(f"no policy {name!r}; valid: {', '.join(POLICIES)}")
-    return POLICIES[name].build()

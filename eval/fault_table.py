@@ -31,7 +31,7 @@ from vidar.eval.fault_worker import (
 )
 from vidar.eval.faults import FAULTS, STRENGTHS
 from vidar.eval.output import bar, folder, write
-from vidar.eval.players import keys_of
+from vidar.data.players import keys_of
 from vidar.eval.processes import in_processes, usable_cores
 from vidar.eval.provenance import hardware, shown, versions
 from vidar.eval.ruler_play import RulerConfig, manifold_seeds

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from vidar.actions import ActionSpec
-from vidar.eval.players import keys_of, opposite
+from vidar.data.players import keys_of, opposite
 from vidar.eval.ruler_measure import pairs
 from vidar.types import UsageError
 

@@ -31,8 +31,9 @@ import torch
 from vidar.actions import ActionSpec
 from vidar.config import override
 from vidar.configs.shapes import CHANNELS, world_shapes
-from vidar.data.explore import View, named_policy
+from vidar.data.explore import View
 from vidar.data.index import load_index
+from vidar.data.policies import named_policy
 from vidar.data.reader import read_actions, read_side, samples
 from vidar.eval.provenance import hardware, versions
 from vidar.model.load import load

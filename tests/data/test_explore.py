@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from vidar.actions import Action, ActionSpec
-from vidar.data.explore import ExplorePolicyConfig, HoldPolicyConfig, View, named_policy
+from vidar.data.explore import ExplorePolicyConfig, HoldPolicyConfig, View
+from vidar.data.policies import named_policy
 from vidar.data.synthetic import SPEC
 from vidar.rng import Rng
 from vidar.types import UsageError
@@ -84,7 +85,7 @@ def test_a_blind_player_walks_into_walls_with_keys_of_the_same_manner():
 
 
 def test_an_unknown_policy_is_refused_with_the_valid_names():
-    with pytest.raises(UsageError, match="no policy 'bold'; valid: explore, blind, hold"):
+    with pytest.raises(UsageError, match="no policy 'bold'; valid: explore, mixture, blind, hold"):
         named_policy("bold")
 
 

@@ -35,7 +35,7 @@ def worker(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.mark.parametrize("fault", ["blur", "freeze", "loop", "stripes"])
 def test_a_bad_clip_wins_no_headline(worker: FaultWorker, fault: str) -> None:
-    """Blurred, frozen, looping or striped, it is below the real clip; more blur and more stripes are worse."""
+    """Blurred, frozen, looping or striped, it is below the real clip; but for a loop, the more the worse."""
     planted, fps = worker.plays[TURN], worker.world.fps
     views = {str(strength): FAULTS[fault](planted.scene, strength) for strength in range(1, STRENGTHS + 1)}
     rows = {**views, COPY: np.repeat(planted.scene.first[:, None], worker.frames, axis=1)}
@@ -43,7 +43,7 @@ def test_a_bad_clip_wins_no_headline(worker: FaultWorker, fault: str) -> None:
     parts = [likeness_parts(scores, row, worker.manifold.threshold, fps) for row in (REAL, *views)]
     values = [likeness(part) for part in parts]
     assert values[0] == 1.0 and max(values[1:]) < 1.0, values
-    assert fault in ("freeze", "loop") or all(after < before for before, after in zip(values, values[1:])), values
+    assert fault == "loop" or all(after < before for before, after in zip(values, values[1:])), values
 
 
 def test_a_run_is_complete_and_goes_on(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from vidar.configs.idm import GROUPS
+from vidar.data.players import players
 from vidar.eval.following import following, key_signals, pose_reader, read_motion, true_motion
-from vidar.eval.players import players
 from vidar.eval.ruler_play import RealGame, RulerConfig
 from vidar.eval.walking import Walking
 from vidar.model.load import load_world_config, locate

@@ -15,9 +15,9 @@ import vidar.eval.ruler as ruler
 from vidar.actions import Action, ActionSpec
 from vidar.configs.catalog import find, find_world
 from vidar.data.gym import GymConfig
+from vidar.data.players import opposite, players, recorded
 from vidar.data.vizdoom import action_spec
 from vidar.eval.following import true_motion
-from vidar.eval.players import opposite, players, recorded
 from vidar.eval.ruler_measure import REAL, PlayerScores, RowScores, closely, kept_share, measure
 from vidar.eval.ruler_motion import motion_parts
 from vidar.eval.ruler_play import Played, RealGame, RulerConfig
@@ -58,7 +58,7 @@ def test_opposite_keys_are_known_by_name() -> None:
 
 def test_a_world_without_keys_is_refused() -> None:
     """In one line, before anything is played."""
-    with pytest.raises(UsageError, match="has none"):
+    with pytest.raises(UsageError, match="no action with keys"):
         players(ActionSpec(actions=(Action(name="x", kind="continuous"),)), 10.0)
 
 

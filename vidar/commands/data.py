@@ -42,13 +42,16 @@ def record(
     ] = None,
     frame_skip: Annotated[int | None, typer.Option(help="ViZDoom only: game tics per frame.")] = None,
     policy: Annotated[
-        str | None, typer.Option(help="Policy that plays: explore, blind or hold (default: depends on SOURCE).")
+        str | None,
+        typer.Option(
+            help="Policy that plays: explore, mixture (as people play), blind or hold (default: depends on SOURCE)."
+        ),
     ] = None,
     as_json: show.Json = False,
 ) -> None:
     """Play a game automatically and record its episodes as webdataset shards."""
-    from vidar.data.explore import named_policy
     from vidar.data.gym import GymConfig
+    from vidar.data.policies import named_policy
     from vidar.data.record import record as run
     from vidar.data.synthetic import ShapesConfig
     from vidar.data.vizdoom import VizdoomConfig

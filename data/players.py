@@ -1,4 +1,4 @@
-"""Players of the ruler: what people do with a world, as tables of actions."""
+"""What people do with a world, as tables of actions: the players of the ruler, and of recordings."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def keys_of(spec: ActionSpec) -> list[Key]:
             values = (value for value in range(action.size) if value != action.noop)
             found += [Key(f"{action.name} {names[value]}", column, float(value)) for value in values]
     if not found:
-        raise UsageError("the ruler plays with keys, but this world has none; use the suite world")
+        names = ", ".join(spec.names)
+        raise UsageError(f"no action with keys (binary, or a choice) among {names}; the suite world needs none")
     return found
 
 
