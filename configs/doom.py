@@ -57,16 +57,20 @@ def world_doom(
     data: str = "runs/data/doom",
     tokenizer: str = "runs/tokenizer_doom/model",
     start: str | None = None,
+    dreams: str | None = None,
     batch: int = 6,
     minutes: float = 110.0,
 ) -> TrainConfig:
     """Frame-causal flow world on ViZDoom: 20 sites per frame; a frame sees 7 past frames.
 
+    dreams: a world whose dreams of the data half of the clips continue, so that the new one returns from them.
+
     Choice: two solver steps, because the world learns guidance by its actions at the end of training
     (`method.guidance=1.5`, 17 minutes). Measurements: docs/notes/game-worlds.md.
     """
     size = SIZES[preset]
-    return train_frame_world("world_doom", frame_world(GAME, size), size, data, tokenizer, start, batch, minutes)
+    world = frame_world(GAME, size)
+    return train_frame_world("world_doom", world, size, data, tokenizer, start, batch, minutes, dreams)
 
 
 @recipe(status="shipped")

@@ -26,6 +26,7 @@ from vidar.objectives.prediction import DataConfig
 from vidar.orders.frame import FrameOrderConfig
 from vidar.tokenizers.autoencoder import AutoencoderConfig
 from vidar.train.config import TrainConfig
+from vidar.train.dreamed import DreamedClipsConfig
 from vidar.train.latents import LatentClipsConfig
 from vidar.train.methods.autoencode import AutoencodeConfig
 from vidar.train.methods.world import OwnContextConfig, TrainWorldConfig, TwinConfig
@@ -130,11 +131,13 @@ def train_frame_world(
     start: str | None,
     batch: int,
     minutes: float,
+    dreams: str | None = None,
 ) -> TrainConfig:
     """The training run of the world on pre-encoded latents; half of the batches use self-generated frames as context.
 
-    Choice: up to four generations of self-generated context. Measurements: docs/notes/game-worlds.md.
+    dreams: a world whose dreams are the context of half of the clips; None: no dreams. Choice: up to four generations of self-generated context. Measurements: docs/notes/game-worlds.md.
     """
+    clips = LatentClipsConfig(path=data, tokenizer=tokenizer, clip_frames=size.clip_frames, batch=batch, patch=PATCH)
     return TrainConfig(
         name=name,
         method=TrainWorldConfig(
@@ -145,7 +148,7 @@ def train_frame_world(
             clip_frames=size.clip_frames,
             own_context=OwnContextConfig(most=1.0, generations=4),
         ),
-        data=LatentClipsConfig(path=data, tokenizer=tokenizer, clip_frames=size.clip_frames, batch=batch, patch=PATCH),
+        data=clips if dreams is None else DreamedClipsConfig(world=dreams, **dict(clips)),
         optim=OptimConfig(lr=1e-3, steps=100_000, warmup_steps=200),
         compile=True,
         minutes=minutes,

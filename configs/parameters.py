@@ -19,6 +19,7 @@ PARAMETERS = {
     "world": "Folder of the trained world.",
     "teacher": "Name or folder of the trained world that the student learns from.",
     "start": "Folder of a model whose weights training starts from; null: fresh weights.",
+    "dreams": "Folder of a world whose dreams are the context of half of the clips; null: no dreams.",
     "minutes": "Length of the training in minutes, without compilation.",
     "batch": "Clips per step; fewer need less memory.",
     "captions": "Read the captions of the recordings, and a prompt when it is used.",

@@ -46,7 +46,9 @@ DRAWS = {
     "latent_noise": "the noise on the input latents of a decoder",
     "dropped_scales": "which scales of a pyramid are left out",
     "revived_codes": "which vectors of a step replace dead codes",
-    "dreamed_share": "whether a sample is a dreamed latent or the encoder's own",
+    "dreamed_share": "whether a sample is a dreamed latent, or a clip seen as a dream, or the encoder's own",
+    "dreamed_start": "the frame of the data at which a dream begins",
+    "dreamed_clip": "the part of a dream that a clip is seen as",
     # worlds and pictures
     "hidden_actions": "whether the actions of a clip are hidden from the model",
     "hidden_label": "whether the class or text of a picture is hidden from the model",

@@ -16,7 +16,8 @@ from vidar.train.methods.distribution_matching import MatchingConfig
 from vidar.train.methods.world import OwnContextConfig
 
 RECIPES = {name: recipe for name, recipe in recipes().items() if isinstance(recipe(preset="tiny"), TrainConfig)}
-ELSEWHERE = {"token", "init", "policy", "shuffle", "weights", "codebook", "dreamed_share"}  # not drawn by a step
+DREAMS = {"dreamed_share", "dreamed_start", "dreamed_clip"}
+ELSEWHERE = {"token", "init", "policy", "shuffle", "weights", "codebook", *DREAMS}  # not drawn by a step
 BATCH = 4
 
 

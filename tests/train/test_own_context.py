@@ -33,14 +33,16 @@ def method(**own):
     return config.replace(world=world, own_context=OwnContextConfig(share=1.0, **own)).build()
 
 
-def own_context(made, seed=0):
-    """Codes [B, T, n, C], the context made of them, and the number of calls."""
+def own_context(made, seed=0, given=None):
+    """Codes [B, T, n, C], the context made of them, and the number of calls. given: what is seen without it."""
     channels, sites = made.objective.channels, made.grid.sites(0).shape[0]
     codes = torch.randn(BATCH, FRAMES, sites, channels, generator=torch.Generator().manual_seed(1))
     width = made.config.world.actions.width
     actions = Actions(torch.zeros(BATCH, FRAMES, width), torch.zeros(BATCH, FRAMES, dtype=torch.bool))
     model = Halving(channels)
-    context = made.own_context(model, codes.flatten(1, 2), actions, [Rng(seed, b) for b in range(BATCH)])
+    context = None if given is None else (given + codes).flatten(1, 2)
+    rngs = [Rng(seed, b) for b in range(BATCH)]
+    context = made.own_context(model, codes.flatten(1, 2), actions, rngs, context=context)
     return codes, context.view_as(codes), model.calls
 
 
@@ -53,6 +55,21 @@ def test_the_answers_of_a_generation_are_those_of_a_rollout(seed):
         back = min(generation, t)
         want = 0.5**back * codes[:, t - back]
         torch.testing.assert_close(context[:, t], codes[:, t] + factors.float() * (want - codes[:, t]))
+
+
+def test_answers_begin_with_what_is_seen_without_them():
+    """Of a clip that is seen as a dream, the dream is what is answered; without own context it is all that is seen."""
+    codes, context, generation = own_context(method(generations=3, most=1.0), 1, given=2.0)
+    dream, factors = codes + 2.0, torch.stack([Rng(1, b).uniform("own_factor") for b in range(BATCH)])
+    for t in range(FRAMES):
+        back = min(generation, t)
+        want = 0.5**back * dream[:, t - back]
+        moved = dream[:, t] + factors.reshape(BATCH, 1, 1).float() * (want - dream[:, t])
+        torch.testing.assert_close(context[:, t], moved)
+    never = method()
+    never.config = never.config.replace(own_context=None)
+    codes, context, calls = own_context(never, 1, given=2.0)
+    assert calls == 0 and torch.equal(context, codes + 2.0)
 
 
 def test_all_numbers_of_generations_come_up_and_one_is_the_default():

@@ -32,7 +32,8 @@ from vidar.types import UsageError
 class LatentBatch:
     """codes bfloat16 [B, T, n, C]; actions float32 [B, T, A], unknown bool [B, T]; number long [B]; names.
 
-    told: the class or caption of each clip, where the data has an annotation.
+    told: the class or caption of each clip, where the data has an annotation. seen: codes as later frames see them,
+    where they are not the true ones.
     """
 
     codes: Tensor
@@ -41,6 +42,7 @@ class LatentBatch:
     number: Tensor
     names: Sequence[str]
     told: Sequence[int | str] | None = None
+    seen: Tensor | None = None
 
 
 class LatentClipsConfig(Config):

@@ -106,7 +106,8 @@ class TrainWorld(Supervised[TrainWorldConfig]):
     def step(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng], ranks: Ranks = ALONE) -> Loss:
         """The loss on a batch of latent clips, with one Rng per clip."""
         codes, actions, rngs = self.spread(batch.codes), self.config.told(batch, rngs), seen_alike(rngs)
-        context = self.own_context(model, codes, actions, rngs, ranks)
+        context = None if batch.seen is None else self.spread(batch.seen)
+        context = self.own_context(model, codes, actions, rngs, ranks, context)
         seen, target, keep = self.objective.prepare(codes, self.layout, rngs, context=context)
         layout = self.layout.with_keep(keep)
         out = model(seen, layout, actions)
@@ -126,29 +127,37 @@ class TrainWorld(Supervised[TrainWorldConfig]):
 
     @torch.no_grad()
     def own_context(
-        self, model: WorldNet, codes: Tensor, actions: Any, rngs: Sequence[Rng], ranks: Ranks = ALONE
+        self,
+        model: WorldNet,
+        codes: Tensor,
+        actions: Any,
+        rngs: Sequence[Rng],
+        ranks: Ranks = ALONE,
+        context: Tensor | None = None,
     ) -> Tensor | None:
         """Codes [B, N, C] as later frames see them (`OwnContextConfig`); None: the true codes.
 
-        The first clip of rank 0 draws, for all ranks, whether to use own context and how many generations.
+        context: what they see without it; None: the true codes. The first clip of rank 0 draws, for all ranks, whether
+        to use own context and how many generations.
         """
         own = self.config.own_context
         if own is None or ranks.agree(float(rngs[0].uniform("own_context"))) >= own.share:
-            return None
-        made, answered = codes, [rng.renamed(start="own_start").kept("start") for rng in rngs]
+            return context
+        context = codes if context is None else context
+        made, answered = context, [rng.renamed(start="own_start").kept("start") for rng in rngs]
         for _ in range(1 + int(own.generations * ranks.agree(float(rngs[0].uniform("own_generations"))))):
             made = self._answers(model, codes, made, actions, answered)
         factor = own.most * torch.stack([rng.uniform("own_factor") for rng in rngs]).to(made).reshape(-1, 1, 1)
-        return codes.to(made) + factor * (made - codes.to(made))
+        return context.to(made) + factor * (made - context.to(made))
 
     def _answers(self, model: WorldNet, codes: Tensor, context: Tensor, actions: Any, rngs: Sequence[Rng]) -> Tensor:
-        """The model's answer to pure noise for every frame but the first, which stays; all codes [B, N, C]."""
+        """The model's answer to pure noise for every frame but the first, which the context shows; all [B, N, C]."""
         noise = torch.ones(len(codes), self.layout.num_rows)
         seen, _, keep = self.objective.prepare(codes, self.layout, rngs, levels=noise, context=context)
         out = model(seen, self.layout.with_keep(keep), actions)
         slots, answers = slot_tables(self.layout, seen.device), self.flow.estimate(seen, out)
         later = slots.asked[slots.unit[slots.asked] >= len(self.system.frames.units(0))]
-        return codes.to(seen).index_copy(1, slots.site[later], answers[:, later])
+        return context.to(seen).index_copy(1, slots.site[later], answers[:, later])
 
 
 def seen_alike(rngs: Sequence[Rng]) -> list[Rng]:
