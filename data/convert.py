@@ -21,7 +21,7 @@ from vidar.data.names import episode_names, piece_names
 from vidar.data.outputs import check_apart
 from vidar.data.rates import Stamps, check_rate, kept_frames
 from vidar.data.recordings import Recording, find_recordings
-from vidar.data.rows import Rows, Units, actions_of_frames, frames_of_rows
+from vidar.data.rows import Rows, Units, actions_of_frames, frames_of_rows, slow_turns
 from vidar.data.shards import KEY, ShardWriter
 from vidar.data.stored import HELD_OUT, Assigned, Source, Stored, assign, read_stored
 from vidar.data.tables import read_table
@@ -83,12 +83,16 @@ class Converted:
 
 @dataclass(frozen=True)
 class _Checked:
-    """A recording that can be written. kept: int64 [N], numbers of its frames; actions: float32 [N, A]."""
+    """A recording that can be written. kept: int64 [N], numbers of its frames; actions: float32 [N, A].
+
+    slow: int64 [2, cameras], see `slow_turns`.
+    """
 
     assigned: Assigned
     kept: np.ndarray
     actions: np.ndarray
     size: tuple[int, int]
+    slow: np.ndarray
     name: str = ""
 
     @property
@@ -145,6 +149,7 @@ def convert_folder(
         for one in left:
             checked.append(_check(one, conversion))
             step()
+        _say_slow(checked, conversion, say)
         checked = _named(checked, stored)
         _check_sizes(checked, index, place)
         written: Counter[str] = Counter()
@@ -216,16 +221,30 @@ def _check(assigned: Assigned, conversion: Conversion) -> _Checked:
     kept = kept_frames(info.times, options.fps, options.target_fps, options.every, options.stamps, name)
     if len(kept) < 2:
         raise VidarError(f"{name}: {len(kept)} of {info.frames} frames is kept; at least 2 are needed for one action")
-    actions = np.zeros((len(kept), 0), np.float32)
+    actions, slow = np.zeros((len(kept), 0), np.float32), np.zeros((2, 0), np.int64)
     if recording.table is not None:
         table = read_table(recording.table, options.spec.names)
         frames = frames_of_rows(table, info.times, options.rows)
         degrees = options.degrees_per_pixel or DEGREES_PER_PIXEL
-        actions = actions_of_frames(table, options.spec, frames, kept, options.camera_units, degrees)
-    checked = _Checked(assigned, kept, actions, options.size or (info.height, info.width))
+        how = (table, options.spec, frames, kept, options.camera_units, degrees)
+        actions, slow = actions_of_frames(*how), slow_turns(*how)
+    checked = _Checked(assigned, kept, actions, options.size or (info.height, info.width), slow)
     if len(kept) % checked.length == 1:  # a last piece of one frame would contain no action
         checked = replace(checked, kept=kept[:-1], actions=actions[:-1])
     return checked
+
+
+def _say_slow(checked: Sequence[_Checked], conversion: Conversion, say: Callable[[str], None]) -> None:
+    """Say which camera columns lose more than a tenth of their turns to the bin of rest."""
+    cameras = [action for action in conversion.spec.actions if action.kind == "camera"]
+    for number, action in enumerate(cameras if checked else ()):
+        turned, slow = np.sum([one.slow[:, number] for one in checked], 0)
+        if slow > turned / 10:
+            more = " or a larger --degrees-per-pixel" if conversion.camera_units == "pixels" else ""
+            say(
+                f"{action.name!r}: {slow} of {turned} moves are too slow for {action.size} bins and become rest; a "
+                f"larger size in the spec{more} keeps them"
+            )
 
 
 def _named(checked: Sequence[_Checked], stored: Sequence[Stored]) -> list[_Checked]:

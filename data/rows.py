@@ -125,6 +125,24 @@ def actions_of_frames(
     return made
 
 
+def slow_turns(
+    table: Table, spec: ActionSpec, frames: np.ndarray, kept: np.ndarray, units: Units, degrees_per_pixel: float
+) -> np.ndarray:
+    """Per camera column, the kept frames that it turns before, and those that it turns before by too little for a bin.
+
+    Arguments as for `actions_of_frames`. Returns int64 [2, cameras]; zeros if the table holds bins.
+    """
+    cameras = [column for column, action in enumerate(spec.actions) if action.kind == "camera"]
+    group = np.searchsorted(kept, frames)
+    counts = np.zeros((2, len(cameras)), np.int64)
+    for number, column in enumerate(cameras if units != "bins" else ()):
+        action, scale = spec.actions[column], degrees_per_pixel if units == "pixels" else 1.0
+        turns = np.bincount(group, table.values[:, column] * scale, len(kept) + 1)[1 : len(kept)]
+        moved = turns != 0
+        counts[:, number] = moved.sum(), (moved & (mu_law_bins(turns, action.size) == action.size // 2)).sum()
+    return counts
+
+
 def _pooled(action: Action, values: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """One value per group of rows, [N]; a group begins at each of `starts`. Camera values are degrees.
 

@@ -47,7 +47,7 @@ def test_wrong_width_is_named():
 def test_bad_specs():
     with pytest.raises(UsageError, match="repeat"):
         ActionSpec(actions=(Action(name="a"), Action(name="a")))
-    with pytest.raises(UsageError, match="odd"):
+    with pytest.raises(UsageError, match="has 4 bins, which must be odd; write size: 11"):
         Action(name="c", kind="camera", size=4)
 
 

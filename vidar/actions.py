@@ -46,7 +46,7 @@ class Action(Config):
     @model_validator(mode="after")
     def _check(self) -> Action:
         if self.kind == "camera" and self.size % 2 == 0:
-            raise ValueError(f"camera action {self.name!r} needs an odd number of bins")
+            raise ValueError(f"camera action {self.name!r} has {self.size} bins, which must be odd; write size: 11")
         if self.kind == "camera" and "noop" not in self.model_fields_set:
             object.__setattr__(self, "noop", float(self.size // 2))
         if self.axis is not None and self.kind not in ("camera", "continuous"):

@@ -228,6 +228,24 @@ def test_cameras_in_degrees_and_pixels(tmp_path, units, cell, scale):
         converted(tmp_path / "in", tmp_path / "other", spec=KINDS, fps=20)
 
 
+def test_moves_too_slow_for_a_bin_are_told(tmp_path):
+    """0.15 degrees a pixel: 3 pixels are 0.45 degrees, less than half of the first of 11 bins; 4 pixels are enough."""
+    rows = "".join(f"0,0,{(0, 3, -3, 4)[t % 4]},0\n" for t in range(21))
+    recording(tmp_path / "in" / "a.mp4", every(21), "fire,weapon,yaw,gas\n" + rows)
+    recording(tmp_path / "in" / "b.mp4", every(21), "fire,weapon,yaw,gas\n" + rows)
+
+    def told(out, **options):
+        lines = []
+        conversion = Conversion(spec=KINDS, fps=20, camera_units="pixels", **options)
+        convert_folder(tmp_path / "in", tmp_path / out, conversion, say=lines.append)
+        return lines
+
+    line = "'yaw': 20 of 30 moves are too slow for 11 bins and become rest; a larger size in the spec or a larger "
+    assert told("out") == [line + "--degrees-per-pixel keeps them"]
+    assert told("wide", degrees_per_pixel=1.0) == []
+    assert told("pooled", every=2) == []  # 3 - 3 pixels are no move, 4 + 0 pixels are a fast one
+
+
 def test_degrees_are_in_the_middle_of_their_bins():
     for size in (3, 11, 51, 101):
         bins = np.arange(size)
