@@ -156,8 +156,7 @@ def compare(asked: Comparison, bar: Bar, say: Callable[[str], None]) -> dict[str
         check_clip(one, sampling.frames, size or sides[0].size)
     chosen = [choose(one, sampling, asked.seed + k, sampling.from_start and k == 1) for k, one in enumerate(sides)]
     for videos, clips in zip(sides, chosen, strict=True):
-        if len(clips) < 3 or len({clip.video for clip in clips}) < 2:
-            raise UsageError(f"{videos.path}: {len(clips)} clips are too few; a distance needs 3 clips of 2 videos")
+        _check_enough(videos, clips)
     for line in (*warnings, *_counted(sides)):
         say(line)
     rows: list[dict[str, Any]] = []
@@ -225,14 +224,28 @@ def _checked(real: VideoSet, generated: VideoSet, size: Size | None) -> list[str
     return warnings
 
 
+def _check_enough(videos: VideoSet, clips: Sequence[Clip]) -> None:
+    """Raises UsageError for clips that say nothing about other videos, and names what was left out."""
+    used = len({clip.video for clip in clips})
+    if len(clips) < 3 or used < 2:
+        count = f"{len(clips)} clips of {used} video{'s' if used != 1 else ''}"
+        left = f"; left out {_left_out(videos)}" if videos.left_out else ""
+        raise UsageError(f"{videos.path}: {count} are too few; a distance needs 3 clips of 2 videos{left}")
+
+
 def _counted(sides: Sequence[VideoSet]) -> list[str]:
-    lines: list[str] = []
-    for videos in sides:
-        if videos.left_out:
-            name, reason = videos.left_out[0]
-            more = f" and {len(videos.left_out) - 1} more, see report.json" if len(videos.left_out) > 1 else ""
-            lines.append(f"{videos.path}: left out {name} ({reason}){more}")
-    return lines
+    more = ", see report.json"
+    return [
+        f"{videos.path}: left out {_left_out(videos)}{more if len(videos.left_out) > 1 else ''}"
+        for videos in sides
+        if videos.left_out
+    ]
+
+
+def _left_out(videos: VideoSet) -> str:
+    """The first video that was left out, why, and how many more."""
+    name, reason = videos.left_out[0]
+    return f"{name} ({reason})" + (f" and {len(videos.left_out) - 1} more" if len(videos.left_out) > 1 else "")
 
 
 def label_of(
