@@ -74,13 +74,13 @@ def episode(world, count, first):
 
 def test_a_data_set_offers_its_held_out_episodes(tmp_path, world):
     with ShardWriter(tmp_path, "train", world.config.spec) as writer:
-        writer.write(episode(world, 8, 0))
-    assert [round(clip[-1].mean() / 10) for clip in Gallery(folder_clips(world, tmp_path))] == [5]  # frames 2 .. 5 of 8
+        writer.write(episode(world, 12, 0))
+    assert [round(clip[-1].mean() / 10) for clip in Gallery(folder_clips(world, tmp_path))] == [5]  # 2 .. 5 of 12
     with ShardWriter(tmp_path, "heldout", world.config.spec) as writer:
         for first, count in ((10, 3), (4, 4)):
             writer.write(episode(world, count, first))
     clips = [*Gallery(folder_clips(world, tmp_path))]
-    assert [(len(clip), round(clip[-1].mean() / 10)) for clip in clips] == [(3, 12), (4, 7)]
+    assert [(len(clip), round(clip[-1].mean() / 10)) for clip in clips] == [(1, 10), (2, 5)]
     with pytest.raises(VidarError, match="is 80x64, this model is 40x32"):
         folder_clips(world.__class__(world.config.replace(height=32, width=40), world.tokenizer, world.net), tmp_path)
 

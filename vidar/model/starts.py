@@ -52,11 +52,12 @@ def start_samples(data: str | os.PathLike[str]) -> list[Sample]:
 
 
 def episode_clip(sample: Sample, frames: int, place: float = 0.5) -> np.ndarray:
-    """uint8 [T, H, W, 3]: `frames` consecutive frames of an episode, or all if it has fewer.
+    """uint8 [T, H, W, 3]: `frames` consecutive frames of an episode, or half of an episode that has few.
 
-    place: 0: its first frames, 1: its last ones. Raises VidarError naming the sample if it is damaged.
+    place: 0: its first frames, 1: the last ones that have as many frames after them, because a dream that began where
+    an episode ended would go on as no recording does. Raises VidarError naming the sample if it is damaged.
     """
     side = read_side(sample)
-    count = min(frames, side["n_frames"])
-    start = round(place * (side["n_frames"] - count))
+    count = max(1, min(frames, side["n_frames"] // 2))
+    start = round(place * max(0, side["n_frames"] - 2 * count))
     return decode_frames(sample, side, read_video_bytes(sample, side), start, count)
