@@ -17,8 +17,8 @@ from PIL import Image
 from vidar.data.index import is_data_set, load_index
 from vidar.data.video import read_video
 from vidar.model.context import check_size
-from vidar.model.load import STARTS
 from vidar.model.model import VideoModel
+from vidar.model.start_hashes import STARTS
 from vidar.model.starts import episode_clip, start_samples
 from vidar.play.messages import to_jpeg
 from vidar.types import UsageError, VidarError

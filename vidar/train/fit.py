@@ -16,8 +16,9 @@ from torch import nn
 from vidar.config import Builds, to_yaml
 from vidar.data.atomic import TEMPORARY, lock_folder, make_folder, replacing, replacing_folder
 from vidar.model.load import CONFIG as WORLD
-from vidar.model.load import INDEX, START, load_config, locate
-from vidar.model.starts import write_starts
+from vidar.model.load import INDEX, load_config, locate
+from vidar.model.start_hashes import START
+from vidar.model.starts import note_starts, write_starts
 from vidar.model.trained import note_steps, trained_steps
 from vidar.rng import Rng
 from vidar.train import checkpoint, same_data
@@ -208,6 +209,8 @@ def export(state: TrainState, log: Log) -> Path | None:
                 note_steps(temporary, steps_since_fresh(state.method, state.counters.step))
             if not (directory / START).is_file():
                 give_starts(temporary, state, log)
+            if (temporary / INDEX).is_file():
+                note_starts(temporary, directory)
     return directory
 
 
