@@ -1,19 +1,23 @@
 """The start clips of a trained world: parts of the held-out episodes of its data."""
 
 import json
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from vidar.configs.shapes import world_shapes
+from vidar.data.loader import ClipsConfig
 from vidar.data.reader import episodes
 from vidar.data.record import record
 from vidar.data.synthetic import ShapesConfig
 from vidar.data.video import read_video, write_video
 from vidar.model.load import load, read_index, save
-from vidar.model.start_hashes import START, STARTS
+from vidar.model.start_hashes import START, STARTS, start_hashes
 from vidar.model.starts import COUNT, copy_starts, episode_clip, note_starts, start_samples, write_starts
 from vidar.synth.starts import starts_of
+from vidar.train.fit import export
 from vidar.types import VidarError
 
 CONTEXT = 4
@@ -131,3 +135,39 @@ def test_a_model_that_is_saved_again_keeps_its_clips_and_what_was_noted(tmp_path
     copy_starts(folder, tmp_path / "again")
     with pytest.raises(VidarError, match=r"02\.mp4: is not the start clip"):
         load(tmp_path / "again")
+
+
+class _World:
+    """A training method whose weights are always the same."""
+
+    origin = None
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def export(self, averaged, directory):
+        shutil.copytree(self.folder, directory, dirs_exist_ok=True)
+
+
+class _Log:
+    def __init__(self):
+        self.events = []
+
+    def event(self, event, step, **details):
+        self.events.append((event, details))
+
+
+@pytest.mark.parametrize("spoil", [flip, swap, lambda folder: (folder / STARTS / "05.mp4").unlink()])
+def test_a_run_that_goes_on_makes_damaged_clips_again_and_says_so(tmp_path, folder, data, spoil):
+    engine = SimpleNamespace(ranks=SimpleNamespace(rank=0), averaged=dict)
+    config = SimpleNamespace(data=ClipsConfig(path=str(data), clip_frames=2, batch=1))
+    counters = SimpleNamespace(step=3)
+    state = SimpleNamespace(method=_World(folder), out=tmp_path, engine=engine, config=config, counters=counters)
+    log = _Log()
+    model = export(state, log)
+    want = start_hashes(model)
+    assert len(want) == COUNT and not log.events
+    spoil(model)
+    assert export(state, log) == model and start_hashes(model) == want and load(model).start is not None
+    ((event, details),) = log.events
+    assert event == "start clips are made again" and ".mp4: is" in details["reason"]

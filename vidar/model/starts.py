@@ -15,7 +15,7 @@ from vidar.data.reader import Sample, decode_frames, read_side, read_video_bytes
 from vidar.data.stored import HELD_OUT
 from vidar.data.video import write_video
 from vidar.model.load import load_config, read_index, write_index
-from vidar.model.start_hashes import CLIPS, START, STARTS, start_hashes
+from vidar.model.start_hashes import CLIPS, START, STARTS, check_starts, start_hashes
 from vidar.types import VidarError
 
 COUNT = 8  # start clips of a trained world, with the default one
@@ -34,6 +34,18 @@ def write_starts(folder: Path, data: str | os.PathLike[str]) -> None:
     for n, clip in enumerate(clips[1:], 1):
         write_video(folder / STARTS / f"{n:02d}.mp4", clip, config.fps)
     write_video(folder / START, clips[0], config.fps)
+
+
+def starts_fault(folder: Path) -> str | None:
+    """What is wrong with the start clips of the model in `folder`, if their hashes are known and it has an index."""
+    try:
+        index = read_index(folder)
+    except VidarError:  # no model yet, or one that is replaced
+        return None
+    try:
+        return check_starts(folder, index)
+    except VidarError as error:
+        return str(error)
 
 
 def note_starts(folder: Path, before: Path) -> None:
