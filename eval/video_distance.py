@@ -155,9 +155,7 @@ def compare(asked: Comparison, bar: Bar, say: Callable[[str], None]) -> dict[str
     for one in extractors:
         check_clip(one, sampling.frames, size or sides[0].size)
     chosen = [choose(one, sampling, asked.seed + k, sampling.from_start and k == 1) for k, one in enumerate(sides)]
-    for videos, clips in zip(sides, chosen, strict=True):
-        if len(clips) < 3 or len({clip.video for clip in clips}) < 2:
-            raise UsageError(f"{videos.path}: {len(clips)} clips are too few; a distance needs 3 clips of 2 videos")
+    _check_enough(sides, chosen)
     for line in (*warnings, *_counted(sides)):
         say(line)
     rows: list[dict[str, Any]] = []
@@ -223,6 +221,16 @@ def _checked(real: VideoSet, generated: VideoSet, size: Size | None) -> list[str
     if any(full) and full != [len(real.videos), len(generated.videos)]:
         warnings.append(f"{full[0]} real and {full[1]} generated videos are stored with full range, the others limited")
     return warnings
+
+
+def _check_enough(sides: Sequence[VideoSet], chosen: Sequence[Sequence[Clip]]) -> None:
+    """Raises UsageError, with what was left out, for a side of fewer than 3 clips or 2 videos."""
+    for videos, clips in zip(sides, chosen, strict=True):
+        owners = len({clip.video for clip in clips})
+        if len(clips) < 3 or owners < 2:
+            there = f"{len(clips)} clips of {owners} video{'s' * (owners != 1)} are too few"
+            lost = "".join(f"; left out {name} ({reason})" for name, reason in videos.left_out[:1])
+            raise UsageError(f"{videos.path}: {there}; a distance needs 3 clips of 2 videos{lost}")
 
 
 def _counted(sides: Sequence[VideoSet]) -> list[str]:

@@ -144,7 +144,10 @@ def test_a_side_of_too_few_clips_is_refused_before_features(sets: Path, tmp_path
     """One long video is one observation, however many clips it has."""
     (tmp_path / "one").mkdir()
     write_video(tmp_path / "one/a.mp4", ShapesConfig(frames=64).build().episode(7).frames, 10)
-    with pytest.raises(UsageError, match="one: 4 clips are too few; a distance needs 3 clips of 2 videos"):
+    with pytest.raises(UsageError, match="one: 4 clips of 1 video are too few; a distance needs 3 clips of 2 videos$"):
+        run(sets / "real", tmp_path / "one", tmp_path / "d")
+    (tmp_path / "one/z.mp4").write_text("x")
+    with pytest.raises(UsageError, match=r"3 clips of 2 videos; left out z.mp4 \(unreadable"):
         run(sets / "real", tmp_path / "one", tmp_path / "d")
     assert not (tmp_path / "d").exists()
 
