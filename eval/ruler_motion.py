@@ -43,7 +43,7 @@ def motion_figures(scores: PlayerScores, row: str, fps: float) -> dict[str, Any]
         axis: scores.keys[..., n] for n, axis in enumerate(AXES) if np.isfinite(scores.keys[..., n]).all()
     }
     found = errors(read, true, scores.turning, scores.walking, fps)
-    return {**found, "latency": latencies(read, keys, scores.judged)}
+    return {**found, "latency": latencies(read, keys, scores.followed)}
 
 
 def shuffled_keys(players: Players, row: str, fps: float) -> dict[str, float | None]:
@@ -99,7 +99,7 @@ def _prompt(players: Players, row: str, start: int) -> float:
     for scores in players.values():
         one = slice(start, start + 1)
         for n in range(len(AXES)):
-            key, played = scores.keys[one, :, n], scores.judged[one]
+            key, played = scores.keys[one, :, n], scores.followed[one]
             if not np.isfinite(key).all():
                 continue
             game, other = (latency(key, scores.rows[who].read[one, :, n], played) for who in (REAL, row))
