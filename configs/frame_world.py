@@ -135,7 +135,8 @@ def train_frame_world(
 ) -> TrainConfig:
     """The training run of the world on pre-encoded latents; half of the batches use self-generated frames as context.
 
-    dreams: a world whose dreams are the context of half of the clips; None: no dreams. Choice: up to four generations of self-generated context. Measurements: docs/notes/game-worlds.md.
+    dreams: a world whose dreams are the context of half of the clips; None: no dreams. Choice: up to four generations
+    of self-generated context. Measurements: docs/notes/game-worlds.md.
     """
     clips = LatentClipsConfig(path=data, tokenizer=tokenizer, clip_frames=size.clip_frames, batch=batch, patch=PATCH)
     return TrainConfig(

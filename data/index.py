@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ SCHEMA = 1
 LIMIT = 64 << 20  # maximum size of an index in bytes
 KEYS = {"schema", "fps", "height", "width", "spec", "shards"}
 SHARD_NAME = re.compile(r"[^/\\\0]+\.tar")
+WRITTEN_NAME = re.compile(r".+-\d{6,}\.tar")
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,28 @@ def save_index(folder: Path, index: Index) -> None:
     data["sha256"] = _digest(data)
     with replacing(folder / INDEX) as temporary:
         temporary.write_text(json.dumps(data, indent=1) + "\n")
+
+
+def shard_name(folder: Path, split: str, listed: Iterable[str]) -> str:
+    """The name of the next shard of a split. listed: the names of those that it has."""
+    mine = [*listed]
+    numbers = [int(found[1]) for name in mine if (found := re.search(r"-(\d+)\.tar$", name))]
+    return f"{name_of(folder)}-{split}-{max(len(mine), 1 + max(numbers, default=-1)):06d}.tar"
+
+
+def name_of(folder: Path) -> str:
+    """The name of the data set, with which the names of its shards begin."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", folder.resolve().name) or "data"
+
+
+def is_data_set(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder is one of shards rather than of videos, even if its index is damaged or missing: `load_index`
+    then says so.
+    """
+    folder = Path(path)
+    if os.path.lexists(folder / INDEX):
+        return True
+    return folder.is_dir() and any(WRITTEN_NAME.fullmatch(name) for name in os.listdir(folder))
 
 
 def load_index(path: str | os.PathLike[str]) -> Index:

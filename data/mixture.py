@@ -60,13 +60,14 @@ class MixturePolicy:
         """Start a new episode. Raises UsageError for a spec without keys."""
         c, self.spec, self.seed = self.config, spec, rng.seed
         keys_of(spec)
+        keyed = ActionSpec(actions=tuple(action for action in spec.actions if action.kind != "continuous"))
         self.draws = Draws(Rng(rng.seed, 1))  # the explorer has those of `rng`
         self.tables = players(spec, c.fps, turn=round(3 * c.fps))
         self.named = {kind: [name for name in self.tables if _kind(name) == kind] for kind in KINDS}
         self.named["random"], self.named["glide"] = ["random"], ["glide"] * bool(_rates(spec))
         self.explorer, self.holder = ExplorePolicyConfig().build(), HoldPolicyConfig(p_rest=0.6).build()
         self.explorer.start(spec, rng)
-        self.holder.start(ActionSpec(actions=tuple(a for a in spec.actions if a.kind != "continuous")), Rng(rng.seed, 2))
+        self.holder.start(keyed, Rng(rng.seed, 2))
         self.turns = self.left = 0
 
     def __call__(self, view: View) -> np.ndarray:

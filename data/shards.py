@@ -24,7 +24,7 @@ from vidar.actions import ActionSpec
 from vidar.config import to_dict
 from vidar.data.atomic import TEMPORARY, lock, make_folder, publish, writing
 from vidar.data.episode import Episode
-from vidar.data.index import INDEX, SCHEMA, Index, Shard, load_index, save_index
+from vidar.data.index import INDEX, SCHEMA, Index, Shard, load_index, name_of, save_index, shard_name
 from vidar.data.reader import scan_shard, sides_digest
 from vidar.data.video import encode_video
 from vidar.types import UsageError, VidarError
@@ -142,10 +142,11 @@ class ShardWriter:
         """Remove the unfinished files of a killed writer of this split.
 
         Raises VidarError for files that this writer would replace although no killed writer left them: it leaves at
-        most one finished shard that the index does not list, the next one.
+        most one finished shard that the index does not list, the next one. Without an index, such a shard may as well
+        be a whole data set whose index was lost.
         """
-        mine = re.compile(rf"{re.escape(self._name())}-{self.split}-\d+\.tar({re.escape(TEMPORARY)}\d+)?")
-        known = {self._file().name, *(shard.name for shard in (self.index.shards if self.index else ()))}
+        mine = re.compile(rf"{re.escape(name_of(self.folder))}-{self.split}-\d+\.tar({re.escape(TEMPORARY)}\d+)?")
+        known = {self._file().name, *(shard.name for shard in self.index.shards)} if self.index else set[str]()
         for file in sorted(self.folder.iterdir()):
             found = mine.fullmatch(file.name)
             if found and found[1]:
@@ -164,14 +165,8 @@ class ShardWriter:
         self._temporary().unlink(missing_ok=True)
 
     def _file(self) -> Path:
-        mine = [shard.name for shard in (self.index.shards if self.index else ()) if shard.split == self.split]
-        numbers = [int(found[1]) for name in mine if (found := re.search(r"-(\d+)\.tar$", name))]
-        number = max(len(mine), 1 + max(numbers, default=-1))
-        return self.folder / f"{self._name()}-{self.split}-{number:06d}.tar"
-
-    def _name(self) -> str:
-        """The name of the data set, with which the names of its shards begin."""
-        return re.sub(r"[^A-Za-z0-9_-]+", "_", self.folder.resolve().name) or "data"
+        listed = self.index.shards if self.index else ()
+        return self.folder / shard_name(self.folder, self.split, [s.name for s in listed if s.split == self.split])
 
     def _temporary(self) -> Path:
         file = self._file()

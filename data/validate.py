@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import Any
 
 from vidar.actions import ActionSpec
 from vidar.data.atomic import TEMPORARY
-from vidar.data.index import INDEX, Index, Shard, load_index
+from vidar.data.index import INDEX, Index, Shard, load_index, name_of, shard_name
 from vidar.data.reader import (
     Sample,
     misfit,
@@ -73,7 +74,7 @@ def validate(path: str | os.PathLike[str], progress: Callable[[str], None] | Non
         if TEMPORARY in name:
             report.problems.append(f"{name}: left over from a writer that was killed; remove it")
         elif name.endswith(".tar") and index and name not in listed:
-            report.problems.append(f"{name}: is not listed in {INDEX}; its writer was killed, the next one replaces it")
+            report.problems.append(_unlisted(name, folder, index))
     for name in sorted(listed.keys() | {n for n in there if n.endswith(".tar")}):
         if name in there:
             _check_shard(there[name], listed.get(name), index, report, progress)
@@ -83,6 +84,15 @@ def validate(path: str | os.PathLike[str], progress: Callable[[str], None] | Non
         if not any(shard.samples for shard in listed.values() if shard.split == split):
             report.problems.append(f"{INDEX}: split {split!r} holds no episode; record it, or remove its entries")
     return report
+
+
+def _unlisted(name: str, folder: Path, index: Index) -> str:
+    """The problem of a shard that the index does not list: a killed writer leaves the next one of a split only."""
+    new = re.fullmatch(rf"{re.escape(name_of(folder))}-([A-Za-z0-9_-]+)-\d+\.tar", name)
+    splits = {*index.splits(), *(new.groups() if new else ())}
+    left = {shard_name(folder, split, [s.name for s in index.shards if s.split == split]) for split in splits}
+    remedy = "its writer was killed, the next one replaces it" if name in left else "nothing reads it; move it away"
+    return f"{name}: is not listed in {INDEX}; {remedy}"
 
 
 def _check_shard(

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidar.eval.held_out import recorded
 from vidar.data.players import players
 from vidar.data.players import recorded as play_recorded
+from vidar.eval.held_out import recorded
 from vidar.eval.protocol import LEAST_FRAMES, WORLD
 from vidar.eval.ruler_play import RealGame, RulerConfig, Start
 from vidar.eval.ruler_worker import RECORDED, dream

@@ -31,19 +31,26 @@ def _claims(text: str) -> frozenset[str]:
 LOOKS = "blur, hue drift, grid, stripes, flicker, wrong scale"
 METRICS: Mapping[str, Metric] = {
     HEADLINE: Metric(
-        "the ruler's headline: geometric mean of its parts", claims=_claims(f"{LOOKS}, loop, late actions")
+        "the ruler's headline: geometric mean of its parts",
+        claims=_claims(f"{LOOKS}, freeze, loop, late actions, mirrored actions, room swap"),
     ),
     f"{PART}picture": Metric("frames on the manifold", claims=_claims("blur, hue drift, stripes, flicker")),
     f"{PART}sharp": Metric("sharpness, smaller over larger", claims=_claims("blur, grid, stripes, wrong scale")),
     f"{PART}colours": Metric("common part of the colour histograms", claims=_claims("hue drift, grid, stripes")),
     f"{PART}moves": Metric("change per frame, smaller over larger", claims=_claims("freeze, flicker")),
-    f"{PART}steady": Metric("cuts: changes of colours that the game does not make"),
+    f"{PART}steady": Metric("cuts: colours change more than in the game", claims=_claims("flicker, teleport")),
     f"{PART}begins": Metric("error of the first second, over copy-last", claims=_claims("late actions, wrong scale")),
-    f"{PART}returns": Metric("a view against itself when it comes back"),
-    f"{PART}turns": Metric("turns under the keys, read from the pictures", claims=_claims("freeze, late actions")),
+    f"{PART}returns": Metric("a view against itself when it comes back", claims=_claims("room swap")),
+    f"{PART}turns": Metric(
+        "turns under the keys, read from the pictures", claims=_claims("freeze, late actions, mirrored actions")
+    ),
     f"{PART}steps": Metric("steps under the keys, read from the pictures"),
     f"{PART}prompt": Metric("latency of the keys, read from the pictures", claims=_claims("late actions")),
-    "psnr": Metric("dB to the game under the same keys", digits=2, claims=_claims(f"{LOOKS}, freeze")),
+    "psnr": Metric(
+        "dB to the game under the same keys",
+        digits=2,
+        claims=_claims(f"{LOOKS}, freeze, loop, mirrored actions, room swap, teleport"),
+    ),
     "ssim": Metric("structural similarity to the game under the same keys, every 16th frame", claims=_claims(LOOKS)),
     "frechet/frozen": Metric("Frechet distance to the unharmed clips, features of the world's own encoder", more=False),
     "frechet/random3d": Metric("the same with a random 3-D network", more=False),

@@ -17,6 +17,7 @@ from rich.console import Console
 from vidar.config import to_dict, unknown_key
 from vidar.data.atomic import make_folder, writing
 from vidar.data.outputs import check_outputs
+from vidar.data.players import keys_of
 from vidar.eval.fault_metrics import HEADLINE, Cell, broken_claims, cell, metric
 from vidar.eval.fault_report import fault_page, fault_text
 from vidar.eval.fault_worker import (
@@ -31,7 +32,6 @@ from vidar.eval.fault_worker import (
 )
 from vidar.eval.faults import FAULTS, STRENGTHS
 from vidar.eval.output import bar, folder, write
-from vidar.data.players import keys_of
 from vidar.eval.processes import in_processes, usable_cores
 from vidar.eval.provenance import hardware, shown, versions
 from vidar.eval.ruler_play import RulerConfig, manifold_seeds

@@ -121,7 +121,9 @@ def mirrored_actions(scene: Scene, strength: int) -> np.ndarray:
     order = scene.random().permuted(np.tile(np.arange(STRENGTHS), (len(scene.frames), 1)), axis=1)  # [E, 8]
     chosen = np.argsort(order, axis=1)[:, np.arange(count) * STRENGTHS // count] < strength  # [E, T]
     lefts = ((key, opposite(name, list(keys))) for name, key in keys.items() if "LEFT" in name.upper())
-    swapped = [both for left, right in lefts if right is not None for both in ((left, keys[right]), (keys[right], left))]
+    swapped = [
+        both for left, right in lefts if right is not None for both in ((left, keys[right]), (keys[right], left))
+    ]
     table, rest = scene.table.copy(), scene.spec.noop()
     for key, _ in swapped:
         table[chosen, key.column] = rest[key.column]

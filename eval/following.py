@@ -64,9 +64,18 @@ def read_motion(net: PoseNet, frames: np.ndarray, first: np.ndarray) -> tuple[np
 
     Returns motion and its expected error, each float64 [E, T, 3].
     """
-    clips = (np.concatenate([start[None], clip])[None] for start, clip in zip(first, frames))
-    found, expected = zip(*(net.read(torch.from_numpy(clip)) for clip in clips))
-    return torch.cat(found).double().numpy(), torch.cat(expected).double().numpy()
+    read = [_read(net, np.concatenate([start[None], clip])) for start, clip in zip(first, frames)]
+    found, expected = (np.stack(parts) for parts in zip(*read))
+    return found, expected
+
+
+def _read(net: PoseNet, clip: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Clip uint8 [1 + T, H, W, 3] -> motion and expected error [T, 3]; of a still end, one step is read."""
+    changes = np.flatnonzero((clip[1:] != clip[:-1]).any((1, 2, 3)))
+    steps = min(len(clip) - 1, (int(changes[-1]) + 1 if len(changes) else 0) + 1)
+    read = (part[0].double().numpy() for part in net.read(torch.from_numpy(clip[None, : 1 + steps])))
+    found, expected = (np.concatenate([part, np.repeat(part[-1:], len(clip) - 1 - steps, 0)]) for part in read)
+    return found, expected
 
 
 def readable(expected: np.ndarray) -> dict[str, np.ndarray]:

@@ -63,9 +63,20 @@ def in_processes(
 
 def _begin(packages: Sequence[str], cache: Path | None, setup: Callable[..., None], given: Sequence[Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent receives it and ends the processes
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGTERM, lambda *_: _leave())
+    threading.Thread(target=end_with_parent, args=(_leave,), daemon=True).start()
     for package in packages:
         trust(package)
     keep_in(cache)
     torch.set_num_threads(1)
     setup(*given)
+
+
+def _leave() -> None:
+    """End this process and those that it has started, such as a game: they would go on without it, and its parent would
+    wait for them (Linux; elsewhere they end by themselves or not at all).
+    """
+    for file in Path("/proc/self/task").glob("*/children"):
+        for child in file.read_text().split():
+            os.kill(int(child), signal.SIGKILL)
+    os._exit(1)

@@ -15,11 +15,11 @@ import numpy as np
 from rich.console import Console
 
 from vidar.config import to_dict
+from vidar.data.players import forward, keys_of
 from vidar.eval.manifold import Manifold
 from vidar.eval.output import MARK, bar, begin, folder, write
 from vidar.eval.paired import Figures, fingerprint_of, write_strips
 from vidar.eval.paired import figures as paired_figures
-from vidar.data.players import forward, keys_of
 from vidar.eval.processes import usable_cores
 from vidar.eval.provenance import hardware, shown, versions
 from vidar.eval.report import Section

@@ -17,10 +17,10 @@ from vidar.eval.ruler_reader import MotionReader
 GAPS = (2, 5, 10, 30)  # seconds until a view is seen again
 PLACE, ANGLE = 4.0, 4.0  # map units and degrees within which two poses have the same view
 AWAY = (48.0, 30.0)  # the view in between is another one: so many units or degrees off
-DENSE, SPARSE = 10, 5  # seconds in which every frame is judged; after them, every SPARSE-th
+DENSE, SPARSE = 10, 5  # seconds in which every frame is judged; after them, every SPARSE-th, and a second of so many
 LEVELS = 4  # of a colour channel in the histogram
 REAL = "real"
-COMMON = ("judged", "looked", "keys", "turning", "walking", "poses")  # what all rows of a player share
+COMMON = ("judged", "looked", "keys", "followed", "turning", "walking", "poses")  # what all rows of a player share
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class RowScores:
     start; motion, jump float64 [E, T]: of a frame and the one before, mean change in grey levels, and share of the
     colour histogram that has moved; again [N, 5]: for each view that is seen again, start, gap in seconds, dB, distance
     in the features of the manifold, and `kept_share`. read float64 [E, T, 3]: turn in degrees, ahead and left in map
-    units of each frame, read from the pictures; NaN without a pose network.
+    units of each frame, read from the pictures; 0 where it is not read, NaN without a pose network.
     """
 
     score: np.ndarray
@@ -51,14 +51,16 @@ class PlayerScores:
     """rows: by name. judged bool [E, T]: frames that the real game reached. looked int [S]: numbers of the S frames.
 
     keys float64 [E, T, 3]: the turn, the way ahead and to the left that the keys ask for, 1, 0 or -1; NaN for an axis
-    without keys. turning, walking bool [E, T]: steps whose turn and whose way are judged, because they can be read from
-    the game's own pictures, and no wall changed the way. poses float32 [E, 1 + T, 4] of the game.
+    without keys. followed bool [E, T]: judged steps whose motion is read, see `watched`; turning, walking bool [E, T]:
+    those whose turn and whose way are judged, because they can be read from the game's own pictures, and no wall
+    changed the way. poses float32 [E, 1 + T, 4] of the game.
     """
 
     rows: Mapping[str, RowScores]
     judged: np.ndarray
     looked: np.ndarray
     keys: np.ndarray
+    followed: np.ndarray
     turning: np.ndarray
     walking: np.ndarray
     poses: np.ndarray
@@ -103,8 +105,8 @@ def measure(
         seen, whole = shown[:, looked], np.concatenate([first[:, None], shown], 1)
         read = np.full((*shown.shape[:2], 3), np.nan)
         if reader is not None:
-            read, visible = reader.read(whole)
-            clear = dict(visible) if name == REAL else clear
+            read, visible = _read(reader, whole, watched(count, fps))
+            clear = visible if name == REAL else clear
         rows[name] = RowScores(
             score=np.stack([_scores(manifold, frames) for frames in seen]),
             sharp=sharpness(seen).numpy(),
@@ -116,18 +118,37 @@ def measure(
             again=_again(whole, listed, manifold),
             read=read,
         )
+    followed = judged & watched(count, fps)
     if reader is None:
-        keys, turning, walking = np.full((*judged.shape, 3), np.nan), judged, judged
+        keys, turning, walking = np.full((*judged.shape, 3), np.nan), followed, followed
     else:
         keys = reader.keys(played.table)
-        turning, walking = judged & clear["turn"], judged & clear["step"] & reader.free(played.poses, keys)
-    return PlayerScores(rows, judged, looked, keys, turning, walking, played.poses)
+        turning, walking = followed & clear["turn"], followed & clear["step"] & reader.free(played.poses, keys)
+    return PlayerScores(rows, judged, looked, keys, followed, turning, walking, played.poses)
 
 
 def closely(count: int, fps: float) -> np.ndarray:
     """Numbers of the frames that are looked at: all of the first DENSE seconds, then each SPARSE-th."""
     dense = min(count, round(DENSE * fps))
     return np.concatenate([np.arange(dense), np.arange(dense, count, SPARSE)])
+
+
+def watched(count: int, fps: float) -> np.ndarray:
+    """Steps whose motion is read, bool [T]: all of the first DENSE seconds, then the last second of each SPARSE."""
+    second, dense = max(1, round(fps)), round(DENSE * fps)
+    step = np.arange(count)
+    return (step < dense) | ((step - dense) // second % SPARSE == SPARSE - 1)
+
+
+def _read(reader: MotionReader, whole: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """`MotionReader.read` of uint8 [E, 1 + T, H, W, 3] at the wanted steps, bool [T]; 0 and not visible elsewhere."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], wanted, [False]]).astype(np.int8)))
+    moved, visible = np.zeros((len(whole), len(wanted), 3)), dict[str, np.ndarray]()
+    for begin, end in zip(edges[::2], edges[1::2]):
+        moved[:, begin:end], seen = reader.read(whole[:, begin : end + 1])
+        for what, flags in seen.items():
+            visible.setdefault(what, np.zeros((len(whole), len(wanted)), bool))[:, begin:end] = flags
+    return moved, visible
 
 
 def _scores(manifold: Manifold, frames: np.ndarray) -> np.ndarray:

@@ -25,9 +25,10 @@ def motion_parts(players: Players, row: str, fps: float) -> dict[str, np.ndarray
     """Parts of the likeness for each start, [E] each; NaN where nothing can be judged.
 
     turns, steps: 1 less half the error per second relative to that of a frozen picture, over the seconds in which the
-    game ends elsewhere than it began: 1/2 for a frozen picture, 0 for the opposite motion. turns is over the means of the seconds, steps over their medians, because a wall may
-    stop the dream where the game is free. prompt: 1 / (1 + frames by which the latency differs from the game's), 0
-    without a latency. All are relative to what is read from the game itself.
+    game ends elsewhere than it began: 1/2 for a frozen picture, 0 for the opposite motion. turns is over the means of
+    the seconds, steps over their medians, because a wall may stop the dream where the game is free. prompt: 1 / (1 +
+    frames by which the latency differs from the game's), 0 without a latency. All are relative to what is read from the
+    game itself.
     """
     own = {
         name: np.nanmean(part) if np.isfinite(part).any() else np.nan for name, part in _raw(players, REAL, fps).items()
@@ -42,7 +43,7 @@ def motion_figures(scores: PlayerScores, row: str, fps: float) -> dict[str, Any]
         axis: scores.keys[..., n] for n, axis in enumerate(AXES) if np.isfinite(scores.keys[..., n]).all()
     }
     found = errors(read, true, scores.turning, scores.walking, fps)
-    return {**found, "latency": latencies(read, keys, scores.judged)}
+    return {**found, "latency": latencies(read, keys, scores.followed)}
 
 
 def shuffled_keys(players: Players, row: str, fps: float) -> dict[str, float | None]:
@@ -98,7 +99,7 @@ def _prompt(players: Players, row: str, start: int) -> float:
     for scores in players.values():
         one = slice(start, start + 1)
         for n in range(len(AXES)):
-            key, played = scores.keys[one, :, n], scores.judged[one]
+            key, played = scores.keys[one, :, n], scores.followed[one]
             if not np.isfinite(key).all():
                 continue
             game, other = (latency(key, scores.rows[who].read[one, :, n], played) for who in (REAL, row))

@@ -13,10 +13,10 @@ from vidar.config import Config
 from vidar.data.episode import Episode
 from vidar.data.explore import ActionPolicy, ReplayPolicy
 from vidar.data.gym import GymConfig, GymRecorder
+from vidar.data.players import Player
 from vidar.data.synthetic import SPEC, ShapesConfig, ShapesWorld, X, Y
 from vidar.data.vizdoom import VizdoomGame
 from vidar.eval.held_out import game_of, same_game
-from vidar.data.players import Player
 from vidar.model.model import VideoModelConfig
 from vidar.types import VidarError
 

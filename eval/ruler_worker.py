@@ -13,8 +13,8 @@ import torch
 
 from vidar.data.atomic import replacing
 from vidar.data.episode import Episode
-from vidar.eval.manifold import Manifold
 from vidar.data.players import Player, players, recorded
+from vidar.eval.manifold import Manifold
 from vidar.eval.retrieval import Clips
 from vidar.eval.ruler_measure import measure
 from vidar.eval.ruler_play import RealGame, RulerConfig, Start

@@ -155,8 +155,7 @@ def compare(asked: Comparison, bar: Bar, say: Callable[[str], None]) -> dict[str
     for one in extractors:
         check_clip(one, sampling.frames, size or sides[0].size)
     chosen = [choose(one, sampling, asked.seed + k, sampling.from_start and k == 1) for k, one in enumerate(sides)]
-    for videos, clips in zip(sides, chosen, strict=True):
-        _check_enough(videos, clips)
+    _check_enough(sides, chosen)
     for line in (*warnings, *_counted(sides)):
         say(line)
     rows: list[dict[str, Any]] = []
@@ -224,28 +223,24 @@ def _checked(real: VideoSet, generated: VideoSet, size: Size | None) -> list[str
     return warnings
 
 
-def _check_enough(videos: VideoSet, clips: Sequence[Clip]) -> None:
-    """Raises UsageError for clips that say nothing about other videos, and names what was left out."""
-    used = len({clip.video for clip in clips})
-    if len(clips) < 3 or used < 2:
-        count = f"{len(clips)} clips of {used} video{'s' if used != 1 else ''}"
-        left = f"; left out {_left_out(videos)}" if videos.left_out else ""
-        raise UsageError(f"{videos.path}: {count} are too few; a distance needs 3 clips of 2 videos{left}")
+def _check_enough(sides: Sequence[VideoSet], chosen: Sequence[Sequence[Clip]]) -> None:
+    """Raises UsageError, with what was left out, for a side of fewer than 3 clips or 2 videos."""
+    for videos, clips in zip(sides, chosen, strict=True):
+        owners = len({clip.video for clip in clips})
+        if len(clips) < 3 or owners < 2:
+            there = f"{len(clips)} clips of {owners} video{'s' * (owners != 1)} are too few"
+            lost = "".join(f"; left out {name} ({reason})" for name, reason in videos.left_out[:1])
+            raise UsageError(f"{videos.path}: {there}; a distance needs 3 clips of 2 videos{lost}")
 
 
 def _counted(sides: Sequence[VideoSet]) -> list[str]:
-    more = ", see report.json"
-    return [
-        f"{videos.path}: left out {_left_out(videos)}{more if len(videos.left_out) > 1 else ''}"
-        for videos in sides
-        if videos.left_out
-    ]
-
-
-def _left_out(videos: VideoSet) -> str:
-    """The first video that was left out, why, and how many more."""
-    name, reason = videos.left_out[0]
-    return f"{name} ({reason})" + (f" and {len(videos.left_out) - 1} more" if len(videos.left_out) > 1 else "")
+    lines: list[str] = []
+    for videos in sides:
+        if videos.left_out:
+            name, reason = videos.left_out[0]
+            more = f" and {len(videos.left_out) - 1} more, see report.json" if len(videos.left_out) > 1 else ""
+            lines.append(f"{videos.path}: left out {name} ({reason}){more}")
+    return lines
 
 
 def label_of(

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from vidar.data.decoding import open_video, video_stream
-from vidar.data.index import INDEX, load_index
+from vidar.data.index import is_data_set, load_index
 from vidar.data.reader import Sample, decode_frames, read_side, read_video_bytes, samples
 from vidar.data.recordings import VIDEOS
 from vidar.data.video import read_pieces, video_info
@@ -126,7 +126,7 @@ def find_videos(path: str | os.PathLike[str], split: str | None = None, tick: Ti
     out by name. Raises VidarError if nothing is left, UsageError for a split of a folder of files.
     """
     folder = Path(path)
-    if (folder / INDEX).is_file():
+    if is_data_set(folder):
         return _recorded(folder, split)
     if not folder.is_dir():
         raise VidarError(f"{folder}: no such folder; give a folder of videos or of recorded shards")

@@ -25,7 +25,8 @@ from vidar.configs.mmpl import mmpl_doom
 from vidar.data.atomic import make_folder
 from vidar.data.video import write_video
 from vidar.eval.provenance import hardware, versions
-from vidar.model.load import START, load_config, save
+from vidar.model.load import load_config, save
+from vidar.model.start_hashes import START
 from vidar.orders.plan import chain_of
 from vidar.synth.driver import SynthRequest, synthesise
 from vidar.synth.gantt import write_gantt

@@ -23,8 +23,9 @@ import vidar
 from vidar.data.atomic import replacing
 from vidar.eval import compare, endless, world_suite
 from vidar.eval.provenance import hardware
-from vidar.model.load import START, load, locate, save
+from vidar.model.load import load, locate, save
 from vidar.model.model import VideoModel
+from vidar.model.start_hashes import START
 from vidar.types import VidarError
 
 HORIZONS = (1, 4, 8, 16, 32)

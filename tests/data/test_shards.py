@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -239,11 +240,17 @@ def test_a_writer_removes_unfinished_files_of_its_own_split_only(shards, spec):
 
 
 def test_shards_without_an_index_are_never_replaced(shards, spec):
-    path = shards(count=4)
-    (path / "shards.json").unlink()
-    with pytest.raises(VidarError, match=r"set-train-000001.tar: is not listed in shards.json"):
-        ShardWriter(path, "train", spec)
-    assert len(list(path.glob("*.tar"))) == 2
+    """A single shard neither: it may be a whole data set whose index was lost or is a link that leads nowhere."""
+    for count, lost in ((4, False), (2, False), (2, True)):
+        path = shards(count=count)
+        (path / "shards.json").unlink()
+        if lost:
+            (path / "shards.json").symlink_to("nowhere")
+        before = {file.name: file.read_bytes() for file in path.glob("*.tar")}
+        with pytest.raises(VidarError, match=r"set-train-000000.tar: is not listed in shards.json"):
+            ShardWriter(path, "train", spec)
+        assert {file.name: file.read_bytes() for file in path.glob("*.tar")} == before and len(before) == count / 2
+        shutil.rmtree(path)
 
 
 def test_a_new_shard_takes_a_number_that_no_listed_one_has(shards, spec, episode):

@@ -188,7 +188,12 @@ def test_stray_files_and_missing_index(shards):
     ]
     (path / "set-train-000001.tar.tmp.123").unlink()
     (path / "set-train-000001.tar").write_bytes((path / "set-train-000000.tar").read_bytes())
-    assert "not listed" in validate(path).problems[0]
+    assert validate(path).problems[0] == (
+        "set-train-000001.tar: is not listed in shards.json; its writer was killed, the next one replaces it"
+    )
+    (path / "set-train-000001.tar").rename(path / "copy.tar")
+    assert validate(path).problems[0] == "copy.tar: is not listed in shards.json; nothing reads it; move it away"
+    (path / "copy.tar").rename(path / "set-train-000001.tar")
     (path / "shards.json").write_text('{"schema": 1, "shards": [{"name": "../x.tar"}]}')
     report = validate(path)
     assert "not a valid index" in report.problems[0] and report.samples == 4

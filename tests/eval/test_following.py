@@ -216,3 +216,24 @@ def test_which_network_reads(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "shipped", lambda name, kind: tmp_path)
     assert "reads 64 x 80, not 32 x 32" in pose_reader(world).reason
     assert pose_reader(world.replace(height=64, width=80)).net is not None
+
+
+def test_a_picture_that_stands_still_is_read_once():
+    """The steps after its last change are those of the first such step; up to there, all are read."""
+
+    class Counting:
+        """Reads the change of the first pixel, and counts steps."""
+
+        steps = 0
+
+        def read(self, frames):
+            moved = frames[..., 0, 0, :1].float().diff(dim=1).expand(-1, -1, 3)
+            self.steps += moved.shape[1]
+            return moved, moved.abs() + 1
+
+    pixels = np.array([[3, 5, 5, 9, 9, 9, 9], [4, 4, 4, 4, 4, 4, 4]], np.uint8)
+    frames = pixels[..., None, None, None] * np.ones((2, 2, 3), np.uint8)
+    net = Counting()
+    moved, expected = read_motion(net, frames[:, 1:], frames[:, 0])
+    assert moved[..., 0].tolist() == [[2, 0, 4, 0, 0, 0], [0] * 6] and np.array_equal(expected, np.abs(moved) + 1)
+    assert net.steps == 4 + 1

@@ -147,3 +147,11 @@ def test_wrong_input_is_named():
         ssim(noise((1, 1, 10, 16, 3)), noise((1, 1, 10, 16, 3)), 255)
     with pytest.raises(UsageError, match="at least 2"):
         paired_interval(np.zeros(1), np.zeros(1))
+
+
+def test_whole_numbers_and_float64_have_the_same_bits():
+    """uint8 frames are compared by whole numbers; the error is exact in both."""
+    random = np.random.default_rng(0)
+    a, b = random.integers(0, 256, (2, 2, 5, 33, 47, 3)).astype(np.uint8)
+    assert torch.equal(psnr(a, b, 255.0), psnr(a.astype(np.float64), b.astype(np.float64), 255.0))
+    assert torch.equal(psnr(a[:, :1] * 0, a[:, :1] * 0 + 255, 255.0), torch.zeros(2, 1, dtype=torch.float64))

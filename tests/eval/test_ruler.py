@@ -18,7 +18,7 @@ from vidar.data.gym import GymConfig
 from vidar.data.players import opposite, players, recorded
 from vidar.data.vizdoom import action_spec
 from vidar.eval.following import true_motion
-from vidar.eval.ruler_measure import REAL, PlayerScores, RowScores, closely, kept_share, measure
+from vidar.eval.ruler_measure import REAL, PlayerScores, RowScores, _read, closely, kept_share, measure, watched
 from vidar.eval.ruler_motion import motion_parts
 from vidar.eval.ruler_play import Played, RealGame, RulerConfig
 from vidar.eval.ruler_summary import likeness, likeness_parts, player_figures, survival
@@ -133,7 +133,7 @@ def test_turns_of_a_still_picture_are_half_right_and_the_opposite_is_all_wrong()
     of = {REAL: true, "still": 0 * true, "opposite": -true, "slow": true / 2}
     rows = {name: RowScores(**{**empty, "read": read}) for name, read in of.items()}
     all_, keys = np.ones((2, 40), bool), np.full((2, 40, 3), np.nan)
-    players_ = {"p": PlayerScores(rows, all_, np.arange(40), keys, all_, all_, poses)}
+    players_ = {"p": PlayerScores(rows, all_, np.arange(40), keys, all_, all_, all_, poses)}
     found = {name: motion_parts(players_, name, 10.0)["turns"].tolist() for name in rows}
     assert found == {REAL: [1, 1], "still": [0.5, 0.5], "opposite": [0, 0], "slow": [0.75, 0.75]}
 
@@ -152,6 +152,26 @@ def test_later_frames_are_looked_at_less() -> None:
     """All of ten seconds, then each fifth."""
     assert closely(175, 17.5).tolist() == list(range(175))
     assert closely(300, 17.5)[175:].tolist() == list(range(175, 300, 5))
+
+
+def test_motion_is_read_for_ten_seconds_and_then_for_one_of_five() -> None:
+    """The last second too; what is not read is 0, and neither judged nor visible."""
+    steps = watched(600, 10.0)
+    wanted = [second < 10 or second % 5 == 4 for second in range(60)]
+    assert steps.reshape(60, 10).all(1).tolist() == wanted and steps.sum() == 10 * sum(wanted)
+
+    class Frames:
+        """Reads the number of each frame, and sees even ones."""
+
+        def read(self, frames: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+            number = frames[:, 1:, 0, 0, 0].astype(float)
+            return np.stack([number] * 3, -1), {"turn": number % 2 == 0}
+
+    whole = np.arange(256, dtype=np.uint8)[None, :, None, None, None] * np.ones((2, 1, 1, 1, 3), np.uint8)
+    wanted = watched(255, 10.0)
+    moved, visible = _read(Frames(), whole, wanted)  # pyright: ignore[reportArgumentType]
+    numbers = np.arange(1, 256) * wanted
+    assert np.array_equal(moved[1, :, 2], numbers) and np.array_equal(visible["turn"][0], wanted & (numbers % 2 == 0))
 
 
 SMALL = RulerConfig(reference=2, others=2, clips=1, starts=2, seconds=16 / 17.5, long_seconds=20 / 17.5)

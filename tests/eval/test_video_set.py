@@ -109,6 +109,17 @@ def test_splits_belong_to_shards(folder: Path, tmp_path: Path) -> None:
         find_videos(tmp_path / "d", "x")
 
 
+def test_a_data_set_without_its_index_is_no_folder_of_videos(tmp_path: Path) -> None:
+    """Lost, a folder, or a link that leads nowhere: the line names the index."""
+    record(ShapesConfig(), None, tmp_path / "d", episodes=1, frames=8)
+    index = tmp_path / "d" / "shards.json"
+    index.unlink()
+    for spoil in (lambda: None, index.mkdir, lambda: index.rmdir() or index.symlink_to("nowhere")):
+        spoil()
+        with pytest.raises(VidarError, match=r"shards\.json: missing, so"):
+            find_videos(tmp_path / "d")
+
+
 def test_folders_without_videos_are_one_line(tmp_path: Path) -> None:
     """None, an empty one, and one in which nothing can be read, with the first reason."""
     with pytest.raises(VidarError, match="no such folder"):

@@ -1,15 +1,23 @@
 """The start clips of a trained world: parts of the held-out episodes of its data."""
 
+import json
+import shutil
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from vidar.configs.shapes import world_shapes
+from vidar.data.loader import ClipsConfig
 from vidar.data.reader import episodes
 from vidar.data.record import record
 from vidar.data.synthetic import ShapesConfig
-from vidar.data.video import read_video
-from vidar.model.load import START, STARTS, load, save
-from vidar.model.starts import COUNT, copy_starts, episode_clip, start_samples, write_starts
+from vidar.data.video import read_video, write_video
+from vidar.model.load import load, read_index, save
+from vidar.model.start_hashes import START, STARTS, start_hashes
+from vidar.model.starts import COUNT, copy_starts, episode_clip, note_starts, start_samples, write_starts
+from vidar.synth.starts import starts_of
+from vidar.train.fit import export
 from vidar.types import VidarError
 
 CONTEXT = 4
@@ -86,3 +94,88 @@ def test_a_copy_has_the_same(tmp_path, folder, data):
     copy_starts(folder, tmp_path / "copy")
     for file in (START, f"{STARTS}/01.mp4", f"{STARTS}/{COUNT - 1:02d}.mp4"):
         assert (tmp_path / "copy" / file).read_bytes() == (folder / file).read_bytes()
+
+
+def swap(folder):
+    for old, new in ((START, "x"), (f"{STARTS}/03.mp4", START), ("x", f"{STARTS}/03.mp4")):
+        (folder / old).rename(folder / new)
+
+
+def flip(folder):
+    data = bytearray((folder / STARTS / "02.mp4").read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / STARTS / "02.mp4").write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "spoil, words",
+    [
+        (swap, "start.mp4: is not the start clip"),
+        (flip, "02.mp4: is not the start clip"),
+        (lambda folder: (folder / START).unlink(), "start.mp4: is missing"),
+        (lambda folder: (folder / STARTS / "05.mp4").unlink(), "05.mp4: is missing"),
+        (lambda folder: write_video(folder / STARTS / "zz.mp4", np.zeros((4, 32, 32, 3), np.uint8), 10), "not among"),
+    ],
+)
+def test_a_clip_that_a_model_was_not_saved_with_is_named(folder, data, spoil, words):
+    """By those who load the model and by the driver of `synth`, until the entry is removed."""
+    write_starts(folder, data)
+    note_starts(folder, folder)
+    assert len(starts_of(folder, False).clips) == COUNT and load(folder).start is not None
+    spoil(folder)
+    for reader in (load, lambda folder: starts_of(folder, False)):
+        with pytest.raises(VidarError, match=f"{words}.*remove the entries '_starts' and '_sha256'"):
+            reader(folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({k: index[k] for k in index.keys() - {"_starts", "_sha256"}}))
+    load(folder)
+
+
+def test_a_model_that_is_saved_again_keeps_its_clips_and_what_was_noted(tmp_path, folder, data):
+    """A clip that was damaged meanwhile is still named; a model without clips has no entry."""
+    note_starts(folder, tmp_path / "new")
+    assert "_starts" not in read_index(folder)
+    write_starts(folder, data)
+    note_starts(folder, folder)
+    flip(folder)
+    save(world_shapes(preset="tiny").method.world.replace(context=CONTEXT).build(), tmp_path / "again")
+    note_starts(tmp_path / "again", folder)
+    copy_starts(folder, tmp_path / "again")
+    with pytest.raises(VidarError, match=r"02\.mp4: is not the start clip"):
+        load(tmp_path / "again")
+
+
+class _World:
+    """A training method whose weights are always the same."""
+
+    origin = None
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def export(self, averaged, directory):
+        shutil.copytree(self.folder, directory, dirs_exist_ok=True)
+
+
+class _Log:
+    def __init__(self):
+        self.events = []
+
+    def event(self, event, step, **details):
+        self.events.append((event, details))
+
+
+@pytest.mark.parametrize("spoil", [flip, swap, lambda folder: (folder / STARTS / "05.mp4").unlink()])
+def test_a_run_that_goes_on_makes_damaged_clips_again_and_says_so(tmp_path, folder, data, spoil):
+    engine = SimpleNamespace(ranks=SimpleNamespace(rank=0), averaged=dict)
+    config = SimpleNamespace(data=ClipsConfig(path=str(data), clip_frames=2, batch=1))
+    counters = SimpleNamespace(step=3)
+    state = SimpleNamespace(method=_World(folder), out=tmp_path, engine=engine, config=config, counters=counters)
+    log = _Log()
+    model = export(state, log)
+    want = start_hashes(model)
+    assert len(want) == COUNT and not log.events
+    spoil(model)
+    assert export(state, log) == model and start_hashes(model) == want and load(model).start is not None
+    ((event, details),) = log.events
+    assert event == "start clips are made again" and ".mp4: is" in details["reason"]

@@ -51,6 +51,12 @@ def test_a_folder_of_clips(world, tmp_path):
             folder_clips(world, folder)
 
 
+def test_a_data_set_without_its_index_is_named(world, tmp_path):
+    (tmp_path / "d-train-000000.tar").write_bytes(b"")
+    with pytest.raises(VidarError, match=r"shards\.json: missing, so"):
+        folder_clips(world, tmp_path)
+
+
 def test_a_large_folder_is_read_only_as_far_as_it_is_looked_at(world, tmp_path):
     write_video(tmp_path / "0000.mp4", frames(5), 10)
     for number in range(1, MOST + 500):

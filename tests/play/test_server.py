@@ -1,8 +1,11 @@
 """The server over real sockets: what a player gets, and when it ends."""
 
 import json
+import os
 import re
+import signal
 import socket
+import threading
 import time
 
 import pytest
@@ -10,9 +13,12 @@ import torch
 from play_client import WAIT, Player, get, metric, plays_on, raw, slow, sockets
 
 from vidar.play import client, messages
+from vidar.play import server as play_server
 from vidar.play.client import latest_frame
-from vidar.play.guard import HEADERS
-from vidar.play.server import PAGE
+from vidar.play.engine import PlayEngine
+from vidar.play.guard import HEADERS, Guard
+from vidar.play.lobby import Lobby
+from vidar.play.server import PAGE, listen, make_server
 from vidar.rng import Rng
 
 
@@ -244,3 +250,25 @@ def test_stopping_tells_everybody(serve):
         assert player.end() == 1001 and waiting.end() == 1001
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", served.port), timeout=2)
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_server_listens_for_it_is_not_lost(tiny, first_frames, monkeypatch, sign):
+    """As of a Ctrl-C while the machine is busy, just after the address is printed."""
+    late = []
+    with listen("127.0.0.1", 0) as sock:
+        lobby = Lobby(PlayEngine(tiny, 1), [first_frames], Guard("127.0.0.1"))
+        server = make_server(lobby)
+        serve = server.run
+
+        def signalled(sockets):
+            os.kill(os.getpid(), sign)
+            serve(sockets=sockets)
+
+        monkeypatch.setattr(server, "run", signalled)
+        monkeypatch.setattr(play_server, "make_server", lambda _: server)
+        guard = threading.Timer(20, lambda: (late.append(True), setattr(server, "should_exit", True)))
+        guard.start()
+        play_server.run(lobby, sock)
+        guard.cancel()
+    assert not late

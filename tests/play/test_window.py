@@ -88,3 +88,10 @@ def test_without_pygame_one_line_says_what_to_install(tiny, first_frames, monkey
     monkeypatch.setitem(sys.modules, "pygame", None)
     with pytest.raises(VidarError, match=r"pip install 'vidar-world\[window\]'"):
         window(PlayEngine(tiny, 1), first_frames)
+
+
+def test_without_a_screen_nothing_is_played_unseen(tiny, first_frames, pygame, monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "offscreen")  # what SDL takes by itself where it finds no screen
+    pygame.display.quit()
+    with PlayEngine(tiny, 1) as engine, pytest.raises(VidarError, match="there is no screen.*vidar play"):
+        window(engine, first_frames)

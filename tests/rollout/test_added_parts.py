@@ -19,7 +19,8 @@ from vidar.configs.doom import world_doom
 from vidar.data.episode import Episode
 from vidar.data.video import read_video, write_video
 from vidar.eval.world_eval import evaluate
-from vidar.model.load import START, load
+from vidar.model.load import load
+from vidar.model.start_hashes import START
 from vidar.play.engine import PlayEngine, Start
 from vidar.synth.driver import SynthRequest, synthesise
 from vidar.synth.placement import Ready

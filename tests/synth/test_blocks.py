@@ -9,7 +9,8 @@ from tiny import Here, pictures
 
 from vidar.configs.acdit import acdit_doom
 from vidar.data.video import read_video, write_video
-from vidar.model.load import START, save
+from vidar.model.load import save
+from vidar.model.start_hashes import START
 from vidar.rng import Rng
 from vidar.synth.driver import SynthRequest, segment_frames, synthesise
 from vidar.synth.segments import SegmentWorker, Task, boundary_frames

@@ -7,7 +7,8 @@ import torch
 
 from vidar.data.video import write_video
 from vidar.model.fingerprint import fingerprint
-from vidar.model.load import START, load, save
+from vidar.model.load import load, save
+from vidar.model.start_hashes import START
 from vidar.synth.placement import Lost, Ready
 from vidar.synth.planning import worker_for
 

@@ -24,9 +24,10 @@ from vidar.data.gif import FASTEST, write_gif
 from vidar.data.outputs import check_outputs, written_by
 from vidar.data.text import check_regular
 from vidar.data.video import read_video, write_video
-from vidar.model.load import START, load, load_config, locate
+from vidar.model.load import load, load_config, locate
 from vidar.model.model import VideoModel, VideoModelConfig
 from vidar.model.schedules import ScheduleConfig, with_schedule
+from vidar.model.start_hashes import START
 from vidar.types import UsageError, VidarError
 
 Progress = Callable[[int, int], None]

@@ -17,6 +17,7 @@ from vidar.config import load_file, to_dict
 from vidar.data.atomic import replacing, replacing_folder
 from vidar.data.text import check_regular
 from vidar.model.model import VideoModel, VideoModelConfig
+from vidar.model.start_hashes import START, check_starts
 from vidar.nn.outcome import OutcomeNet
 from vidar.nn.precision import fast_dtype
 from vidar.nn.pretrained import load_component, save_component
@@ -24,10 +25,8 @@ from vidar.types import UsageError, VidarError
 
 SHIPPED = Path(__file__).parent.parent / "pretrained"
 INDEX, CONFIG = "model_index.json", "world.json"
-START = "start.mp4"  # the clip in a model's folder that is the default context
 AGAIN = "train or fetch the world again"
 SHA256 = "_sha256"  # of world.json and the index itself; models of earlier versions have none
-STARTS = "starts"  # the folder of further start clips in a model's folder
 OUTCOME = "outcome"  # the reward and termination head; most models have none
 
 
@@ -112,9 +111,10 @@ def load(
     a damaged directory.
     """
     folder = locate(name)
-    config = load_config(folder)
+    config, index = load_config(folder), read_index(folder)
+    check_starts(folder, index)
     tokenizer, net = load_component(folder / "tokenizer"), load_component(folder / "transformer")
-    outcome = load_component(folder / OUTCOME) if OUTCOME in read_index(folder) else None
+    outcome = load_component(folder / OUTCOME) if OUTCOME in index else None
     fits = getattr(tokenizer, "config", None) == config.tokenizer and isinstance(net, WorldNet)
     if not (fits and isinstance(outcome, OutcomeNet | None)):
         raise VidarError(f"{folder}: its parts are not those of a model")

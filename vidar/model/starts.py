@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from vidar.data.index import load_index
 from vidar.data.reader import Sample, decode_frames, read_side, read_video_bytes, samples
 from vidar.data.stored import HELD_OUT
 from vidar.data.video import write_video
-from vidar.model.load import START, STARTS, load_config
+from vidar.model.load import load_config, read_index, write_index
+from vidar.model.start_hashes import CLIPS, START, STARTS, check_starts, start_hashes
+from vidar.types import VidarError
 
 COUNT = 8  # start clips of a trained world, with the default one
 
@@ -31,6 +34,33 @@ def write_starts(folder: Path, data: str | os.PathLike[str]) -> None:
     for n, clip in enumerate(clips[1:], 1):
         write_video(folder / STARTS / f"{n:02d}.mp4", clip, config.fps)
     write_video(folder / START, clips[0], config.fps)
+
+
+def starts_fault(folder: Path) -> str | None:
+    """What is wrong with the start clips of the model in `folder`, if their hashes are known and it has an index."""
+    try:
+        index = read_index(folder)
+    except VidarError:  # no model yet, or one that is replaced
+        return None
+    try:
+        return check_starts(folder, index)
+    except VidarError as error:
+        return str(error)
+
+
+def note_starts(folder: Path, before: Path) -> None:
+    """Write the hashes of the start clips into the index of the model in `folder`.
+
+    before: the folder that it will replace, whose clips stay if `folder` has none, and stay noted as they were. A model
+    without clips gets no entry: clips may be added to it.
+    Raises VidarError if the index is damaged or cannot be written.
+    """
+    kept = start_hashes(before)
+    with suppress(VidarError):  # a damaged index is replaced
+        kept = read_index(before).get(CLIPS, kept)
+    kept = {name: sha256 for name, sha256 in kept.items() if not (folder / name.split("/")[0]).exists()}
+    if noted := {**kept, **start_hashes(folder)}:
+        write_index(folder, {**read_index(folder), CLIPS: noted})
 
 
 def copy_starts(source: Path, folder: Path) -> None:

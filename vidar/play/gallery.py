@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vidar.data.index import INDEX, load_index
+from vidar.data.index import is_data_set, load_index
 from vidar.data.video import read_video
 from vidar.model.context import check_size
-from vidar.model.load import STARTS
 from vidar.model.model import VideoModel
+from vidar.model.start_hashes import STARTS
 from vidar.model.starts import episode_clip, start_samples
 from vidar.play.messages import to_jpeg
 from vidar.types import UsageError, VidarError
@@ -93,7 +93,7 @@ def folder_clips(
     place = Path(folder)
     if not place.is_dir():
         raise UsageError(f"{place}: no such folder; --starts needs a folder of videos or a data set")
-    if (place / INDEX).is_file():
+    if is_data_set(place):
         index = load_index(place)
         check_size(world.config, index.height, index.width, str(place))
         found = [partial(episode_clip, sample, world.config.context) for sample in start_samples(place)]

@@ -18,8 +18,9 @@ from vidar.config import to_dict
 from vidar.data.atomic import replacing
 from vidar.data.outputs import check_outputs
 from vidar.data.video import write_video
-from vidar.model.load import START, load, shipped
+from vidar.model.load import load, shipped
 from vidar.model.model import VideoModel
+from vidar.model.start_hashes import START
 from vidar.play.recording import Recording, read, replay
 from vidar.types import UsageError, VidarError
 

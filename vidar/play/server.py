@@ -329,18 +329,22 @@ def _missing() -> UsageError:
 def run(lobby: Lobby, sock: socket.socket) -> None:
     """Serve until SIGINT or SIGTERM. Raises the error that ended the engine's thread, if there was one."""
     server = make_server(lobby)
-    with lobby.engine, _quiet():
+    with lobby.engine, _stoppable(server):
         server.run(sockets=[sock])
     lobby.engine.raise_failure()
 
 
 @contextlib.contextmanager
-def _quiet() -> Generator[None]:
-    """uvicorn raises the signals that stopped it once more at its end; ignore them."""
+def _stoppable(server: Any) -> Generator[None]:
+    """A signal before uvicorn listens for it stops the server too; uvicorn raises it once more at its end: ignored."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    kept = {sign: signal.signal(sign, lambda *_: None) for sign in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
+    kept = {sign: signal.signal(sign, stop) for sign in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:

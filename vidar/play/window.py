@@ -88,6 +88,8 @@ class Window:
         self.painted = 0
         self.pygame.display.init()
         try:
+            if self.pygame.display.get_driver() == "offscreen":  # SDL takes it, unseen, where it finds no screen
+                raise self.pygame.error("there is no screen")
             self.screen = self.pygame.display.set_mode((config.width * scale, config.height * scale))
         except self.pygame.error as error:
             raise VidarError(f"no window can be opened here ({error}); play in the browser: vidar play") from None

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidar.model.load import START, STARTS
+from vidar.model.load import read_index
+from vidar.model.start_hashes import START, STARTS, check_starts
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ def starts_of(folder: Path, spread: bool) -> Starts:
     """The clips in a model's folder: start.mp4, then starts/*.mp4 by name; none without the first.
 
     Choice: if only the first is missing, the folder was copied in part, and no other clip takes its place unnoticed.
+    Raises VidarError for a clip that the model was not saved with.
     """
+    check_starts(folder, read_index(folder))
     first = folder / START
     return Starts([first, *sorted((folder / STARTS).glob("*.mp4"))] if first.is_file() else [], spread)

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -174,9 +174,9 @@ def reason(error: Exception) -> str:
     return lines[0] if isinstance(error, VidarError) else f"{type(error).__name__}: {lines[0]}"
 
 
-def end_with_parent() -> None:
-    """Wait for the end of the parent process, then end this one. For a thread of its own."""
+def end_with_parent(leave: Callable[[], None] = lambda: os._exit(1)) -> None:
+    """Wait for the end of the parent process, then end this one with `leave`. For a thread of its own."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
-        os._exit(1)
+        leave()

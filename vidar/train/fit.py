@@ -16,8 +16,9 @@ from torch import nn
 from vidar.config import Builds, to_yaml
 from vidar.data.atomic import TEMPORARY, lock_folder, make_folder, replacing, replacing_folder
 from vidar.model.load import CONFIG as WORLD
-from vidar.model.load import INDEX, START, load_config, locate
-from vidar.model.starts import write_starts
+from vidar.model.load import INDEX, load_config, locate
+from vidar.model.start_hashes import START
+from vidar.model.starts import note_starts, starts_fault, write_starts
 from vidar.model.trained import note_steps, trained_steps
 from vidar.rng import Rng
 from vidar.train import checkpoint, same_data
@@ -206,8 +207,12 @@ def export(state: TrainState, log: Log) -> Path | None:
             state.method.export(averaged, temporary)
             if isinstance(state.method, Continues) and (temporary / INDEX).is_file():
                 note_steps(temporary, steps_since_fresh(state.method, state.counters.step))
-            if not (directory / START).is_file():
+            if fault := starts_fault(directory):
+                log.event("start clips are made again", state.counters.step, reason=fault)
+            if fault or not (directory / START).is_file():
                 give_starts(temporary, state, log)
+            if (temporary / INDEX).is_file():
+                note_starts(temporary, directory)
     return directory
 
 
