@@ -125,6 +125,7 @@ def test_a_digest_is_of_all_that_the_frames_follow_from(start, write_jobs, tmp_p
 
 
 def test_no_other_clip_takes_the_place_of_a_missing_start(tmp_path, write_jobs):
+    (tmp_path / "model_index.json").write_text("{}")
     (tmp_path / "starts").mkdir()
     write_video(tmp_path / "starts" / "01.mp4", pictures(5, 0), 17.5)
     for spread in (False, True):
@@ -155,6 +156,7 @@ def test_a_seed_that_is_left_out_follows_from_the_id(start, write_jobs):
 
 def test_jobs_begin_at_different_clips(tmp_path, write_jobs):
     """Those without a seed always, those with a seed where it is asked for; a context of their own comes first."""
+    (tmp_path / "model_index.json").write_text("{}")
     (tmp_path / "starts").mkdir()
     for name in ("start.mp4", "starts/2.mp4", "starts/1.mp4"):
         write_video(tmp_path / name, pictures(5, len(name) + ord(name[-5])), 17.5)
