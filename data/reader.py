@@ -249,7 +249,8 @@ def samples(path: str | os.PathLike[str], index: Index, split: str) -> list[Samp
     Raises VidarError for an unknown split or a damaged shard.
     """
     if split not in index.splits():
-        raise VidarError(f"{path}: has no split {split!r}; available: {', '.join(index.splits()) or 'none'}")
+        remedy = "; record one, or convert with --heldout 0.1" if split == "heldout" else ""
+        raise VidarError(f"{path}: has no split {split!r}; available: {', '.join(index.splits()) or 'none'}{remedy}")
     found: list[Sample] = []
     for shard in index.shards:
         if shard.split == split:

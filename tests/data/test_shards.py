@@ -16,7 +16,7 @@ import pytest
 from vidar.actions import Action, ActionSpec
 from vidar.config import from_dict
 from vidar.data.index import load_index, save_index
-from vidar.data.reader import data_info, episodes, read_episode
+from vidar.data.reader import data_info, episodes, read_episode, samples
 from vidar.data.shards import ShardWriter
 from vidar.data.validate import validate
 from vidar.types import UsageError, VidarError
@@ -273,3 +273,12 @@ def test_a_tar_of_another_program_is_never_replaced(tmp_path, spec):
     with pytest.raises(VidarError, match="d-train-000000.tar: is not listed"):
         ShardWriter(tmp_path / "d", "train", spec)
     assert file.read_bytes() == before
+
+
+def test_a_missing_held_out_split_is_named_with_the_remedy(shards):
+    """Where a world is measured on games that it has not seen, there must be some."""
+    path = shards(count=2)
+    with pytest.raises(VidarError, match=r"has no split 'heldout'; available: train; record one, or convert with"):
+        samples(path, load_index(path), "heldout")
+    with pytest.raises(VidarError, match=r"has no split 'x'; available: train$"):
+        samples(path, load_index(path), "x")
