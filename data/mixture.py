@@ -10,7 +10,7 @@ from pydantic import Field
 from vidar.actions import Action, ActionSpec
 from vidar.config import Config
 from vidar.data.explore import Draws, ExplorePolicyConfig, HoldPolicyConfig, View
-from vidar.data.players import keys_of, players
+from vidar.data.players import players
 from vidar.rng import Rng
 from vidar.types import UsageError
 
@@ -59,10 +59,9 @@ class MixturePolicy:
     def start(self, spec: ActionSpec, rng: Rng) -> None:
         """Start a new episode. Raises UsageError for a spec without keys."""
         c, self.spec, self.seed = self.config, spec, rng.seed
-        keys_of(spec)
+        self.tables = players(spec, c.fps, turn=round(3 * c.fps))
         keyed = ActionSpec(actions=tuple(action for action in spec.actions if action.kind != "continuous"))
         self.draws = Draws(Rng(rng.seed, 1))  # the explorer has those of `rng`
-        self.tables = players(spec, c.fps, turn=round(3 * c.fps))
         self.named = {kind: [name for name in self.tables if _kind(name) == kind] for kind in KINDS}
         self.named["random"], self.named["glide"] = ["random"], ["glide"] * bool(_rates(spec))
         self.explorer, self.holder = ExplorePolicyConfig().build(), HoldPolicyConfig(p_rest=0.6).build()

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from vidar.configs.shapes import world_shapes
+from vidar.data.annotations import ShapeCaptionConfig
 from vidar.data.record import record
 from vidar.data.synthetic import ShapesConfig
 from vidar.model.load import load, save
@@ -103,6 +104,8 @@ def test_what_does_not_fit_is_refused(folders, tmp_path: Path) -> None:
     """In one line, before anything is dreamed."""
     with pytest.raises(UsageError, match=r"no episode has 22 frames \(data.known \+ data.frames\)"):
         config(folders, known=16).build()
+    with pytest.raises(UsageError, match="dreams with data.annotation are not supported"):
+        config(folders, annotation=ShapeCaptionConfig()).build()
     torch.manual_seed(1)
     save(world_shapes(preset="tiny").method.world.build(), tmp_path)
     with pytest.raises(UsageError, match="its tokenizer is not data.tokenizer"):

@@ -118,6 +118,8 @@ class DreamedClips(LatentClips):
 
 
 def _check(config: DreamedClipsConfig) -> None:
+    if config.annotation is not None:
+        raise UsageError(f"{config.path}: dreams with data.annotation are not supported; leave one of them out")
     folder = locate(config.world)
     world, names = load_world_config(folder), load_index(config.path).spec.names
     if component_digest(str(folder / "tokenizer")) != component_digest(config.tokenizer):
