@@ -20,6 +20,8 @@ PARAMETERS = {
     "teacher": "Name or folder of the trained world that the student learns from.",
     "start": "Folder of a model whose weights training starts from; null: fresh weights.",
     "dreams": "Folder of a world whose dreams are the context of half of the clips; null: no dreams.",
+    "depth": "Folder of the trained depth network.",
+    "memory": "Folder of the trained memory.",
     "minutes": "Length of the training in minutes, without compilation.",
     "batch": "Clips per step; fewer need less memory.",
     "captions": "Read the captions of the recordings, and a prompt when it is used.",

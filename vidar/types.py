@@ -72,10 +72,14 @@ class Cond:
 
 @dataclass(frozen=True)
 class Past:
-    """The units that `needs` names, and no others. codes: unit -> [n, C]. outs: network outputs, unit -> [n, O]."""
+    """The units that `needs` names, and no others. codes: unit -> [n, C]. outs: network outputs, unit -> [n, O].
+
+    shown: what a memory shows of the unit itself, [n, W], or None.
+    """
 
     codes: Mapping[int, Tensor]
     outs: Mapping[int, Tensor]
+    shown: Tensor | None = None
 
 
 @dataclass(frozen=True)

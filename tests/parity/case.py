@@ -64,8 +64,11 @@ class Case:
     def ready(self, state):
         for unit, codes in self.codes.items():
             state.give(unit, codes)
-        for row in state.rows:
+        for number, (row, grid) in enumerate(zip(state.rows, self.grids)):
             row.clock = self.clock
+            if width := getattr(getattr(self.objective, "config", None), "shown", 0):
+                units = range(self.order.num_units or self.clock + 48)
+                row.shown = {unit: shown(grid, unit, width, self.objective.channels, number) for unit in units}
         return state
 
     def oracle(self):
@@ -89,6 +92,15 @@ class Case:
 
     def but(self, **changes):
         return replace(self, **changes)
+
+
+def shown(grid, unit, width, channels, row=0):
+    """What a memory shows of a unit, [n, W]: random, and nothing at every third site."""
+    sites = grid.sites(unit).shape[0]
+    generator = torch.Generator().manual_seed(1000 * row + unit)
+    made = torch.randn(sites, width, generator=generator, dtype=torch.float64)
+    made[::3, channels:] = 0
+    return made
 
 
 def flow(grid, steps=2, stepper=None, context=None):

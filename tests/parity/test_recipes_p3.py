@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from case import shown
 from recipe_cases import subjects, trained
 from recipe_training import Clamped, latents, pass_of
 from test_p1 import passes_of
@@ -30,7 +31,16 @@ def prepared(subject, case, layout, codes):
     """`prepare` at play's setting, what is asked at the level that play begins at."""
     o = case.objective
     at = {"levels": torch.full((1, layout.num_rows), o.calls[0])} if subject.refines else {}
-    return o.prepare(codes, layout, [Rng(1, 2)], play=True, **at)
+    return o.prepare(codes, layout, [Rng(1, 2)], play=True, **at, **remembered(o, case.grids[0], codes))
+
+
+def remembered(o, grid, codes):
+    """What a memory shows of every site of a clip [1, N, W], as in `Case.ready`, if the objective takes it."""
+    width = getattr(getattr(o, "config", None), "shown", 0)
+    if not width:
+        return {}
+    units = codes.shape[1] // len(grid.sites(0))
+    return {"shown": torch.cat([shown(grid, unit, width, o.channels) for unit in range(units)])[None]}
 
 
 @pytest.mark.parametrize("name", SUBJECTS)

@@ -10,8 +10,10 @@ from vidar.actions import Action, ActionSpec
 from vidar.conditioning.label import LabelEmbedConfig
 from vidar.conditioning.text import ByteEncoderConfig, utf8
 from vidar.config import Config
-from vidar.configs.doom import world_doom
+from vidar.configs.doom import ACTIONS, world_doom
+from vidar.configs.memory_forcing import doom_memory
 from vidar.data.loader import ClipBatch, ClipsConfig
+from vidar.model.geometry import MARKS
 from vidar.model.load import save
 from vidar.nn.pretrained import save_component
 from vidar.rng import Rng
@@ -19,6 +21,8 @@ from vidar.train.dreams import DreamBatch, DreamClipsConfig
 from vidar.train.latents import LatentBatch, LatentClipsConfig
 from vidar.train.outcomes import OutcomeBatch, OutcomeClipsConfig
 from vidar.train.pictures import PictureBatch, PictureClipsConfig
+from vidar.train.remembered import RememberedClipsConfig
+from vidar.train.walks import WalkBatch, WalksConfig
 from vidar.types import Segment
 
 
@@ -61,6 +65,8 @@ class MadeUp:
             codes, actions = (torch.stack(part) for part in zip(*map(self._latents, clips)))
             u = torch.stack([Rng(8, n).uniform("init", shape=(2,)) for n in clips]).float()
             return OutcomeBatch(codes, actions[:, 1], 10 * u[:, 0], (u[:, 1] < 0.5).float(), numbers, names)
+        if isinstance(like, WalksConfig):
+            return self._walks(clips, numbers, names)
         if isinstance(like, PictureClipsConfig):
             codes = torch.stack([self._latents(n)[0] for n in clips])
             return PictureBatch(codes, *self._told(clips), numbers, names)
@@ -69,7 +75,12 @@ class MadeUp:
         unknown = torch.zeros(actions.shape[:2], dtype=torch.bool)
         unknown[:, 0] = True
         if getattr(like, "extras", ()):
-            return ClipBatch(seen, actions, unknown, numbers, names, {"pose": torch.stack([*map(self._pose, clips)])})
+            makers = {"pose": self._pose, "depth": self._depth}
+            extras = {name: torch.stack([*map(makers[name], clips)]) for name in like.extras}
+            return ClipBatch(seen, actions, unknown, numbers, names, extras)
+        if isinstance(like, RememberedClipsConfig):
+            views = torch.stack([self._views(n) for n in clips])
+            return LatentBatch(seen, actions, unknown, numbers, names, views=views)
         kind = LatentBatch if isinstance(like, LatentClipsConfig) else Segment
         return kind(seen, actions, unknown, numbers, names)
 
@@ -101,6 +112,30 @@ class MadeUp:
         """float32 [T, 4] of a player who turns with the actions and walks."""
         steps = self._actions(number).sum(1).cumsum()
         return torch.from_numpy(np.stack([9 * steps, -steps, 0 * steps, 4 * steps], 1).astype(np.float32))
+
+    def _depth(self, number):
+        """uint8 [T, H, W] of a floor that comes nearer with the actions."""
+        nearer = self._actions(number).sum(1).cumsum()
+        rows = torch.arange(self.config.size[0])[:, None].expand(self.config.size)
+        return torch.stack([(rows // 2 + 30 - min(int(step), 20)).to(torch.uint8) for step in nearer])
+
+    def _views(self, number):
+        """float32 [T, n, W]: the true codes, of which nothing is shown at the first half of the sites."""
+        codes = self._latents(number)[0].float()
+        marks = torch.ones(*codes.shape[:2], MARKS * self.config.like.patch**2)
+        shown = torch.cat([codes, marks], -1)
+        shown[:, : codes.shape[1] // 2] = 0
+        return shown
+
+    def _walks(self, clips, numbers, names):
+        """Steps of which each key is one map unit, as far as the nearest wall allows."""
+        like = self.config.like
+        actions = torch.stack([torch.from_numpy(self._actions(n)[1:]) for n in clips])
+        past = actions.sum(-1, keepdim=True).expand(-1, -1, 3)
+        ranges = torch.stack([Rng(4, n).uniform("init", shape=(like.rays,)) for n in clips]).float() * like.reach
+        moved = past[:, -1].minimum(ranges.amin(1, keepdim=True))
+        before = torch.cat([torch.zeros_like(past[:, :1]), past[:, :-1]], 1)
+        return WalkBatch(actions, before, ranges, moved, numbers, names)
 
     def _latents(self, number):
         """bfloat16 [T, n, C] and actions."""
@@ -158,6 +193,13 @@ def made_up(recipe, folder, repeat=False, preset="tiny", drawn=as_it_is, **chang
         world = world_doom(preset=preset).method.world.build()
         drawn(world.net), drawn(world.tokenizer)
         save(world, folder, torch.float32)
+    torch.manual_seed(0)
+    if "depth" in arguments:
+        parts["depth"] = str(folder.with_name("depth"))
+        doom_memory(preset).depth.build().save_pretrained(parts["depth"])
+    if "memory" in arguments:
+        parts["memory"] = str(folder.with_name("memory"))
+        save_component(doom_memory(preset).build(), doom_memory(preset), parts["memory"])
     recipe = partial(recipe, preset=preset, **parts)
     config = recipe()
     pictures = getattr(config.method, "pictures", None)
@@ -186,6 +228,8 @@ def made_up(recipe, folder, repeat=False, preset="tiny", drawn=as_it_is, **chang
         data = data.replace(sites=head.rows * head.columns, channels=head.channels)
     elif part == "world":
         data = data.replace(size=(64, 80), channels=config.method.losses.tokenizer.latent_channels)
+    if isinstance(config.data, WalksConfig):
+        data = data.replace(spec=ACTIONS)
     if hasattr(config.method, "model"):
         data = data.replace(size=(config.method.model.height, config.method.model.width))
     plain = {"compile": False, "precision": "fp32", "sample_every": 0, "minutes": None, "log_every": 1}

@@ -114,7 +114,8 @@ class Decoder:
     def _past(self, unit: int, state: RowState) -> Past:
         needed = self.order.needed(unit)
         codes = {v: state.codes[v] for v in needed if v in state.codes}
-        return Past(codes, {v: state.outs[v] for v in needed if v in state.outs} if state.outs else {})
+        outs = {v: state.outs[v] for v in needed if v in state.outs} if state.outs else {}
+        return Past(codes, outs, state.shown.get(unit))
 
     def _take(self, b: int, step: Step, layout: Layout, state: RowState, out: Tensor, emitted: list[Emitted]) -> None:
         objective, counts = self.objectives[b], layout.counts[b if len(layout.counts) > 1 else 0]
@@ -154,7 +155,7 @@ class Decoder:
                 state.outs.pop(unit)
         if not self.order.endless:
             return
-        for known in (state.codes, state.outs):
+        for known in (state.codes, state.outs, state.shown):
             for unit in [u for u in known if u < state.clock - 2 * reach - 2]:
                 known.pop(unit)
         for known in (state.committed, state.done):

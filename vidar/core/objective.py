@@ -83,6 +83,7 @@ class Objective(Protocol):
         play: bool = False,
         levels: Tensor | None = None,
         context: Tensor | None = None,
+        shown: Tensor | None = None,
     ) -> Prepared:
         """Training inputs and targets of all rows of a layout.
 
@@ -90,7 +91,8 @@ class Objective(Protocol):
 
         codes: latents [B, N, C] in site order, before quantisation. play: apply the context transform as in play;
         flip and hide nothing. levels [B, rows]: use these instead of random levels. context [B, N, C]: what later
-        units see instead of `codes`. Raises ValueError if the objective does not support an argument.
+        units see instead of `codes`. shown [B, N, W]: what a memory shows of each site. Raises
+        ValueError if the objective does not support an argument.
         """
         ...
 

@@ -21,6 +21,7 @@ class RowState:
     outs       outputs of committing passes that a later `start` reads
     x          states of the units in flight
     committed  units whose keys have been written;  done: units whose code has existed
+    shown      what a memory shows of units that are generated next, [n, W] each
     extras     further trees of the row: tokenizer state, retrieval memory
     attempt    see `vidar.rng.Rng.attempt`
     """
@@ -31,13 +32,15 @@ class RowState:
     x: dict[int, Any] = field(default_factory=dict[int, Any])
     committed: set[int] = field(default_factory=set[int])
     done: set[int] = field(default_factory=set[int])
+    shown: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
     extras: dict[str, Any] = field(default_factory=dict[str, Any])
     attempt: int = 0
 
     def copy(self) -> RowState:
         """A copy that shares tensors."""
         maps = dict(self.codes), dict(self.outs), dict(self.x)
-        return RowState(self.clock, *maps, set(self.committed), set(self.done), dict(self.extras), self.attempt)
+        sets = set(self.committed), set(self.done)
+        return RowState(self.clock, *maps, *sets, dict(self.shown), dict(self.extras), self.attempt)
 
     def draft(self, unit: int, code: Tensor) -> None:
         """Add a code [n, C] on trial. It may be committed, but until it is accepted nothing before it is forgotten."""

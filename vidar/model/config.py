@@ -22,6 +22,7 @@ from vidar.nn.outcome import OutcomeNetConfig
 from vidar.objectives.flow import Flow, FlowConfig
 from vidar.objectives.protocols import Coded, ObjectiveConfig
 from vidar.orders.config import OrderConfig
+from vidar.rollout.memory import MemoryConfig
 from vidar.sampling.guidance import GuideConfig
 from vidar.tokenizers.config import TokenizerConfig
 from vidar.types import UsageError
@@ -35,7 +36,8 @@ class ModelConfig(Config):
     patch: side length in latents of the patch that is one site. context: maximum number of context frames. guidance:
     classifier-free guidance on the conditions at sampling time; doubles the batch of every call. schedule: when each
     unit is generated, see schedules.py. policy: the cache policy, which evicts slots between calls; generation is then
-    approximate (`Order.approximate`).
+    approximate (`Order.approximate`). memory: what is remembered of a video beyond the window and shown to the
+    network.
     """
 
     name: str
@@ -54,6 +56,7 @@ class ModelConfig(Config):
     guidance: GuideConfig | None = None
     schedule: ScheduleConfig = OneByOneConfig()
     policy: PolicyConfig | None = None
+    memory: MemoryConfig | None = None
 
     @model_validator(mode="after")
     def _check(self) -> ModelConfig:
@@ -75,6 +78,9 @@ class ModelConfig(Config):
         if self.classes and len(self.classes) != self.conditioner_labels:
             raise ValueError(f"{len(self.classes)} names of classes; give one name per label, or none")
         check_schedule(self)
+        shows = 0 if self.memory is None else self.memory.values(self.tokenizer.channels, self.patch)
+        if (takes := self.objective.shown_values()) != shows:
+            raise ValueError(f"the memory shows {shows} values of a site, the objective takes {takes}; make them equal")
         return self
 
     def _check_clips(self) -> None:
@@ -115,7 +121,10 @@ class ModelConfig(Config):
     def accepts(self) -> tuple[str, ...]:
         """Names of the conditions that the model takes: "actions", "prompt", "label"."""
         told = () if self.conditioner is None else self.conditioner.takes
-        return (*(() if self.actions is None else ("actions",)), *(name for name in told if name != "actions"))
+        return (
+            *(() if self.actions is None else ("actions",)),
+            *(name for name in told if name != "actions"),
+        )
 
     @property
     def spec(self) -> ActionSpec:

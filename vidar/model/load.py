@@ -27,6 +27,7 @@ SHIPPED = Path(__file__).parent.parent / "pretrained"
 INDEX, CONFIG = "model_index.json", "world.json"
 AGAIN = "train or fetch the world again"
 SHA256 = "_sha256"  # of world.json and the index itself; models of earlier versions have none
+MEMORY = "memory"  # networks of the memory; most models have none
 OUTCOME = "outcome"  # the reward and termination head; most models have none
 
 
@@ -49,6 +50,9 @@ def save(model: VideoModel, directory: str | os.PathLike[str], dtype: torch.dtyp
     with replacing_folder(directory, INDEX) as folder:
         save_component(model.tokenizer, model.config.tokenizer, folder / "tokenizer", dtype)
         save_component(model.net, model.config.net, folder / "transformer", dtype)
+        if model.memory is not None and model.config.memory is not None:
+            save_component(model.memory, model.config.memory, folder / MEMORY, dtype)
+            index[MEMORY] = ["vidar", type(model.memory).__name__]
         _write(folder / CONFIG, to_dict(model.config))
         _finish(folder, index, model.outcome)
 
@@ -115,12 +119,13 @@ def load(
     check_starts(folder, index)
     tokenizer, net = load_component(folder / "tokenizer"), load_component(folder / "transformer")
     outcome = load_component(folder / OUTCOME) if OUTCOME in index else None
+    memory = load_component(folder / MEMORY) if MEMORY in index else None
     fits = getattr(tokenizer, "config", None) == config.tokenizer and isinstance(net, WorldNet)
     if not (fits and isinstance(outcome, OutcomeNet | None)):
         raise VidarError(f"{folder}: its parts are not those of a model")
     on_cpu = torch.device(device).type == "cpu"
     start = folder / START if (folder / START).is_file() else None
-    model = VideoModel(config, tokenizer, net, start, outcome)
+    model = VideoModel(config, tokenizer, net, start, outcome, memory)
     return model.to(device, dtype or (fast_dtype() if on_cpu else torch.bfloat16))
 
 

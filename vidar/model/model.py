@@ -63,11 +63,13 @@ class VideoModel:
         net: WorldNet,
         start: Path | None = None,
         outcome: OutcomeNet | None = None,
+        memory: Any = None,
     ):
         self.config, self.tokenizer, self.net, self.start = config, tokenizer.eval(), net.eval(), start
         if outcome is not None:
             config.check_outcome(outcome.config)
         self.outcome = None if outcome is None else outcome.eval()
+        self.memory = None if memory is None else memory.eval()
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> VideoModel:
         """Move the weights; returns itself. The reward and termination head is small and keeps its dtype."""
@@ -200,7 +202,7 @@ class VideoModel:
         """
         config = self.config if steps is None else self.config.with_steps(steps)
         config = config if guidance is None else config.replace(guidance=guidance)
-        return setting(config, self.net, self.model, self, self.pyramid, frames)
+        return setting(config, self.net, self.model, self, self.pyramid, frames, self.memory)
 
     def rollout(self, capacity: int = 1, steps: int | None = None, compiled: bool | Build = False) -> Turns:
         """A rollout of `capacity` rows, which generates a group of frames as soon as its actions are known.

@@ -16,12 +16,19 @@ from vidar.nn.ahead import AheadOfTime
 from vidar.nn.graphed import Graphed
 from vidar.nn.static import Build, StaticBackbone
 from vidar.rollout.codec import Codec
+from vidar.rollout.memory import Memory
 from vidar.rollout.setting import Network, Setting
 from vidar.types import Model, UsageError
 
 
 def setting(
-    config: ModelConfig, net: WorldNet, call: Model, codec: Codec, pyramid: Any, frames: int | None = None
+    config: ModelConfig,
+    net: WorldNet,
+    call: Model,
+    codec: Codec,
+    pyramid: Any,
+    frames: int | None = None,
+    memory: Memory | None = None,
 ) -> Setting:
     """The `Setting` of a model.
 
@@ -46,6 +53,7 @@ def setting(
         conditioner=config.conditioner,
         guidance=config.guidance,
         policy=None if config.policy is None else config.policy.build(),
+        memory=memory,
     )
 
 

@@ -258,19 +258,22 @@ class Diffusion:
         play: bool = False,
         levels: Tensor | None = None,
         context: Tensor | None = None,
+        shown: Tensor | None = None,
     ) -> tuple[Tensor, Target, None]:
         """Training inputs of all rows. Rows that only commit are context; every other row has a loss.
 
         codes [B, N, C] in site order -> seen [B, S, I], target [B, S, C + 1]: e and k. `play` uses the play setting
         of the context transform; `levels` [B, rows], k / T, replaces the drawn levels; `context` [B, N, C] replaces
-        the codes in what later units see.
+        the codes in what later units see. Raises ValueError for `shown`.
         """
+        if shown is not None:
+            raise ValueError("diffusion takes nothing from a memory; a world with one is a rectified flow")
         codes = codes.to(self.dtype)
         known = codes if context is None else context.to(self.dtype)
         rows = rows_of(layout, self.grid, ("no hint", NoHint()), codes)
-        asked, commits, shown = rows.asked, rows.commits, rows.shown
-        told = self.context.levels(shown.numbers, rngs, play).to(codes.device)
-        committed = self.context.of_units(shown, known[:, shown.sites], told, rngs)
+        asked, commits, past = rows.asked, rows.commits, rows.shown
+        told = self.context.levels(past.numbers, rngs, play).to(codes.device)
+        committed = self.context.of_units(past, known[:, past.sites], told, rngs)
         k = (rows.levels(levels, self.training_levels, rngs) * self.config.count).round()
         clean = codes[:, rows.noised.sites][:, asked.places]
         noise = rows.noised.normals(rngs, "start", codes)[:, asked.places]

@@ -23,7 +23,7 @@ from vidar.objectives.context import ContextNoiseConfig, mixed, with_level
 from vidar.objectives.hint import HintConfig, NoHintConfig
 from vidar.objectives.prediction import PredictionConfig, VelocityConfig
 from vidar.objectives.protocols import Coded, ContextConfig, ObjectiveConfig, StepperConfig
-from vidar.objectives.rows import rows_of
+from vidar.objectives.rows import rows_of, slot_tables
 from vidar.objectives.step_size import StepSizeConfig, UntoldConfig
 from vidar.objectives.steppers import EulerConfig
 from vidar.orders.config import OrderConfig
@@ -46,7 +46,9 @@ class FlowConfig(ObjectiveConfig):
     p_context: share of noisy units whose training level is drawn like that of context, so that training on single
     copies (SINGLE) often meets what later units read in play. given: number of units at the start of a training clip
     that always have a context level; nothing precedes them, so their content is not to be learned. step_size: whether
-    the model receives the step size of each call. begin: the initial state in play.
+    the model receives the step size of each call. begin: the initial state in play. shown: number of values that a
+    memory shows of each site, as further input channels: a code, from which the data is predicted instead of from the
+    hint, and marks, all 0 where the memory knows nothing. There the hint takes the place of that code.
     """
 
     steps: int = Field(default=8, ge=1)
@@ -61,6 +63,7 @@ class FlowConfig(ObjectiveConfig):
     prediction: PredictionConfig = VelocityConfig()
     step_size: StepSizeConfig = UntoldConfig()
     begin: BeginConfig = NoiseBeginConfig()
+    shown: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _check(self) -> FlowConfig:
@@ -81,6 +84,10 @@ class FlowConfig(ObjectiveConfig):
         """See `ObjectiveConfig`."""
         return self.build(coded.channels, grid, dtype)
 
+    def shown_values(self) -> int:
+        """See `ObjectiveConfig`."""
+        return self.shown
+
     def calls(self, order: OrderConfig) -> int:
         """Number of solver steps."""
         return self.steps
@@ -91,7 +98,7 @@ class FlowConfig(ObjectiveConfig):
 
 
 class InFlight(NamedTuple):
-    """x [n, C], the hint [n, h], and the history of the stepper."""
+    """x [n, C], the hint and what is shown [n, h + W], and the history of the stepper."""
 
     x: Tensor
     hint: Tensor
@@ -126,7 +133,8 @@ class Flow:
         self.given: Mapping[int, Content] = {}
         self.step_size = config.step_size.build(self.levels)
         self.passes: tuple[Pass, ...] = (*((QUERY, i) for i in range(len(self.calls))), (MEMORY, None))
-        self.input_width, self.output_width = channels + self.hint.width + self.step_size.width + 1, channels
+        self.beside = self.hint.width + config.shown  # columns between x and the step size
+        self.input_width, self.output_width = channels + self.beside + self.step_size.width + 1, channels
 
     def noise(self, unit: int, rng: Rng) -> Tensor:
         """The noise [n, C] that a unit starts from."""
@@ -153,7 +161,7 @@ class Flow:
 
     def update(self, unit: int, x: InFlight, out: Tensor, step: int, rng: Rng) -> InFlight:
         """Let the stepper apply one model output, [n, C]."""
-        v = self.prediction.velocity(x.x, out.to(x.x.device, self.dtype), self.calls[step], x.hint)
+        v = self.prediction.velocity(x.x, out.to(x.x.device, self.dtype), self.calls[step], self._base(x.hint))
 
         def noise() -> Tensor:
             return rng.normal("renoise", unit, step, x.x.shape).to(x.x)
@@ -171,7 +179,22 @@ class Flow:
         return self._columns(seen, self._played_hint(unit, past, rng, seen), 0.0, level)
 
     def _played_hint(self, unit: int, past: Past, rng: Rng, like: Tensor) -> Tensor:
-        return self.hint(unit, lambda v: self.context(v, past.codes[v].to(self.dtype), rng, play=True)[0], like)
+        hint = self.hint(unit, lambda v: self.context(v, past.codes[v].to(self.dtype), rng, play=True)[0], like)
+        if not self.config.shown:
+            return hint
+        shown = like.new_zeros(len(like), self.config.shown) if past.shown is None else past.shown.to(like)
+        return torch.cat([hint, self._shown(shown, hint)], dim=-1)
+
+    def _shown(self, shown: Tensor, hint: Tensor) -> Tensor:
+        """What is shown [.., W], with the hint in place of the code where the memory knows nothing."""
+        known = (shown[..., self.channels :] != 0).any(-1, keepdim=True)
+        if not hint.shape[-1]:
+            return shown * known
+        return torch.cat([torch.where(known, shown[..., : self.channels], hint), shown[..., self.channels :]], dim=-1)
+
+    def _base(self, hint: Tensor) -> Tensor:
+        """What the data is predicted from, out of the columns [.., h + W]: the code that is shown, or the hint."""
+        return hint[..., self.hint.width :][..., : self.channels] if self.config.shown else hint
 
     def latents(self, codes: Mapping[int, Tensor]) -> Tensor:
         """See `Objective`; codes are latents."""
@@ -187,19 +210,20 @@ class Flow:
         play: bool = False,
         levels: Tensor | None = None,
         context: Tensor | None = None,
+        shown: Tensor | None = None,
     ) -> tuple[Tensor, Target, None]:
         """Training inputs of all rows. Rows that only commit are context; every other row has a loss.
 
         codes [B, N, C] in site order -> seen [B, S, I], target [B, S, C]. `play` uses the play setting of the context
         transform and passes the step size of the call (else 0); `levels` [B, rows] replaces the drawn levels;
-        `context` [B, N, C] replaces the codes in what later units see (commits and hints).
+        `context` [B, N, C] replaces the codes in what later units see (commits and hints). shown: [B, N, W].
         """
         codes = codes.to(self.dtype)
         known = codes if context is None else context.to(self.dtype)
         rows = rows_of(layout, self.grid, self._hint, codes)
-        asked, commits, shown = rows.asked, rows.commits, rows.shown
-        told = self.context.levels(shown.numbers, rngs, play).to(codes.device)
-        committed = self.context.of_units(shown, known[:, shown.sites], told, rngs)
+        asked, commits, past = rows.asked, rows.commits, rows.shown
+        told = self.context.levels(past.numbers, rngs, play).to(codes.device)
+        committed = self.context.of_units(past, known[:, past.sites], told, rngs)
         level = rows.levels(levels, self.training_levels, rngs)
         clean = codes[:, rows.noised.sites][:, asked.places]
         noise = rows.noised.normals(rngs, "start", codes)[:, asked.places]
@@ -208,11 +232,15 @@ class Flow:
         x[:, asked.slots], last[:, asked.slots] = mixed(clean, noise, level), level.to(seen)
         x[:, commits.slots], last[:, commits.slots] = committed[:, commits.places], told[:, commits.number].to(seen)
         if rows.hint is not None and rows.blank is not None:
-            hint[:] = committed.index_select(1, rows.hint).masked_fill_(rows.blank, 0)
+            hint[:, :, : self.hint.width] = committed.index_select(1, rows.hint).masked_fill_(rows.blank, 0)
+        if self.config.shown:
+            site = slot_tables(layout, codes.device).site
+            there = seen.new_zeros(*seen.shape[:2], self.config.shown) if shown is None else shown.to(seen)[:, site]
+            hint[:, :, self.hint.width :] = self._shown(there, hint[:, :, : self.hint.width])
         if play and self.step_size.width:
             sizes = [self.step_size.of_call(step) if step >= 0 else 0.0 for step in layout.row_step.tolist()]
             seen[..., -2] = seen.new_tensor(sizes)[layout.row.to(seen.device)]
-        return seen, rows.target(self.prediction.target(clean, noise, hint[:, asked.slots])), None
+        return seen, rows.target(self.prediction.target(clean, noise, self._base(hint[:, asked.slots]))), None
 
     def training_levels(self, units: Sequence[int], rngs: Sequence[Rng]) -> Tensor:
         """float64 [B, U]: sigmoid(mean + std n) with n ~ N(0, 1), or the level of context for a share of units."""
@@ -229,11 +257,12 @@ class Flow:
 
     def estimate(self, seen: Tensor, out: Tensor) -> Tensor:
         """The x0 that a model output implies: seen [B, S, I], out [B, S, C] -> [B, S, C]."""
-        return self.prediction.data(seen[..., : self.channels], out.to(seen), seen[..., -1:], self.hint_of(seen))
+        base = self._base(self.hint_of(seen))
+        return self.prediction.data(seen[..., : self.channels], out.to(seen), seen[..., -1:], base)
 
     def hint_of(self, seen: Tensor) -> Tensor:
-        """The columns of the hint: [B, S, I] -> [B, S, h]."""
-        return seen[..., self.channels : self.channels + self.hint.width]
+        """The columns of the hint and of what is shown: [B, S, I] -> [B, S, h + W]."""
+        return seen[..., self.channels : self.channels + self.beside]
 
     def loss(self, out: Tensor, target: Target, by_level: Tensor | float = 1.0) -> Loss:
         """Mean squared error over the slots with a target, weighted by level [B, S] (see weights.py)."""

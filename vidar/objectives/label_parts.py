@@ -65,8 +65,10 @@ def filters_of(
     return [tuple(f.build() for f in (*every, *own)) for own in more]  # pyright: ignore
 
 
-def no_levels(levels: Tensor | None, context: Tensor | None) -> None:
-    """Raises ValueError if a caller passes levels or another context, because labels have neither."""
+def no_levels(levels: Tensor | None, context: Tensor | None, shown: Tensor | None) -> None:
+    """Raises ValueError if a caller passes levels, another context or a memory, because labels have none of them."""
+    if shown is not None:
+        raise ValueError("an objective of labels takes nothing from a memory")
     if levels is not None or context is not None:
         raise ValueError("labels have no noise level, and what later units see of them depends on their flips only")
 

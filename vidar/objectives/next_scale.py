@@ -214,6 +214,7 @@ class NextScale:
         play: bool = False,
         levels: Tensor | None = None,
         context: Tensor | None = None,
+        shown: Tensor | None = None,
     ) -> Prepared:
         """Training inputs of all rows of a layout of whole frames.
 
@@ -221,7 +222,7 @@ class NextScale:
         latents are known) -> seen [B, S, I], labels long [B, S, G] with weight 0 on memory units, keep bool [B, U,
         U]. `play`: flip and hide nothing.
         """
-        no_levels(levels, context)
+        no_levels(levels, context, shown)
         batch, (_, h, w) = len(codes), self.pyramid.sizes[-1]
         frames = codes.shape[1] // (h * w)
         latents = codes.to(self.dtype).reshape(batch * frames, h, w, self.channels).permute(0, 3, 1, 2)[:, :, None]

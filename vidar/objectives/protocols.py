@@ -71,6 +71,10 @@ class ObjectiveConfig(Config):
 
     codes: ClassVar[str] = "latents"
 
+    def shown_values(self) -> int:
+        """The values of a site that a memory shows to the network."""
+        return 0
+
     @abstractmethod
     def make(self, coded: Coded, grid: Grid, dtype: torch.dtype = torch.float32) -> Objective:
         """The objective over the units of a grid."""

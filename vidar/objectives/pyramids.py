@@ -154,13 +154,14 @@ class Pyramids:
         play: bool = False,
         levels: Tensor | None = None,
         context: Tensor | None = None,
+        shown: Tensor | None = None,
     ) -> Prepared:
         """Training inputs of the units of a layout, which may be a subset.
 
         codes: latents float [B, N, C] before quantisation, frame by frame -> seen [B, S, I], labels long [B, S, G]
         with their weights, and None, because nothing is hidden. `play`: flip nothing.
         """
-        no_levels(levels, context)
+        no_levels(levels, context, shown)
         h, w = self.pyramids[0].sizes[-1][1:]
         latents = codes.to(self.dtype).unflatten(1, (-1, h, w)).permute(0, 4, 1, 2, 3)  # [B, C, T, h, w]
         inputs, labels, start = list[Tensor](), list[Tensor](), 0

@@ -7,6 +7,7 @@ snapshot brings the older promise back. If the tokenizer decodes every frame by 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -57,23 +58,25 @@ class Memory:
 
 
 class Decoding:
-    """Pictures that are decoded when they are first requested.
+    """Pictures that are decoded when they are first requested, in any thread.
 
-    All decodings of a rollout's rows must run in the same thread. codes [B, T, n, C]. before: the tokenizer state of
-    each row, None for a row that starts a new video; None altogether if all rows do.
+    If the tokenizer looks back, all decodings of a rollout's rows must run in the same thread. codes [B, T, n, C].
+    before: the tokenizer state of each row, None for a row that starts a new video; None altogether if all rows do.
     """
 
     def __init__(self, codec: Codec, codes: Tensor, before: Sequence[Memory | None] | None = None) -> None:
         self.codec, self._codes, self._before = codec, codes, before or [None] * len(codes)
         self._frames: Tensor | None = None
         self._after: list[tuple[Tree, int]] = []
+        self._lock = threading.RLock()
 
     def frames(self) -> Tensor:
         """Returns uint8 [B, T, H, W, 3]; do not modify it in place."""
-        if self._frames is None:
-            self._frames, self._after = self._decoded()
-            self._codes, self._before = self._codes[:0], ()  # otherwise all earlier decodings would stay in memory
-        return self._frames
+        with self._lock:
+            if self._frames is None:
+                self._frames, self._after = self._decoded()
+                self._codes, self._before = self._codes[:0], ()  # otherwise all earlier decodings would stay in memory
+            return self._frames
 
     def after(self, row: int) -> tuple[Tree, int]:
         """The tokenizer state of a row: a tree of tensors, and the index of the row in it."""

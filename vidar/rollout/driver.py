@@ -22,7 +22,7 @@ from vidar.core.schedules import OneByOne, refinements
 from vidar.core.state import RowState
 from vidar.core.step import Step, prefill
 from vidar.rng import Rng
-from vidar.rollout.codec import EXTRA, remember
+from vidar.rollout.codec import EXTRA, following, remember
 from vidar.rollout.guide import guided
 from vidar.rollout.setting import Setting
 from vidar.rollout.tape import ActionPrefetcher, ActionTape, Conditions
@@ -96,6 +96,8 @@ class Rollout(Turns):
         unknown = self._twice(unknown, torch.ones_like(unknown))
         state = self._given(codes, known, unknown, rngs[: len(codes)], first, said)
         remember(self.codec, state.rows[: len(context)], context)
+        if self.recall is not None:
+            self.recall.open(state.rows[: len(context)], context, actions)
         self.tape.start(rows, known, unknown, first)
         for row, one in zip(opened, said, strict=True):
             self.told[row] = one
@@ -162,13 +164,20 @@ class Rollout(Turns):
             )
         for action in actions.unbind(1):
             self._tell(action)
+        if self.recall is not None:
+            self.recall.show(self.rows, actions[:, 0], [row.clock for row in self.rows])
+            for row, other in zip(self.rows, self.state.rows[self.capacity :]):  # the unconditional branch of guidance
+                other.shown = dict(row.shown)
         objective, calls = self._calls_of(steps or self.most)
         decoder = self._decoder(self.conditions, self.rngs, objective, self.model)
         made: list[dict[int, Tensor]] = [{} for _ in range(self.capacity)]
         for step in calls:
             for row, unit, code in self._call(decoder, step):
                 made[row][unit] = code
-        return torch.stack([self._joined(codes) for codes in made])
+        codes = torch.stack([self._joined(codes) for codes in made])
+        if self.recall is not None:
+            self.recall.note(self.rows, following(self.codec, self.rows, codes))
+        return codes
 
     @torch.inference_mode()
     def run(self, actions: Iterable[Tensor]) -> Iterator[Tensor]:

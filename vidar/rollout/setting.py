@@ -14,6 +14,7 @@ from vidar.core.objective import Objective
 from vidar.core.placement import RingShape
 from vidar.core.system import System
 from vidar.rollout.codec import Codec
+from vidar.rollout.memory import Memory
 from vidar.sampling.guidance import GuideConfig
 from vidar.types import Model
 
@@ -40,6 +41,7 @@ class Setting:
     conditioner  builds the conditioner's record from prompt, label and actions; None: no conditions
     guidance     classifier-free guidance on the conditions; doubles the batch of every call
     policy       cache policy: which slots are evicted between calls; None: those that the order forgets
+    memory       what is remembered beyond the window and shown to the network; None: nothing
     """
 
     name: str
@@ -54,3 +56,4 @@ class Setting:
     conditioner: ConditionerConfig | None = None
     guidance: GuideConfig | None = None
     policy: Policy | None = None
+    memory: Memory | None = None

@@ -17,6 +17,7 @@ from vidar.core.state import RowState
 from vidar.core.system import System
 from vidar.rng import Rng
 from vidar.rollout.codec import EXTRA, Decoding, following
+from vidar.rollout.memory import Recall
 from vidar.rollout.setting import Setting
 from vidar.types import Model, UsageError
 
@@ -38,6 +39,7 @@ class Turns(ABC):
         self.setting, self.capacity, self.model = setting, capacity, model or setting.network.call
         self.codec, self.frames, self.most = setting.codec, setting.system.frames, setting.steps
         self.told = [NOTHING] * capacity  # prompt and label of each row's video
+        self.recall = None if setting.memory is None else Recall(setting.memory, setting.codec)
 
     @property
     @abstractmethod
@@ -150,6 +152,8 @@ class Turns(ABC):
 
     def _following(self, codes: Tensor) -> Decoding:
         """The pictures of codes [B, F, n, C] that are the next frames of all rows."""
+        if self.recall is not None and self.recall.newest is not None:
+            return self.recall.newest
         return following(self.codec, self.rows, codes)
 
     def decode(self, codes: Tensor) -> Tensor:

@@ -67,7 +67,8 @@ class Encoding:
 
     kind: first word of the file name. settings: everything that the result depends on besides the shards. make: encodes
     the episodes of one shard. frame_bytes: returns the bytes of the result per frame. cache: folder for the file; None:
-    the one of `vidar.data.cache.keep_in`, or else the data folder, or else the cache folder of the user.
+    the one of `vidar.data.cache.keep_in`, or else the data folder, or else the cache folder of the user. extras: ground
+    truth that `make` reads.
     """
 
     kind: str
@@ -78,6 +79,7 @@ class Encoding:
     make: Callable[[Iterator[Episode]], Part]
     frame_bytes: Callable[[], float]
     cache: str | None = None
+    extras: tuple[str, ...] = ()
 
     @property
     def shards(self) -> list[Shard]:
@@ -200,7 +202,7 @@ class Encoding:
 
     def _episodes(self, shard: Shard) -> Iterator[Episode]:
         for sample in samples(self.path, replace(self.index, shards=(shard,)), self.split):
-            yield read_sample(sample, extras=())
+            yield read_sample(sample, self.extras)
 
     def _check(self, shard: Shard) -> None:
         """Raises VidarError if a shard on disk is not the one in the index."""

@@ -33,7 +33,7 @@ class LatentBatch:
     """codes bfloat16 [B, T, n, C]; actions float32 [B, T, A], unknown bool [B, T]; number long [B]; names.
 
     told: the class or caption of each clip, where the data has an annotation. seen: codes as later frames see them,
-    where they are not the true ones.
+    where they are not the true ones. views: what a memory shows before each frame, [B, T, n, W].
     """
 
     codes: Tensor
@@ -43,6 +43,7 @@ class LatentBatch:
     names: Sequence[str]
     told: Sequence[int | str] | None = None
     seen: Tensor | None = None
+    views: Tensor | None = None
 
 
 class LatentClipsConfig(Config):
@@ -80,13 +81,17 @@ class LatentClips:
         weights = component_digest(config.tokenizer)
         check_clips(config.path, config.split, config.clip_frames, "data.clip_frames and method.clip_frames")
         self.told = None if config.annotation is None else clip_annotations(config)
-        self.stored = _encoding(config, weights).read()
+        self.stored = self.encoding(weights).read()
         tensors, self.names = self.stored.tensors, self.stored.names
         self.codes, self.actions, lengths = (tensors[name] for name in ("codes", "actions", "lengths"))
         self.first = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
         windows = (lengths - config.clip_frames + 1).clamp(min=0)
         self.windows = torch.cat([windows.new_zeros(1), windows.cumsum(0)])
         self._order: tuple[int, Tensor] = (-1, torch.empty(0))
+
+    def encoding(self, weights: str) -> Encoding:
+        """Codes, actions and lengths of every episode, each encoded as one stream. weights: digest of the tokenizer."""
+        return _encoding(self.config, weights)
 
     def batch(self, index: int) -> LatentBatch:
         """Running batch `index`, from 0."""

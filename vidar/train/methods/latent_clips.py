@@ -21,6 +21,7 @@ from vidar.data.annotations import AnnotationConfig
 from vidar.data.index import Index
 from vidar.data.video import write_video
 from vidar.model.model import VideoModel, VideoModelConfig
+from vidar.nn.pretrained import load_component
 from vidar.rng import Rng
 from vidar.train.checks import check_equal, check_tokenizer
 from vidar.train.latents import LatentBatch
@@ -31,9 +32,13 @@ SHOWN = 4  # number of clips of a sample file
 
 
 class LearnsWorldConfig(SupervisedConfig):
-    """world: config of the model. p_unknown: share of clips whose actions are hidden from the model."""
+    """world: config of the model. p_unknown: share of clips whose actions are hidden from the model.
+
+    memory: directory of the trained memory of a world that has one.
+    """
 
     world: VideoModelConfig
+    memory: str | None = None
     p_unknown: float = Field(default=0.05, ge=0, le=1)
 
     @abstractmethod
@@ -75,7 +80,9 @@ class LearnsWorldConfig(SupervisedConfig):
 
     def product(self, tokenizer: Any, net: WorldNet) -> VideoModel:
         """See `SupervisedConfig`."""
-        return VideoModel(self.world, tokenizer, net)
+        return VideoModel(
+            self.world, tokenizer, net, memory=None if self.memory is None else load_component(self.memory)
+        )
 
     def show(self, product: VideoModel, batch: LatentBatch, path: Path) -> None:
         """Write PATH.mp4: clips of the data above, generated clips below, with a quarter of each clip as context."""
@@ -95,6 +102,7 @@ class LearnsWorldConfig(SupervisedConfig):
     def check(self, data: Any) -> None:
         """See `vidar.train.checks.Checks`. Checks tokenizer, patch and clip length."""
         check_world(self.world)
+        check_memory(self.world, self.memory, data)
         check_equal(data, {"tokenizer": self.tokenizer, "clip_frames": self.length(), "patch": self.world.patch})
         check_annotation(self.world, getattr(data, "annotation", None))
 
@@ -129,6 +137,23 @@ def check_annotation(world: VideoModelConfig, annotation: AnnotationConfig | Non
             f"the world reads {' and '.join(reads) or 'actions only'}, data.annotation gives "
             f"{' and '.join(has) or 'nothing'}; set data.annotation to what the world reads"
         )
+
+
+def check_memory(world: VideoModelConfig, folder: str | None, data: Any) -> None:
+    """A world with a memory has it in a folder, and its data shows what it would. Raises UsageError otherwise."""
+    shows = hasattr(data, "points")
+    if (world.memory is None, folder is None, not shows) not in ((True,) * 3, (False,) * 3):
+        has = [
+            name
+            for name, there in (("world.memory", world.memory), ("method.memory", folder), ("views", shows))
+            if there
+        ]
+        raise UsageError(
+            "a world with a memory needs world.memory, method.memory and data with views (RememberedClipsConfig); "
+            f"there is {' and '.join(has)} only"
+        )
+    if folder is not None and load_component(folder).config != world.memory:
+        raise UsageError(f"{folder}: its memory differs from world.memory; set both to the same")
 
 
 def stacked(video: Tensor) -> Tensor:

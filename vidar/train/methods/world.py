@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -26,6 +26,7 @@ from vidar.train.latents import LatentBatch
 from vidar.train.methods.latent_clips import LearnsWorldConfig
 from vidar.train.methods.rows import RowsConfig
 from vidar.train.methods.supervised import Supervised
+from vidar.train.methods.worn import WornContextConfig, worn
 from vidar.train.ranks import ALONE, Ranks
 from vidar.types import Loss
 
@@ -66,7 +67,8 @@ class OwnContextConfig(Config):
 
 
 class TrainWorldConfig(LearnsWorldConfig):
-    """stream: the rows of a clip. weight: loss weight by level. own_context: self-generated context, or None.
+    """stream: the rows of a clip. weight: loss weight by level. own_context: self-generated context, or None. worn:
+    wear of the context, or None.
 
     guidance: scale w of classifier-free guidance on the actions, which the model learns, so that play needs no second
     forward pass (model guidance, Tang et al., "Diffusion Models without Classifier-free Guidance", 2025); 1: none. The
@@ -77,6 +79,7 @@ class TrainWorldConfig(LearnsWorldConfig):
     stream: RowsConfig = TwinConfig()
     clip_frames: int = Field(ge=2)
     own_context: OwnContextConfig | None = None
+    worn: WornContextConfig | None = None
     guidance: float = Field(default=1.0, ge=1)
     weight: WeightConfig = EvenWeightConfig()
 
@@ -106,9 +109,13 @@ class TrainWorld(Supervised[TrainWorldConfig]):
     def step(self, model: WorldNet, batch: LatentBatch, rngs: Sequence[Rng], ranks: Ranks = ALONE) -> Loss:
         """The loss on a batch of latent clips, with one Rng per clip."""
         codes, actions, rngs = self.spread(batch.codes), self.config.told(batch, rngs), seen_alike(rngs)
-        context = None if batch.seen is None else self.spread(batch.seen)
-        context = self.own_context(model, codes, actions, rngs, ranks, context)
-        seen, target, keep = self.objective.prepare(codes, self.layout, rngs, context=context)
+        known = batch.seen
+        if self.config.worn is not None:
+            known = worn(batch.codes if known is None else known, self.config.worn, self.config.world.patch, rngs)
+        context = None if known is None else self.spread(known)
+        shown = None if batch.views is None else self.spread(batch.views)
+        context = self.own_context(model, codes, actions, rngs, ranks, context, shown)
+        seen, target, keep = self.objective.prepare(codes, self.layout, rngs, context=context, **extra(shown))
         layout = self.layout.with_keep(keep)
         out = model(seen, layout, actions)
         if self.config.guidance > 1:
@@ -134,11 +141,12 @@ class TrainWorld(Supervised[TrainWorldConfig]):
         rngs: Sequence[Rng],
         ranks: Ranks = ALONE,
         context: Tensor | None = None,
+        shown: Tensor | None = None,
     ) -> Tensor | None:
         """Codes [B, N, C] as later frames see them (`OwnContextConfig`); None: the true codes.
 
-        context: what they see without it; None: the true codes. The first clip of rank 0 draws, for all ranks, whether
-        to use own context and how many generations.
+        context: what they see without it; None: the true codes. shown: what a memory shows, [B, N, W]. The first clip
+        of rank 0 draws, for all ranks, whether to use own context and how many generations.
         """
         own = self.config.own_context
         if own is None or ranks.agree(float(rngs[0].uniform("own_context"))) >= own.share:
@@ -146,18 +154,31 @@ class TrainWorld(Supervised[TrainWorldConfig]):
         context = codes if context is None else context
         made, answered = context, [rng.renamed(start="own_start").kept("start") for rng in rngs]
         for _ in range(1 + int(own.generations * ranks.agree(float(rngs[0].uniform("own_generations"))))):
-            made = self._answers(model, codes, made, actions, answered)
+            made = self._answers(model, codes, made, actions, answered, shown)
         factor = own.most * torch.stack([rng.uniform("own_factor") for rng in rngs]).to(made).reshape(-1, 1, 1)
         return context.to(made) + factor * (made - context.to(made))
 
-    def _answers(self, model: WorldNet, codes: Tensor, context: Tensor, actions: Any, rngs: Sequence[Rng]) -> Tensor:
+    def _answers(
+        self,
+        model: WorldNet,
+        codes: Tensor,
+        context: Tensor,
+        actions: Any,
+        rngs: Sequence[Rng],
+        shown: Tensor | None = None,
+    ) -> Tensor:
         """The model's answer to pure noise for every frame but the first, which the context shows; all [B, N, C]."""
         noise = torch.ones(len(codes), self.layout.num_rows)
-        seen, _, keep = self.objective.prepare(codes, self.layout, rngs, levels=noise, context=context)
+        seen, _, keep = self.objective.prepare(codes, self.layout, rngs, levels=noise, context=context, **extra(shown))
         out = model(seen, self.layout.with_keep(keep), actions)
         slots, answers = slot_tables(self.layout, seen.device), self.flow.estimate(seen, out)
         later = slots.asked[slots.unit[slots.asked] >= len(self.system.frames.units(0))]
         return context.to(seen).index_copy(1, slots.site[later], answers[:, later])
+
+
+def extra(shown: Tensor | None) -> Mapping[str, Any]:
+    """The arguments of `prepare` about a memory: an objective that takes nothing from one need not know of it."""
+    return {} if shown is None else {"shown": shown}
 
 
 def seen_alike(rngs: Sequence[Rng]) -> list[Rng]:

@@ -1,0 +1,99 @@
+"""What a rollout remembers of each row's video beyond its window: shown to the network before a frame is generated.
+
+The state of a row is an immutable record in `RowState.extras`, so that snapshots and guesses cover it. The picture of a
+frame is added when the next frame begins, because only then its codes must have been decoded.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from vidar.config import Config
+from vidar.core.state import RowState
+from vidar.rollout.codec import Codec, Decoding
+
+EXTRA = "memory"  # the key in RowState.extras
+
+
+class MemoryConfig(Config):
+    """Base of the configs of memories."""
+
+    @abstractmethod
+    def values(self, channels: int, patch: int) -> int:
+        """W, the values that are shown of a site: of codes with `channels` values for each of patch x patch cells."""
+
+    @abstractmethod
+    def build(self) -> Any:
+        """A `Memory` with fresh weights."""
+
+
+class Memory(Protocol):
+    """Pictures are uint8 [H, W, 3], actions float [A]. A state is never changed in place."""
+
+    def start(self, pictures: Tensor, actions: Tensor | None) -> Any:
+        """The state after a context: pictures [T, H, W, 3], actions [T, A]; row t acts between frames t-1 and t."""
+        ...
+
+    def ahead(self, state: Any, action: Tensor) -> Any:
+        """The state before the frame that follows under an action."""
+        ...
+
+    def show(self, states: Sequence[Any], codec: Codec) -> Tensor:
+        """What is remembered of the frames that these states are before: float [B, n, W]."""
+        ...
+
+    def keep(self, state: Any, picture: Tensor) -> Any:
+        """The state after the frame was generated."""
+        ...
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The memory of a row: its state, and the newest frame as a promise if it is not part of the state yet."""
+
+    state: Any
+    decoding: Decoding | None = None
+    row: int = 0
+
+
+class Recall:
+    """The memory of all rows of a rollout. newest: the decoding of the latest frames."""
+
+    def __init__(self, memory: Memory, codec: Codec) -> None:
+        self.memory, self.codec = memory, codec
+        self.newest: Decoding | None = None
+
+    def open(self, rows: Sequence[RowState], codes: Tensor, actions: Tensor | None) -> None:
+        """Start rows after a context: codes [b, T, n, C], actions [b, T, A] or None."""
+        pictures = self.codec.decode(codes)[0]
+        for number, row in enumerate(rows):
+            state = self.memory.start(pictures[number], None if actions is None else actions[number])
+            row.extras[EXTRA] = Kept(state)
+
+    def show(self, rows: Sequence[RowState], actions: Tensor, units: Sequence[int]) -> None:
+        """Show each row what is remembered of its next frame, a unit, whose action is one of [B, A]."""
+        known = [number for number, row in enumerate(rows) if EXTRA in row.extras]
+        for number in known:
+            row = rows[number]
+            kept: Kept = row.extras[EXTRA]
+            state = kept.state
+            if kept.decoding is not None:
+                state = self.memory.keep(state, kept.decoding.frames()[kept.row, -1])
+            row.extras[EXTRA] = Kept(self.memory.ahead(state, actions[number]))
+        if not known:
+            return
+        shown = self.memory.show([rows[number].extras[EXTRA].state for number in known], self.codec).float()
+        for number, one in zip(known, shown, strict=True):
+            rows[number].shown[units[number]] = one
+
+    def note(self, rows: Sequence[RowState], decoding: Decoding) -> None:
+        """The frames that were generated after `show`."""
+        self.newest = decoding
+        for number, row in enumerate(rows):
+            if EXTRA in row.extras:
+                row.extras[EXTRA] = replace(row.extras[EXTRA], decoding=decoding, row=number)
