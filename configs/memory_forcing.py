@@ -28,6 +28,7 @@ from vidar.train.methods.world import OwnContextConfig, TrainWorldConfig, TwinCo
 from vidar.train.methods.worn import WornContextConfig
 from vidar.train.optim import OptimConfig
 from vidar.train.remembered import RememberedClipsConfig
+from vidar.train.remembered_dreams import RememberedDreamsConfig
 from vidar.train.walks import WalksConfig
 
 Preset = Literal["demo", "tiny"]
@@ -104,12 +105,25 @@ def world_doom_memory(
     depth: str = "runs/depth_doom/model",
     memory: str = "runs/memory_doom/model",
     start: str | None = None,
+    dreams: str | None = None,
     batch: int = 6,
     minutes: float = 110.0,
 ) -> TrainConfig:
-    """World that remembers its rooms: world_doom, shown before each frame what its memory has of it."""
+    """World that remembers its rooms: world_doom, shown before each frame what its memory has of it.
+
+    dreams: a world with this memory; half of the clips are seen as it dreamed them, with what its memory showed.
+    """
     size = SIZES[preset]
     made = doom_memory(preset)
+    clips = RememberedClipsConfig(
+        path=data,
+        tokenizer=tokenizer,
+        depth=depth,
+        points=made.points,
+        patch=PATCH,
+        clip_frames=size.clip_frames,
+        batch=batch,
+    )
     return TrainConfig(
         name="world_doom_memory",
         method=TrainWorldConfig(
@@ -122,15 +136,7 @@ def world_doom_memory(
             own_context=OwnContextConfig(most=1.0, generations=4),
             worn=WornContextConfig(),
         ),
-        data=RememberedClipsConfig(
-            path=data,
-            tokenizer=tokenizer,
-            depth=depth,
-            points=made.points,
-            patch=PATCH,
-            clip_frames=size.clip_frames,
-            batch=batch,
-        ),
+        data=clips if dreams is None else RememberedDreamsConfig(world=dreams, frames=105, **dict(clips)),
         optim=OptimConfig(lr=6e-4, steps=100_000, warmup_steps=200),
         compile=True,
         minutes=minutes,

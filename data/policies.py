@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vidar.data.circuits import CircuitsPolicyConfig
 from vidar.data.explore import ActionPolicy, ExplorePolicyConfig, HoldPolicyConfig
 from vidar.data.mixture import MixturePolicyConfig
 from vidar.types import UsageError
@@ -11,6 +12,7 @@ POLICIES = {
     "mixture": MixturePolicyConfig(),
     "blind": ExplorePolicyConfig(blind=True),
     "hold": HoldPolicyConfig(),
+    "circuits": CircuitsPolicyConfig(),
 }
 
 

@@ -44,7 +44,8 @@ def record(
     policy: Annotated[
         str | None,
         typer.Option(
-            help="Policy that plays: explore, mixture (as people play), blind or hold (default: depends on SOURCE)."
+            help="Policy that plays: explore, mixture (as people play), circuits (held-out data), blind or hold "
+            "(default: depends on SOURCE)."
         ),
     ] = None,
     as_json: show.Json = False,

@@ -76,10 +76,7 @@ class Geometry(nn.Module):
     @torch.inference_mode()
     def start(self, pictures: Tensor, actions: Tensor | None) -> Place:
         """See `Memory`. Without actions, the player is taken to have stood still."""
-        walk, points = self.config.walk, self.config.points.build()
-        pose = torch.tensor([0.0, 0.0, 0.0, 90.0])
-        history = torch.zeros(walk.past, walk.actions), torch.zeros(walk.past, 3)
-        place = Place(points, pose, *history, (), points.draw(pose))
+        place = self.empty(torch.tensor([0.0, 0.0, 0.0, 90.0]))
         for number, picture in enumerate(pictures):
             if number and actions is not None:
                 place = self.ahead(place, actions[number])
@@ -92,9 +89,18 @@ class Geometry(nn.Module):
         walk, actions = self.config.walk, torch.cat([state.actions[1:], action[None].float()])
         ranges = state.points.ranges(state.pose, walk.rays, walk.reach)
         moved = self.walk(actions[None], state.moved[None], ranges[None])[0]
-        pose = after(state.pose, moved)
-        drawn = state.points.draw(pose, state.recent)
-        return Place(state.points, pose, actions, torch.cat([state.moved[1:], moved[None]]), state.recent, drawn)
+        return self.at(replace(state, actions=actions), after(state.pose, moved), moved)
+
+    def empty(self, pose: Tensor) -> Place:
+        """The state of a player at a pose [4] who has seen nothing."""
+        walk, points = self.config.walk, self.config.points.build()
+        history = torch.zeros(walk.past, walk.actions), torch.zeros(walk.past, 3)
+        return Place(points, pose, *history, (), points.draw(pose))
+
+    def at(self, state: Place, pose: Tensor, moved: Tensor) -> Place:
+        """The state at the next pose [4], after a motion [3]."""
+        history, drawn = torch.cat([state.moved[1:], moved[None]]), state.points.draw(pose, state.recent)
+        return replace(state, pose=pose, moved=history, drawn=drawn)
 
     @torch.inference_mode()
     def keep(self, state: Place, picture: Tensor) -> Place:

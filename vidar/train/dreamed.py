@@ -69,18 +69,23 @@ class DreamedClips(LatentClips):
 
     def batch(self, index: int) -> LatentBatch:
         """Running batch `index`, from 0."""
-        plain = super().batch(index)
-        seen, codes, actions, names = plain.codes.clone(), plain.codes.clone(), plain.actions.clone(), list(plain.names)
+        plain, chosen = super().batch(index), dict[int, tuple[int, slice]]()
         for row, number in enumerate(plain.number.tolist()):
             rng = Rng(self.config.seed, number)
             if float(rng.uniform("dreamed_share")) >= self.config.share:
                 continue
-            chosen = int(float(rng.uniform("dreamed_clip")) * len(self.kept))
-            dream, begin = self.kept[min(chosen, len(self.kept) - 1)].tolist()
-            span = slice(begin, begin + self.config.clip_frames)
+            number = int(float(rng.uniform("dreamed_clip")) * len(self.kept))
+            dream, begin = self.kept[min(number, len(self.kept) - 1)].tolist()
+            chosen[row] = dream, slice(begin, begin + self.config.clip_frames)
+        return self.replaced(plain, chosen)
+
+    def replaced(self, plain: LatentBatch, chosen: dict[int, tuple[int, slice]]) -> LatentBatch:
+        """The batch with a part of a dream in the place of each chosen row."""
+        seen, codes, actions, names = plain.codes.clone(), plain.codes.clone(), plain.actions.clone(), list(plain.names)
+        for row, (dream, span) in chosen.items():
             places = self.places[dream, span]
             seen[row], codes[row], actions[row] = self.seen[dream, span], self.codes[places], self.actions[places]
-            names[row] = f"dream {dream}@{begin}"
+            names[row] = f"dream {dream}@{span.start}"
         return replace(plain, codes=codes, actions=actions, names=names, seen=seen)
 
     def _places(self) -> Tensor:
