@@ -97,7 +97,7 @@ class Rollout(Turns):
         state = self._given(codes, known, unknown, rngs[: len(codes)], first, said)
         remember(self.codec, state.rows[: len(context)], context)
         if self.recall is not None:
-            self.recall.open(state.rows[: len(context)], context, actions)
+            self.recall.open(state.rows[: len(context)], context, None if actions is None else actions[:, -length:])
         self.tape.start(rows, known, unknown, first)
         for row, one in zip(opened, said, strict=True):
             self.told[row] = one
