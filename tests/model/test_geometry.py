@@ -153,8 +153,8 @@ def test_a_slow_turn_is_remembered_too(turn: float) -> None:
 
 
 def test_a_keyframe_is_added_only_where_the_cloud_lacks_something() -> None:
-    """Of a view of 86 degrees, 4 more are less than the share that makes a keyframe, and 8 are more."""
-    for turn, count in ((0.0, 1), (1.0, 1), (4.0, 3), (60.0, 6)):
+    """Of a view of 86 degrees, 8 more are less than the share that makes a keyframe, and 12 are more."""
+    for turn, count in ((0.0, 1), (1.0, 1), (4.0, 2), (60.0, 6)):
         place = still(turn).start(NOISE, torch.zeros(6, 2))
         assert len(place.points.keyframes) == count
         assert torch.equal(place.recent[0].picture, NOISE[-1])
