@@ -11,10 +11,12 @@ from fake_device import CUDA, OnCuda, fake_cuda
 from made_up import made_up
 
 from vidar.configs.catalog import recipes
+from vidar.model.geometry import Geometry
 from vidar.model.load import CONFIG, load
 from vidar.model.model import VideoModel
 from vidar.nn.attention import SDPAConfig
 from vidar.nn.auto import AutoAttentionConfig
+from vidar.nn.depth import DepthNet
 from vidar.nn.pretrained import load_component
 from vidar.objectives.flow import Flow
 from vidar.play.env import WorldVectorEnv
@@ -58,9 +60,13 @@ def used(config, folder, device):
         model = load(folder, device, torch.float32)
         return pictures(model) if model.config.clips else dreams(model)
     model = load_component(folder).to(device)
+    if isinstance(model, Geometry):  # of the CPU, wherever its world is
+        return remembered(load_component(folder))
     with torch.inference_mode():
         if hasattr(model, "decode"):
             return model.decode(model.encode(to_float(video).to(device))[0])[0]
+        if isinstance(model, DepthNet):
+            return model(video[0].to(device))
         answers = model(video.to(device))
         found = answers if isinstance(answers, tuple) else tuple(answers.values())
         return torch.cat([answer.flatten(1) for answer in found], 1)
@@ -69,6 +75,14 @@ def used(config, folder, device):
 def to_video(config):
     height, width = config.data.size
     return (255 * Rng(3).uniform("init", shape=(1, 9, height, width, 3))).to(torch.uint8)
+
+
+def remembered(memory):
+    """The pose, and what is drawn, after a start and a step."""
+    c = memory.config
+    seen = (255 * Rng(3).uniform("init", shape=(3, c.points.height, c.points.width, 3))).to(torch.uint8)
+    place = memory.ahead(memory.start(seen, None), torch.ones(c.walk.actions))
+    return torch.cat([place.pose, place.drawn.colour.flatten().float()])
 
 
 def pictures(model):

@@ -14,10 +14,11 @@ from vidar.train.loop import train_step
 from vidar.train.methods.adversary import AdversaryConfig
 from vidar.train.methods.distribution_matching import MatchingConfig
 from vidar.train.methods.world import OwnContextConfig
+from vidar.train.methods.worn import WornContextConfig
 
 RECIPES = {name: recipe for name, recipe in recipes().items() if isinstance(recipe(preset="tiny"), TrainConfig)}
-DREAMS = {"dreamed_share", "dreamed_start", "dreamed_clip"}
-ELSEWHERE = {"token", "init", "policy", "shuffle", "weights", "codebook", *DREAMS}  # not drawn by a step
+DATA = {"dreamed_share", "dreamed_start", "dreamed_clip", "shown_share", "shown_level"}
+ELSEWHERE = {"token", "init", "policy", "shuffle", "weights", "codebook", *DATA}  # not drawn by a step
 BATCH = 4
 
 
@@ -51,6 +52,8 @@ def forced(method):
         changes["matching"] = MatchingConfig(critic_steps=1)
     elif "own_context" in fields:
         changes["own_context"] = OwnContextConfig(share=1.0, generations=3)
+    if "worn" in fields:
+        changes["worn"] = WornContextConfig(share=1.0)
     if "adversary" in fields:
         changes["adversary"] = AdversaryConfig(blocks=(0,), width=method.world.net.backbone.width)
     if "share" in fields:

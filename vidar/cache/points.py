@@ -39,7 +39,7 @@ class Drawn(NamedTuple):
     """The cloud as it looks from a pose: colour uint8 [H, W, 3], seen bool [H, W], depth and grain float32 [H, W].
 
     grain: how many pixels apart the points are. Where nothing is seen, colour and depth are 0 and grain is inf. frames:
-    numbers of the keyframes that are drawn, best first.
+    numbers of the keyframes that are drawn, best first. kept bool [H, W]: what a keyframe shows, not a recent frame.
     """
 
     colour: Tensor
@@ -47,6 +47,7 @@ class Drawn(NamedTuple):
     depth: Tensor
     grain: Tensor
     frames: tuple[int, ...]
+    kept: Tensor
 
 
 class PointsConfig(Config):
@@ -142,7 +143,7 @@ class Points:
         if not frames:
             nothing = torch.zeros(c.height, c.width)
             colour = torch.zeros(c.height, c.width, 3, dtype=torch.uint8)
-            return Drawn(colour, nothing > 0, nothing, nothing + torch.inf, ())
+            return Drawn(colour, nothing > 0, nothing, nothing + torch.inf, (), nothing > 0)
         depths = torch.stack([frame.depth for frame in frames])
         place = torch.stack([unprojected(frame.depth, frame.pose, c) for frame in frames])
         depth, row, column, inside = projected(place, pose, c)
@@ -164,8 +165,9 @@ class Points:
         return _composed(found, depth, grain, colours[kept], c.apart, tuple(numbers))
 
     def lacks(self, drawn: Drawn) -> bool:
-        """Whether a picture at the pose of a drawing has enough that the cloud lacks to be a keyframe."""
-        return float((drawn.grain > self.config.coarse).float().mean()) > self.config.lacking
+        """Whether a picture at the pose of a drawing has enough that the keyframes lack to become one."""
+        lacking = (drawn.grain > self.config.coarse) | ~drawn.kept
+        return float(lacking.float().mean()) > self.config.lacking
 
     def ranges(self, pose: Tensor, rays: int, most: float) -> Tensor:
         """How far the nearest wall is in directions around a pose, counter-clockwise from ahead: float32 [rays].
@@ -222,4 +224,5 @@ def _composed(
         torch.where(seen, depth[number], 0),
         torch.where(seen, grain[number], torch.inf),
         frames,
+        seen & (first[0] < len(frames) * len(BLOCKS)),
     )

@@ -76,7 +76,8 @@ class DepthNet(nn.Module):
         x = levels.pop()
         for up, joined in zip(reversed(self.up), reversed(self.joined)):
             x = joined(torch.cat([F.interpolate(up(x), scale_factor=2), levels.pop()], 1))
-        return self.config.typical * F.pixel_shuffle(self.out(x), PATCH)[:, 0].float().exp()
+        log = F.pixel_shuffle(self.out(x), PATCH)[:, 0]
+        return self.config.typical * log.to(torch.promote_types(log.dtype, torch.float32)).exp()
 
     def save_pretrained(self, directory: str | os.PathLike[str], dtype: torch.dtype | None = None) -> None:
         """Write `config.json` and `model.safetensors`."""

@@ -61,7 +61,8 @@ class WalkNet(nn.Module):
         near = 1 - (ranges / self.config.reach).clamp(0, 1)
         parts = actions.flatten(1), (moved / self.scale).flatten(1), near
         dtype = next(self.layers.parameters()).dtype
-        return self.layers(torch.cat([part.to(dtype) for part in parts], 1)).float() * self.scale
+        moved = self.layers(torch.cat([part.to(dtype) for part in parts], 1))
+        return moved.to(torch.promote_types(moved.dtype, torch.float32)) * self.scale
 
     def save_pretrained(self, directory: str | os.PathLike[str], dtype: torch.dtype | None = None) -> None:
         """Write `config.json` and `model.safetensors`."""

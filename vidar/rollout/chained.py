@@ -56,6 +56,8 @@ class SegmentRollout(Turns):
     moving = (*Turns.moving, "_rows")
 
     def __init__(self, setting: Setting, capacity: int, model: Model | None = None) -> None:
+        if setting.memory is not None:
+            raise UsageError(f"{setting.name} plans segments, which are shown no memory; leave the memory out")
         super().__init__(setting, capacity, model)
         chain = self.chain = chain_of(setting)
         self.per_group, self.keep, self.ahead = chain.stride, chain.first, chain.map.length - chain.made

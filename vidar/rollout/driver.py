@@ -24,6 +24,7 @@ from vidar.core.step import Step, prefill
 from vidar.rng import Rng
 from vidar.rollout.codec import EXTRA, following, remember
 from vidar.rollout.guide import guided
+from vidar.rollout.memory import EXTRA as MEMORY
 from vidar.rollout.setting import Setting
 from vidar.rollout.tape import ActionPrefetcher, ActionTape, Conditions
 from vidar.rollout.turns import Turns
@@ -85,6 +86,42 @@ class Rollout(Turns):
         that needs the code of a frame before the context is not committed. Units that the schedule leaves pending are
         committed with the first call. Raises UsageError if the context is too short.
         """
+        self._restart(rows, codes, actions, rngs, first, told, [{} for _ in rows])
+        if self.recall is not None:
+            last = slice(-self.frames.whole(codes.shape[1]), None)
+            known = None if actions is None else actions[:, last]
+            self.recall.open([self.state.rows[row] for row in rows], codes[:, last], known)
+
+    @torch.inference_mode()
+    def reopen(
+        self,
+        rows: Sequence[int],
+        codes: Tensor,
+        actions: Tensor | None,
+        rngs: Sequence[Rng],
+        first: int = 0,
+        told: Sequence[Told] | None = None,
+    ) -> None:
+        """See `Turns.reopen`. The frames of the context are shown what they were shown when they were generated."""
+        before, per = [self.state.rows[row] for row in rows], self.per_group
+        end = self.frames.units((first + self.frames.whole(codes.shape[1])) // per).start
+        shown = [{unit + end - row.clock: one for unit, one in row.shown.items()} for row in before]
+        self._restart(rows, codes, actions, rngs, first, told, shown)
+        for row, old in zip(rows, before):
+            if MEMORY in old.extras:
+                self.state.rows[row].extras[MEMORY] = old.extras[MEMORY]
+
+    def _restart(
+        self,
+        rows: Sequence[int],
+        codes: Tensor,
+        actions: Tensor | None,
+        rngs: Sequence[Rng],
+        first: int,
+        told: Sequence[Told] | None,
+        shown: Sequence[dict[int, Tensor]],
+    ) -> None:
+        """Restart rows after a context. shown: what was shown to each of them of its units."""
         self.check_start(codes.shape[1])
         length = self.frames.whole(codes.shape[1])
         codes, context = codes[:, -length:], codes[:, -length:]
@@ -94,10 +131,8 @@ class Rollout(Turns):
         said, opened = told or [NOTHING] * len(rows), rows
         rows, codes, known, rngs = self._both(rows), self._twice(codes), self._twice(known), [*rngs, *rngs]
         unknown = self._twice(unknown, torch.ones_like(unknown))
-        state = self._given(codes, known, unknown, rngs[: len(codes)], first, said)
+        state = self._given(codes, known, unknown, rngs[: len(codes)], first, said, [*shown, *shown])
         remember(self.codec, state.rows[: len(context)], context)
-        if self.recall is not None:
-            self.recall.open(state.rows[: len(context)], context, None if actions is None else actions[:, -length:])
         self.tape.start(rows, known, unknown, first)
         for row, one in zip(opened, said, strict=True):
             self.told[row] = one
@@ -107,7 +142,14 @@ class Rollout(Turns):
             self.rngs[row] = rng
 
     def _given(
-        self, codes: Tensor, known: Tensor, unknown: Tensor, rngs: Sequence[Rng], first: int, told: Sequence[Told]
+        self,
+        codes: Tensor,
+        known: Tensor,
+        unknown: Tensor,
+        rngs: Sequence[Rng],
+        first: int,
+        told: Sequence[Told],
+        shown: Sequence[dict[int, Tensor]],
     ) -> RingState:
         """A fresh state in which these frames are committed."""
         state, objective, length = self._fresh(len(codes)), self.system.objective, codes.shape[1]
@@ -125,8 +167,8 @@ class Rollout(Turns):
                 f"a context of {length} frames that starts at frame {first} is too short; include earlier frames"
             )
         whole = units[: len(units) - self.system.schedule.pending]
-        for row in state.rows:
-            row.clock = begin if whole else end
+        for row, known_of in zip(state.rows, shown):
+            row.clock, row.shown = begin if whole else end, dict(known_of)
         if whole:
             tape = ActionTape(len(codes), known.shape[2], length)
             tape.start(range(len(codes)), known, unknown, first)
@@ -139,7 +181,7 @@ class Rollout(Turns):
         """See `Turns.recache`: KV re-caching, so that a changed action takes effect at once.
 
         LongLive (Yang et al., 2025) does this when the prompt changes. Uses as many of the last frames as the next
-        frame can see. The implementation is `open` at the row's own frame number and noise. Choice: sinks that have
+        frame can see. The implementation is `reopen` at the row's own frame number and noise. Choice: sinks that have
         left the window are not recomputed but forgotten (LongLive with `global_sink` false).
         """
         per = self.per_group
@@ -151,7 +193,7 @@ class Rollout(Turns):
                 keep += 1  # the first frame only provides the hint of the next
             seen, last = self.state.rows[row].extras.get(EXTRA), slice(-keep * per, None)
             mine = [self.rngs[row]], (group - keep) * per, [self.told[row]]
-            self.open([row], known[None, last], told[None, last], *mine)
+            self.reopen([row], known[None, last], told[None, last], *mine)
             if seen is not None:  # no picture changes, and the tokenizer state covers more than these frames
                 self.state.rows[row].extras[EXTRA] = seen
 
@@ -188,6 +230,8 @@ class Rollout(Turns):
         """
         objective, frames = self.system.objective, self.frames
         decoder = self._decoder(self.conditions, self.rngs, objective, self.model)
+        if self.recall is not None:
+            raise UsageError(f"{self.setting.name} has a memory, which needs its frames one after another")
         source = ActionPrefetcher(self.tape, iter(actions), self._tell, self.setting.rest.expand(self.capacity, -1))
         made, turn = dict[int, dict[int, list[Tensor]]](), frames.group(self.state.rows[0].clock)
         for step in self.system.schedule.steps(objective, frames):

@@ -31,7 +31,7 @@ class ReencodeEvery(Hook):
 
     Uses as many frames as a context may have, at most `every`. The frame count restarts at 0, so positions stay in the
     range of training. Re-encoding drops whatever a code holds that its picture does not show. If the tokenizer looks
-    back, the pictures are the ones that were shown.
+    back, the pictures are the ones that were shown. What a memory holds stays.
     """
 
     def __init__(self, rollout: Turns, every: int, rngs: Sequence[Rng]) -> None:
@@ -62,7 +62,7 @@ class ReencodeEvery(Hook):
         context = self.rollout.codec.encode(self._shown())
         told = self.rollout.told
         rngs = [Rng(rng.seed, rng.video + number * APART) for rng in self.rngs]
-        self.rollout.open(range(len(context)), context, torch.stack(list(self.actions), 1), rngs, 0, told)
+        self.rollout.reopen(range(len(context)), context, torch.stack(list(self.actions), 1), rngs, 0, told)
 
     def _shown(self) -> Tensor:
         """The last pictures, uint8 [B, T, H, W, 3]."""

@@ -147,6 +147,8 @@ def check_joint(setting: Setting, frames: int) -> None:
         raise UsageError(f"{name} has guidance; joint speculation has one row: remove guidance from world.json")
     if setting.policy is not None:
         raise UsageError(f"{name} has a policy that forgets frames; joint speculation needs policy null")
+    if setting.memory is not None:
+        raise UsageError(f"{name} has a memory, which needs its frames one after another; speculate ahead (vidar play)")
     if not (system.interactive and refined and len(system.frames.units(0)) == 1):
         raise UsageError(f"{name} does not make whole frames one by one; joint speculation needs that")
     if any(order.need(later, earlier) for later in range(frames) for earlier in range(later)):

@@ -68,6 +68,18 @@ class Turns(ABC):
         context is too short.
         """
 
+    def reopen(
+        self,
+        rows: Sequence[int],
+        codes: Tensor,
+        actions: Tensor | None,
+        rngs: Sequence[Rng],
+        first: int = 0,
+        told: Sequence[Told] | None = None,
+    ) -> None:
+        """As `open`, after the last frames of these rows themselves: what they remember beyond the context stays."""
+        self.open(rows, codes, actions, rngs, first, told)
+
     @abstractmethod
     def group(self, actions: Tensor, steps: int | None = None) -> Tensor:
         """Generate the next group of frames of every row: actions [B, F, A] -> codes [B, F, n, C].

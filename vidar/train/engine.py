@@ -6,10 +6,11 @@ The loop and the methods do not depend on either.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -110,9 +111,14 @@ class PlainEngine:
 
     def move(self, batch: Any) -> Any:
         """See `Engine`."""
-        found = {f.name: getattr(batch, f.name) for f in fields(batch)}
-        moved = {k: v.to(self.device, non_blocking=True) for k, v in found.items() if isinstance(v, Tensor)}
-        return replace(batch, **moved)
+        return replace(batch, **{f.name: self._moved(getattr(batch, f.name)) for f in fields(batch)})
+
+    def _moved(self, value: Any) -> Any:
+        """A tensor on the device; a mapping, as the extras of clips are, with its tensors there."""
+        if isinstance(value, Mapping):
+            known = cast(Mapping[str, Any], value)
+            return {name: self._moved(one) for name, one in known.items()}
+        return value.to(self.device, non_blocking=True) if isinstance(value, Tensor) else value
 
     def backward(self, loss: Tensor) -> None:
         """Compute the gradients of a scalar, averaged over the ranks."""
