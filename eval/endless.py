@@ -18,7 +18,7 @@ from vidar.eval.endless_measure import LEAST_FRAMES, Judge, beside, frame_times,
 from vidar.eval.endless_play import EndlessConfig, Tick, elsewhere, play
 from vidar.eval.endless_report import endless_page, summary
 from vidar.eval.output import MARK, bar, begin, folder, write
-from vidar.eval.provenance import hardware, versions
+from vidar.eval.provenance import hardware, versions, without
 from vidar.eval.suite_figures import endless_strips, of_endless
 from vidar.model.load import load_world
 from vidar.types import UsageError
@@ -35,18 +35,18 @@ def run(
     seed: int = 0,
     idm: str | os.PathLike[str] | None = None,
     device: str = "cpu",
+    no_memory: bool = False,
     progress: Callable[[int, int], None] | None = None,
     config: EndlessConfig = USUAL,
 ) -> dict[str, Any]:
     """Play, dream, measure and judge; write report.html and report.json into `out`. Returns the content of the latter.
 
-    idm: folder of an inverse-dynamics model (default: the one that ships for the world). progress(done, all) counts
-    played, dreamed and timed frames; None: a bar on stderr. Raises UsageError or VidarError in one line, before
-    anything is dreamed.
+    idm: folder of an inverse-dynamics model (default: the world's). progress(done, all): of frames; None: a bar on
+    stderr. no_memory: run without the memory. Raises UsageError or VidarError, before anything is dreamed.
     """
     place, started = folder(out), time.perf_counter()
     scenario_file(config.scenario)  # says so where the game is missing
-    world = load_world(model, device)
+    world = load_world(model, device, memory=not no_memory)
     if (order := world.config.order).chain is not None:
         raise UsageError(f"world {world.config.name!r} plans segments; the endless suite dreams frame after frame")
     c, window = world.config.context, order.past or 1
@@ -73,7 +73,7 @@ def run(
         "context": c,
         "window": window,
         "seed": seed,
-        **summary(scores, found, times),
+        **(without(no_memory) | summary(scores, found, times)),
         "games": [list(names) for names in played.games],
         "idm": keys.name or None,
         "config": to_dict(config),

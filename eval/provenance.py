@@ -6,6 +6,7 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -50,3 +51,13 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return " ".join(line.partition(":")[2].split())
     return platform.processor() or platform.machine()
+
+
+def without(no_memory: bool) -> dict[str, bool]:
+    """What a report says of a world that ran without its memory; nothing of others."""
+    return {"no_memory": True} if no_memory else {}
+
+
+def option_words(option: str, value: Any) -> list[str]:
+    """An option on a command line; True: a flag."""
+    return [f"--{option}"] if value is True else [f"--{option}", shown(value)]

@@ -23,8 +23,9 @@ def run(
     game: str | None = None,
     against: str | None = None,
     workers: int | None = None,
+    no_memory: bool = False,
 ) -> dict[str, Any]:
     """As `ruler.run`."""
     given: dict[str, Any] = {"starts": starts, "frames": frames, "seed": seed, "steps": steps, "device": device}
-    given |= {"game": game, "against": against, "workers": workers}
+    given |= {"game": game, "against": against, "workers": workers, "no_memory": no_memory}
     return ruler.run(model, out, config=CONFIG, suite="quick", **given)

@@ -21,7 +21,7 @@ from vidar.eval.output import MARK, bar, begin, folder, write
 from vidar.eval.paired import Figures, fingerprint_of, write_strips
 from vidar.eval.paired import figures as paired_figures
 from vidar.eval.processes import usable_cores
-from vidar.eval.provenance import hardware, shown, versions
+from vidar.eval.provenance import hardware, option_words, shown, versions, without
 from vidar.eval.report import Section
 from vidar.eval.ruler_measure import PlayerScores
 from vidar.eval.ruler_motion import readable, shuffled_keys
@@ -59,6 +59,7 @@ def run(
     game: str | None = None,
     against: str | None = None,
     workers: int | None = None,
+    no_memory: bool = False,
     config: RulerConfig = USUAL,
     suite: str = "ruler",
     progress: Callable[[int, int], None] | None = None,
@@ -67,7 +68,8 @@ def run(
 
     game: a ViZDoom scenario, "shapes" or the id of an environment (default: by the actions). starts: games from which
     each player begins. frames: of every play (default: the seconds of `config`). against: another model, as a further
-    row. workers: processes (default: one for each core; on a GPU one). progress(done, all) counts games and players.
+    row. workers: processes (default: one for each core; on a GPU one). no_memory: run the model, but not the other one,
+    without its memory. progress(done, all) counts games and players.
     Raises UsageError or VidarError in one line, before anything is dreamed.
     """
     place, began = folder(out), time.perf_counter()
@@ -75,7 +77,7 @@ def run(
     config = config.replace(**changed)
     if frames is not None and frames < LEAST_FRAMES:
         raise UsageError(f"the ruler needs {LEAST_FRAMES} frames or more, not {frames}")
-    world = load_world(model, device)
+    world = load_world(model, device, memory=not no_memory)
     check_world(world)
     models = {MODEL: model} | ({} if against is None else {against: against})
     key: dict[str, Any] = {"models": [fingerprint(world)], "seed": seed, "steps": steps, "frames": frames}
@@ -83,7 +85,7 @@ def run(
         key["models"].append(fingerprint(_other(world, against, device)))
     key |= {"config": to_dict(config), "versions": versions()}
     lengths, longest = _lengths(world, config, frames)
-    task = RulerTask(models, config, place / PARTS, seed, steps, device, longest)
+    task = RulerTask(models, config, place / PARTS, seed, steps, device, longest, no_memory)
     count = workers or (usable_cores() if device == "cpu" else 1)
     try:
         with bar(Console(stderr=True), "playing and dreaming") as tick:
@@ -91,6 +93,7 @@ def run(
     finally:
         end()
     options = {"game": game, "episodes": starts, "frames": frames, "against": against, "out": out}
+    options |= {"no-memory": True} if no_memory else {}
     facts = {
         "suite": suite,
         "world": world.config.name,
@@ -99,6 +102,7 @@ def run(
         "hardware": hardware(device),
         "seed": seed,
         "steps": steps or world.config.steps,
+        **without(no_memory),
         "command": _command(model, suite, options),
         "seconds": round(time.perf_counter() - began, 1),
     }
@@ -196,5 +200,5 @@ def _lengths(world: VideoModel, config: RulerConfig, frames: int | None) -> tupl
 
 
 def _command(model: str, suite: str, options: Mapping[str, Any]) -> str:
-    words = [f"--{name} {shown(value)}" for name, value in options.items() if value is not None]
+    words = [word for name, value in options.items() if value is not None for word in option_words(name, value)]
     return " ".join(["vidar", "eval", shown(model), "--suite", suite, *words])

@@ -32,7 +32,8 @@ RECORDED = "recorded play"
 class RulerTask:
     """What all processes of a run know.
 
-    models: row -> name or folder; place: the folder of the parts; longest: frames of the longest play.
+    models: row -> name or folder; place: the folder of the parts; longest: frames of the longest play. no_memory: the
+    first model runs without its memory.
     """
 
     models: Mapping[str, str]
@@ -42,6 +43,7 @@ class RulerTask:
     steps: int | None
     device: str
     longest: int
+    no_memory: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,10 @@ class RulerWorker:
 
     def __init__(self, task: RulerTask) -> None:
         self.task = task
-        self.worlds = {row: load_world(model, task.device) for row, model in task.models.items()}
+        self.worlds = {
+            row: load_world(model, task.device, memory=not (task.no_memory and row == MODEL))
+            for row, model in task.models.items()
+        }
         self.world = self.worlds[MODEL]
         self.game = RealGame(self.world.config, task.config, task.longest)
         self.reader = motion_reader(self.world.config, self.game.name)[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vidar.config import unknown_key
-from vidar.eval.provenance import shown
+from vidar.eval.provenance import option_words, shown
 from vidar.eval.record import Found, check_record, of_endless, of_outcome, of_ruler, of_world, record
 from vidar.types import UsageError
 
@@ -31,15 +31,16 @@ def _same(*names: str) -> dict[str, str]:
     return {name: name for name in names}
 
 
-RULER = {"episodes": "starts", **_same("frames", "seed", "steps", "device", "game", "against", "workers")}
+MEMORY = {"no-memory": "no_memory"}
+RULER = {"episodes": "starts", **MEMORY, **_same("frames", "seed", "steps", "device", "game", "against", "workers")}
 SUITES: Mapping[str, Suite] = {
     "world": Suite(
         "vidar.eval.world_suite",
-        _same("data", "split", "episodes", "frames", "seed", "steps", "idm", "device"),
+        {**_same("data", "split", "episodes", "frames", "seed", "steps", "idm", "device"), **MEMORY},
         of_world,
     ),
     "endless": Suite(
-        "vidar.eval.endless", {"episodes": "rollouts", **_same("frames", "seed", "idm", "device")}, of_endless
+        "vidar.eval.endless", {"episodes": "rollouts", **_same("frames", "seed", "idm", "device"), **MEMORY}, of_endless
     ),
     "ruler": Suite("vidar.eval.ruler", RULER, of_ruler),
     "quick": Suite("vidar.eval.quick", RULER, of_ruler),
@@ -65,6 +66,6 @@ def run_suite(
     report = import_module(suite.module).run(model, out, **given)
     if recipe is not None:
         words = ["vidar", "eval", shown(model), "--suite", name]
-        words += [word for option, value in options.items() for word in (f"--{option}", shown(value))]
+        words += [word for option, value in options.items() for word in option_words(option, value)]
         record(recipe, shlex.join(words), suite.found(report), model)
     return report

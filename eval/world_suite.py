@@ -24,7 +24,7 @@ from vidar.eval.action_score import Reader, chance, read_back, reader
 from vidar.eval.held_out import HeldOut, Tick, games, recorded
 from vidar.eval.output import MARK, bar, begin, folder, write
 from vidar.eval.protocol import WORLD, WorldProtocol
-from vidar.eval.provenance import hardware, shown, versions
+from vidar.eval.provenance import hardware, shown, versions, without
 from vidar.eval.ruler_play import RulerConfig
 from vidar.eval.side_by_side import film
 from vidar.eval.suite_figures import of_world, world_strips
@@ -58,22 +58,25 @@ def run(
     steps: int | None = None,
     idm: str | os.PathLike[str] | None = None,
     device: str = "cpu",
+    no_memory: bool = False,
 ) -> dict[str, Any]:
     """Evaluate a world with the fixed protocol; arguments that change the protocol are named in the report.
 
     data: a folder of shards whose episodes of `split` (default: heldout) replace the fixed games. idm: folder of an
-    inverse-dynamics model for the action scores. Returns the content of report.json. Raises UsageError or VidarError
+    inverse-dynamics model for the action scores. no_memory: run the world without its memory. Returns the content of
+    report.json. Raises UsageError or VidarError
     in one line, before anything is dreamed.
     """
     if split is not None and data is None:
         raise UsageError("--split selects a part of recorded shards; give the shards with --data")
     protocol = WORLD.replace(episodes=episodes, frames=frames, seed=seed, steps=steps)
     split = "heldout" if data is not None and split is None else split
-    words = ("vidar", "eval", shown(model), "--suite", "world")
+    words = ("vidar", "eval", shown(model), "--suite", "world", *(("--no-memory",) if no_memory else ()))
     again = command(
         protocol, WORLD, words, out=out, data=data, split=split, idm=idm, device=None if device == "cpu" else device
     )
-    return judge(model, Files(folder(out), "vidar eval, suite world", again), protocol, data, split, idm, device)
+    files = Files(folder(out), "vidar eval, suite world", again)
+    return judge(model, files, protocol, data, split, idm, device, memory=not no_memory)
 
 
 def judge(
@@ -85,13 +88,14 @@ def judge(
     idm: str | os.PathLike[str] | None = None,
     device: str = "cpu",
     players: RulerConfig | None = None,
+    memory: bool = True,
 ) -> dict[str, Any]:
     """The whole evaluation: load, check, play or read, dream, score, write. Returns the content of report.json.
 
-    players: the ruler, run in the folder `ruler` of the report, whose strips and likeness the page shows.
+    players: the ruler, run in the folder `ruler`, whose strips and likeness the page shows. memory: see `load`.
     """
     console, started = Console(stderr=True), time.perf_counter()
-    world = load_world(model, device)
+    world = load_world(model, device, memory=memory)
     source = (
         games(world.config, protocol) if data is None else recorded(data, split or "heldout", world.config, protocol)
     )
@@ -112,7 +116,7 @@ def judge(
         "hardware": hardware(device),
         "latency_ms": {q: round(float(np.percentile(latencies, int(q[1:]))), 2) for q in ("p50", "p95")},
         **summary(scores),
-        **_read_back(keys, scores, held_out, world.config.context),
+        **(_read_back(keys, scores, held_out, world.config.context) | without(not memory)),
         **({} if played is None else {"ruler": {"rows": played["rows"], "command": played["command"]}}),
         "context": world.config.context,
         "steps": protocol.steps or world.config.steps,

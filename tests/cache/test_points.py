@@ -158,3 +158,17 @@ def test_sizes_are_whole_cells() -> None:
     with pytest.raises(UsageError, match="multiple of 8"):
         PointsConfig(height=60, width=80, view=90)
     assert np.prod(CONFIG.build().place.shape[1:3]) == 64 * 80 / CELL**2
+
+
+def test_walls_from_above_are_the_sides_of_the_room_nearest_first():
+    points, cell = around(8), 8
+    here = pose(50, 0, 0)
+    walls = points.walls(here, cell, 1000)
+    low, high = walls * cell, (walls + 1) * cell
+    inside = ((low <= HALF + 0.01) & (high >= -HALF - 0.01)).all(1)
+    beside = torch.stack([(low <= side) & (side <= high) for side in (HALF - 0.01, -HALF + 0.01)]).any(0)
+    assert len(walls) > 90 and len(walls.unique(dim=0)) == len(walls) and inside.all() and beside.any(1).all()
+    far = ((walls + 0.5) * cell - here[:2]).square().sum(1)
+    assert (far.diff() >= 0).all() and torch.equal(points.walls(here, cell, 7), walls[:7])
+    assert len(points.walls(here, 1.0, 1000)) == 0  # none of the pictures shows a wall so finely: 1.7 units a pixel
+    assert len(CONFIG.build().walls(here, cell, 7)) == 0

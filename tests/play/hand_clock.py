@@ -20,7 +20,7 @@ def guessed(engine, instead=None):
         engine.raise_failure()
         assert time.monotonic() < deadline, "no guess was made"
         time.sleep(0.001)
-    guess.frames.result(60)
+    guess.pictures.frames.result(60)
     return guess
 
 

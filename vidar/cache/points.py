@@ -24,6 +24,7 @@ from vidar.config import Config
 
 BLOCKS = (1, 2, 4, 8)  # pixels along the side of the blocks that a point may fill
 CELL = 8  # pixels along the side of the cells in which frames are compared
+FAR = 1 << 20  # rows of a map, in cells
 NOTHING = torch.iinfo(torch.int64).max
 
 
@@ -181,15 +182,33 @@ class Points:
         ray = (angle * (rays / (2 * math.pi))).floor().long() % rays
         return torch.full((rays,), most).scatter_reduce_(0, ray, far, "amin")
 
+    def walls(self, pose: Tensor, cell: float, most: int) -> Tensor:
+        """The walls seen from above: int64 [n, 2], columns and rows of a grid with cells of `cell` map units.
+
+        A wall is where two pixels or more at the height of the eye are, of pictures that are as fine there as the grid.
+        At most `most` cells, those nearest to a pose [4] first.
+        """
+        c, middle = self.config, self.config.height // 2
+        if not self.keyframes:
+            return torch.zeros(0, 2, dtype=torch.int64)
+        depth = torch.stack([frame.depth[middle - 1 : middle + 1] for frame in self.keyframes])  # N 2 W
+        place = unprojected(depth, torch.stack([frame.pose for frame in self.keyframes]), c)[..., :2]
+        cells = (place[depth * (2 * c.reach[0] / c.width) <= cell] / cell).floor().long()
+        keys, pixels = (cells[:, 0] * FAR + cells[:, 1] + FAR // 2).unique(return_counts=True)  # fast, unlike dim=0
+        keys = keys[pixels > 1]
+        cells = torch.stack([keys.div(FAR, rounding_mode="floor"), keys % FAR - FAR // 2], 1)
+        far = ((cells + 0.5) * cell - pose[:2]).square().sum(1)
+        return cells[far.argsort()[:most]]
+
 
 def unprojected(depth: Tensor, pose: Tensor, config: PointsConfig) -> Tensor:
-    """Places [h, w, 3] of the pixels of a picture with depth [h, w], seen from a pose."""
-    (across, down), (height, width) = config.reach, depth.shape
+    """Places [..., h, w, 3] of the pixels of pictures with depth [..., h, w], seen from poses [..., 4]."""
+    (across, down), (height, width) = config.reach, depth.shape[-2:]
     left = (1 - (torch.arange(width) + 0.5) * (2 / width)) * across * depth
     up = (1 - (torch.arange(height) + 0.5) * (2 / height))[:, None] * down * depth
-    heading = torch.deg2rad(pose[3])
+    heading = torch.deg2rad(pose[..., 3, None, None])
     cos, sin = torch.cos(heading), torch.sin(heading)
-    return torch.stack([depth * cos - left * sin, depth * sin + left * cos, up], -1) + pose[:3]
+    return torch.stack([depth * cos - left * sin, depth * sin + left * cos, up], -1) + pose[..., None, None, :3]
 
 
 def projected(place: Tensor, pose: Tensor, config: PointsConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:

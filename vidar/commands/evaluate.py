@@ -58,6 +58,7 @@ def evaluate(
         ),
     ] = None,
     against: Annotated[str | None, typer.Option(metavar="MODEL", help="Another model of this game, beside it.")] = None,
+    no_memory: show.NoMemory = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes (default: one for each core).")] = None,
     device: Annotated[str | None, typer.Option(help="Device to run on: cpu, cuda, ... (default: cpu).")] = None,
     record: show.Record = None,
@@ -72,7 +73,7 @@ def evaluate(
     keep_in(cache)
     options = {
         "data": data, "split": split, "episodes": episodes, "frames": frames, "seed": seed, "steps": steps, "idm": idm,
-        "game": game, "against": against, "workers": workers,
+        "game": game, "against": against, "workers": workers, "no-memory": no_memory or None,
         "device": None if device is None else check_device(device),
     }  # fmt: skip
     given = {name: value for name, value in options.items() if value is not None}

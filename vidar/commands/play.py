@@ -84,6 +84,7 @@ def play(
     window: Annotated[
         bool, typer.Option("--window", help="Open a window on this machine instead of serving a web page.")
     ] = False,
+    no_memory: show.NoMemory = False,
     compiled: Compiled = None,
     prompt: show.Prompt = None,
     label: show.Label = None,
@@ -105,7 +106,7 @@ def play(
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)  # one stream makes many small calls; the other cores encode, serve and draw
     keep_in(cache, cache_limit)
-    world = load(model, check_device(device))
+    world = load(model, check_device(device), memory=not no_memory)
     show.warn_of_few_steps(model)
     world.config.check_told(told := Told(prompt, label))
     clips = [] if world.start is None and (starts is not None or beside) else own_clips(world)

@@ -34,6 +34,9 @@ Trust = Annotated[
         help="Allow recipes and configs of this package, which run its code; may be repeated.",
     ),
 ]
+NoMemory = Annotated[
+    bool, typer.Option("--no-memory", help="Run a world that has a memory without it, as one that has none.")
+]
 Steps = Annotated[int | None, typer.Option(min=1, help="Solver steps per frame (default: the model's).")]
 Record = Annotated[
     str | None,

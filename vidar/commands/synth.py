@@ -43,9 +43,9 @@ def synth(
         typer.Option("--spread-starts", help="Begin jobs without a context at different start clips of the model, "
                                              "chosen by their seed. Jobs without a seed always do."),
     ] = False,
+    no_memory: show.NoMemory = False,
     limit: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="Longest video that a job may ask for (default: 86400, one day)."),
+        float | None, typer.Option(metavar="SECONDS", help="Longest video that a job may ask for (default: one day).")
     ] = None,
     dry_run: Annotated[
         bool,
@@ -68,8 +68,8 @@ def synth(
     place = on_ray(ray) if ray else LocalWorkers
     request = SynthRequest(
         model=model, jobs=str(jobs), out=str(out), workers=workers, rows=rows, segment=segment,
-        spread_starts=spread_starts or None, device=device if ray else check_device(device),
-        limit=LONGEST if limit is None else limit,
+        spread_starts=spread_starts or None, no_memory=no_memory or None, limit=LONGEST if limit is None else limit,
+        device=device if ray else check_device(device),
     )  # fmt: skip
     show.warn_of_few_steps(model)
     if dry_run:

@@ -57,6 +57,7 @@ def generate(
         ),
     ] = False,
     schedule: Schedule = None,
+    no_memory: show.NoMemory = False,
     compile_: Annotated[
         bool,
         typer.Option("--compile", help="Compile the network first; takes minutes and pays off for long videos."),
@@ -80,7 +81,7 @@ def generate(
     request = GenerateRequest(
         model=model, out=str(out), frames=frames, seconds=seconds, seed=seed, steps=steps, label=label, prompt=prompt,
         size=None if size is None else read_size(size), device=check_device(device),
-        renew=renew, recache=recache, compile=compile_,
+        renew=renew, recache=recache, no_memory=no_memory, compile=compile_,
         schedule=None if schedule is None else read_schedule(schedule),
         context=None if context is None else str(context), actions=None if actions is None else str(actions),
     )  # fmt: skip

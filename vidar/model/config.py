@@ -133,6 +133,11 @@ class ModelConfig(Config):
             raise UsageError(f"model {self.name!r} takes no actions")
         return self.actions
 
+    def check_memory(self) -> None:
+        """Raises UsageError for a model that has no memory which it could be run without."""
+        if self.memory is None:
+            raise UsageError(f"model {self.name!r} has no memory; leave --no-memory out")
+
     def check_told(self, told: Told) -> None:
         """Raises UsageError for a prompt or label that the model does not take, or if a clip gets neither."""
         if self.conditioner is not None:

@@ -46,7 +46,7 @@ class GenerateRequest(Config):
     resized (Lanczos); None: those of the model. context: .mp4 or .png (None: start.mp4 of the model). actions: .npy
     [N, A] (None: no key is pressed). label, prompt: class or text, for models that take it. steps: network calls per
     frame, for models that take it. renew, recache: see `vidar.rollout.hooks`. schedule: None: that of the model.
-    compile: whether to compile the network calls.
+    no_memory: whether to run a world without its memory. compile: whether to compile the network calls.
     """
 
     model: str
@@ -63,6 +63,7 @@ class GenerateRequest(Config):
     renew: int | None = Field(default=None, ge=1)
     recache: bool = False
     schedule: ScheduleConfig | None = None
+    no_memory: bool = False
     compile: bool = False
     device: str = "cpu"
 
@@ -81,6 +82,8 @@ def write(request: GenerateRequest, progress: Progress | None = None) -> dict[st
     folder = locate(request.model)
     config = load_config(folder)
     _check_told(request, config)
+    if request.no_memory:
+        config.check_memory()
     if config.clips:
         return _write_clip(request, config, folder, progress)
     wanted = _wanted(request, config.fps)
@@ -142,7 +145,7 @@ def _write_frames(out: Path, frames: Iterator[np.ndarray], fps: float) -> None:
 
 
 def _loaded(request: GenerateRequest, folder: Path) -> VideoModel:
-    model = load(folder, request.device)
+    model = load(folder, request.device, memory=not request.no_memory)
     return model.compile() if request.compile else model
 
 

@@ -19,9 +19,10 @@ from vidar.cache.points import CELL, Drawn, Frame, Points, PointsConfig
 from vidar.nn.depth import DepthNetConfig
 from vidar.nn.walk import WalkNetConfig, after
 from vidar.rollout.codec import Codec
-from vidar.rollout.memory import MemoryConfig
+from vidar.rollout.memory import Chart, MemoryConfig
 from vidar.tokenizers.patch import to_sites
 
+CHART_CELL, MOST_WALLS, MOST_VIEWS = 8, 600, 128  # of a chart: side of its squares in map units, and how many of each
 MARKS = 3  # channels beside the codes: the share that is seen, depth, and how coarse it is
 
 
@@ -108,6 +109,21 @@ class Geometry(nn.Module):
         frame = Frame(picture, self.depth(picture[None])[0], state.pose)
         points = state.points.add(frame) if state.points.lacks(state.drawn) else state.points
         return replace(state, points=points, recent=(frame,))
+
+    @torch.inference_mode()
+    def chart(self, state: Place) -> Chart:
+        """See `vidar.rollout.memory.Charting`."""
+        x, y, _, angle = state.pose.round().long().tolist()
+        cells = state.points.walls(state.pose, CHART_CELL, MOST_WALLS)
+        views = [frame.pose for frame in state.points.keyframes]
+        poses = torch.stack(views)[:, [0, 1, 3]] if views else torch.zeros(0, 3)
+        near = (poses[:, :2] - state.pose[:2]).square().sum(1).argsort()[:MOST_VIEWS]
+        return Chart(
+            (x, y, angle % 360),
+            tuple((east, north, turn % 360) for east, north, turn in poses[near].round().long().tolist()),
+            tuple((east, north) for east, north in (cells * CHART_CELL).tolist()),
+            CHART_CELL,
+        )
 
     @torch.inference_mode()
     def show(self, states: Sequence[Place], codec: Codec) -> Tensor:

@@ -99,33 +99,42 @@ def load_world_config(folder: Path) -> VideoModelConfig:
 
 
 def load_world(
-    name: str | os.PathLike[str], device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+    name: str | os.PathLike[str],
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    memory: bool = True,
 ) -> VideoModel:
     """As `load`, for a world (an endless stream of frames). Raises VidarError for a model of clips."""
     load_world_config(locate(name))
-    return load(name, device, dtype)
+    return load(name, device, dtype, memory)
 
 
 def load(
-    name: str | os.PathLike[str], device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+    name: str | os.PathLike[str],
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    memory: bool = True,
 ) -> VideoModel:
     """Load a shipped model by name, or a directory that `save` wrote.
 
-    dtype: None: the dtype in which the device multiplies fastest. Raises UsageError for an unknown name, VidarError for
-    a damaged directory.
+    dtype: None: the dtype in which the device multiplies fastest. memory: False: see `VideoModel.without_memory`.
+    Raises UsageError for an unknown name, and without memory for a model that has none; VidarError for a damaged
+    directory.
     """
     folder = locate(name)
     config, index = load_config(folder), read_index(folder)
+    if not memory:
+        config.check_memory()
     check_starts(folder, index)
     tokenizer, net = load_component(folder / "tokenizer"), load_component(folder / "transformer")
     outcome = load_component(folder / OUTCOME) if OUTCOME in index else None
-    memory = load_component(folder / MEMORY) if MEMORY in index else None
+    recalls = load_component(folder / MEMORY) if memory and MEMORY in index else None
     fits = getattr(tokenizer, "config", None) == config.tokenizer and isinstance(net, WorldNet)
     if not (fits and isinstance(outcome, OutcomeNet | None)):
         raise VidarError(f"{folder}: its parts are not those of a model")
     on_cpu = torch.device(device).type == "cpu"
     start = folder / START if (folder / START).is_file() else None
-    model = VideoModel(config, tokenizer, net, start, outcome, memory)
+    model = VideoModel(config, tokenizer, net, start, outcome, recalls)
     return model.to(device, dtype or (fast_dtype() if on_cpu else torch.bfloat16))
 
 

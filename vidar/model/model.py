@@ -285,6 +285,13 @@ class VideoModel:
             last = time.perf_counter()
         return Generated(np.stack(frames)[None], seconds)
 
+    def without_memory(self) -> VideoModel:
+        """The same weights without their memory. Raises UsageError for a model that has none."""
+        self.config.check_memory()
+        other = copy.copy(self)
+        other.memory = None
+        return other
+
     def _guided(self, guidance: GuideConfig) -> VideoModel:
         """The same model with another guidance."""
         other = copy.copy(self)

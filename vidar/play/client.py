@@ -17,7 +17,7 @@ from vidar.play.beside import Beside, Picture
 from vidar.play.capture import Capture
 from vidar.play.codec import Coded, Coder, Jpeg
 from vidar.play.connection import Gone, Socket
-from vidar.play.dream import ShownFrame
+from vidar.play.dream import Charted, ShownFrame
 from vidar.play.engine import PlayerSlot, Start
 from vidar.play.guard import Bucket
 from vidar.play.keys import DEGREES_PER_PIXEL
@@ -48,6 +48,7 @@ class ClientSession:
         self.capture: Capture | None = None
         self.turn, self.ready = asyncio.Event(), asyncio.Event()
         self.after: int | None = None
+        self.charted: Charted | None = None  # the map that was sent last
         self.coder: Coder = Jpeg()
         self.resets = 0
         limits = lobby.limits
@@ -225,6 +226,7 @@ class ClientSession:
         await self.socket.send(self._greeting(slot))
         while True:
             await self._show(slot)
+            await self._show_chart(slot)
 
     async def _show(self, slot: PlayerSlot) -> None:
         """Send the next frame if there is one soon; none of an earlier dream or by an earlier coder."""
@@ -242,6 +244,13 @@ class ClientSession:
             messages.frame_message(shown.number, stamp, shown.echo, coded.data, coded.kind, coded.flags)
         )
         self.lobby.counts.frames += 1
+
+    async def _show_chart(self, slot: PlayerSlot) -> None:
+        """Send the map of what the world remembers, if there is a new one."""
+        charted = slot.charted
+        if charted is not None and charted.chart is not None and charted is not self.charted:
+            self.charted = charted
+            await self.socket.send(messages.chart_message(charted.number, charted.chart))
 
     async def _show_starts(self) -> None:
         """Send the small pictures, if there is a choice, while the dream runs; then wait for the session to end."""
@@ -344,6 +353,7 @@ class ClientSession:
             beside=self._accompanied,
             codec=self.lobby.codec,
             h264=self.lobby.h264,
+            **({"map": True} if engine.streams.draws else {}),
         )
 
 

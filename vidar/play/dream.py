@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vidar.conditioning.config import NOTHING, Told
+from vidar.rollout.memory import Chart
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,21 @@ class Log:
     eager: int = 0
 
 
-Pictures = Future[np.ndarray]  # of a group of frames, uint8 [capacity, F, H, W, 3], being decoded
+@dataclass(frozen=True)
+class Pictures:
+    """A group of frames, uint8 [capacity, F, H, W, 3], being decoded. charts: by row, what draws its map, or None."""
+
+    frames: Future[np.ndarray]
+    charts: Sequence[Callable[[], Chart | None] | None]
+
+
+@dataclass(frozen=True)
+class Charted:
+    """The map at frame `number`, made at the time `at`; None: there is none."""
+
+    number: int
+    chart: Chart | None
+    at: float
 
 
 @dataclass(frozen=True)
@@ -78,7 +94,7 @@ class Guess:
     actions: np.ndarray
     rows: frozenset[int]
     steps: int
-    frames: Pictures
+    pictures: Pictures
 
     def fits(self, actions: np.ndarray, rows: frozenset[int]) -> bool:
         """Whether it is the group of these rows under these actions."""

@@ -23,12 +23,13 @@ import torch
 from vidar.model.model import VideoModel
 from vidar.nn.static import Build
 from vidar.play.clock import Clock, Meter
-from vidar.play.dream import Guess, Log, Pictures, Piece, ShownFrame, Start
+from vidar.play.dream import Charted, Guess, Log, Pictures, Piece, ShownFrame, Start
 from vidar.play.governor import Governor
 from vidar.play.keys import InputState, Keys
 from vidar.rollout.codec import Decoding
 from vidar.types import Model, UsageError
 
+CHART = 0.25  # seconds between two maps of a dream
 UNREAD = 1.0  # seconds after the last read of a frame, after which a dream waits for its reader
 
 
@@ -38,6 +39,7 @@ class PlayerSlot:
     def __init__(self, engine: PlayEngine, row: int, start: Start) -> None:
         self.engine, self.row, self.log = engine, row, Log(start)
         self.shown: ShownFrame | None = None
+        self.charted: Charted | None = None  # the newest map of a memory
         self.paused, self.single = False, False
         self.fresh: Start | None = start  # a dream to begin in the next round
         self.asked = time.monotonic()
@@ -85,7 +87,7 @@ class PlayerSlot:
         """Begin another dream; the log of the old one is lost unless saved. Raises UsageError for a bad start."""
         self.engine.check(start)
         with self.engine.wake:
-            self.fresh, self.log, self.shown = start, Log(start), None
+            self.fresh, self.log, self.shown, self.charted = start, Log(start), None, None
             self.engine.wake.notify_all()
 
     def leave(self) -> None:
@@ -301,7 +303,7 @@ class PlayEngine:
 
     def _show(self, made: Round) -> None:
         """Runs on the thread that decodes, after the pictures of the pieces."""
-        frames = {row: piece.pictures.result()[row, piece.place] for row, piece in made.pieces.items()}
+        frames = {row: piece.pictures.frames.result()[row, piece.place] for row, piece in made.pieces.items()}
         ready = self.now()
         with self.wake:
             self.meter.frame(ready, bool(self.clock.period) and ready > made.due)
@@ -313,6 +315,18 @@ class PlayEngine:
                     slot.log.eager += not piece.compiled
                     slot.shown = ShownFrame(len(slot.log.rows), frames[slot.row], piece.echo, piece.read, ready)
             self.wake.notify_all()
+        for slot in made.slots:
+            self._chart(slot, made.logs[slot.row], made.pieces[slot.row], ready)
+
+    def _chart(self, slot: PlayerSlot, log: Log, piece: Piece, now: float) -> None:
+        """Draw the map of a shown frame if one is due, without a lock, on the thread that decodes."""
+        last, draw = slot.charted, piece.pictures.charts[slot.row]
+        if draw is None or (last is not None and now - last.at < CHART and not slot.paused):
+            return
+        chart = draw()
+        with self.wake:
+            if slot.log is log:
+                slot.charted = Charted(len(log.rows), chart, now)
 
     def _advance(self, actions: np.ndarray, rows: frozenset[int]) -> tuple[Pictures, int]:
         """The next frames of these rows and their steps."""
@@ -324,7 +338,7 @@ class PlayEngine:
             self.streams.release(guess.snapshot)
             self.hits, self.misses = self.hits + hit, self.misses + (not hit)
             if hit:
-                return guess.frames, guess.steps
+                return guess.pictures, guess.steps
         steps = self.governor.steps  # read once: the frame itself may change it
         return self._frame(actions, rows, steps), steps
 
@@ -334,12 +348,12 @@ class PlayEngine:
         standing = [row for row in self.slots if row not in rows]
         snapshot = self.streams.snapshot() if standing else None
         held = torch.from_numpy(actions)[:, None].expand(-1, self.streams.per_group, -1)
-        decoding = self.streams.decoding(self.streams.group(held, steps))
+        decoding, charts = self.streams.decoding(self.streams.group(held, steps)), self.streams.charts()
         if snapshot is not None:
             self.streams.restore(snapshot, standing)
             self.streams.release(snapshot)
         self.governor.spent((self.now() - began + self._painted) / self.streams.per_group, steps)
-        return self._painter.submit(self._paint, decoding, self.now() - began)
+        return Pictures(self._painter.submit(self._paint, decoding, self.now() - began), charts)
 
     def _paint(self, decoding: Decoding, dreamed: float) -> np.ndarray:
         """Decode the frames of all rows -> uint8 [capacity, F, H, W, 3]; runs on the thread that decodes.

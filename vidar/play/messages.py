@@ -9,10 +9,13 @@ from __future__ import annotations
 import io
 import json
 import struct
+from itertools import chain
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from vidar.rollout.memory import Chart
 
 VERSION = 1
 JPEG_FRAME, START_PICTURE, GAME_FRAME, H264_FRAME, WATCHED_FRAME = 1, 2, 3, 4, 5  # the kinds of pictures
@@ -148,6 +151,15 @@ def parse(text: str) -> Message:
         if first["type"] == "literal_error" and first["loc"][-1] == "codec":
             raise Closed(BAD_DATA, "unknown codec: it is jpeg or h264") from None
         raise Closed(BAD_DATA, "malformed message") from None
+
+
+def chart_message(number: int, chart: Chart) -> str:
+    """What a memory knows at frame `number`, in whole map units; lists without brackets between their parts.
+
+    pose: x, y, angle. walls: x, y of squares of side `cell`. views: x, y, angle of each picture that is kept.
+    """
+    walls, views = ([*chain.from_iterable(parts)] for parts in (chart.walls, chart.views))
+    return to_json("chart", frame=number, pose=chart.pose, cell=chart.cell, walls=walls, views=views)
 
 
 def to_json(t: str, **fields: Any) -> str:

@@ -1,8 +1,8 @@
 """A played session as one file, from which the same frames can be computed again.
 
 The file (safetensors) holds everything that the frames depend on: the context and its actions, the action and the
-number of solver steps of every frame, and, in its metadata, the seed, the row, the capacity and the world. The frames
-are equal to the last bit on the same device with the same number of threads.
+number of solver steps of every frame, and, in its metadata, the seed, the row, the capacity, the world and whether it
+had its memory. The frames are equal to the last bit on the same device with the same number of threads.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ def keep(slot: PlayerSlot, file: str | os.PathLike[str]) -> Recording:
         "capacity": engine.capacity,
         "threads": torch.get_num_threads(),
         "eager": eager,
+        "memory": engine.world.memory is not None,
         **{name: getattr(start.told, name) for name in start.told.given},
     }
     arrays = start.frames, actions, steps
@@ -101,6 +102,8 @@ def read(file: str | os.PathLike[str]) -> Recording:
     told.setdefault("eager", 0 if told.get("compiled") else len(actions))
     if not isinstance(told["eager"], int) or told["eager"] < 0:
         raise VidarError(f"{path}: eager is out of range, so it is not a recording")
+    if not isinstance(told.setdefault("memory", True), bool):
+        raise VidarError(f"{path}: memory is of another kind, so it is not a recording")
     words, label = told.get("prompt"), told.get("label")
     if not (isinstance(words, str | None) and isinstance(label, int | None)):
         raise VidarError(f"{path}: prompt or label is of another kind, so it is not a recording")
@@ -109,8 +112,13 @@ def read(file: str | os.PathLike[str]) -> Recording:
 
 
 def replay(world: VideoModel, recording: Recording) -> Iterator[np.ndarray]:
-    """Yield the frames uint8 [H, W, 3] of a recording. Raises VidarError if it was made in another world."""
+    """Yield the frames uint8 [H, W, 3] of a recording; one that was played without memory is replayed without.
+
+    Raises VidarError if it was made in another world.
+    """
     told, config = recording.told, world.config
+    if not told["memory"] and world.memory is not None:
+        world = world.without_memory()
     if told["weights"] != fingerprint(world):
         raise VidarError(
             f"this dream was played in world {told['world']!r} with other weights than {config.name!r} has here; "

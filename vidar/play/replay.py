@@ -25,6 +25,7 @@ from vidar.play.recording import Recording, read, replay
 from vidar.types import UsageError, VidarError
 
 MOST_THREADS = 1024  # of a file that is read
+REPEATED = ("world", "weights", "seed", "row", "capacity", "threads", "eager", "memory")  # in the side file
 
 
 def write_replay(
@@ -67,7 +68,7 @@ def write_replay(
         "frames": len(recording.actions),
         "fps": world.config.fps,
         "frames_sha256": digest.hexdigest(),
-        **{name: told[name] for name in ("world", "weights", "seed", "row", "capacity", "threads", "eager")},
+        **{name: told[name] for name in REPEATED},
         "device": device,
         "versions": {"vidar": vidar.__version__, "torch": torch.__version__, "python": platform.python_version()},
         "config": to_dict(world.config),

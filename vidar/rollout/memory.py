@@ -7,9 +7,10 @@ frame is added when the next frame begins, because only then its codes must have
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -30,6 +31,28 @@ class MemoryConfig(Config):
     @abstractmethod
     def build(self) -> Any:
         """A `Memory` with fresh weights."""
+
+
+class Chart(NamedTuple):
+    """What is remembered of a level, seen from above, in whole map units; angles in degrees, counter-clockwise.
+
+    pose: (x, y, angle) of the player. views: those of the pictures that are kept, nearest to the player first. walls:
+    the corners with least x and y of squares of side `cell` in which there is a wall.
+    """
+
+    pose: tuple[int, int, int]
+    views: tuple[tuple[int, int, int], ...]
+    walls: tuple[tuple[int, int], ...]
+    cell: int
+
+
+@runtime_checkable
+class Charting(Protocol):
+    """A memory that can draw a map of what it knows."""
+
+    def chart(self, state: Any) -> Chart | None:
+        """The map of a state; None: there is nothing to be drawn. Any thread may call it."""
+        ...
 
 
 class Memory(Protocol):
@@ -90,6 +113,18 @@ class Recall:
         shown = self.memory.show([rows[number].extras[EXTRA].state for number in known], self.codec).float()
         for number, one in zip(known, shown, strict=True):
             rows[number].shown[units[number]] = one
+
+    @property
+    def draws(self) -> bool:
+        """Whether the memory draws maps."""
+        return isinstance(self.memory, Charting)
+
+    def charts(self, rows: Sequence[RowState]) -> list[Callable[[], Chart | None] | None]:
+        """What draws the map of each row at its newest frame, also later; None for a row or memory without a map."""
+        memory = self.memory
+        if not isinstance(memory, Charting):
+            return [None] * len(rows)
+        return [partial(memory.chart, row.extras[EXTRA].state) if EXTRA in row.extras else None for row in rows]
 
     def note(self, rows: Sequence[RowState], decoding: Decoding) -> None:
         """The frames that were generated after `show`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -17,7 +17,7 @@ from vidar.core.state import RowState
 from vidar.core.system import System
 from vidar.rng import Rng
 from vidar.rollout.codec import EXTRA, Decoding, following
-from vidar.rollout.memory import Recall
+from vidar.rollout.memory import Chart, Recall
 from vidar.rollout.setting import Setting
 from vidar.types import Model, UsageError
 
@@ -161,6 +161,15 @@ class Turns(ABC):
             if row.clock != period + (0 if seen is None else seen.clock):
                 raise ValueError("the tokenizer of this world looks back: decode every frame, and each one once")
         return self._following(codes)
+
+    @property
+    def draws(self) -> bool:
+        """Whether the model has a memory that draws maps."""
+        return self.recall is not None and self.recall.draws
+
+    def charts(self) -> list[Callable[[], Chart | None] | None]:
+        """What draws the map of each row at its newest group, see `Recall.charts`. Call it before a row is restored."""
+        return [None] * self.capacity if self.recall is None else self.recall.charts(self.rows)
 
     def _following(self, codes: Tensor) -> Decoding:
         """The pictures of codes [B, F, n, C] that are the next frames of all rows."""

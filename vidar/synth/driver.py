@@ -42,8 +42,8 @@ class SynthRequest(Config):
     has its own segments, which are computed one by one.
     in_flight: for a world that plans, the most segments that are planned and not yet written; None: enough to keep all
     workers busy.
-    limit: seconds of the longest video that is allowed. spread_starts: see `vidar.synth.starts`; None: as the videos in
-    `out` were made, or no.
+    limit: seconds of the longest video that is allowed. spread_starts: see `vidar.synth.starts`; no_memory: whether to
+    run a world without its memory; None: as the videos in `out` were made, or no.
     """
 
     model: str
@@ -55,6 +55,7 @@ class SynthRequest(Config):
     in_flight: int | None = Field(default=None, ge=1)
     limit: float = Field(default=LONGEST, gt=0)
     spread_starts: bool | None = None
+    no_memory: bool | None = None
     device: str = "cpu"
 
 
@@ -78,7 +79,7 @@ def synthesise(
     request: SynthRequest,
     progress: Progress | None = None,
     complain: Callable[[str], None] | None = None,
-    place: Callable[[int, str, str, int], Placement] = LocalWorkers,
+    place: Callable[..., Placement] = LocalWorkers,
     watchdog: Watchdog | None = None,
     timeline: list[Span] | None = None,
 ) -> dict[str, Any]:
@@ -87,8 +88,8 @@ def synthesise(
 
     All jobs are checked before a world is loaded. A job that fails is marked in the manifest, and the others continue;
     complain receives one line for it, and for every lost worker. place: makes workers from their number, the model, the
-    device and the rows. watchdog: decides when a worker hangs. timeline: receives the spans of all finished tasks.
-    Raises UsageError or VidarError if nothing can be made.
+    device and the rows, with `memory=False` for a world without its memory. watchdog: decides when a worker hangs.
+    timeline: receives the spans of all finished tasks. Raises UsageError or VidarError if nothing can be made.
     """
     say = complain or (lambda line: None)
     jobs = _Jobs(request)
@@ -138,6 +139,8 @@ class _Jobs:
         self.request, self.out = request, Path(request.out)
         self.folder = locate(request.model)
         self.config = load_world_config(self.folder)
+        if request.no_memory:
+            self.config.check_memory()
         self.default, self.least = segment_frames(self.config, request.segment)
         spread = request.spread_starts
         if spread is None:
@@ -153,8 +156,10 @@ class _Jobs:
             "rows": request.rows,
             "segment": request.segment,
             "spread_starts": request.spread_starts,
+            "no_memory": request.no_memory,
         }
-        manifest.settle(wanted, {"rows": ROWS, "segment": self.default, "spread_starts": False})
+        usual = {"rows": ROWS, "segment": self.default, "spread_starts": False, "no_memory": False}
+        manifest.settle(wanted, usual)
         length = manifest.header["segment"]
         if length < self.least:
             raise UsageError(f"--segment {length}: this world looks {self.least} frames back; give at least as many")
@@ -171,13 +176,14 @@ def _make(
     page: Page,
     progress: Progress,
     say: Callable[[str], None],
-    place: Callable[[int, str, str, int], Placement],
+    place: Callable[..., Placement],
     watchdog: Watchdog | None,
     timeline: list[Span] | None,
 ) -> None:
     """Make the unfinished videos of a batch; see `synthesise`."""
     manifest, todo = batch.manifest, batch.todo
-    placement = place(request.workers, str(batch.folder), request.device, manifest.header["rows"])
+    options = {"memory": False} if manifest.header["no_memory"] else {}
+    placement = place(request.workers, str(batch.folder), request.device, manifest.header["rows"], **options)
     try:
         writer = Writer(manifest, page, len(todo), progress, say)
         flight = request.in_flight or flight_for(request.workers)

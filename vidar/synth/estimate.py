@@ -67,7 +67,7 @@ def estimate(request: SynthRequest, batch: Batch) -> dict[str, Any]:
     torch.set_num_threads(1)  # as workers have
     try:
         begin = time.perf_counter()
-        world = load(batch.folder, request.device)
+        world = load(batch.folder, request.device, memory=not batch.manifest.header["no_memory"])
         loading = time.perf_counter() - begin
         probe = _planned if batch.config.order.chain is not None else _in_turn
         making, frames = probe(world, todo, batch.manifest.header["rows"])

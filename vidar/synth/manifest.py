@@ -66,7 +66,7 @@ class Manifest:
                     f"{self.file}: has schema {stored['schema']}, this vidar writes {SCHEMA}; give another folder"
                 )
             self.jobs = [dict(entry) for entry in stored.pop("jobs")]
-            self.header = {"spread_starts": False, **stored}  # older manifests do not say so
+            self.header = {"spread_starts": False, "no_memory": False, **stored}  # older manifests do not say so
             if not all(map(_is_entry, self.jobs)):
                 raise ValueError("an entry of a job is not one")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):

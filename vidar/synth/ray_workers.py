@@ -32,7 +32,7 @@ LOCAL = "local"  # the address of a cluster on this machine, which is started an
 PATIENCE = 10.0  # seconds to wait until an address answers; Ray itself tries for minutes
 
 
-def on_ray(address: str) -> Callable[[int, str, str, int], Placement]:
+def on_ray(address: str) -> Callable[..., Placement]:
     """`RayWorkers` at an address. Raises UsageError if the extra is not installed."""
     _ray()
     return partial(RayWorkers, address=address)
@@ -41,12 +41,12 @@ def on_ray(address: str) -> Callable[[int, str, str, int], Placement]:
 class Actor:
     """A worker on its node. Call `load` once, then for every batch `begin` once and `make` once per task."""
 
-    def load(self, model: str, device: str, rows: int, packages: Sequence[str]) -> Ready:
+    def load(self, model: str, device: str, rows: int, packages: Sequence[str], memory: bool = True) -> Ready:
         """Load a world from a folder of this node, or a shipped one by name. packages: see `vidar.config.trust`."""
         torch.set_num_threads(1)
         for package in packages:
             trust(package)
-        world = load(model, device)
+        world = load(model, device, memory=memory)
         self.segment_worker = worker_for(world, rows)
         self.segments: Iterator[SegmentResult | Planned] = iter(())
         return Ready(fingerprint(world), str(next(world.net.parameters()).dtype).removeprefix("torch."))
@@ -74,18 +74,20 @@ class Worker:
 class RayWorkers:
     """A `Placement` on a cluster. address: of its head, ray://HOST:PORT, `auto`: the one of this machine, or `local`.
 
-    A worker waits until the cluster has a free CPU for it. On CUDA each has a GPU, which Ray chooses. A model's folder
-    must have the same path on every node, and trusted packages must be installed on each. If the caller is already
-    connected to a cluster, that one is used and stays connected.
+    memory: False: the world runs without its memory. A worker waits until the cluster has a free CPU for it. On CUDA
+    each has a GPU, which Ray chooses. A model's folder must have the same path on every node, and trusted packages must
+    be installed on each. If the caller is already connected to a cluster, that one is used and stays connected.
     """
 
-    def __init__(self, count: int, model: str, device: str, rows: int, address: str = "auto") -> None:
+    def __init__(
+        self, count: int, model: str, device: str, rows: int, address: str = "auto", memory: bool = True
+    ) -> None:
         self._ray = _ray()
         folder = Path(model).resolve()
         name = folder.name if folder.parent == SHIPPED.resolve() else str(folder)
         kind = device.partition(":")[0]
         self._needs = {"num_cpus": 1, "num_gpus": int(kind == "cuda")}
-        self._told = name, kind, rows, trusted()
+        self._told = name, kind, rows, trusted(), memory
         self._starts = 0
         self._connected = not self._ray.is_initialized()
         if self._connected:

@@ -53,11 +53,11 @@ class Worker:
 
 
 class LocalWorkers:
-    """A `Placement` on this machine."""
+    """A `Placement` on this machine. memory: False: the world runs without its memory."""
 
-    def __init__(self, count: int, model: str, device: str, rows: int) -> None:
+    def __init__(self, count: int, model: str, device: str, rows: int, memory: bool = True) -> None:
         self._context = multiprocessing.get_context("spawn")
-        self._told = model, device, rows, trusted(), chosen()
+        self._told = model, device, rows, trusted(), chosen(), memory
         self._starts = 0
         self._workers = [self._start() for _ in range(count)]
 
@@ -141,11 +141,17 @@ class LocalWorkers:
 
 
 def work(
-    pipe: Connection, model: str, device: str, rows: int, packages: Iterable[str] = (), cache: Path | None = None
+    pipe: Connection,
+    model: str,
+    device: str,
+    rows: int,
+    packages: Iterable[str] = (),
+    cache: Path | None = None,
+    memory: bool = True,
 ) -> None:
     """The main function of a worker process. It ends when its pipe closes or its parent ends.
 
-    packages: see `trust`. cache: see `keep_in`.
+    packages: see `trust`. cache: see `keep_in`. memory: see `load`.
     """
     for package in packages:
         trust(package)
@@ -154,7 +160,7 @@ def work(
     threading.Thread(target=end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     try:
-        world = load(model, device)
+        world = load(model, device, memory=memory)
         segment_worker = worker_for(world, rows)
         pipe.send(Ready(fingerprint(world), str(next(world.net.parameters()).dtype).removeprefix("torch.")))
         while True:

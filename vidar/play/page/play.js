@@ -5,6 +5,7 @@ import { chooseCodec, codecTold, videoPicture } from "./codec.js";
 import { setKeys, plays, release, showSensitivity } from "./input.js";
 import { legend } from "./keys.js";
 import { toggleRecording, forgetRecording, recordingTold, recordingDone, tick } from "./record.js";
+import { showMap, forgetMap } from "./map.js";
 import { onStart, emptyStarts, startPicture, markStart } from "./starts.js";
 
 const HEADER = 16, DREAM = 1, START = 2, GAME = 3, VIDEO = 4, WATCHED = 5;
@@ -84,6 +85,7 @@ function read(message) {
   else if (message.t === "recording") recordingTold(message);
   else if (message.t === "recorded") recordingDone(message);
   else if (message.t === "codec") codecTold(message);
+  else if (message.t === "chart") showMap(message);
   else if (message.t === "beside") put("game-label", `the real game: ${message.why}`);
 }
 
@@ -111,6 +113,8 @@ function greet(hello) {
   setKeys(hello.keys);
   emptyStarts(hello.starts);
   begun({ seed: hello.seed, start: 0 });
+  if (hello.map) SHORTCUTS.KeyM = ["map-button", "map"];
+  else delete SHORTCUTS.KeyM;
   legend(hello, SHORTCUTS);
   showSensitivity();
   enable(true);
@@ -123,6 +127,7 @@ function begun({ seed, start }) {
   vidar.seed = seed;
   vidar.start = start;
   put("f-seed", String(seed));
+  forgetMap();
   markStart();
 }
 
@@ -227,6 +232,7 @@ press("full", async () => {
 });
 press("again", () => { tries = 0; $("veil").hidden = true; connect(); });
 onStart((start) => { begin(vidar.seed, start); $("screen").focus({ preventScroll: true }); });
+toggle("map-button", "map");
 toggle("figures-button", "figures");
 toggle("help-button", "help");
 if (matchMedia("(pointer: coarse)").matches) $("help-button").setAttribute("aria-pressed", "false");

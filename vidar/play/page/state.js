@@ -5,7 +5,8 @@ export const $ = (id) => document.getElementById(id);
 export const vidar = {
   connected: false, playing: false, paused: false, frames: 0, fps: 0, latencies: [], seq: 0, echo: 0, frame: 0, mask: 0,
   seed: null, start: 0, seat: null, queue: 0, watched: 0, painted: 0, figures: {}, hello: null, connections: 0,
-  closed: null, game: null, starts: 0, recording: false, recorded: null, codec: null, sensitivity: 1,
+  closed: null, game: null, starts: 0, recording: false, recorded: null, codec: null, chart: null,
+  charts: 0, sensitivity: 1,
 };
 window.vidar = vidar;
 
