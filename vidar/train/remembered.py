@@ -74,6 +74,7 @@ class RememberedClips(LatentClips):
     def encoding(self, weights: str) -> Encoding:
         """As for latents, with views, poses, and ranges of the walls from each pose."""
         c, index = self.config, load_index(self.config.path)
+        net = _depth(c.depth, (index.height, index.width), c.points)
         settings = {
             "weights": weights,
             "patch": c.patch,
@@ -81,7 +82,6 @@ class RememberedClips(LatentClips):
             "points": to_dict(c.points),
             "rays": [c.rays, c.reach],
         }
-        net = _depth(c.depth, (index.height, index.width), c.points)
         plain = super().encoding(weights)
 
         def made(episodes: Iterator[Episode]) -> Part:
