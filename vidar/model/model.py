@@ -190,7 +190,8 @@ class VideoModel:
         context = context[:, -keep:]
         context_actions = None if context_actions is None else context_actions[:, -keep:]
         rngs, codes = rngs or rows(0, len(context)), self.encode(context)
-        for _, picture in shown(self.setting(steps), codes, actions, context_actions, rngs, renew, recache, told):
+        asked = codes, actions, context_actions, rngs, renew, recache, told, context
+        for _, picture in shown(self.setting(steps), *asked):
             yield picture()
 
     def setting(

@@ -94,6 +94,7 @@ class SegmentRollout(Turns):
         rngs: Sequence[Rng],
         first: int = 0,
         told: Sequence[Told] | None = None,
+        pictures: Tensor | None = None,
     ) -> None:
         """See `Turns.open`. Only the last k frames are used (`Chain.first`).
 

@@ -79,6 +79,7 @@ class Rollout(Turns):
         rngs: Sequence[Rng],
         first: int = 0,
         told: Sequence[Told] | None = None,
+        pictures: Tensor | None = None,
     ) -> None:
         """See `Turns.open`. Only the last frames that form whole groups are used (`FrameMap.whole`).
 
@@ -90,7 +91,8 @@ class Rollout(Turns):
         if self.recall is not None:
             last = slice(-self.frames.whole(codes.shape[1]), None)
             known = None if actions is None else actions[:, last]
-            self.recall.open([self.state.rows[row] for row in rows], codes[:, last], known)
+            seen = self.codec.decode(codes[:, last])[0] if pictures is None else pictures[:, last]
+            self.recall.open([self.state.rows[row] for row in rows], seen, known)
 
     @torch.inference_mode()
     def reopen(

@@ -91,9 +91,8 @@ class Recall:
         self.memory, self.codec = memory, codec
         self.newest: Decoding | None = None
 
-    def open(self, rows: Sequence[RowState], codes: Tensor, actions: Tensor | None) -> None:
-        """Start rows after a context: codes [b, T, n, C], actions [b, T, A] or None."""
-        pictures = self.codec.decode(codes)[0]
+    def open(self, rows: Sequence[RowState], pictures: Tensor, actions: Tensor | None) -> None:
+        """Start rows after a context: pictures uint8 [b, T, H, W, 3], actions [b, T, A] or None."""
         for number, row in enumerate(rows):
             state = self.memory.start(pictures[number], None if actions is None else actions[number])
             row.extras[EXTRA] = Kept(state)

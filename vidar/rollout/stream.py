@@ -32,14 +32,16 @@ def shown(
     renew: int | None = None,
     recache: bool = False,
     told: Sequence[Told] | None = None,
+    pictures: Tensor | None = None,
 ) -> Iterator[Shown]:
     """Codes and pictures of the frames after a context [B, T, n, C], until the actions [B, A] end, for any order.
 
     Decode either every frame, in order, or none. renew, recache: see `vidar.rollout.hooks`. told: prompt and label per
-    video. Raises UsageError for `renew` or `recache` if the model has several frames in flight together.
+    video. pictures: of the context, see `Turns.open`. Raises UsageError for `renew` or `recache` if the model has
+    several frames in flight together.
     """
     if setting.system.in_turn:
-        return _in_turn(setting, context, actions, context_actions, rngs, renew, recache, told)
+        return _in_turn(setting, context, actions, context_actions, rngs, renew, recache, told, pictures)
     if renew is not None or recache:
         name = "--recache" if recache else "--renew"
         raise UsageError(f"{setting.name} has several frames in flight together; leave {name} out")
@@ -72,10 +74,11 @@ def _in_turn(
     renew: int | None,
     recache: bool,
     whole: Sequence[Told] | None,
+    seen: Tensor | None,
 ) -> Iterator[Shown]:
     """Generate group after group; the hooks between frames run between groups."""
     rollout = in_turns(setting, len(context))
-    rollout.open(range(len(context)), context, context_actions, rngs, 0, whole)
+    rollout.open(range(len(context)), context, context_actions, rngs, 0, whole, seen)
     hook, source = make_hook(rollout, context, context_actions, rngs, renew, recache), iter(actions)
     told = list[Tensor]()  # actions of the coming frames
     while True:

@@ -60,11 +60,13 @@ class Turns(ABC):
         rngs: Sequence[Rng],
         first: int = 0,
         told: Sequence[Told] | None = None,
+        pictures: Tensor | None = None,
     ) -> None:
         """Restart some rows after a context. No snapshot may be held.
 
         codes [b, T, n, C]; actions [b, T, A]: row t acts between frames t-1 and t; None: unknown. rngs: one per row.
-        first: number of the context's first frame. told: prompt and label per video, or None. Raises UsageError if the
+        first: number of the context's first frame. told: prompt and label per video, or None. pictures: of the context,
+        uint8 [b, T, H, W, 3], which a memory keeps; None: those that the codes decode to. Raises UsageError if the
         context is too short.
         """
 
@@ -138,10 +140,11 @@ class Turns(ABC):
         Only the last `context` frames are used; returns their codes [T, n, C]. Raises VidarError if they do not fit.
         """
         keep = self.setting.context
-        codes = self.codec.encode(self.codec.context_frames(frames)[None, -keep:])
+        pictures = self.codec.context_frames(frames)[None, -keep:]
+        codes = self.codec.encode(pictures)
         self.check_start(codes.shape[1])
         known = None if actions is None else torch.as_tensor(np.asarray(actions, np.float32))[None, -keep:]
-        self.open([row], codes, known, [Rng(seed)], told=[told])
+        self.open([row], codes, known, [Rng(seed)], told=[told], pictures=pictures)
         return codes[0]
 
     @torch.inference_mode()

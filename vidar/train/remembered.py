@@ -32,7 +32,7 @@ class RememberedClipsConfig(LatentClipsConfig):
 
     In each episode the memory sees all earlier frames, as in play, but at their true poses. rays, reach: see
     `vidar.nn.walk.WalkNetConfig`. blind: share of clips of which nothing is shown. noise: the largest standard
-    deviation of noise on the codes that are shown; each clip draws its own. Choice: 0.3, because in play they show
+    deviation of noise on the codes that are shown; each clip draws its own. Choice: 0.1, because in play they show
     generated frames at predicted poses.
     """
 
@@ -41,7 +41,7 @@ class RememberedClipsConfig(LatentClipsConfig):
     rays: int = Field(default=32, ge=4)
     reach: float = Field(default=160.0, gt=0)
     blind: float = Field(default=0.1, ge=0, le=1)
-    noise: float = Field(default=0.3, ge=0)
+    noise: float = Field(default=0.1, ge=0)
 
     def build(self) -> RememberedClips:
         """As `LatentClipsConfig.build`. Raises UsageError for a depth network that is missing or reads other frames."""
