@@ -38,16 +38,16 @@ WEAR = WearConfig(blur=1.0, light=0.05, tint=0.03, contrast=0.1, noise=0.05, int
 POINTS = PointsConfig(height=GAME.height, width=GAME.width, view=round(VIEW, 2))
 
 
-def depth_net(preset: Preset) -> DepthNetConfig:
+def depth_net(size: Preset) -> DepthNetConfig:
     """The network that reads depth."""
-    widths = (32, 64, 96, 128) if preset == "demo" else (8, 8, 8)
+    widths = (32, 64, 96, 128) if size == "demo" else (8, 8, 8)
     return DepthNetConfig(height=GAME.height, width=GAME.width, widths=widths)
 
 
-def doom_memory(preset: Preset) -> GeometryConfig:
+def doom_memory(size: Preset) -> GeometryConfig:
     """The memory."""
-    walk = WalkNetConfig(actions=ACTIONS.width, hidden=192 if preset == "demo" else 8)
-    return GeometryConfig(points=POINTS, depth=depth_net(preset), walk=walk, patch=PATCH)
+    walk = WalkNetConfig(actions=ACTIONS.width, hidden=192 if size == "demo" else 8)
+    return GeometryConfig(points=POINTS, depth=depth_net(size), walk=walk, patch=PATCH)
 
 
 def remembering(world: VideoModelConfig, memory: GeometryConfig) -> VideoModelConfig:
