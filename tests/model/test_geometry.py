@@ -188,22 +188,22 @@ def test_a_state_is_never_changed() -> None:
     memory = still(30.0)
     place = memory.start(NOISE[:2], torch.zeros(2, 2))
     before = copy.deepcopy(place)
-    drawing, shown = place.points.draw(place.pose).colour, memory.show([place], Means())  # pyright: ignore[reportArgumentType]
+    drawing, shown = place.points.draw(place.pose).colour, memory.show([place], Means())
     later = place
     for picture in NOISE[2:]:
         later = memory.keep(memory.ahead(later, TURN), picture)
-        memory.show([later, place], Means())  # pyright: ignore[reportArgumentType]
+        memory.show([later, place], Means())
     assert len(later.points.keyframes) > len(place.points.keyframes)
     assert same(place, before)
     assert torch.equal(place.points.draw(place.pose).colour, drawing)
-    assert torch.equal(memory.show([place], Means()), shown)  # pyright: ignore[reportArgumentType]
+    assert torch.equal(memory.show([place], Means()), shown)
 
 
 def test_what_is_shown_of_a_row_is_the_code_of_its_drawing_and_its_marks() -> None:
     """Site by site: a site is 2 x 2 cells, whose marks are channel-major; a row does not depend on the other."""
     memory = still(25.0)
     rows = [memory.ahead(memory.start(NOISE[n : n + 1], None), NOTHING) for n in (0, 3)]
-    shown = memory.show(rows, Means())  # pyright: ignore[reportArgumentType]
+    shown = memory.show(rows, Means())
     assert shown.shape == (2, 6, CONFIG.values(3, 2)) == (2, 6, 4 * (3 + MARKS))
     for row, one in zip(rows, shown):
         picture, marks = filled(row.drawn.colour, row.drawn.seen).float(), marked(row.drawn)
@@ -213,7 +213,7 @@ def test_what_is_shown_of_a_row_is_the_code_of_its_drawing_and_its_marks() -> No
             means = part.unflatten(0, (2, 8)).unflatten(2, (2, 8)).mean((1, 3))  # [2, 2, 3]
             torch.testing.assert_close(values[:12], means.permute(2, 0, 1).flatten(), rtol=1e-5, atol=1e-3)
             assert torch.equal(values[12:], marks[:, 2 * top : 2 * top + 2, 2 * left : 2 * left + 2].flatten())
-    assert torch.equal(memory.show(rows[1:], Means())[0], shown[1])  # pyright: ignore[reportArgumentType]
+    assert torch.equal(memory.show(rows[1:], Means())[0], shown[1])
 
 
 def test_sizes_that_do_not_fit_are_refused() -> None:
