@@ -70,6 +70,12 @@ class Decoding:
         self._after: list[tuple[Tree, int]] = []
         self._lock = threading.RLock()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}  # a copy has its own
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.RLock())
+
     def frames(self) -> Tensor:
         """Returns uint8 [B, T, H, W, 3]; do not modify it in place."""
         with self._lock:
