@@ -24,6 +24,7 @@ from vidar.train.latents import LatentBatch, LatentClips, LatentClipsConfig, cod
 from vidar.types import UsageError, VidarError
 
 POSE = "pose"  # the extra that recorders write
+FORM = 2  # of what is shown: another number where the rules of the cloud change
 TOGETHER = 32  # frames whose depth is read in one call
 
 
@@ -81,6 +82,7 @@ class RememberedClips(LatentClips):
             "depth": component_digest(c.depth),
             "points": to_dict(c.points),
             "rays": [c.rays, c.reach],
+            "form": FORM,
         }
         plain = super().encoding(weights)
 
