@@ -231,3 +231,12 @@ def tensors(place: Place) -> list[Tensor]:
     frames = [tensor for frame in (*place.points.keyframes, *place.recent) for tensor in frame]
     drawing = [one for one in place.drawn if isinstance(one, Tensor)]
     return [place.pose, place.actions, place.moved, place.points.place, place.points.size, *drawing, *frames]
+
+
+def test_without_actions_only_the_last_picture_is_kept() -> None:
+    """The others were seen from places that nobody knows."""
+    memory = still()
+    whole, last = memory.start(NOISE, None), memory.start(NOISE[-1:], None)
+    assert len(whole.points.keyframes) == 1
+    assert torch.equal(whole.points.keyframes[0].picture, NOISE[-1])
+    assert torch.equal(memory.ahead(whole, NOTHING).drawn.colour, memory.ahead(last, NOTHING).drawn.colour)

@@ -76,12 +76,12 @@ class Geometry(nn.Module):
 
     @torch.inference_mode()
     def start(self, pictures: Tensor, actions: Tensor | None) -> Place:
-        """See `Memory`. Without actions, the player is taken to have stood still."""
+        """See `Memory`. Without actions, only the last picture is kept: nobody knows where the others were seen from."""
         place = self.empty(torch.tensor([0.0, 0.0, 0.0, 90.0]))
+        if actions is None:
+            return self.keep(place, pictures[-1])
         for number, picture in enumerate(pictures):
-            if number and actions is not None:
-                place = self.ahead(place, actions[number])
-            place = self.keep(place, picture)
+            place = self.keep(self.ahead(place, actions[number]) if number else place, picture)
         return place
 
     @torch.inference_mode()
