@@ -76,7 +76,7 @@ class Geometry(nn.Module):
 
     @torch.inference_mode()
     def start(self, pictures: Tensor, actions: Tensor | None) -> Place:
-        """See `Memory`. Without actions, only the last picture is kept: nobody knows where the others were seen from."""
+        """See `Memory`. Without actions only the last picture is kept: nobody knows where the others were seen from."""
         place = self.empty(torch.tensor([0.0, 0.0, 0.0, 90.0]))
         if actions is None:
             return self.keep(place, pictures[-1])
