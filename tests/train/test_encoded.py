@@ -20,6 +20,7 @@ from vidar.data.cache import keep_in
 from vidar.data.index import load_index
 from vidar.data.synthetic import ShapesConfig
 from vidar.nn.pretrained import save_component
+from vidar.train import encoded as encodings
 from vidar.train import latents
 from vidar.train.latents import LatentClipsConfig
 from vidar.types import UsageError, VidarError
@@ -194,6 +195,20 @@ def test_a_damaged_shard_is_named_and_what_was_encoded_stays(place, encoded):
     assert len(encoded) == 2
     shard.write_bytes(sound)
     assert len(config(place).build().names) == 4 and len(encoded) == 4
+
+
+def test_a_killed_process_loses_no_more_than_the_last_minutes(place, encoded, monkeypatch):
+    """The file is written while later shards are encoded: here after each one, and the second one fails for good."""
+    monkeypatch.setattr(encodings, "OFTEN", -1.0)
+    written, real = list[int](), encodings.Encoding._write
+
+    def noted(self, folder, known):
+        written.append(len(known))
+        real(self, folder, known)
+
+    monkeypatch.setattr(encodings.Encoding, "_write", noted)
+    config(place).build()
+    assert written == [1, 2, 2] and len(encoded) == 4
 
 
 def test_two_at_once_encode_once(place, encoded):

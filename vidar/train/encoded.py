@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from vidar.nn.pretrained import CONFIG, WEIGHTS
 from vidar.types import UsageError, VidarError
 
 LOCK = ".vidar-encoding.lock"
+OFTEN = 600.0  # seconds of encoding that a killed process may lose
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ class Encoding:
         return None
 
     def _store(self, folder: Path) -> None:
-        """Encode what no file has, and write the file; what was encoded before an error is written too."""
+        """Encode what no file has, and write the file, meanwhile too; what was encoded before an error is written."""
         known = dict[str, Part]()
         for place in self.folders():
             known = {**self._stored(self.file(place)), **known}
@@ -171,10 +173,14 @@ class Encoding:
             frames = sum(shard.frames for shard in wanted)
             stored = f"; {len(self.shards) - len(wanted)} of {len(self.shards)} shards are stored already"
             say(f"encoding {frames:,} frames of {self.path} as {self.kind}{stored if known else ''}")
+        written = time.monotonic()
         try:
             for shard in wanted:
                 self._check(shard)
                 known[shard.sha256] = self.make(self._episodes(shard))
+                if time.monotonic() - written > OFTEN:
+                    self._write(folder, known)
+                    written = time.monotonic()
         except BaseException:
             with suppress(VidarError):
                 self._write(folder, known)
