@@ -173,7 +173,9 @@ def test_a_game_that_ends_says_so_and_begins_again_with_a_reset(serve, tiny):
             player.frame(lambda header: header.frame > 8)
             player.say("reset", seed=9)
             player.hear("seed")
-            assert player.picture(messages.GAME_FRAME, lambda header: header.frame < 2)
+            assert player.picture(
+                messages.GAME_FRAME, lambda header: header.frame <= 3
+            )  # some are passed over under load
             assert plays_on(player)
         with pytest.raises(VidarError, match="the game of seed 3 ends within its first 8 frames"):
             Beside(Short(tiny.config.actions, 7), 8).begin(3).result(WAIT)

@@ -1,10 +1,14 @@
 """Segments: one after the other they are the unsegmented stream; the bits of one depend on nothing beside it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from tiny import SEGMENT, pictures
 
+from vidar.configs.memory_forcing import world_doom_memory
+from vidar.model.model import VideoModel
 from vidar.rng import Rng
 from vidar.synth.segments import ContinuationState, SegmentWorker, Task, boundary_frames, read_boundary, save_boundary
 from vidar.types import UsageError, VidarError
@@ -81,6 +85,29 @@ def test_a_boundary_goes_through_a_file(world, tmp_path):
     (tmp_path / "x.safetensors").write_bytes(b"no")
     with pytest.raises(VidarError, match="x.safetensors: not readable as a boundary"):
         read_boundary(tmp_path / "x.safetensors")
+
+
+def test_a_memory_goes_on_too(tmp_path):
+    """In float64: as if the video had never been cut, also through a file; a segment that forgets is another one."""
+    torch.manual_seed(3)
+    config = world_doom_memory(preset="tiny").method.world
+    model = VideoModel(config, config.tokenizer.build(), config.net.build(), memory=config.memory.build())
+    torch.nn.init.normal_(model.net.backbone.head.out.weight, std=0.1)
+    model = model.to(dtype=torch.float64)
+    start = np.random.default_rng(0).integers(0, 256, (3, 8, 10, 3)).repeat(8, 1).repeat(8, 2).astype(np.uint8)
+    actions = keys(3 * SEGMENT)
+    (whole,) = SegmentWorker(model, 1).make([Task(0, 0, 0, 7, start, actions)])
+    codes = [whole.after.codes[-5:]]
+    for forgets in (False, True):
+        context = start
+        for number in range(3):
+            piece = actions[number * SEGMENT : (number + 1) * SEGMENT]
+            (made,) = SegmentWorker(model, 1).make([Task(0, number, 0, 7, context, piece)])
+            after = replace(made.after, memory={}) if forgets else made.after
+            save_boundary(after, tmp_path / "x.safetensors")
+            context = read_boundary(tmp_path / "x.safetensors")
+        codes.append(context.codes[-5:])
+    assert np.abs(codes[1] - codes[0]).max() < 1e-9 < 1e-3 < np.abs(codes[2] - codes[0]).max()
 
 
 def test_a_tokenizer_that_remembers_goes_on_too(world):

@@ -7,7 +7,7 @@ the walls that are known.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -124,6 +124,24 @@ class Geometry(nn.Module):
             tuple((east, north) for east, north in (cells * CHART_CELL).tolist()),
             CHART_CELL,
         )
+
+    def packed(self, state: Place) -> dict[str, Tensor]:
+        """See `Memory`: the keyframes and the last frame, with depth and poses, and the player."""
+        frames = [*state.points.keyframes, *state.recent]
+        parts = {name: torch.stack(one) for name, one in zip(Frame._fields, zip(*frames))}
+        counts = torch.tensor([state.points.total, len(state.points.keyframes)])
+        return {**parts, "counts": counts, "player": state.pose, "actions": state.actions, "moved": state.moved}
+
+    @torch.inference_mode()
+    def unpacked(self, packed: Mapping[str, Tensor]) -> Place:
+        """See `Memory`."""
+        total, kept = packed["counts"].tolist()
+        frames = [Frame(*one) for one in zip(*(packed[name] for name in Frame._fields))] if "pose" in packed else []
+        points = self.config.points.build()
+        for frame in frames[:kept]:
+            points = points.add(frame)
+        points, pose, recent = replace(points, total=total), packed["player"], tuple(frames[kept:])
+        return Place(points, pose, packed["actions"], packed["moved"], recent, points.draw(pose, recent))
 
     @torch.inference_mode()
     def show(self, states: Sequence[Place], codec: Codec) -> Tensor:

@@ -7,11 +7,12 @@ frame is added when the next frame begins, because only then its codes must have
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from vidar.config import Config
@@ -74,6 +75,14 @@ class Memory(Protocol):
         """The state after the frame was generated."""
         ...
 
+    def packed(self, state: Any) -> dict[str, Tensor]:
+        """A state after `keep` as tensors by name, to store it or to send it elsewhere."""
+        ...
+
+    def unpacked(self, packed: Mapping[str, Tensor]) -> Any:
+        """The inverse of `packed`."""
+        ...
+
 
 @dataclass(frozen=True)
 class Kept:
@@ -97,16 +106,34 @@ class Recall:
             state = self.memory.start(pictures[number], None if actions is None else actions[number])
             row.extras[EXTRA] = Kept(state)
 
+    def packed(self, row: RowState) -> dict[str, Tensor]:
+        """The memory of a row, and what its last units were shown, as tensors by name; empty for a row without one."""
+        if EXTRA not in row.extras:
+            return {}
+        shown = {"shown": torch.stack([*row.shown.values()]), "units": torch.tensor([*row.shown])} if row.shown else {}
+        return {**self.memory.packed(self._state(row)), **shown, "clock": torch.tensor(row.clock)}
+
+    def unpacked(self, row: RowState, packed: Mapping[str, Tensor]) -> None:
+        """Give a row what `packed` returned for another one, so that `Turns.reopen` goes on with it."""
+        given = dict(packed)
+        row.clock = int(given.pop("clock"))
+        units = given.pop("units").tolist() if "units" in given else []
+        row.shown = dict(zip(units, given.pop("shown"))) if units else {}
+        row.extras[EXTRA] = Kept(self.memory.unpacked(given))
+
+    def _state(self, row: RowState) -> Any:
+        """The state of a row with its newest frame."""
+        kept: Kept = row.extras[EXTRA]
+        if kept.decoding is None:
+            return kept.state
+        return self.memory.keep(kept.state, kept.decoding.frames()[kept.row, -1])
+
     def show(self, rows: Sequence[RowState], actions: Tensor, units: Sequence[int]) -> None:
         """Show each row what is remembered of its next frame, a unit, whose action is one of [B, A]."""
         known = [number for number, row in enumerate(rows) if EXTRA in row.extras]
         for number in known:
             row = rows[number]
-            kept: Kept = row.extras[EXTRA]
-            state = kept.state
-            if kept.decoding is not None:
-                state = self.memory.keep(state, kept.decoding.frames()[kept.row, -1])
-            row.extras[EXTRA] = Kept(self.memory.ahead(state, actions[number]))
+            row.extras[EXTRA] = Kept(self.memory.ahead(self._state(row), actions[number]))
         if not known:
             return
         shown = self.memory.show([rows[number].extras[EXTRA].state for number in known], self.codec).float()

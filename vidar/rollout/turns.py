@@ -82,6 +82,15 @@ class Turns(ABC):
         """As `open`, after the last frames of these rows themselves: what they remember beyond the context stays."""
         self.open(rows, codes, actions, rngs, first, told)
 
+    def carried(self, row: int) -> dict[str, Tensor]:
+        """What a row remembers beyond its context, as tensors by name, for `carry`; empty without a memory."""
+        return {} if self.recall is None else self.recall.packed(self.rows[row])
+
+    def carry(self, row: int, carried: Mapping[str, Tensor]) -> None:
+        """Let a row remember what `carried` returned, here or elsewhere; call `reopen` next, with its last frames."""
+        if carried and self.recall is not None:
+            self.recall.unpacked(self.rows[row], carried)
+
     @abstractmethod
     def group(self, actions: Tensor, steps: int | None = None) -> Tensor:
         """Generate the next group of frames of every row: actions [B, F, A] -> codes [B, F, n, C].

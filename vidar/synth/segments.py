@@ -1,14 +1,14 @@
 """Segments, the units of work. A segment's frames are a function of world, seed, actions, boundary and capacity.
 
-A segment continues from a boundary: the codes and actions of the last frames before it. Keys are neither stored nor
-sent; a worker recomputes them from the boundary.
+A segment continues from a boundary: the codes and actions of the last frames before it, and what a memory holds beyond
+them. Keys are neither stored nor sent; a worker recomputes them from the boundary.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from vidar.rollout.turns import check_in_turn
 from vidar.synth.graph import Item, Kind
 from vidar.types import UsageError, VidarError
 
+MEMORY = "memory/"  # begins the names of what a memory holds, in a file of a boundary
 CHUNK = 8  # frames decoded in one call; the bits depend on it
 
 
@@ -33,12 +34,13 @@ CHUNK = 8  # frames decoded in one call; the bits depend on it
 class ContinuationState:
     """The last frames before a segment: codes float32 [K, n, C], actions float32 [K, A]; first: number of row 0.
 
-    Row t of the actions acts between frames t-1 and t; row 0 is not used.
+    Row t of the actions acts between frames t-1 and t; row 0 is not used. memory: see `Turns.carried`.
     """
 
     codes: np.ndarray
     actions: np.ndarray
     first: int
+    memory: Mapping[str, np.ndarray] = field(default_factory=dict[str, np.ndarray])
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,8 @@ def save_boundary(boundary: ContinuationState, file: Path) -> None:
     """Write a boundary, completely or not at all. Raises VidarError if it cannot be written."""
     with replacing(file) as temporary:
         told = {"vidar": json.dumps({"first": boundary.first})}
-        arrays = {"codes": boundary.codes, "actions": boundary.actions}
+        memory = {f"{MEMORY}{name}": array for name, array in boundary.memory.items()}
+        arrays = {"codes": boundary.codes, "actions": boundary.actions, **memory}
         save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, temporary, metadata=told)
 
 
@@ -115,7 +118,9 @@ def read_boundary(file: Path) -> ContinuationState:
     try:
         with safe_open(file, "np") as stored:
             first = json.loads((stored.metadata() or {})["vidar"])["first"]
-            return ContinuationState(stored.get_tensor("codes"), stored.get_tensor("actions"), int(first))
+            names = [name for name in stored.keys() if name.startswith(MEMORY)]  # noqa: SIM118  # not a mapping
+            memory = {name.removeprefix(MEMORY): stored.get_tensor(name) for name in names}
+            return ContinuationState(stored.get_tensor("codes"), stored.get_tensor("actions"), int(first), memory)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise VidarError(f"{file}: not readable as a boundary ({str(error).splitlines()[0]})") from None
 
@@ -130,6 +135,7 @@ class _Part:
         if world.looks_back:
             self.state = world.decode(codes)[1]
         self.waiting: list[Tensor] = []
+        self.shown = dict[int, Tensor]()
         self.frames: list[np.ndarray] = []
 
     def add(self, code: Tensor) -> bool:
@@ -145,11 +151,19 @@ class _Part:
             self.waiting = []
         return last
 
-    def made(self, keep: int) -> SegmentResult:
-        """The finished segment. keep: number of frames in the boundary of the next one."""
+    def see(self, shown: Mapping[int, Tensor]) -> None:
+        """Note what a memory showed of units; a row forgets it sooner than a boundary needs it."""
+        self.shown.update(shown)
+
+    def made(self, keep: int, memory: dict[str, Tensor]) -> SegmentResult:
+        """The finished segment. keep: number of frames in the boundary of the next one. memory: part of it."""
+        if self.shown:
+            units = sorted(self.shown)[-keep:]
+            memory |= {"units": torch.tensor(units), "shown": torch.stack([self.shown[unit] for unit in units])}
         codes = torch.cat(self.codes, 1)[0]
         actions = np.concatenate([self.actions.numpy(), self.task.actions])
-        after = ContinuationState(codes[-keep:].numpy(), actions[-keep:], self.first + max(0, len(codes) - keep))
+        first, held = self.first + max(0, len(codes) - keep), {name: one.numpy() for name, one in memory.items()}
+        after = ContinuationState(codes[-keep:].numpy(), actions[-keep:], first, held)
         return SegmentResult(self.task.job, self.task.number, np.concatenate(self.frames), after)
 
 
@@ -172,19 +186,28 @@ class SegmentWorker:
                 table[task.row, : len(told)] = told
             codes = self.streams.group(table)
             for task, part in list(live):
+                part.see(self.streams.rows[task.row].shown)
                 if any(part.add(code.clone()) for code in codes[task.row]):
                     live.remove((task, part))
-                    yield part.made(self.keep)
+                    yield part.made(self.keep, self.streams.carried(task.row))
             time += per
 
     def _open(self, task: Task) -> _Part:
         rngs = [Rng(task.seed)]
         if isinstance(task.start, ContinuationState):
             codes, actions = (torch.from_numpy(x)[None] for x in (task.start.codes, task.start.actions))
-            self.streams.open([task.row], codes, actions, rngs, task.start.first, [task.told])
-            return _Part(self.world, task, codes, actions[0], task.start.first)
+            opening = [task.row], codes, actions, rngs, task.start.first, [task.told]
+            part = _Part(self.world, task, codes, actions[0], task.start.first)
+            if task.start.memory:
+                self.streams.carry(task.row, {name: torch.from_numpy(x) for name, x in task.start.memory.items()})
+                part.see(self.streams.rows[task.row].shown)
+                self.streams.reopen(*opening)
+            else:
+                self.streams.open(*opening)
+            return part
         keep = self.world.config.context
-        codes = self.world.encode(torch.from_numpy(task.start)[None, -keep:])
+        pictures = torch.from_numpy(task.start)[None, -keep:]
+        codes = self.world.encode(pictures)
         codes = codes[:, codes.shape[1] - self.streams.frames.whole(codes.shape[1]) :]
-        self.streams.open([task.row], codes, None, rngs, told=[task.told])
+        self.streams.open([task.row], codes, None, rngs, told=[task.told], pictures=pictures[:, -codes.shape[1] :])
         return _Part(self.world, task, codes, torch.zeros(codes.shape[1], len(self.idle)), 0)
