@@ -153,8 +153,8 @@ def test_a_slow_turn_is_remembered_too(turn: float) -> None:
 
 
 def test_a_keyframe_is_added_only_where_the_cloud_lacks_something() -> None:
-    """Of a view of 86 degrees, 8 more are less than the share that makes a keyframe, and 12 are more."""
-    for turn, count in ((0.0, 1), (1.0, 1), (4.0, 2), (60.0, 6)):
+    """Of a view of 86 degrees, 5 more are less than the share that makes a keyframe, and 8 are more; and the last one."""
+    for turn, count in ((0.0, 2), (1.0, 2), (4.0, 4), (60.0, 6)):
         place = still(turn).start(NOISE, torch.zeros(6, 2))
         assert len(place.points.keyframes) == count
         assert torch.equal(place.recent[0].picture, NOISE[-1])
@@ -240,3 +240,9 @@ def test_without_actions_only_the_last_picture_is_kept() -> None:
     assert len(whole.points.keyframes) == 1
     assert torch.equal(whole.points.keyframes[0].picture, NOISE[-1])
     assert torch.equal(memory.ahead(whole, NOTHING).drawn.colour, memory.ahead(last, NOTHING).drawn.colour)
+
+
+def test_the_last_picture_of_a_context_is_a_keyframe() -> None:
+    """Also where the one before shows nearly the same."""
+    place = still().start(NOISE[:1].repeat(3, 1, 1, 1), torch.zeros(3, 2))
+    assert len(place.points.keyframes) == 2 and place.points.keyframes[-1] is place.recent[0]

@@ -62,12 +62,12 @@ class PointsConfig(Config):
     height: int = Field(ge=CELL, multiple_of=CELL)
     width: int = Field(ge=CELL, multiple_of=CELL)
     view: float = Field(gt=0, lt=180)
-    capacity: int = Field(default=256, ge=1)
+    capacity: int = Field(default=512, ge=1)
     drawn: int = Field(default=3, ge=1)
     near: float = Field(default=4.0, gt=0)
     apart: float = Field(default=1.25, gt=1)
     coarse: float = Field(default=2.0, ge=1)
-    lacking: float = Field(default=0.15, gt=0, le=1)
+    lacking: float = Field(default=0.06, gt=0, le=1)
 
     @property
     def reach(self) -> tuple[float, float]:

@@ -76,13 +76,19 @@ class Geometry(nn.Module):
 
     @torch.inference_mode()
     def start(self, pictures: Tensor, actions: Tensor | None) -> Place:
-        """See `Memory`. Without actions only the last picture is kept: nobody knows where the others were seen from."""
+        """See `Memory`. Without actions only the last picture is kept: nobody knows where the others were seen from.
+
+        The last picture is always a keyframe: from there the dream begins, and what follows is generated.
+        """
         place = self.empty(torch.tensor([0.0, 0.0, 0.0, 90.0]))
         if actions is None:
             return self.keep(place, pictures[-1])
         for number, picture in enumerate(pictures):
             place = self.keep(self.ahead(place, actions[number]) if number else place, picture)
-        return place
+        frame = place.recent[0]
+        if place.points.keyframes[-1] is frame:
+            return place
+        return replace(place, points=place.points.add(frame))
 
     @torch.inference_mode()
     def ahead(self, state: Place, action: Tensor) -> Place:
