@@ -153,7 +153,7 @@ def test_a_slow_turn_is_remembered_too(turn: float) -> None:
 
 
 def test_a_keyframe_is_added_only_where_the_cloud_lacks_something() -> None:
-    """Of a view of 86 degrees, 5 more are less than the share that makes a keyframe, and 8 are more; and the last one."""
+    """Of a view of 86 degrees, 5 more are too few for a keyframe, and 8 are enough; and the last one always is one."""
     for turn, count in ((0.0, 2), (1.0, 2), (4.0, 4), (60.0, 6)):
         place = still(turn).start(NOISE, torch.zeros(6, 2))
         assert len(place.points.keyframes) == count
