@@ -83,6 +83,19 @@ def check_equal(data: Any, theirs: dict[str, Any]) -> None:
             )
 
 
+def check_extra(data: Any, extra: str, what: str) -> None:
+    """Raises UsageError unless the clips bring this extra, which `what` needs."""
+    if extra not in data.extras:
+        raise UsageError(f"data.extras is {list(data.extras)}, a {what} needs the extra {extra!r}; add it")
+
+
+def check_frames(data: Any, index: Index | None, height: int, width: int) -> None:
+    """Raises UsageError unless the frames have the size that the network reads."""
+    if index is not None and (index.height, index.width) != (height, width):
+        size = f"{index.height} x {index.width}"
+        raise UsageError(f"{data.path}: frames are {size}, the network reads {height} x {width}")
+
+
 def check_tokenizer(directory: str, declared: Config) -> None:
     """Raises UsageError unless the trained tokenizer exists and has the declared config."""
     folder = Path(directory)

@@ -15,10 +15,10 @@ from vidar.data.index import Index
 from vidar.data.loader import ClipBatch
 from vidar.nn.depth import DepthNet, DepthNetConfig
 from vidar.rng import Rng
-from vidar.train.checks import DryRun, blank
+from vidar.train.checks import DryRun, blank, check_extra, check_frames
 from vidar.train.methods.inverse_dynamics import WearConfig, wear
 from vidar.train.ranks import ALONE, Ranks
-from vidar.types import Loss, UsageError
+from vidar.types import Loss
 
 DEPTH = "depth"  # the extra that recorders write
 
@@ -39,14 +39,11 @@ class DepthConfig(Config):
 
     def check(self, data: Any) -> None:
         """See `vidar.train.checks.Checks`. The clips must bring the depth."""
-        if DEPTH not in data.extras:
-            raise UsageError(f"data.extras is {list(data.extras)}, a depth network needs the extra {DEPTH!r}; add it")
+        check_extra(data, DEPTH, "depth network")
 
     def check_data(self, data: Any, index: Index | None) -> None:
         """See `vidar.train.checks.ChecksData`. The frames must have the size of the network."""
-        size, own = (index.height, index.width) if index else None, (self.model.height, self.model.width)
-        if size not in (None, own):
-            raise UsageError(f"{data.path}: frames are {size[0]} x {size[1]}, the network reads {own[0]} x {own[1]}")
+        check_frames(data, index, self.model.height, self.model.width)
 
     def dry_run(self, data: Any) -> DryRun:
         """See `vidar.train.checks.DryRuns`. Runs the network on clips."""
